@@ -1,0 +1,1 @@
+"""Figures about floating-point tensors: formats, ULP, statistics, bounds.  No TensorFlow here."""

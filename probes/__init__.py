@@ -1,0 +1,1 @@
+"""Op accuracy and the arithmetic of a device.  The probes themselves are not written yet."""
