@@ -1,0 +1,137 @@
+"""Executing single ops eagerly: the one adapter to TensorFlow's private eager interface.
+
+Private names used: `pywrap_tfe.TFE_Py_Execute`, `eager.context`, `op_def_registry`, `kernels`.
+tests/engine/test_canary.py fails when one of them changes its meaning.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python import pywrap_tfe
+from tensorflow.python.eager import context
+from tensorflow.python.framework import kernels, op_def_registry
+
+FLOATS = (tf.float32, tf.float16, tf.bfloat16, tf.float64)
+_FLOAT_ENUMS = {dtype.as_datatype_enum for dtype in FLOATS}
+
+
+def op_def(op_type: str) -> Any:
+    """The OpDef of an op type; raises KeyError where there is none."""
+    found = op_def_registry.get(op_type)
+    if found is None:
+        raise KeyError(op_type)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """An AttrValue as TFE_Py_Execute takes it."""
+    kind = value.WhichOneof("value")
+    if kind == "list":
+        field = next((f.name for f, items in value.list.ListFields() if len(items)), None)
+        return [] if field is None else [_plain_item(field, item) for item in getattr(value.list, field)]
+    if kind == "func":
+        return value.func.name.encode()
+    return _plain_item(kind, getattr(value, kind))
+
+
+def _plain_item(kind: str, item: Any) -> Any:
+    if kind == "shape":
+        return None if item.unknown_rank else [dim.size if dim.size >= 0 else None for dim in item.dim]
+    if kind in ("i", "type"):
+        return int(item)
+    if kind == "f":
+        return float(item)
+    if kind == "b":
+        return bool(item)
+    return item
+
+
+def attributes(proto: Any) -> dict[str, Any]:
+    """The attributes of a NodeDef that its op knows, as plain values (dtypes as enum numbers)."""
+    known = {attr.name for attr in op_def(proto.op).attr}
+    return {name: _plain(value) for name, value in proto.attr.items() if name in known}
+
+
+def readable_attributes(proto: Any) -> dict[str, Any]:
+    """The attributes as a person would write them: dtypes by name, strings as str."""
+    types = {attr.name for attr in op_def(proto.op).attr if attr.type in ("type", "list(type)")}
+
+    def readable(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [readable(name, item) for item in value]
+        if isinstance(value, bytes):
+            return value.decode(errors="replace")
+        return tf.dtypes.as_dtype(value).name if name in types else value
+
+    return {name: readable(name, value) for name, value in attributes(proto).items()}
+
+
+def execute(op_type: str, inputs: Sequence[Any], attrs: dict[str, Any], num_outputs: int, device: str) -> list[Any]:
+    """Execute one op at once on a device; `inputs` are EagerTensors, on any device."""
+    flat = tuple(part for item in attrs.items() for part in item)  # a list is read past its end
+    handle = context.context()._handle
+    return list(pywrap_tfe.TFE_Py_Execute(handle, full_device(device), op_type, list(inputs), flat, num_outputs))
+
+
+@functools.cache
+def full_device(device: str) -> str:
+    return f"/job:localhost/replica:0/task:0/device:{device}"
+
+
+def ran_on(tensor: Any) -> str:
+    """The kind of device an EagerTensor was computed on, such as `GPU`."""
+    return tf.DeviceSpec.from_string(tensor.device).device_type or ""
+
+
+@functools.cache
+def registered_kernels(op_type: str) -> tuple[tuple[str, tuple[tuple[str, frozenset[int]], ...]], ...]:
+    """(device type, ((attribute, allowed dtypes), ...)) of every kernel of an op."""
+    found = kernels.get_registered_kernels_for_op(op_type)
+    return tuple(
+        (k.device_type, tuple((c.name, frozenset(c.allowed_values.list.type)) for c in k.constraint))
+        for k in found.kernel
+    )
+
+
+def has_kernel(op_type: str, attrs: dict[str, Any], device_type: str) -> bool:
+    """Whether a device type has a kernel of this op for these attributes."""
+
+    def fits(constraints: tuple[tuple[str, frozenset[int]], ...]) -> bool:
+        for name, allowed in constraints:
+            value = attrs.get(name)
+            values = value if isinstance(value, list) else [value]
+            if allowed and not set(values) <= allowed:
+                return False
+        return True
+
+    return any(
+        device in (device_type, "DEFAULT") and fits(constraints) for device, constraints in registered_kernels(op_type)
+    )
+
+
+@functools.cache
+def type_attributes(op_type: str) -> frozenset[str]:
+    return frozenset(attr.name for attr in op_def(op_type).attr if attr.type in ("type", "list(type)"))
+
+
+def in_double(op_type: str, attrs: dict[str, Any]) -> dict[str, Any] | None:
+    """The attributes with every floating dtype made float64, None where the CPU has no such kernel."""
+    double = tf.float64.as_datatype_enum
+
+    def widened(value: Any) -> Any:
+        if isinstance(value, list):
+            return [widened(item) for item in value]
+        return double if value in _FLOAT_ENUMS else value
+
+    wide = {name: widened(value) if name in type_attributes(op_type) else value for name, value in attrs.items()}
+    return wide if wide != attrs and has_kernel(op_type, wide, "CPU") else None
+
+
+def to_numpy(tensor: Any) -> np.ndarray:
+    """The values of an EagerTensor; no copy where it lies in host memory."""
+    return np.asarray(tensor.numpy())

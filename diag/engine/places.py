@@ -1,0 +1,71 @@
+"""Places: where and how something is computed, `DEVICE[/EXECUTION][/POLICY]`.
+
+Parsing needs no TensorFlow, so that a mistyped place is refused before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from diag.errors import UserError
+
+EXECUTIONS = ("eager", "graph", "xla")
+POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
+GRAMMAR = (
+    "DEVICE[/EXECUTION][/POLICY], where DEVICE is CPU:N, GPU:N, sim:NAME, sim:FILE.py:FUNCTION or "
+    f"rewrite:FILE.py:FUNCTION, EXECUTION is {', '.join(EXECUTIONS)} and POLICY is {', '.join(POLICIES)}"
+)
+_DEVICE = re.compile(r"^(CPU|GPU):(\d+)$")
+_SIMULATED = re.compile(r"^(sim|rewrite):(.+)$")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how: `simulation` is what stands after `sim:` or `rewrite:`, None on a real device."""
+
+    device: str
+    execution: str = "graph"
+    policy: str | None = None
+    simulation: str | None = None
+    simulation_kind: str | None = None  # sim or rewrite
+
+    def __str__(self) -> str:
+        device = f"{self.simulation_kind}:{self.simulation}" if self.simulation else self.device
+        return "/".join([device, self.execution, *([self.policy] if self.policy else [])])
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.simulation is not None
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.execution != "eager"
+
+    def eagerly(self) -> Place:
+        return replace(self, execution="eager")
+
+
+def parse_place(text: str, execution: str | None = None, policy: str | None = None) -> Place:
+    """A place from its written form; `execution` and `policy` fill in what the text leaves out.
+
+    Raises UserError where the text is no place.
+    """
+    device, found_policy = _strip(text.strip(), POLICIES)
+    device, found_execution = _strip(device, EXECUTIONS)
+    execution = found_execution or execution or "graph"
+    policy = found_policy or policy
+    real, simulated = _DEVICE.match(device), _SIMULATED.match(device)
+    if real:
+        return Place(device, execution, policy)
+    if simulated:
+        kind, name = simulated.groups()
+        if kind == "rewrite" and ".py:" not in name:
+            raise UserError(f"--place {text!r}: rewrite: needs FILE.py:FUNCTION; a place is {GRAMMAR}")
+        return Place("CPU:0", execution, policy, name, kind)
+    raise UserError(f"{text!r} is no place; expected {GRAMMAR}")
+
+
+def _strip(text: str, words: tuple[str, ...]) -> tuple[str, str | None]:
+    head, slash, tail = text.rpartition("/")
+    return (head, tail) if slash and tail in words else (text, None)

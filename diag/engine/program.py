@@ -1,0 +1,279 @@
+"""One training step, traced once: the program that every lane executes.
+
+The step is a `tf.GradientTape` loop's body: forward, loss, gradients, optimizer.  It is traced
+with the shapes of a batch, and from then on it is data: the telescope compiles it whole or unit
+by unit, the microscope executes it op by op, the truth lane executes it in float64.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from diag.engine.graph import Graph, Node, Port, graph_of
+from diag.engine.sites import (
+    BACKWARD,
+    FORWARD,
+    LOSS_LAYER,
+    LOSS_SCOPE,
+    OPTIMIZER,
+    OPTIMIZER_LAYER,
+    OPTIMIZER_SCOPE,
+    Site,
+    mark_of,
+)
+from diag.engine.tracing import LayerCalls, body_graph, marked_layers, marked_updates, symbolic_ports
+
+if TYPE_CHECKING:
+    from diag.engine.data import Batch
+
+
+@dataclass(frozen=True)
+class VariableSpec:
+    """One variable of the training state.
+
+    `kind` is weight (trained), state (of a layer, not trained: moving averages, random seeds),
+    the name of an optimizer slot (momentum, velocity, ...) or optimizer (iterations and the
+    like).  `of` is the weight that a slot belongs to.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    layer: str | None
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """The traced step.
+
+    `graph.inputs` are the flat batch followed by the captures; `captures` maps a placeholder to
+    the index of its variable, `constants` to a tensor captured by value.
+    """
+
+    graph: Graph
+    functions: dict[str, Graph]
+    graph_def: Any
+    batch_inputs: tuple[str, ...]
+    captures: dict[str, int]
+    constants: dict[str, Any]
+    variables: tuple[VariableSpec, ...]
+    keras_variables: tuple[Any, ...]
+    layers: tuple[str, ...]
+    loss: Port
+    layer_outputs: dict[str, tuple[Port, ...]]
+    gradients: dict[str, Port]
+    without_gradient: tuple[str, ...]
+
+    @property
+    def ops(self) -> list[Node]:
+        """The op units of the step, loop bodies included, by index."""
+        graphs = [self.graph, *self.functions.values()]
+        nodes = [node for graph in graphs for node in graph if node.site.index is not None]
+        return sorted(nodes, key=lambda node: node.site.index or 0)
+
+    def initial_state(self) -> list[tf.Tensor]:
+        return [tf.identity(variable.value) for variable in self.keras_variables]
+
+
+def training_step(model: keras.Model, batch: Any, traced: dict[str, Any]) -> tf.Tensor:
+    """Forward, loss, gradients and update of one batch; symbolic results go into `traced`."""
+    inputs, targets, *rest = batch
+    sample_weight = rest[0] if rest else None
+    optimizer, weights = model.optimizer, model.trainable_variables
+    with tf.GradientTape() as tape:
+        predictions = model(inputs, training=True)
+        with tf.name_scope(LOSS_SCOPE):
+            loss = model.compute_loss(inputs, targets, predictions, sample_weight, training=True)
+            scaled = optimizer.scale_loss(loss)
+    gradients = tape.gradient(scaled, [weight.value for weight in weights])
+    traced["gradients"] = gradients
+    pairs = [(g, w) for g, w in zip(gradients, weights, strict=True) if g is not None]
+    with tf.name_scope(OPTIMIZER_SCOPE):
+        optimizer.apply_gradients(pairs)
+    return loss
+
+
+def batch_structure(batch: Batch) -> tuple[Any, ...]:
+    """Inputs, targets and, where there are any, sample weights."""
+    weights = () if batch.sample_weight is None else (batch.sample_weight,)
+    return (batch.inputs, batch.targets, *weights)
+
+
+def trace(model: keras.Model, batch: Batch) -> Program:
+    """Trace one training step of a built model with loss and optimizer on this batch's shapes.
+
+    `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes.
+    """
+    model.optimizer.build(model.trainable_variables)
+    structure = batch_structure(batch)
+    flat = [tf.TensorSpec(value.shape, value.dtype) for value in tf.nest.flatten(structure)]
+    calls, traced = LayerCalls(model), {}
+
+    @tf.function(autograph=False)  # as far as `fit` goes: Keras 3 does not convert a layer.s call
+    def step(*arguments: tf.Tensor) -> tf.Tensor:
+        return training_step(model, tf.nest.pack_sequence_as(structure, arguments), traced)
+
+    with tf.device(None), marked_layers(calls), marked_updates(model.optimizer, model.trainable_variables):
+        concrete = step.get_concrete_function(*flat)
+    return _program(model, concrete, calls, traced["gradients"], len(flat))
+
+
+def _program(model: keras.Model, concrete: Any, calls: LayerCalls, gradients: list[Any], num_flat: int) -> Program:
+    outer = concrete.graph
+    graph, graph_def = graph_of(outer), outer.as_graph_def()
+    functions = {fdef.signature.name: body_graph(fdef, outer) for fdef in graph_def.library.function}
+    labels = calls.labels()
+    variables, specs = describe_variables(model, calls, labels)
+    by_handle = {id(variable.value.handle): index for index, variable in enumerate(variables)}
+    captures, constants = {}, {}
+    for value, placeholder in outer.captures:
+        if value.dtype == tf.resource and id(value) in by_handle:
+            captures[placeholder.op.name] = by_handle[id(value)]
+        else:
+            constants[placeholder.op.name] = value
+    owner = {index: spec for index, spec in enumerate(specs)}
+    trained = {id(v): i for i, v in enumerate(variables)}
+    update_names = [owner[trained[id(v)]].name for v in model.trainable_variables]
+    attribution = _Attribution(labels, update_names, {spec.name: spec.layer for spec in specs})
+    graph, functions = attribution.apply(graph, functions)
+    named = dict(zip(update_names, gradients, strict=True))
+    return Program(
+        graph=graph,
+        functions=functions,
+        graph_def=graph_def,
+        batch_inputs=graph.inputs[:num_flat],
+        captures=captures,
+        constants=constants,
+        variables=specs,
+        keras_variables=tuple(variables),
+        layers=tuple(labels),
+        loss=_through_identity(graph, graph.outputs[0]),
+        layer_outputs=_layer_outputs(calls, labels, outer),
+        gradients={name: symbolic_ports([getattr(g, "values", g)], outer)[0] for name, g in named.items() if g is not None},
+        without_gradient=tuple(name for name, g in named.items() if g is None),
+    )
+
+
+def _through_identity(graph: Graph, port: Port) -> Port:
+    """The value a function returns, before the Identity that every return adds."""
+    node = graph.by_name[port.node]
+    return node.inputs[0] if node.op == "Identity" else port
+
+
+def _layer_outputs(calls: LayerCalls, labels: list[str], outer: tf.Graph) -> dict[str, tuple[Port, ...]]:
+    ports: dict[str, list[Port]] = {}
+    for index, tensors in calls.outputs:
+        ports.setdefault(labels[index], []).extend(symbolic_ports(tensors, outer))
+    return {label: tuple(dict.fromkeys(found)) for label, found in ports.items() if found}
+
+
+def describe_variables(
+    model: keras.Model, calls: LayerCalls, labels: list[str]
+) -> tuple[list[Any], tuple[VariableSpec, ...]]:
+    """All variables of the training state, with unique names such as `conv2d_1/kernel`."""
+    owners: dict[int, str] = {}
+    for unit, label in sorted(zip(calls.units, labels, strict=True), key=lambda pair: -len(pair[0].variables)):
+        owners.update((id(variable), label) for variable in unit.variables)
+    optimizer = model.optimizer
+    trainable = {id(variable) for variable in model.trainable_variables}
+    variables = list({id(v): v for v in [*model.variables, *optimizer.variables]}.values())
+    slots = {id(v): None for v in optimizer.variables}
+    taken: Counter[str] = Counter()
+    specs: list[VariableSpec] = []
+    weight_names: dict[str, str] = {}
+    for variable in variables:
+        layer, of = owners.get(id(variable)), None
+        name, kind = _short_name(variable.path, model.name, layer), "state"
+        if id(variable) in trainable:
+            kind = "weight"
+            weight_names[variable.path.replace("/", "_")] = name
+        elif id(variable) in slots:
+            kind, of = _slot_of(variable.path.split("/")[-1], weight_names)
+            name = f"{OPTIMIZER_LAYER}/{of}/{kind}" if of else f"{OPTIMIZER_LAYER}/{name}"
+        taken[name] += 1
+        if taken[name] > 1:
+            name = f"{name}_{taken[name] - 1}"
+        specs.append(VariableSpec(name, kind, variable.dtype, tuple(variable.shape), layer, of))
+    return variables, tuple(specs)
+
+
+def _short_name(path: str, model_name: str, layer: str | None) -> str:
+    parts = path.split("/")
+    if len(parts) > 1 and parts[0] == model_name:
+        parts = parts[1:]
+    if layer is not None and layer.split("/")[-1] not in parts[:-1]:
+        return f"{layer}/{parts[-1]}"
+    return "/".join(parts)
+
+
+def _slot_of(last: str, weights: dict[str, str]) -> tuple[str, str | None]:
+    """Keras names a slot `<path of its weight, / as _>_<slot>`; the longest match is the weight."""
+    matches = [path for path in weights if last.startswith(path + "_")]
+    if not matches:
+        return OPTIMIZER, None
+    path = max(matches, key=len)
+    return last[len(path) + 1 :], weights[path]
+
+
+class _Attribution:
+    """Gives every node its site and every op its index."""
+
+    def __init__(self, labels: list[str], updates: list[str], layer_of: dict[str, str | None]) -> None:
+        self.labels, self.updates, self.layer_of = labels, updates, layer_of
+        self.next_index = 0
+
+    def site(self, name: str, inherited: Site | None) -> Site | None:
+        mark = mark_of(name)
+        if mark is None:
+            return inherited
+        if mark.kind == "update":
+            variable = self.updates[mark.index]
+            return Site(OPTIMIZER, self.layer_of[variable], variable)
+        if mark.kind == "optimizer":
+            outer = inherited.variable if inherited else None
+            return inherited if outer else Site(OPTIMIZER, OPTIMIZER_LAYER)
+        inside_backward = inherited is not None and inherited.phase == BACKWARD
+        phase = BACKWARD if mark.backward or inside_backward else FORWARD
+        if inside_backward and inherited is not None:
+            return replace(inherited, index=None)
+        return Site(phase, LOSS_LAYER if mark.kind == LOSS_LAYER else self.labels[mark.index])
+
+    def apply(self, graph: Graph, functions: dict[str, Graph]) -> tuple[Graph, dict[str, Graph]]:
+        marked: dict[str, Graph] = {}
+        result = self._graph(graph, functions, marked, None)
+        return result, {name: marked.get(name, body) for name, body in functions.items()}
+
+    def _graph(self, graph: Graph, functions: dict[str, Graph], marked: dict[str, Graph], caller: Site | None) -> Graph:
+        sites: dict[str, Site] = {}
+        started = False
+        returned = {port.node for port in graph.outputs}
+        for node in graph:
+            site = self.site(node.name, caller)
+            started = started or (site is not None and site.phase != FORWARD)
+            if site is None:
+                site = self._from_data(node, sites, started)
+            plumbing = node.is_silent or (node.name in returned and node.op == "Identity" and mark_of(node.name) is None)
+            if not plumbing:
+                site = replace(site, index=self.next_index)
+                self.next_index += 1
+            sites[node.name] = site
+            for name in node.function_names():
+                if name not in marked and name in functions:
+                    marked[name] = functions[name]  # a function that calls itself is entered once
+                    marked[name] = self._graph(functions[name], functions, marked, replace(site, index=None))
+        return graph.with_sites(sites)
+
+    def _from_data(self, node: Node, sites: dict[str, Site], backward: bool) -> Site:
+        """A node with no marker (the tape's AddN, say) joins the unit that made its last input."""
+        for port in reversed(node.inputs):
+            known = sites.get(port.node)
+            if known is not None and known.layer is not None:
+                return replace(known, index=None, phase=BACKWARD if backward and known.phase == FORWARD else known.phase)
+        return Site(BACKWARD if backward else FORWARD, LOSS_LAYER if backward else (self.labels[0] if self.labels else None))
