@@ -1,0 +1,50 @@
+# make lockstep [ARGS="--steps 5"]    the demonstration, or any run of diag.lockstep
+# make test                           ruff, mypy and pytest
+# make bench                          the speed ratios
+# PYTHON=python3.12 chooses the Python that .venv is made with, the first time.
+
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+
+python := $(VENV)/bin/python
+
+.PHONY: lockstep test bench
+
+# 1 means that lockstep did its work and found a divergence, which the demonstration is there to find.
+lockstep: $(VENV)/.installed
+	@code=0; $(python) -m diag.lockstep $(ARGS) || code=$$?; \
+	case $$code in \
+	    0) echo "make lockstep: exit code 0, no divergence" >&2 ;; \
+	    1) echo "make lockstep: exit code 1, a divergence was found (below a traceback: a bug)" >&2 ;; \
+	    *) exit $$code ;; \
+	esac
+
+test: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/pytest $(ARGS)
+
+bench: $(VENV)/.installed
+	@$(python) -m benchmarks $(ARGS)
+
+$(VENV)/.installed: pyproject.toml | $(python)
+	@echo "Installing tf-lockstep into $(VENV); TensorFlow is large, the first time takes minutes"
+	@$(python) -m pip install -q -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(python)
+	@echo "Installing tf-lockstep with its test tools into $(VENV); the first time takes minutes"
+	@$(python) -m pip install -q -e '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(python):
+	@found="$$($(PYTHON) -c 'import platform as p; print(p.system(), p.machine(), p.python_version())')"; \
+	case "$$found" in \
+	    "Darwin arm64 3.13."*) \
+	        echo "Python 3.13 has no tensorflow-metal, so no GPU on this Mac: PYTHON=python3.12 has it" >&2 ;; \
+	    *" 3.1"[0-3].*) ;; \
+	    *) echo "Expected Python 3.10 to 3.13. Choose one with PYTHON=python3.12." \
+	            "Received: PYTHON=$(PYTHON) ($${found:-does not run})" >&2; exit 2 ;; \
+	esac
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
