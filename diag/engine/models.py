@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.places import POLICIES
-from diag.engine.signature import OutputSpec, loss_name, pair
+from diag.engine.signature import OutputSpec, loss_name, pair, signature_of
 from diag.engine.user_code import call_function, names_function, one_line
 from diag.errors import UserError
 
@@ -121,23 +121,27 @@ def _read_keras_file(spec: str) -> Any:
     path = Path(spec)
     if path.suffix != ".keras":
         state = "" if path.exists() else ", and there is no such file"
-        raise UserError(f"--model {spec} is neither a .keras file nor FILE.py:FUNCTION{state}; give one of these")
+        raise UserError(
+            f"--model {spec} is neither a .keras file nor FILE.py:FUNCTION{state}; give one of these"
+        )
     if not path.is_file():
-        raise UserError(f"--model {spec}: there is no such file in {Path.cwd()}; expected one saved by Keras 3")
+        raise UserError(
+            f"--model {spec}: there is no such file in {Path.cwd()}; expected one saved by Keras 3"
+        )
     try:
         return keras.models.load_model(path)
     except Exception as error:
-        raise UserError(f"--model {spec} cannot be read as a Keras 3 model: {one_line(error)}; {_CUSTOM}") from error
+        raise UserError(
+            f"--model {spec} cannot be read as a Keras 3 model: {one_line(error)}; {_CUSTOM}"
+        ) from error
 
 
 def _model_or_error(value: Any, spec: str) -> keras.Model:
     if isinstance(value, keras.Model):
         return value
-    kind = type(value)
-    hint = "; Keras 2 (tf_keras) models do not run here" if kind.__module__.startswith("tf_keras") else ""
-    given = "a class, not an instance: call it" if isinstance(value, type) else "nothing" if value is None else (
-        f"a {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
-    )
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    given = "a class, not an instance of it" if isinstance(value, type) else f"a {kind}"
+    hint = "; Keras 2 (tf_keras) models do not run here" if kind.startswith("tf_keras") else ""
     raise UserError(f"--model {spec} gave {given}; expected a keras.Model{hint}")
 
 
@@ -194,7 +198,8 @@ def prepare_training(model: keras.Model, inputs: Any, targets: Any) -> Training:
     else:
         chosen = _choose_losses(specs, outputs, targets)
         losses = [description for description, _ in chosen]
-        loss = keras.tree.pack_sequence_as(outputs, [loss for _, loss in chosen])
+        specs = tuple(replace(spec, loss=loss.name) for spec, loss in zip(specs, losses, strict=True))
+        loss = keras.tree.pack_sequence_as(outputs, [each for _, each in chosen])
         model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
     return _describe(model, losses, specs, bool(own_loss), came_with_optimizer)
 
@@ -271,15 +276,14 @@ def _own_loss(model: keras.Model, targets: Any) -> str | None:
 
 def _output_specs(model: keras.Model, outputs: Any) -> tuple[OutputSpec, ...]:
     """A name and a shape for each output, in the order of keras.tree.flatten."""
-    if isinstance(outputs, dict):
-        names = sorted(outputs)  # as keras.tree does
-    else:
-        count = len(keras.tree.flatten(outputs))
-        default = [f"output_{index}" for index in range(count)] if count > 1 else ["output"]
-        names = getattr(model, "output_names", None) or default
+    signature = signature_of(model)
+    if signature is not None:
+        return signature.outputs
     flat = keras.tree.flatten(outputs)
-    if len(names) != len(flat):
-        names = [f"output_{index}" for index in range(len(flat))]
+    if isinstance(outputs, dict) and len(flat) == len(outputs):
+        names = sorted(outputs)  # as keras.tree sorts them
+    else:
+        names = ["output"] if len(flat) == 1 else [f"output_{index}" for index in range(len(flat))]
     return tuple(OutputSpec(name, tuple(value.shape[1:])) for name, value in zip(names, flat, strict=True))
 
 
@@ -287,7 +291,9 @@ def _choose_losses(
     specs: tuple[OutputSpec, ...], outputs: Any, targets: Any
 ) -> list[tuple[ChosenLoss, keras.losses.Loss]]:
     if targets is None:
-        raise UserError("the data has no targets and the model no loss of its own; give (x, y), or compile it")
+        raise UserError(
+            "the data has no targets and the model no loss of its own; give (x, y), or compile it"
+        )
     pairs = zip(pair(targets, specs, "targets"), keras.tree.flatten(outputs), strict=True)
     return [choose_loss(spec.name, output, target) for (_, target, spec), output in pairs]
 
@@ -304,11 +310,13 @@ def _describe(
     rate = optimizer.get_config().get("learning_rate")
     notes = []
     if type(model).train_step is not keras.Model.train_step:
-        notes.append(f"{type(model).__name__}.train_step is not followed: the step is forward, loss, gradient, update")
+        notes.append(
+            f"{type(model).__name__}.train_step is not followed: the step is forward, loss, gradient, update"
+        )
     return Training(
         losses=tuple(losses),
         optimizer=type(optimizer).__name__,
-        learning_rate=float(rate) if isinstance(rate, (int, float)) else None,
+        learning_rate=float(str(np.float32(rate))) if isinstance(rate, (int, float)) else None,
         is_loss_scaled=scaled,
         policy=model.dtype_policy.name,
         is_users_loss=is_users_loss,
