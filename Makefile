@@ -40,12 +40,12 @@ bench: $(VENV)/.installed
 	@$(python) -m benchmarks $(ARGS)
 
 $(VENV)/.installed: pyproject.toml | $(python)
-	@echo "Installing tf-lockstep into $(VENV); TensorFlow is large, the first time takes minutes"
+	@echo "Installing tf-lockstep into $(VENV); TensorFlow is large, the first time takes minutes" >&2
 	@$(python) -m pip install -q -e .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(python)
-	@echo "Installing tf-lockstep with its test tools into $(VENV); the first time takes minutes"
+	@echo "Installing tf-lockstep with its test tools into $(VENV); the first time takes minutes" >&2
 	@$(python) -m pip install -q -e '.[test]'
 	@touch $(VENV)/.installed $@
 
