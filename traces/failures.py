@@ -1,0 +1,79 @@
+"""What the operating system and HDF5 say, as one line for a person."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diag.errors import UserError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def explained_creation(path: Path) -> Iterator[None]:
+    """Turn a failure to make the trace into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"Cannot create the trace {path}: {_reason(error)}; expected a folder that exists, can be "
+            "written and has room; choose another output folder."
+        ) from error
+
+
+@contextmanager
+def explained_writing(path: Path) -> Iterator[None]:
+    """Turn a failing disk into a `UserError`. Any other exception is a bug and passes unchanged."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # HDF5 reports a failed flush as either
+        number = _error_number(error)
+        if number is None:
+            raise
+        advice = "free some room" if number in _NO_ROOM else "check the disk"
+        raise UserError(
+            f"Cannot write to the trace {path}: {_reason(error)}; the whole steps before are kept; "
+            f"{advice} or choose another output folder, and run again."
+        ) from error
+
+
+@contextmanager
+def explained_reading(path: Path) -> Iterator[None]:
+    """Turn what HDF5 says of a damaged file into a `UserError`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = _error_number(error)
+        if number == errno.EAGAIN:
+            reason = "another process has it locked"
+            advice = "close the program that has it open for writing"
+        elif number in (errno.EACCES, errno.EPERM):
+            reason = os.strerror(number)
+            advice = "ask its owner, or copy it to where you may read it"
+        elif "already open" in str(error):
+            reason = "it is unfinished, and this process has it open already"
+            advice = "close it there, or read it from another process"
+        else:
+            reason = f"it is truncated or damaged ({_reason(error)})"
+            advice = "copy it again from where it was made, or record the run again"
+        raise UserError(
+            f"Cannot read the trace {path}: {reason}; expected a whole file that may be read; {advice}."
+        ) from error
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's errno, which HDF5 puts only into its message."""
+    found = re.search(r"errno = (\d+)", str(error))
+    if found:
+        return int(found.group(1))
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _reason(error: Exception) -> str:
+    number = _error_number(error)
+    return os.strerror(number) if number else str(error).splitlines()[0]

@@ -1,0 +1,167 @@
+"""Reading a trace: after the run, while it goes on, and after it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from traces.encoding import Array
+from traces.failures import explained_reading
+from traces.opening import open_trace
+from traces.schema import TraceLayout
+from traces.table import TableReader
+
+
+class TraceReader:
+    """A trace, of which it sees the whole steps; use it as a context manager.
+
+    While the run goes on every call sees what is whole by then. A process may read an unfinished
+    trace through one reader at a time, and not while it writes it itself.
+
+    Raises:
+      UserError: no such file, not a trace, a newer schema, truncated, locked; here or when a
+        damaged part is read.
+      KeyError: a step, batch, tensor or lane that the trace does not hold.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._file = open_trace(self.path)
+        self.layout = TraceLayout.from_json(self._document("layout"))
+        """What the trace may hold: lanes, planned steps, tensors, variables, columns."""
+        self._tables = {
+            name: TableReader(self._file[name], table, self.layout)
+            for name, table in self.layout.tables.items()
+        }
+
+    @property
+    def steps(self) -> list[int]:
+        """The numbers of the whole steps, in the order they ran."""
+        return self._numbers("steps", "step")
+
+    @property
+    def version(self) -> str:
+        """The program's version that wrote the trace."""
+        return str(self._file.attrs["version"])
+
+    @property
+    def created(self) -> str:
+        """When, ISO 8601 in UTC."""
+        return str(self._file.attrs["created"])
+
+    def environment(self, lane: str) -> dict[str, Any]:
+        """What a lane ran on."""
+        return dict(self._document(f"environment/{lane}"))
+
+    @property
+    def command(self) -> list[str]:
+        return list(self._document("command"))
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        return dict(self._document("seeds"))
+
+    @property
+    def model_config(self) -> dict[str, Any] | None:
+        config = self._document("model_config")
+        return None if config is None else dict(config)
+
+    @property
+    def losses(self) -> dict[str, Array]:
+        """Each lane's loss, one float64 a whole step."""
+        with explained_reading(self.path):
+            return {lane: self._tables["steps"].column(f"loss/{lane}") for lane in self.layout.lanes}
+
+    @property
+    def snapshots(self) -> list[int]:
+        """The steps before which the state was stored."""
+        return self._numbers("snapshots", "step")
+
+    def snapshot(self, step: int, lane: str) -> dict[str, Array]:
+        """A lane's variables as they were before a step, by path."""
+        return self._row_tensors("snapshots", self._row("snapshots", "step", step), lane)
+
+    def initial_state(self, lane: str) -> dict[str, Array]:
+        """A lane's variables before step 0, by path."""
+        return self.snapshot(0, lane)
+
+    def batch(self, step: int) -> dict[str, Array]:
+        """The batch a step was given, by component."""
+        index = self._numbers("steps", "batch")[self._row("steps", "step", step)]
+        return self._row_tensors("batches", self._row("batches", "index", index), "")
+
+    def names(self, kind: str) -> list[str]:
+        """The names of one kind of tensor, in the layout's order."""
+        return list(dict.fromkeys(spec.name for spec in self.layout.tensors if spec.kind == kind))
+
+    def tensor(self, step: int, lane: str, kind: str, name: str) -> Array:
+        """A step's tensor in its own dtype, bit for bit as it was."""
+        row = self._row("steps", "step", step)
+        with explained_reading(self.path):
+            array = self._tables["steps"].tensor(row, (lane, kind, name))
+        if array is None:
+            raise KeyError(f"Step {step} of {self.path} was written without {(lane, kind, name)}.")
+        return array
+
+    def op_table(self) -> dict[str, Array]:
+        """The op table's columns, of equal length; text as Python strings."""
+        with explained_reading(self.path):
+            return self._tables["ops"].columns()
+
+    def unit_table(self) -> dict[str, Array]:
+        """The unit table's columns, of equal length; text as Python strings."""
+        with explained_reading(self.path):
+            return self._tables["units"].columns()
+
+    def report(self) -> dict[str, Any] | None:
+        """The last report written, if any was."""
+        with explained_reading(self.path):
+            span, document = self._file["report/span"], self._file["report/json"]
+            span.refresh()
+            document.refresh()
+            start, stop = (int(edge) for edge in span[()])
+            text = bytes(np.asarray(document[start:stop]))
+        return dict(json.loads(text)) if text else None
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> TraceReader:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _document(self, name: str) -> Any:
+        with explained_reading(self.path):
+            return json.loads(self._file[name][()])
+
+    def _numbers(self, table: str, column: str) -> list[int]:
+        with explained_reading(self.path):
+            return [int(number) for number in self._tables[table].column(column)]
+
+    def _row(self, table: str, column: str, number: int) -> int:
+        """The row of a number; the last, if a step was written again after a rewind."""
+        numbers = self._numbers(table, column)
+        if number not in numbers:
+            raise KeyError(f"{self.path} has no {column} {number} among its {table}: {numbers}")
+        return len(numbers) - 1 - numbers[::-1].index(number)
+
+    def _row_tensors(self, table: str, row: int, lane: str) -> dict[str, Array]:
+        """One row's tensors of one lane, by name."""
+        reader = self._tables[table]
+        with explained_reading(self.path):
+            found = {
+                spec.name: reader.tensor(row, spec.key) for spec in reader.layout.tensors if spec.lane == lane
+            }
+        return {name: array for name, array in found.items() if array is not None}

@@ -1,0 +1,250 @@
+"""Writing a trace: declared whole, then appended to in the background while others may read it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from diag import __version__
+from diag.errors import UserError
+from traces.background import BackgroundQueue
+from traces.creation import create_table, encode_column
+from traces.encoding import Array
+from traces.failures import explained_creation, explained_writing
+from traces.schema import SCHEMA, Column, StepRecord, TableLayout, TensorKey, TraceLayout
+from traces.table import TableWriter
+
+QUEUE_BYTES = 256 << 20
+
+
+class TraceWriter:
+    """A trace file in the making; use it as a context manager.
+
+    The file appears under its name whole and readable (`TraceReader`, or
+    `h5py.File(path, "r", swmr=True)`), and stays so after every call and after a kill. Calls hand
+    their data to a thread and return; they wait only while more than `queue_bytes` wait. **Arrays
+    handed over must not be changed afterwards**: they are not copied.
+
+    Args:
+      path: a file that does not exist yet.
+      layout: everything that will be written.
+      environment: what each lane ran on, by lane; any JSON.
+      command: the command line.
+      seeds: by name.
+      model_config: Keras' own, or None for a model that has none.
+      portable: write plain datasets, with no filter and no differences, for any HDF5 reader.
+      queue_bytes: how much may wait to be written; one larger record is let in by itself.
+
+    Raises:
+      UserError: here, or at any later call, when the file cannot be created or written.
+      ValueError: at a call whose data the layout does not name.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        layout: TraceLayout,
+        *,
+        environment: Mapping[str, Mapping[str, object]],
+        command: Sequence[str] = (),
+        seeds: Mapping[str, int] | None = None,
+        model_config: Mapping[str, object] | None = None,
+        portable: bool = False,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
+        self.path = Path(path)
+        self.layout = layout
+        documents = {
+            **{f"environment/{lane}": dict(environment[lane]) for lane in layout.lanes},
+            "command": list(command),
+            "layout": layout.to_json(),
+            "seeds": dict(seeds or {}),
+            "model_config": None if model_config is None else dict(model_config),
+        }
+        self._closed = False
+        self._batches_seen: set[int] = set()
+        self._file = _create(self.path, layout, documents, portable)
+        self._tables = {
+            name: TableWriter(self._file[name], table, layout) for name, table in layout.tables.items()
+        }
+        self._queue = BackgroundQueue(queue_bytes)
+
+    def write_batch(self, index: int, arrays: Mapping[str, npt.ArrayLike]) -> None:
+        """Store a batch once, under an index of the caller's own, for `StepRecord.batch` to name."""
+        if index in self._batches_seen:
+            raise ValueError(f"A batch is stored once. Received twice: index={index}")
+        self._batches_seen.add(index)
+        tensors = {("", "", name): array for name, array in arrays.items()}
+        self._append("batches", {"index": [index]}, tensors)
+
+    def write_snapshot(self, step: int, states: Mapping[str, Mapping[str, npt.ArrayLike]]) -> None:
+        """Store each lane's variables as they are before `step`; step 0 is the initial state."""
+        tensors = {(lane, "", name): array for lane, state in states.items() for name, array in state.items()}
+        self._append("snapshots", {"step": [step]}, tensors)
+
+    def append_step(self, record: StepRecord) -> None:
+        """Store one whole step."""
+        losses = {f"loss/{lane}": [record.losses[lane]] for lane in self.layout.lanes}
+        self._append("steps", {"step": [record.step], "batch": [record.batch], **losses}, record.tensors)
+
+    def append_ops(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add rows to the op table; each names every column, None where it has no value."""
+        self._append_rows("ops", self.layout.op_columns, rows)
+
+    def append_units(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add rows to the unit table, as `append_ops`."""
+        self._append_rows("units", self.layout.unit_columns, rows)
+
+    def write_report(self, report: Mapping[str, object]) -> None:
+        """Store a report; it takes the place of the one before only once it is whole on file."""
+        text = np.frombuffer(json.dumps(report).encode(), np.uint8)
+        self._put(text.nbytes, partial(_write_report, self._file["report"], text))
+
+    def flush(self) -> None:
+        """Wait until everything handed over is on file."""
+        self._queue.drain()
+
+    def close(self) -> None:
+        """Write what waits, and close the file.
+
+        Raises:
+          UserError: what was handed over could not all be written.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._queue.close()
+        except BaseException:
+            if not self._queue.is_stuck:
+                _abandon(self._file)
+            raise
+        with explained_writing(self.path):
+            self._file.close()
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _append_rows(
+        self, table: str, columns: Sequence[Column], rows: Sequence[Mapping[str, object]]
+    ) -> None:
+        names = [column.name for column in columns]
+        for row in rows:
+            if row.keys() != set(names):
+                raise ValueError(f"A row of {table} must have the columns {names}. Received: {sorted(row)}")
+        if rows:
+            self._append(table, {name: [row[name] for row in rows] for name in names}, {})
+
+    def _append(
+        self,
+        table: str,
+        columns: Mapping[str, Sequence[object]],
+        tensors: Mapping[TensorKey, npt.ArrayLike],
+    ) -> None:
+        layout = self.layout.tables[table]
+        encoded = {column.name: encode_column(column, columns[column.name]) for column in layout.columns}
+        arrays = {key: np.asarray(array) for key, array in tensors.items()}
+        _check(arrays, layout)
+        num_bytes = sum(array.nbytes for array in (*encoded.values(), *arrays.values()))
+        self._put(num_bytes, partial(self._tables[table].append, encoded, arrays))
+
+    def _put(self, num_bytes: int, write: partial[None]) -> None:
+        def task() -> None:
+            with explained_writing(self.path):
+                write()
+
+        self._queue.put(num_bytes, task)
+
+
+def _check(arrays: Mapping[TensorKey, Array], layout: TableLayout) -> None:
+    """Refuse, before anything is written, what the reader could not give back."""
+    for key, array in arrays.items():
+        spec = layout.by_key.get(key)
+        if spec is None:
+            raise ValueError(f"The trace's layout has no such tensor. Received: {key}")
+        fits = array.ndim == len(spec.shape) and all(map(int.__le__, array.shape, spec.shape))
+        if not fits or array.dtype.name != spec.dtype:
+            raise ValueError(f"Expected at most {spec}. Received: {array.dtype.name} {array.shape}")
+        base = layout.base_of(spec)
+        if base and (base.key not in arrays or arrays[base.key].shape != array.shape):
+            raise ValueError(f"{key} needs {base.key} beside it, of its shape. Received: {sorted(arrays)}")
+
+
+def _create(path: Path, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> h5py.File:
+    """Make the whole skeleton beside `path`, and move it there once readers may look."""
+    if path.exists():
+        raise UserError(f"The trace {path} exists already; expected a new file; remove it or name another.")
+    unfinished = path.with_name(path.name + ".partial")
+    with explained_creation(path):
+        # Rows are written once and whole: a chunk cache would only hold a megabyte for every tensor.
+        file = h5py.File(unfinished, "w", libver="latest", rdcc_nbytes=0)
+        try:
+            _fill(file, layout, documents, portable)
+            file.swmr_mode = True
+            os.replace(unfinished, path)
+        except BaseException:
+            with contextlib.suppress(OSError, RuntimeError):
+                file.close()
+            unfinished.unlink(missing_ok=True)
+            raise
+    return file
+
+
+def _abandon(file: h5py.File) -> None:
+    """Let the file be as it is, as a kill would.
+
+    Closing it, or leaving that to HDF5 at exit, would mark as whole what could not be written whole.
+    So its descriptor is led elsewhere first.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, file.id.get_vfd_handle())
+    os.close(nowhere)
+    with contextlib.suppress(OSError, RuntimeError):
+        file.close()
+
+
+def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> None:
+    file.attrs.update(
+        schema=SCHEMA,
+        version=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        portable=portable,
+    )
+    for name, document in documents.items():
+        text = json.dumps(document).encode()
+        file.create_dataset(name, data=np.array(text, h5py.string_dtype("utf-8", max(1, len(text)))))
+    for name, table in layout.tables.items():
+        group = file.create_group(name, track_order=True)
+        create_table(group, table, layout, portable=portable)
+    report = file.create_group("report")
+    report.create_dataset("json", shape=(0,), maxshape=(None,), dtype=np.uint8, chunks=(1 << 16,))
+    report.create_dataset("span", data=np.zeros(2, np.int64))
+
+
+def _write_report(group: h5py.Group, text: Array) -> None:
+    document, span = group["json"], group["span"]
+    start = document.shape[0]
+    stop = start + text.size
+    document.resize(stop, axis=0)
+    document[start:stop] = text
+    document.flush()
+    span[...] = (start, stop)
+    span.flush()
