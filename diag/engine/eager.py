@@ -45,9 +45,9 @@ class EagerPlace:
         """Outputs of an op that writes nothing.  `inputs` are tensors or VariableRefs."""
         handles = [variables[x.index].handle if isinstance(x, VariableRef) else x for x in inputs]
         outputs = execute(node.op, handles, self.attributes(node), len(node.dtypes), self.place.device)
-        if self.simulation is None or not self.simulation.touches(node.op) or not node.dtypes:
+        if self.simulation is None or node.site.index is None or not self.simulation.touches(node.op):
             return outputs
-        if any(dtype in OPAQUE for dtype in node.dtypes):
+        if not node.dtypes or any(dtype in OPAQUE for dtype in node.dtypes):
             return outputs
         visible = [variables[x.index] if isinstance(x, VariableRef) else x for x in inputs]
         arrays = [to_numpy(x) for x in visible if x.dtype not in OPAQUE]

@@ -83,6 +83,12 @@ def full_device(device: str) -> str:
     return f"/job:localhost/replica:0/task:0/device:{device}"
 
 
+def register_function(function_def: Any) -> None:
+    """Make a FunctionDef known to the runtime; an imported graph that calls an unknown one crashes it."""
+    if not context.context().has_function(function_def.signature.name):
+        context.context().add_function_def(function_def)
+
+
 def ran_on(tensor: Any) -> str:
     """The kind of device an EagerTensor was computed on, such as `GPU`."""
     return tf.DeviceSpec.from_string(tensor.device).device_type or ""

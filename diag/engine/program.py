@@ -8,12 +8,14 @@ by unit, the microscope executes it op by op, the truth lane executes it in floa
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
+from diag.engine.compiled import Executable
 from diag.engine.graph import Graph, Node, Port, graph_of
 from diag.engine.sites import (
     BACKWARD,
@@ -77,6 +79,18 @@ class Program:
         graphs = [self.graph, *self.functions.values()]
         nodes = [node for graph in graphs for node in graph if node.site.index is not None]
         return sorted(nodes, key=lambda node: node.site.index or 0)
+
+    def step(self, fetches: Sequence[Port]) -> Executable:
+        """The whole step, to be built for a place; every variable is updated in place."""
+        return Executable(
+            self.graph,
+            self.functions,
+            self.graph_def,
+            self.batch_inputs,
+            self.captures,
+            self.constants,
+            tuple(fetches),
+        )
 
     def initial_state(self) -> list[tf.Tensor]:
         return [tf.identity(variable.value) for variable in self.keras_variables]

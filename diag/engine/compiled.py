@@ -1,0 +1,126 @@
+"""Compiling a graph for a place: what `model.fit` runs, with the place's faults planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from diag.engine.eager import EagerPlace, SingleLane, VariableRef
+from diag.engine.execution import register_function
+from diag.engine.faults import Simulation
+from diag.engine.graph import Graph, Port
+from diag.engine.injection import Injection
+from diag.engine.places import Place
+from diag.engine.rewriting import make_node
+from diag.engine.walker import Walker
+from diag.errors import UserError
+
+FETCH_PREFIX = "fetch/"
+
+
+@dataclass(frozen=True)
+class Executable:
+    """What is to run: a graph, its feeds, the variables it captures, and what to fetch.
+
+    `feeds` are the placeholders given at each call, in order; `captures` map a placeholder to
+    the index of a variable.  Everything that writes a variable runs, fetched or not.
+    """
+
+    graph: Graph
+    functions: dict[str, Graph]
+    graph_def: Any
+    feeds: tuple[str, ...]
+    captures: Mapping[str, int]
+    constants: Mapping[str, Any]
+    fetches: tuple[Port, ...]
+
+
+def build(
+    executable: Executable, place: Place, simulation: Simulation | None, variables: Sequence[tf.Variable]
+) -> Callable[..., list[Any]]:
+    """A function of the feeds that runs at the place and returns the fetches."""
+    if place.execution == "eager":
+        return _build_eager(executable, place, simulation, variables)
+    graph_def = with_fetches(executable)
+    injection = None
+    if simulation is not None:
+        if place.execution == "xla" and simulation.fault is not None:
+            raise UserError(f"{place}: a simulated op fault cannot run inside XLA; use the execution eager or graph")
+        if simulation.rewriter is not None:
+            graph_def = _rewritten(graph_def, simulation)
+        if simulation.fault is not None:
+            injection = Injection(simulation, executable.graph, executable.functions, place.execution)
+            graph_def = injection.apply(graph_def)
+    function = _compile(executable, graph_def, place, variables)
+    function.lockstep_keeps = injection  # the fault's functions live as long as what calls them
+    return function  # type: ignore[no-any-return]
+
+
+def _compile(executable: Executable, graph_def: Any, place: Place, variables: Sequence[tf.Variable]) -> Any:
+    results = [f"{FETCH_PREFIX}{index}:0" for index in range(len(executable.fetches))]
+    mapped = {*executable.feeds, *executable.captures, *executable.constants}
+    used = {text.split(":")[0] for node in graph_def.node for text in node.input} & mapped
+    graph_def = tf.compat.v1.GraphDef.FromString(graph_def.SerializeToString())
+    kept = [node for node in graph_def.node if node.name not in mapped]
+    del graph_def.node[:]
+    graph_def.node.extend(kept)
+
+    for function_def in graph_def.library.function:
+        register_function(function_def)
+
+    @tf.function(autograph=False, jit_compile=place.execution == "xla")
+    def run(*feeds: tf.Tensor) -> list[tf.Tensor]:
+        captured = {
+            name: tf.compat.v1.get_default_graph().capture(variables[index].handle)  # type: ignore[attr-defined]
+            for name, index in executable.captures.items()
+        }
+        given = {**dict(zip(executable.feeds, feeds, strict=True)), **captured, **executable.constants}
+        given = {name: value for name, value in given.items() if name in used}
+        with tf.device(place.device):
+            return tf.graph_util.import_graph_def(  # type: ignore[no-any-return]
+                graph_def, input_map=given, return_elements=results, name=""
+            )
+
+    return run
+
+
+def with_fetches(executable: Executable) -> Any:
+    """The GraphDef with an Identity named `fetch/K` reading each fetched tensor."""
+    graph_def = type(executable.graph_def)()
+    graph_def.CopyFrom(executable.graph_def)
+    graph_def.node.extend(
+        make_node(f"{FETCH_PREFIX}{index}", "Identity", [str(port)], T=executable.graph.dtype(port))
+        for index, port in enumerate(executable.fetches)
+    )
+    return graph_def
+
+
+def _rewritten(graph_def: Any, simulation: Simulation) -> Any:
+    assert simulation.rewriter is not None
+    copy = type(graph_def)()
+    copy.CopyFrom(graph_def)
+    result = simulation.rewriter(copy)
+    result = copy if result is None else result
+    if not hasattr(result, "node"):
+        raise UserError(f"rewriter {simulation.name}: expected a GraphDef, received {type(result).__name__}")
+    missing = {node.name for node in graph_def.node if node.name.startswith(FETCH_PREFIX)} - {n.name for n in result.node}
+    if missing:
+        raise UserError(f"rewriter {simulation.name}: expected the fetched nodes to stay, missing {sorted(missing)[0]}")
+    return result
+
+
+def _build_eager(
+    executable: Executable, place: Place, simulation: Simulation | None, variables: Sequence[tf.Variable]
+) -> Callable[..., list[Any]]:
+    walker: Walker[Any] = Walker(executable.functions, SingleLane(EagerPlace(place, simulation), variables))
+    fixed = {name: VariableRef(index) for name, index in executable.captures.items()}
+
+    def run(*feeds: tf.Tensor) -> list[Any]:
+        given = {**dict(zip(executable.feeds, feeds, strict=True)), **fixed, **executable.constants}
+        found = walker.run(executable.graph, given, executable.fetches)
+        return [found[port] for port in executable.fetches]
+
+    return run
