@@ -95,10 +95,13 @@ def graph_of_body(body: Body, library: Iterable[Any], versions: Any) -> Any:
 _copies = itertools.count()
 
 
-def edit(graph_def: Any, change: Callable[[Body, str | None], Body]) -> Any:
+def edit(
+    graph_def: Any, change: Callable[[Body, str | None], Body], signature: Callable[[Any], None] | None = None
+) -> Any:
     """A GraphDef with `change(body, function name or None)` made to it and to all its functions.
 
     Changed functions get new names: a runtime that knows a name keeps its first definition.
+    `signature` may change the dtypes of a function's arguments in place.
     """
     suffix = f"_lockstep{next(_copies)}"
     renamed = {f.signature.name: f.signature.name + suffix for f in graph_def.library.function}
@@ -107,6 +110,8 @@ def edit(graph_def: Any, change: Callable[[Body, str | None], Body]) -> Any:
         function_of_body(f, change(body_of_function(f), f.signature.name), renamed[f.signature.name])
         for f in graph_def.library.function
     ]
+    for function_def in library if signature is not None else []:
+        signature(function_def)
     for node in [*body.nodes, *(node for f in library for node in f.node_def)]:
         for value in node.attr.values():
             if value.func.name in renamed:

@@ -1,0 +1,157 @@
+"""The truth lane's program: the same graph with every floating tensor in float64.
+
+An op that has a float64 kernel on the CPU gets it.  An op that has none keeps its dtype between
+two casts, and is named in `unpromoted`, since what it computes is then no truth.  Random ops keep
+theirs as well: in float64 they would draw another stream.  A cast to a narrower dtype still
+rounds, for both lanes read the rounded value and so must the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+
+from diag.engine.execution import FLOATS, attributes, in_double, type_attributes
+from diag.engine.graph import CONTROL_FLOW_OPS, Graph, Node
+from diag.engine.rewriting import Body, edit, make_node, rewired
+
+_NARROW = "/lockstep_narrow"
+_WIDE = "/lockstep_wide"
+
+
+def is_random(op_type: str) -> bool:
+    """Ops that draw random numbers; named after the stream they come from."""
+    return "Random" in op_type or op_type in ("Multinomial", "StatelessMultinomial", "ParameterizedTruncatedNormal")
+
+
+@dataclass
+class Promotion:
+    """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be."""
+
+    graph: Graph
+    functions: dict[str, Graph]
+    unpromoted: set[str] = field(default_factory=set)
+
+    def apply(self, graph_def: Any) -> Any:
+        return edit(graph_def, self._change, _widen_signature)
+
+    def _change(self, body: Body, function_name: str | None) -> Body:
+        known = self.graph if function_name is None else self.functions[function_name]
+        replaced: dict[str, str] = {}
+        added: list[Any] = []
+        for proto in list(body.nodes):
+            node = known.by_name.get(proto.name)
+            if node is not None:
+                self._promote(proto, node, known, replaced, added)
+        own = {node.name for node in added if node.name.startswith("lockstep_wide/")}
+        body = rewired(body, replaced, keep=lambda name: name in own)
+        body.nodes.extend(added)
+        for node in added:
+            if node.name not in own:
+                inputs = [_renamed(text, replaced) for text in node.input]
+                del node.input[:]
+                node.input.extend(inputs)
+        return body
+
+    def _promote(self, proto: Any, node: Node, known: Graph, replaced: dict[str, str], added: list[Any]) -> None:
+        if node.op == "Const":
+            if node.dtypes[0] in FLOATS:
+                value = tf.make_ndarray(proto.attr["value"].tensor).astype("float64")
+                proto.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+                proto.attr["dtype"].type = tf.float64.as_datatype_enum
+            return
+        floating_in = [known.dtype(port) in FLOATS for port in node.inputs]
+        floating_out = [dtype in FLOATS for dtype in node.dtypes]
+        if node.op in CONTROL_FLOW_OPS or node.op == "Placeholder" or node.op in _CONTAINERS:
+            _widen_all_types(proto)
+            return
+        if node.op == "Cast" and floating_out[0]:
+            self._cast(proto, node, floating_in[0], replaced, added)
+            return
+        if not any(floating_in) and not any(floating_out) and not _has_float_type(proto):
+            return
+        wide = None if is_random(node.op) or node.op == "Bitcast" else in_double(node.op, attributes(proto))
+        if wide is not None:
+            for name in type_attributes(node.op):
+                if name in proto.attr:
+                    _widen(proto.attr[name])
+            return
+        if not is_random(node.op):
+            self.unpromoted.add(node.op)
+        self._keep_narrow(proto, node, floating_in, floating_out, known, replaced, added)
+
+    @staticmethod
+    def _cast(proto: Any, node: Node, from_float: bool, replaced: dict[str, str], added: list[Any]) -> None:
+        target = node.dtypes[0]
+        source = tf.dtypes.as_dtype(proto.attr["SrcT"].type)
+        if from_float:
+            proto.attr["SrcT"].type = tf.float64.as_datatype_enum
+        if not from_float or source.size <= target.size:
+            proto.attr["DstT"].type = tf.float64.as_datatype_enum
+            return
+        wide = f"lockstep_wide/{node.name}"
+        added.append(make_node(wide, "Cast", [f"{node.name}:0"], SrcT=target, DstT=tf.float64))
+        replaced[f"{node.name}:0"] = f"{wide}:0"
+
+    @staticmethod
+    def _keep_narrow(
+        proto: Any, node: Node, floating_in: list[bool], floating_out: list[bool], known: Graph,
+        replaced: dict[str, str], added: list[Any],
+    ) -> None:  # fmt: skip
+        data = [text for text in proto.input if not text.startswith("^")]
+        control = [text for text in proto.input if text.startswith("^")]
+        for position, (port, is_float) in enumerate(zip(node.inputs, floating_in, strict=True)):
+            if is_float and known.dtype(port) != tf.float64:
+                name = f"{node.name}{_NARROW}{position}"
+                added.append(make_node(name, "Cast", [data[position]], SrcT=tf.float64, DstT=known.dtype(port)))
+                data[position] = f"{name}:0"
+        del proto.input[:]
+        proto.input.extend([*data, *control])
+        for position, is_float in enumerate(floating_out):
+            if is_float and node.dtypes[position] != tf.float64:
+                wide = f"lockstep_wide/{node.name}/{position}"
+                added.append(
+                    make_node(wide, "Cast", [f"{node.name}:{position}"], SrcT=node.dtypes[position], DstT=tf.float64)
+                )
+                replaced[f"{node.name}:{position}"] = f"{wide}:0"
+
+
+# Ops that hold tensors of any dtype and compute nothing: their kernels name no dtype.
+_CONTAINERS = {
+    "TensorListReserve", "TensorListFromTensor", "TensorListGetItem", "TensorListSetItem", "TensorListStack",
+    "TensorListPushBack", "TensorListPopBack", "EmptyTensorList", "TensorListConcatV2", "TensorListResize",
+    "ReadVariableOp", "AssignVariableOp", "VarHandleOp", "Identity", "IdentityN", "StopGradient", "PreventGradient",
+}  # fmt: skip
+
+
+def _renamed(text: str, replaced: dict[str, str]) -> str:
+    return replaced.get(text if ":" in text else f"{text}:0", text)
+
+
+def _widen(value: Any) -> None:
+    double = tf.float64.as_datatype_enum
+    floats = {dtype.as_datatype_enum for dtype in FLOATS}
+    if value.type in floats:
+        value.type = double
+    for index, kind in enumerate(value.list.type):
+        if kind in floats:
+            value.list.type[index] = double
+
+
+def _widen_all_types(proto: Any) -> None:
+    for name, value in proto.attr.items():
+        if not name.startswith("_"):
+            _widen(value)
+
+
+def _widen_signature(function_def: Any) -> None:
+    for argument in [*function_def.signature.input_arg, *function_def.signature.output_arg]:
+        if argument.type in {dtype.as_datatype_enum for dtype in FLOATS}:
+            argument.type = tf.float64.as_datatype_enum
+
+
+def _has_float_type(proto: Any) -> bool:
+    floats = {dtype.as_datatype_enum for dtype in FLOATS}
+    return any(v.type in floats or any(t in floats for t in v.list.type) for k, v in proto.attr.items() if k[0] != "_")
