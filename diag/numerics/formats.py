@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -73,11 +74,14 @@ _BY_DTYPE_NAME = {each.name: each for each in (FLOAT64, FLOAT32, FLOAT16, BFLOAT
 def float32_with_precision(bits: int) -> Format:
     """The format of `bits` significand bits, hidden one included, with float32's exponent range."""
     if not 1 <= bits <= FLOAT32.precision:
-        raise ValueError(f"A significand within float32 has 1 to {FLOAT32.precision} bits. Received: bits={bits}")
+        raise ValueError(
+            f"A significand within float32 has 1 to {FLOAT32.precision} bits. Received: bits={bits}"
+        )
     return Format(f"float32:{bits}bit", bits, FLOAT32.min_exponent, FLOAT32.max_exponent)
 
 
-def format_of(dtype: npt.DTypeLike) -> Format:
+@lru_cache
+def format_of(dtype: np.dtype[Any] | type[Any]) -> Format:
     """The format of a NumPy dtype: float64, float32, float16, or bfloat16 of `ml_dtypes`.
 
     Raises:

@@ -13,12 +13,14 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit  # type: ignore[import-untyped]
+from numba import njit
+
+from diag.numerics.ulp import PairClass
 
 Array = npt.NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Three float64 buffers of 1024 take 24 KiB of the 32 KiB first-level cache that x86 has at least.
+# Four float64 buffers of 1024 fill the 32 KiB first-level cache of x86; 512 and 2048 are slower.
 BLOCK = 1024
 
 # Bins of the inner histogram: 0, everything below 2^MIN_OCTAVE, then BINS_PER_OCTAVE to each octave.
@@ -28,82 +30,106 @@ BINS_PER_OCTAVE = 1 << OCTAVE_BITS
 NUM_BINS = 2 + (MAX_OCTAVE - MIN_OCTAVE + 1) * BINS_PER_OCTAVE
 _KEY_SHIFT = 52 - OCTAVE_BITS
 _FIRST_KEY = (1023 + MIN_OCTAVE) << OCTAVE_BITS
-_ABS_MASK = 0x7FFF_FFFF_FFFF_FFFF
 
-# What a pass adds up.  "first_mismatch" is the first element with no distance and no equality.
+# numba takes constants, not members of an enumeration.
+_NAN_NAN, _NAN_NUMBER = int(PairClass.NAN_NAN), int(PairClass.NAN_NUMBER)
+_INF_INF, _INF_OPPOSITE = int(PairClass.INF_INF), int(PairClass.INF_OPPOSITE)
+_INF_FINITE = int(PairClass.INF_FINITE)
+
+# What a pass over two tensors adds up, and what a pass in units of a scale does.  An index of -1 is none.
 TOTALS = np.dtype(
     [(name, np.float64) for name in ("sum", "sum_abs", "sum_squares", "max")]
     + [(name, np.float64) for name in ("reference_squares", "difference_squares", "max_difference")]
     + [(name, np.float64) for name in ("relative_sum", "relative_max")]
-    + [(name, np.int64) for name in ("worst", "first_mismatch", "finite", "unequal", "zero_sign", "zero_reference")]
+    + [(name, np.int64) for name in ("worst", "first_mismatch", "unequal", "zero_sign", "zero_reference")]
     + [(name, np.int64) for name in ("nan_nan", "nan_number", "inf_inf", "inf_opposite", "inf_finite")]
     + [(name, np.int64) for name in ("both_zero", "opposite_signs", "subnormals")]
 )
+SCALED_TOTALS = np.dtype(
+    [("sum_squares", np.float64), ("max", np.float64), ("worst", np.int64), ("outside", np.int64)]
+)
+INDEX_TOTALS = frozenset(("worst", "first_mismatch"))
 
 
 def compiled(*fastmath: str) -> Callable[[Function], Function]:
-    """numba's njit with its type: no lock held, machine code kept beside the source, LLVM's flags as given."""
+    """numba's njit, typed: no lock held, machine code kept beside the source, LLVM's flags as given."""
 
     def compile_(function: Function) -> Function:
-        return cast(Function, njit(cache=True, nogil=True, error_model="numpy", fastmath=set(fastmath))(function))
+        machine = njit(cache=True, nogil=True, error_model="numpy", fastmath=set(fastmath))
+        return cast(Function, machine(function))
 
     return compile_
 
 
+def lower_edge(bin: int) -> float:
+    """The lower edge of a bin of the inner histogram."""
+    return float(np.int64((bin - 2 + _FIRST_KEY) << _KEY_SHIFT).view(np.float64)) if bin >= 2 else 0.0
+
+
 @compiled()
-def _same_bits(a: Array, b: Array) -> bool:
-    differing = a[0] ^ a[0]
-    for i in range(a.size):
-        differing |= a[i] ^ b[i]
-    return bool(differing == 0)
+def _largest(magnitude: Array) -> float:
+    """The maximum of numbers that are not negative: their encodings are ordered as they are, and LLVM
+    vectorises the maximum of integers alone."""
+    bits = magnitude.view(np.int64)
+    largest = np.int64(0)
+    for i in range(bits.size):
+        largest = max(largest, bits[i])
+    encoding = np.int64(largest)  # numba views only what is assigned once
+    return encoding.view(np.float64)
 
 
-# The sums may be taken in any order; nothing here can be NaN, since what is loaded is finite.
-@compiled("reassoc", "nnan", "nsz")
+@compiled()
+def _first_equal(v: Array, value: float) -> int:
+    for i in range(v.size):
+        if v[i] == value:
+            return i
+    return -1
+
+
+# "reassoc": the sums may be taken in any order, and so in vectors.
+@compiled("reassoc")
 def _add_errors(error: Array, magnitude: Array, first: int, total: Any, histogram: Array) -> None:
-    signed, absolute, squares, largest = 0.0, 0.0, 0.0, 0.0
+    signed, absolute, squares = 0.0, 0.0, 0.0
     for i in range(error.size):
         size = abs(error[i])
         magnitude[i] = size
         signed += error[i]
         absolute += size
         squares += size * size
-        largest = max(largest, size)
     total.sum += signed
     total.sum_abs += absolute
     total.sum_squares += squares
+    largest = _largest(magnitude)
     if largest > total.max:
         total.max = largest
-        for i in range(error.size):
-            if magnitude[i] == largest:
-                total.worst = first + i
-                break
+        total.worst = first + _first_equal(magnitude, largest)
     # The leading bits of a float64 are its octave and its place within: a logarithmic histogram for free.
     bits = magnitude.view(np.int64)
     for i in range(error.size):
         key = (bits[i] >> _KEY_SHIFT) - _FIRST_KEY
-        histogram[min(max(key, -1), NUM_BINS - 3) + 2 if bits[i] != 0 else 0] += 1
+        bits[i] = min(max(key, -1), NUM_BINS - 3) + 2 - (bits[i] == 0)
+    for i in range(error.size):
+        histogram[bits[i] & 0xFFFF] += 1
 
 
-@compiled("reassoc", "nnan", "nsz")
-def _add_values(r: Array, x: Array, total: Any) -> None:
-    reference_squares, difference_squares, max_difference = 0.0, 0.0, 0.0
-    relative_sum, relative_max, zeros = 0.0, 0.0, 0
+@compiled("reassoc")
+def _add_values(r: Array, x: Array, relative: Array, total: Any) -> None:
+    reference_squares, difference_squares, relative_sum, zeros = 0.0, 0.0, 0.0, 0
     for i in range(r.size):
         size = abs(r[i])
         difference = abs(x[i] - r[i])
         reference_squares += size * size
         difference_squares += difference * difference
-        max_difference = max(max_difference, difference)
-        relative = difference / size if size != 0.0 else 0.0
-        relative_sum += relative
-        relative_max = max(relative_max, relative)
+        ratio = difference / size if size != 0.0 else 0.0
+        relative_sum += ratio
+        relative[i] = ratio
+        x[i] = difference
         zeros += size == 0.0
     total.reference_squares += reference_squares
     total.difference_squares += difference_squares
-    total.max_difference = max(total.max_difference, max_difference)
+    total.max_difference = max(total.max_difference, _largest(x))
     total.relative_sum += relative_sum
-    total.relative_max = max(total.relative_max, relative_max)
+    total.relative_max = max(total.relative_max, _largest(relative))
     total.zero_reference += zeros
 
 
@@ -115,11 +141,12 @@ def _add_classes(r: Array, x: Array, smallest_normal: float, total: Any) -> None
         r_zero, x_zero = r[i] == 0.0, x[i] == 0.0
         signs_differ = (r_bits[i] ^ x_bits[i]) < 0
         apart = signs_differ & (not r_zero) & (not x_zero)
-        small = ((abs(r[i]) < smallest_normal) & (not r_zero)) | ((abs(x[i]) < smallest_normal) & (not x_zero))
+        r_small = (abs(r[i]) < smallest_normal) & (not r_zero)
+        x_small = (abs(x[i]) < smallest_normal) & (not x_zero)
         zero += r_zero & x_zero
         zero_sign += r_zero & x_zero & signs_differ
         opposite += apart
-        subnormal += small & (not apart)
+        subnormal += (r_small | x_small) & (not apart)
     total.both_zero += zero
     total.zero_sign += zero_sign
     total.opposite_signs += opposite
@@ -127,29 +154,40 @@ def _add_classes(r: Array, x: Array, smallest_normal: float, total: Any) -> None
 
 
 @compiled()
-def _add_nonfinite(r: float, x: float, index: int, total: Any) -> None:
-    """Count one element of which at least one side is not finite; `first_mismatch` starts at -1."""
-    equal = True
-    if np.isnan(r) and np.isnan(x):
-        total.nan_nan += 1
-    elif np.isnan(r) or np.isnan(x):
-        total.nan_number += 1
-        equal = False
-    elif r == x:
-        total.inf_inf += 1
-    elif np.isinf(r) and np.isinf(x):
-        total.inf_opposite += 1
-        equal = False
-    else:
-        total.inf_finite += 1
-        equal = False
-    # The loaded block holds +0 on both sides here, which every other count has taken for a pair of zeros.
-    total.both_zero -= 1
-    total.zero_reference -= 1
-    if not equal:
-        total.unequal += 1
-        if total.first_mismatch < 0:
-            total.first_mismatch = index
+def _kind(r: float, x: float, overflow: float) -> int:
+    """`PairClass` of two values not both finite; truth from `overflow` on is as infinity to infinity."""
+    if np.isnan(r) or np.isnan(x):
+        return _NAN_NAN if np.isnan(r) and np.isnan(x) else _NAN_NUMBER
+    if np.isinf(x) and abs(r) >= overflow:
+        return _INF_INF if (r > 0) == (x > 0) else _INF_OPPOSITE
+    return _INF_FINITE
+
+
+@compiled()
+def _settle_nonfinite(r: Array, x: Array, error: Array, first: int, overflow: float, total: Any) -> None:
+    """Count the pairs that are not both finite, and put equal zeros in their place."""
+    num_finite = 0
+    for i in range(r.size):
+        num_finite += (abs(r[i]) < np.inf) & (abs(x[i]) < np.inf)
+    if num_finite == r.size:
+        return
+    for i in range(r.size):
+        if abs(r[i]) < np.inf and abs(x[i]) < np.inf:
+            continue
+        kind = _kind(r[i], x[i], overflow)
+        total.nan_nan += kind == _NAN_NAN
+        total.nan_number += kind == _NAN_NUMBER
+        total.inf_inf += kind == _INF_INF
+        total.inf_opposite += kind == _INF_OPPOSITE
+        total.inf_finite += kind == _INF_FINITE
+        if kind not in (_NAN_NAN, _INF_INF):
+            total.unequal += 1
+            if total.first_mismatch < 0:
+                total.first_mismatch = first + i
+        r[i], x[i], error[i] = 0.0, 0.0, 0.0
+        # The zeros are taken for a pair of zeros by what comes after.
+        total.both_zero -= 1
+        total.zero_reference -= 1
 
 
 @compiled()
@@ -158,11 +196,206 @@ def _flush(v: Array, smallest_normal: float) -> None:
         v[i] = v[i] if abs(v[i]) >= smallest_normal else 0.0
 
 
+@compiled()
+def _load(values: Array, table: Array, v: Array) -> None:
+    """Widen to float64; 16-bit formats come as their encodings and are looked up in `table`."""
+    if table.size == 0:
+        for i in range(values.size):
+            v[i] = values[i]
+    else:
+        for i in range(values.size):
+            v[i] = table[np.int64(values[i]) & 0xFFFF]
+
+
 @compiled("reassoc")
-def _load_pair(
-    a: Array, b: Array, a_bits: Array, b_bits: Array, table: Array, infinity: int, gap: int, r: Array, x: Array,
-    error: Array,
-) -> tuple[int, int]:  # fmt: skip
-    """Fill r, x and the signed distance; return how many are finite on both sides, and unequal among these."""
-    mask = ~(infinity - infinity) ^ (1 << (8 * a_bits.itemsize - 1)) if False else 0
-    return mask, mask
+def _add_equal(bits: Array, r: Array, magnitude_mask: int, smallest_normal: int, total: Any) -> None:
+    """What is to be counted where both sides have the same bits and are finite."""
+    squares, zeros, below_normal = 0.0, 0, 0
+    for i in range(r.size):
+        squares += r[i] * r[i]
+    for i in range(r.size):
+        magnitude = bits[i] & magnitude_mask
+        zeros += magnitude == 0
+        below_normal += magnitude < smallest_normal
+    total.reference_squares += squares
+    total.both_zero += zeros
+    total.zero_reference += zeros
+    total.subnormals += below_normal - zeros
+
+
+@compiled()
+def _same_bits(a: Array, b: Array, magnitude_mask: int, infinity: int) -> bool:
+    """Whether the bits are the same on both sides, and all finite."""
+    differing, num_nonfinite = 0, 0
+    for i in range(a.size):
+        differing |= a[i] ^ b[i]
+        num_nonfinite += (a[i] & magnitude_mask) >= infinity
+    return bool((differing == 0) & (num_nonfinite == 0))
+
+
+@compiled()
+def _distances(a: Array, b: Array, magnitude_mask: int, gap: int, distance: Array) -> None:
+    """Signed steps from a to b along the line of their format's numbers, `gap` of which are left out.
+
+    In int32 where magnitudes fit, because AVX2 turns only those into float64.  Of 64 bits, steps on one
+    side of zero are subtracted as integers, exactly; across it as float64, since two magnitudes may add up
+    to more than int64 holds.
+    """
+    narrow = magnitude_mask <= 0x7FFF_FFFF
+    if narrow:
+        for i in range(a.size):
+            a_line = max((a[i] & magnitude_mask) - gap, 0)
+            b_line = max((b[i] & magnitude_mask) - gap, 0)
+            a_line = -a_line if a[i] < 0 else a_line
+            b_line = -b_line if b[i] < 0 else b_line
+            distance[i] = float(np.int32(b_line)) - float(np.int32(a_line))
+    else:
+        for i in range(a.size):
+            a_line = max((a[i] & magnitude_mask) - gap, 0)
+            b_line = max((b[i] & magnitude_mask) - gap, 0)
+            a_line = -a_line if a[i] < 0 else a_line
+            b_line = -b_line if b[i] < 0 else b_line
+            one_side = (a_line ^ b_line) >= 0
+            distance[i] = float(b_line - a_line) if one_side else float(b_line) - float(a_line)
+
+
+@compiled()
+def _num_nonzero(error: Array) -> int:
+    count = 0
+    for i in range(error.size):
+        count += error[i] != 0.0
+    return count
+
+
+@compiled()
+def add_pair(
+    a: Array, b: Array, a_bits: Array, b_bits: Array, table: Array, smallest_normal: float,
+    magnitude_mask: int, infinity: int, hidden: int, flushed: bool, first: int, totals: Array,
+    histogram: Array,
+) -> None:  # fmt: skip
+    """Add elements `first`, first + 1, ... of two tensors of one dtype to totals[0] and histogram.
+
+    `a_bits` and `b_bits` are the encodings as signed integers, `infinity` and `hidden` those of infinity
+    and of the smallest normal number.
+    """
+    total = totals[0]
+    gap = hidden - 1 if flushed else 0
+    buffers = np.empty((4, BLOCK))
+    for start in range(0, a.size, BLOCK):
+        stop = min(start + BLOCK, a.size)
+        n = stop - start
+        r, x, error, scratch = buffers[0, :n], buffers[1, :n], buffers[2, :n], buffers[3, :n]
+        _load(a[start:stop], table, r)
+        if _same_bits(a_bits[start:stop], b_bits[start:stop], magnitude_mask, infinity):
+            _add_equal(a_bits[start:stop], r, magnitude_mask, hidden, total)
+            histogram[0] += n
+            continue
+        _load(b[start:stop], table, x)
+        _distances(a_bits[start:stop], b_bits[start:stop], magnitude_mask, gap, error)
+        _settle_nonfinite(r, x, error, first + start, np.inf, total)
+        _add_classes(r, x, smallest_normal, total)
+        if flushed:
+            _flush(r, smallest_normal)
+            _flush(x, smallest_normal)
+        total.unequal += _num_nonzero(error)
+        _add_errors(error, scratch, first + start, total, histogram)
+        _add_values(r, x, scratch, total)
+
+
+@compiled()
+def _ulp_errors(x: Array, r: Array, precision: int, min_exponent: int, gap: float, error: Array) -> int:
+    """(x - r) / ulp(r), less `gap` on every side of zero that lies between, as in `ulp.ulp_error`.
+
+    Returns how many x are not r correctly rounded: off by more than half an ULP, or by half and odd.
+    """
+    bits = r.view(np.int64)
+    num_not_nearest = 0
+    for i in range(r.size):
+        power_of_two = (bits[i] & 0xF_FFFF_FFFF_FFFF) == 0
+        exponent = ((bits[i] >> 52) & 0x7FF) - 1023 - power_of_two
+        ulp_exponent = max(exponent, min_exponent) - precision + 1
+        # Half of the exponent before the subtraction and half after: x - r may overflow, and 1 / ulp(r) too.
+        half = ulp_exponent >> 1
+        before, after = np.int64((1023 - half) << 52), np.int64((1023 - ulp_exponent + half) << 52)
+        scale = before.view(np.float64)
+        r_side, x_side = (r[i] > 0.0) * 1.0 - (r[i] < 0.0), (x[i] > 0.0) * 1.0 - (x[i] < 0.0)
+        left_out = gap if r_side != x_side else 0.0
+        x_scaled, r_scaled = (x[i] - left_out * x_side) * scale, (r[i] - left_out * r_side) * scale
+        scale_after = after.view(np.float64)
+        error[i] = (x_scaled - r_scaled) * scale_after
+        half_steps = 0.5 * (x_scaled * scale_after)
+        size = abs(error[i])
+        num_not_nearest += (size > 0.5) | ((size == 0.5) & (np.floor(half_steps) != half_steps))
+    return num_not_nearest
+
+
+@compiled()
+def add_truth(
+    truth: Array, values: Array, table: Array, smallest_normal: float, overflow: float, precision: int,
+    min_exponent: int, gap: float, first: int, totals: Array, histogram: Array,
+) -> None:  # fmt: skip
+    """Add elements `first`, first + 1, ... of a tensor and of its float64 truth to totals[0] and histogram.
+
+    A positive `gap` flushes: it is what lies between the smallest subnormal and the smallest normal number.
+    """
+    total = totals[0]
+    buffers = np.empty((4, BLOCK))
+    for start in range(0, truth.size, BLOCK):
+        stop = min(start + BLOCK, truth.size)
+        n = stop - start
+        r, x, error, scratch = buffers[0, :n], buffers[1, :n], buffers[2, :n], buffers[3, :n]
+        r[:] = truth[start:stop]
+        _load(values[start:stop], table, x)
+        _settle_nonfinite(r, x, error, first + start, overflow, total)
+        _add_classes(r, x, smallest_normal, total)
+        if gap > 0.0:
+            _flush(r, smallest_normal)
+            _flush(x, smallest_normal)
+        total.unequal += _ulp_errors(x, r, precision, min_exponent, gap, error)
+        _add_errors(error, scratch, first + start, total, histogram)
+        _add_values(r, x, scratch, total)
+
+
+@compiled()
+def _scaled_error(x: float, r: float, denominator: float, overflow: float) -> float:
+    if not (np.isfinite(r) and np.isfinite(x)):
+        kind = _kind(r, x, overflow)
+        return 0.0 if kind in (_NAN_NAN, _INF_INF) else np.inf
+    difference = abs(x - r)
+    if difference == 0.0:
+        return 0.0
+    return difference / denominator if denominator > 0.0 else np.inf
+
+
+@compiled("reassoc")
+def add_scaled(
+    truth: Array, values: Array, scale: Array, table: Array, unit_roundoff: float, underflow: float,
+    overflow: float, first: int, totals: Array,
+) -> None:  # fmt: skip
+    """Add |x - r| / (unit_roundoff scale + underflow) of elements `first`, first + 1, ... to totals[0]."""
+    total = totals[0]
+    buffers = np.empty((3, BLOCK))
+    for start in range(0, truth.size, BLOCK):
+        stop = min(start + BLOCK, truth.size)
+        n = stop - start
+        x, denominator, error = buffers[0, :n], buffers[1, :n], buffers[2, :n]
+        r = truth[start:stop]
+        _load(values[start:stop], table, x)
+        num_doubtful = 0
+        for i in range(r.size):
+            denominator[i] = unit_roundoff * scale[start + i] + underflow
+            error[i] = abs(x[i] - r[i]) / denominator[i]
+            num_doubtful += not ((denominator[i] > 0.0) & (error[i] < np.inf))
+        if num_doubtful > 0:
+            for i in range(r.size):
+                error[i] = _scaled_error(x[i], r[i], denominator[i], overflow)
+                both_finite = np.isfinite(r[i]) & np.isfinite(x[i])
+                total.outside += both_finite & (error[i] == np.inf) & (not denominator[i] > 0.0)
+        squares = 0.0
+        for i in range(r.size):
+            squares += error[i] * error[i]
+        total.sum_squares += squares
+        largest = _largest(error)
+        if largest > total.max:
+            total.max = largest
+            total.worst = first + start + _first_equal(error, largest)

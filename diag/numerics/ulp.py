@@ -20,7 +20,7 @@ from diag.numerics.formats import Format, format_of
 
 
 class PairClass(IntEnum):
-    """What an element is before any distance is measured.  Each has exactly one class, the first that fits."""
+    """What an element is before any distance is measured: the first class that fits, and no other."""
 
     NAN_NAN = 1
     """NaN on both sides: equal, whatever the payloads."""
@@ -72,8 +72,8 @@ def classify(
         ((np.sign(r) * np.sign(x)) < 0, PairClass.OPPOSITE_SIGNS),
         (r_subnormal | x_subnormal, PairClass.SUBNORMAL),
     )
-    codes = np.select([where for where, _ in cases], [int(code) for _, code in cases], int(PairClass.ORDINARY))
-    return codes.astype(np.uint8)
+    conditions, codes = zip(*cases, strict=True)
+    return np.select(conditions, [np.uint8(code) for code in codes], np.uint8(PairClass.ORDINARY))
 
 
 def flush_subnormals(x: npt.NDArray[Any], format: Format) -> npt.NDArray[Any]:

@@ -1,0 +1,156 @@
+"""The figures that `statistics` returns, and their form in JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from diag.numerics import kernels
+
+Index: TypeAlias = tuple[int, ...]
+
+HISTOGRAM_EDGES: npt.NDArray[np.float64] = np.concatenate(
+    ([0.0, np.nextafter(0.0, 1.0)], 2.0 ** np.arange(kernels.MIN_OCTAVE, kernels.MAX_OCTAVE + 1))
+)
+"""Lower edge of each bin of `Statistics.histogram`: exactly 0, below 2^-32, then [2^k, 2^(k+1)) for k from
+-32 to 63, the last without end."""
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """How many elements are of each class but the ordinary (`ulp.PairClass` defines them)."""
+
+    nan_nan: int = 0
+    nan_number: int = 0
+    inf_inf: int = 0
+    inf_opposite: int = 0
+    inf_finite: int = 0
+    both_zero: int = 0
+    opposite_signs: int = 0
+    subnormals: int = 0
+
+    @property
+    def num_without_distance(self) -> int:
+        """Elements with a NaN or an infinity."""
+        return self.nan_nan + self.nan_number + self.inf_inf + self.inf_opposite + self.inf_finite
+
+    @property
+    def num_mismatched(self) -> int:
+        """Elements with a NaN or an infinity and nothing equal on the other side."""
+        return self.nan_number + self.inf_opposite + self.inf_finite
+
+
+CLASS_NAMES = tuple(field.name for field in fields(ClassCounts))
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Figures about a tensor x against another, r.  "error" is in ULP, as the subclass defines it.
+
+    Errors, and everything else but the counts, are over the `num_compared` elements that are finite on both
+    sides; with none, and for integers (which have no ULP), errors are NaN and the histogram is empty.
+
+    Attributes:
+        dtype: of x.
+        size: number of elements.
+        num_unequal: elements that differ.  The sign of zero is counted apart, and NaN equals NaN.
+        num_zero_sign: zeros of different signs.
+        num_compared: elements finite on both sides.
+        max, mean, rms: of |error|.
+        p50, p99: percentiles of |error|: so many percent of the elements have no larger one.  Exact for
+            whole numbers up to 128; otherwise too small by up to 1/64 of itself, 0 below 2^-32, and at
+            most 2^64.
+        bias: mean of the signed error.
+        histogram: int64, number of elements with |error| in each of the bins of `HISTOGRAM_EDGES`.
+        worst_index: the first element that has no distance and is not equal, or else the first of the largest
+            error; None where there is neither.
+        worst_values: (r, x) there.
+        normwise_relative_error: ||x - r||_2 / ||r||_2; infinite where r alone is all zeros.
+        max_relative_error, mean_relative_error: of |x - r| / |r| over the elements with r != 0.
+        num_zero_reference: the elements with r = 0.
+        max_absolute_difference: of |x - r|.
+        classes: counts of the classes.
+    """
+
+    dtype: str
+    size: int
+    num_unequal: int
+    num_zero_sign: int
+    num_compared: int
+    max: float
+    mean: float
+    rms: float
+    p50: float
+    p99: float
+    bias: float
+    histogram: npt.NDArray[np.int64]
+    worst_index: Index | None
+    worst_values: tuple[float, float] | None
+    normwise_relative_error: float
+    max_relative_error: float
+    mean_relative_error: float
+    num_zero_reference: int
+    max_absolute_difference: float
+    classes: ClassCounts
+
+    @property
+    def share_unequal(self) -> float:
+        return self.num_unequal / self.size if self.size else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON takes them.
+
+        JSON has no NaN and no infinities: they become the strings "nan", "inf" and "-inf", which Python's
+        float() reads.  The histogram becomes {lower edge: count} of the bins that are not empty, the edges
+        as "0", "<2^-32" and "2^k".
+        """
+        values = {field.name: _json_safe(getattr(self, field.name)) for field in fields(self)}
+        values["classes"] = {name: getattr(self.classes, name) for name in CLASS_NAMES}
+        names = ["0", f"<2^{kernels.MIN_OCTAVE}"]
+        names += [f"2^{k}" for k in range(kernels.MIN_OCTAVE, kernels.MAX_OCTAVE + 1)]
+        values["histogram"] = {name: int(n) for name, n in zip(names, self.histogram, strict=True) if n}
+        return values
+
+
+class PairStatistics(Statistics):
+    """A candidate x against a reference r of the same dtype.  The error is the signed ULP distance."""
+
+
+class TruthStatistics(Statistics):
+    """A tensor x against float64 truth r.  The error is (x - r) / ulp(r).
+
+    `num_unequal` counts the elements that are not r correctly rounded (to nearest, ties to even).
+    """
+
+
+@dataclass(frozen=True)
+class ScaledError:
+    """Error in units of what the arithmetic can lose, |x - r| / (unit_roundoff * scale + underflow).
+
+    Attributes:
+        rms, max: over all elements.  Infinite if any element is: one that is not finite where truth is of
+            another kind, or one outside the scale.
+        worst_index: the first element of the largest error; None if there is no error.
+        num_outside_scale: elements with an error where the denominator is zero (or negative, or NaN).
+    """
+
+    rms: float
+    max: float
+    worst_index: Index | None
+    num_outside_scale: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON takes them; see `Statistics.to_dict`."""
+        return {field.name: _json_safe(getattr(self, field.name)) for field in fields(self)}
+
+
+def _json_safe(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_json_safe(each) for each in value]
+    return value
