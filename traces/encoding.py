@@ -28,6 +28,7 @@ def widen(array: Array) -> Array:
     The 16 bit floats go through their bits: a cast may be the processor's (F16C), which sets the
     quiet bit of every signaling NaN.
     """
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == ml_dtypes.bfloat16:
         return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     if array.dtype == np.float16:
@@ -51,14 +52,16 @@ def narrow(stored: Array, dtype: str) -> Array:
 def _widen_float16(array: Array) -> Array:
     bits = array.view(np.uint16).astype(np.uint32)
     nan_bits = (bits & 0x8000) << 16 | 0x7F800000 | (bits & 0x03FF) << 13
-    values = array.astype(np.float32).view(np.uint32)
+    with np.errstate(invalid="ignore"):  # a signaling NaN, of which only the bits are used
+        values = array.astype(np.float32).view(np.uint32)
     return np.where(np.isnan(array), nan_bits, values).view(np.float32)
 
 
 def _narrow_float16(stored: Array) -> Array:
     bits = stored.view(np.uint32)
     nan_bits = (bits >> 16 & 0x8000 | 0x7C00 | bits >> 13 & 0x03FF).astype(np.uint16)
-    values = stored.astype(np.float16).view(np.uint16)
+    with np.errstate(invalid="ignore"):
+        values = stored.astype(np.float16).view(np.uint16)
     return np.where(np.isnan(stored), nan_bits, values).view(np.float16)
 
 

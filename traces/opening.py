@@ -52,17 +52,24 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def _open_unfinished(path: Path) -> h5py.File:
-    """Open the file a second time in this process only once the first is closed.
-
-    HDF5 1.14.6 shares its datasets between the two, and then reads wrong rows after a `refresh`.
-    """
-    status = path.stat()
-    identity = status.st_dev, status.st_ino
-    if _unfinished_files.get(identity):
+    if _unfinished_files.get(_identity(path)):
         raise OSError("file is already open")
     file = h5py.File(path, "r", swmr=True)
-    _unfinished_files[identity] = file
+    claim(path, file)
     return file
+
+
+def claim(path: Path, file: h5py.File) -> None:
+    """Have this process read the unfinished `path` through no second handle, until `file` is closed.
+
+    HDF5 1.14.6 shares the datasets of one process's handles, and reads wrong rows after a `refresh`.
+    """
+    _unfinished_files[_identity(path)] = file
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _refuse_others(path: Path, schema: str) -> None:

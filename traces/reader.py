@@ -123,8 +123,8 @@ class TraceReader:
         with explained_reading(self.path):
             span, document = self._file["report/span"], self._file["report/json"]
             span.refresh()
-            document.refresh()
             start, stop = (int(edge) for edge in span[()])
+            document.refresh()
             text = bytes(np.asarray(document[start:stop]))
         return dict(json.loads(text)) if text else None
 

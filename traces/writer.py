@@ -21,6 +21,7 @@ from traces.background import BackgroundQueue
 from traces.creation import create_table, encode_column
 from traces.encoding import Array
 from traces.failures import explained_creation, explained_writing
+from traces.opening import claim
 from traces.schema import SCHEMA, Column, StepRecord, TableLayout, TensorKey, TraceLayout
 from traces.table import TableWriter
 
@@ -200,6 +201,7 @@ def _create(path: Path, layout: TraceLayout, documents: Mapping[str, object], po
             _fill(file, layout, documents, portable)
             file.swmr_mode = True
             os.replace(unfinished, path)
+            claim(path, file)
         except BaseException:
             with contextlib.suppress(OSError, RuntimeError):
                 file.close()

@@ -1,4 +1,4 @@
-"""A run that writes steps until it is killed: `python endless.py TRACE [STEPS] [FILE_SIZE_LIMIT]`.
+"""A run that writes steps until it is killed.
 
 It prints each step's number once that step is on file. What it writes follows from the step alone,
 so that a reader can tell every bit it should find.
@@ -6,6 +6,7 @@ so that a reader can tell every bit it should find.
 
 from __future__ import annotations
 
+import argparse
 import resource
 import signal
 import sys
@@ -70,12 +71,15 @@ def limit_file_size(num_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    path, *numbers = sys.argv[1:]
-    num_steps, size = [*map(int, numbers), 1 << 30, 0][:2] if len(numbers) < 2 else map(int, numbers)
-    if size:
-        limit_file_size(size)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path")
+    parser.add_argument("--steps", type=int, default=1 << 30)
+    parser.add_argument("--file-size", type=int)
+    arguments = parser.parse_args()
+    if arguments.file_size:
+        limit_file_size(arguments.file_size)
     try:
-        write(path, num_steps)
+        write(arguments.path, arguments.steps)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -107,7 +107,7 @@ def test_readers_follow_a_run(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_one_line_and_keeps_the_whole_steps(tmp_path: Path) -> None:
     path = tmp_path / "trace.h5"
-    with endless_run(path, 1 << 30, 1_500_000) as run:
+    with endless_run(path, "--file-size", 1_500_000) as run:
         printed, error = run.communicate(timeout=30)
     assert run.returncode == 2
     assert error.count("\n") == 1
@@ -121,7 +121,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_whole_steps(tmp_path: Path) -> No
 
 def test_a_trace_cut_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trace.h5"
-    with endless_run(path, 6) as run:
+    with endless_run(path, "--steps", 6) as run:
         run.communicate()
     whole = path.read_bytes()
     for length in (0, 5, 11, 40, 2000, len(whole) // 2, len(whole) - 1):
