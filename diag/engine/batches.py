@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from diag.engine.data_checks import check_labels
+from diag.engine.data_checks import check_labels, naming
 from diag.engine.signature import leaves, map_leaves
 from diag.errors import UserError
 
@@ -123,7 +123,8 @@ class ArrayBatches(Batches):
         return self._order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
 
     def check_labels(self, num_classes: Sequence[int | None]) -> None:
-        check_labels(self._data.targets, num_classes)
+        with naming(self.description.source):
+            check_labels(self._data.targets, num_classes)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self._seed, epoch]).permutation(self._num_samples)
@@ -163,7 +164,8 @@ class StreamBatches(Batches):
 
     def check_labels(self, num_classes: Sequence[int | None]) -> None:
         self._num_classes = num_classes
-        check_labels(self[0].targets, num_classes)
+        with naming(self._source):
+            check_labels(self[0].targets, num_classes)
 
     def _endless(self) -> Iterator[Batch]:
         while True:
@@ -180,7 +182,8 @@ class StreamBatches(Batches):
             checksum = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, checksum)
         if step == len(self._checksums):
             self._check(batch)
-            check_labels(batch.targets, self._num_classes)
+            with naming(self._source):
+                check_labels(batch.targets, self._num_classes)
             self._checksums.append(checksum)
         elif checksum != self._checksums[step]:
             raise UserError(

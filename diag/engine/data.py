@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diag.engine.batches import ArrayBatches, Batch, Batches, Samples, StreamBatches
-from diag.engine.data_checks import check_data
+from diag.engine.data_checks import check_data, naming
 from diag.engine.data_generated import generate
 from diag.engine.data_images import class_folders, image_folder
 from diag.engine.signature import Signature, map_leaves
@@ -53,10 +53,8 @@ def load_batches(
     seed = _whole(seed, 0, "--seed")
 
     def check(batch: Batch) -> None:
-        try:
-            check_data(batch.inputs, batch.targets, batch.sample_weight, signature, num_classes)
-        except UserError as error:
-            raise UserError(f"--data {spec}: {error}") from error
+        with naming(str(spec)):
+            check_data(*batch.parts, signature, num_classes)
 
     if spec is None:
         inputs, targets, what = generate(signature, batch_size * min(steps, _MOST_GENERATED_BATCHES), seed)
@@ -189,7 +187,8 @@ def _in_float32(batch: Batch, signature: Signature | None) -> Batch:
     def converted(array: np.ndarray) -> np.ndarray:
         return array.astype(wanted, copy=False) if array.dtype.kind == "f" else array
 
-    return Batch(*(map_leaves(converted, part) for part in batch.parts))
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as Inf by the checks
+        return Batch(*(map_leaves(converted, part) for part in batch.parts))
 
 
 def _whole(value: Any, least: int, flag: str) -> int:

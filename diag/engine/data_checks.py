@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from diag.engine.signature import InputSpec, OutputSpec, Signature, leaves, pair
 from diag.errors import UserError
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Puts what was given before the messages of the checks inside."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"--data {source}: {error}") from error
 
 
 def check_data(
@@ -65,7 +75,7 @@ def _check_dtype(path: str, array: Any) -> None:
     if array.dtype.kind not in "fiub" and name not in {"bfloat16", "float8_e4m3fn", "float8_e5m2"}:
         raise UserError(f"{path} has dtype {name}; expected floats, integers or booleans; convert it first")
     if len(array.shape) == 0:
-        raise UserError(f"{path} is a single number; expected an array with one entry a sample")
+        raise UserError(f"{path} is a single number; expected one entry a sample; is the data set batched?")
 
 
 def _check_lengths(arrays: dict[str, Any]) -> None:
@@ -114,7 +124,7 @@ def _check_finite(path: str, array: Any) -> None:
     index = tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), array.shape))
     counts = " and ".join(f"{n} {name}" for n, name in ((num_nan, "NaN"), (num_inf, "Inf")) if n)
     raise UserError(
-        f"{path} holds {counts} among {array.size} values, the first at index {index}; "
+        f"{path} holds {counts} among {array.size} {array.dtype} values, the first at index {index}; "
         "remove or replace them: nothing can be learned about a device from them"
     )
 

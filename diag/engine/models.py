@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.places import POLICIES
-from diag.engine.signature import OutputSpec, loss_name, pair, signature_of
+from diag.engine.signature import OutputSpec, all_layers, loss_name, pair, signature_of
 from diag.engine.user_code import call_function, names_function, one_line
 from diag.errors import UserError
 
@@ -80,7 +80,7 @@ def build_on(model: keras.Model, inputs: Any) -> Any:
     Raises:
         UserError: the model cannot compute these inputs.
     """
-    saved = [(variable.value, tf.identity(variable.value)) for variable in model.variables]
+    saved = [(variable.value, tf.identity(variable.value)) for variable in _all_variables(model)]
 
     def remember(next_creator: Any, **kwargs: Any) -> tf.Variable:
         variable = next_creator(**kwargs)
@@ -115,6 +115,14 @@ def apply_policy(name: str | None) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _all_variables(model: keras.Model) -> list[Any]:
+    """Every Keras variable of a model; what a stateful RNN remembers is not in `model.variables`."""
+    states = [
+        state for layer in all_layers(model) for state in keras.tree.flatten(getattr(layer, "states", ()))
+    ]
+    return [*model.variables, *(state for state in states if isinstance(state, keras.Variable))]
 
 
 def _read_keras_file(spec: str) -> Any:

@@ -183,7 +183,7 @@ def _tokens(model: Any, tensor: Any) -> tuple[int | None, int | None]:
     A layer of the user's own hides which Embedding an integer input goes to; the smallest table of
     the model bounds it safely, though its rows may be positions and not tokens.
     """
-    embeddings = [layer for layer in _all_layers(model) if type(layer).__name__ == "Embedding"]
+    embeddings = [layer for layer in all_layers(model) if type(layer).__name__ == "Embedding"]
     rows = min((layer.input_dim for layer in embeddings if _reads(layer, tensor)), default=None)
     if rows is not None or "int" not in tensor.dtype:
         return rows, rows
@@ -194,7 +194,7 @@ def _reads(layer: Any, tensor: Any) -> bool:
     return getattr(layer, "input", None) is tensor
 
 
-def _all_layers(layer: Any) -> Iterator[Any]:
+def all_layers(layer: Any) -> Iterator[Any]:
     """Every layer inside a layer, whether it keeps them in `layers` or as attributes."""
     import keras
 
