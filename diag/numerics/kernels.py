@@ -208,7 +208,7 @@ def _load(values: Array, table: Array, v: Array) -> None:
 
 
 @compiled("reassoc")
-def _add_equal(bits: Array, r: Array, magnitude_mask: int, smallest_normal: int, total: Any) -> None:
+def _add_equal(bits: Array, r: Array, magnitude_mask: int, hidden: int, flushed: bool, total: Any) -> None:
     """What is to be counted where both sides have the same bits and are finite."""
     squares, zeros, below_normal = 0.0, 0, 0
     for i in range(r.size):
@@ -216,10 +216,10 @@ def _add_equal(bits: Array, r: Array, magnitude_mask: int, smallest_normal: int,
     for i in range(r.size):
         magnitude = bits[i] & magnitude_mask
         zeros += magnitude == 0
-        below_normal += magnitude < smallest_normal
+        below_normal += magnitude < hidden
     total.reference_squares += squares
     total.both_zero += zeros
-    total.zero_reference += zeros
+    total.zero_reference += below_normal if flushed else zeros
     total.subnormals += below_normal - zeros
 
 
@@ -260,14 +260,6 @@ def _distances(a: Array, b: Array, magnitude_mask: int, gap: int, distance: Arra
 
 
 @compiled()
-def _num_nonzero(error: Array) -> int:
-    count = 0
-    for i in range(error.size):
-        count += error[i] != 0.0
-    return count
-
-
-@compiled()
 def add_pair(
     a: Array, b: Array, a_bits: Array, b_bits: Array, table: Array, smallest_normal: float,
     magnitude_mask: int, infinity: int, hidden: int, flushed: bool, first: int, totals: Array,
@@ -287,7 +279,7 @@ def add_pair(
         r, x, error, scratch = buffers[0, :n], buffers[1, :n], buffers[2, :n], buffers[3, :n]
         _load(a[start:stop], table, r)
         if _same_bits(a_bits[start:stop], b_bits[start:stop], magnitude_mask, infinity):
-            _add_equal(a_bits[start:stop], r, magnitude_mask, hidden, total)
+            _add_equal(a_bits[start:stop], r, magnitude_mask, hidden, flushed, total)
             histogram[0] += n
             continue
         _load(b[start:stop], table, x)
@@ -297,7 +289,7 @@ def add_pair(
         if flushed:
             _flush(r, smallest_normal)
             _flush(x, smallest_normal)
-        total.unequal += _num_nonzero(error)
+        total.unequal += np.count_nonzero(error)
         _add_errors(error, scratch, first + start, total, histogram)
         _add_values(r, x, scratch, total)
 

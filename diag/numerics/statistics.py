@@ -181,7 +181,8 @@ def _require_same_shape(**arrays: npt.NDArray[Any]) -> None:
 @lru_cache
 def _widening_table(dtype: np.dtype[Any]) -> npt.NDArray[np.float32]:
     """The value of each of the 65536 encodings of a 16-bit format."""
-    return np.arange(1 << 16, dtype=np.uint16).view(dtype).astype(np.float32)
+    with np.errstate(invalid="ignore"):  # widening a signalling NaN raises the flag
+        return np.arange(1 << 16, dtype=np.uint16).view(dtype).astype(np.float32)
 
 
 _NO_TABLE: npt.NDArray[np.float32] = np.empty(0, np.float32)
@@ -315,14 +316,22 @@ def _normwise_relative_error(
         return 0.0
     squares = (total.difference_squares, total.reference_squares)
     if all(_SMALLEST_SAFE_SQUARE < each < math.inf for each in squares):
-        return math.sqrt(squares[0] / squares[1])
+        return math.sqrt(squares[0]) / math.sqrt(squares[1])
     # float64 whose squares overflow or underflow: again, in units of the largest.  Rare: plain NumPy.
     finite = np.isfinite(r) & np.isfinite(x)
     r, x = (v[finite].astype(np.float64) for v in (r, x))
     if flushed:
         r, x = flush_subnormals(r, format_of(x.dtype)), flush_subnormals(x, format_of(x.dtype))
-    unit = 2.0 ** np.floor(np.log2(np.abs(r).max()))
-    return float(np.linalg.norm(x / unit - r / unit) / np.linalg.norm(r / unit))
+    with np.errstate(over="ignore"):
+        difference, factor = (x - r, 1.0) if np.isfinite(x - r).all() else (x / 2 - r / 2, 2.0)
+        (norm, unit), (reference_norm, reference_unit) = _norm_and_unit(difference), _norm_and_unit(r)
+        return float(factor * (norm / reference_norm) * np.divide(unit, reference_unit))
+
+
+def _norm_and_unit(v: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """||v||_2 as a multiple of a power of two near the largest element."""
+    unit = float(np.ldexp(0.5, np.frexp(np.abs(v).max())[1]))
+    return float(np.linalg.norm(v / unit)), unit
 
 
 def _compare_integers(reference: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> PairStatistics:

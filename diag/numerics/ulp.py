@@ -58,7 +58,7 @@ def classify(
         uint8 array of the same shape, values of `PairClass`.
     """
     format = format or format_of(candidate.dtype)
-    r, x = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
+    r, x = _widened(reference), _widened(candidate)
     r = np.where(np.isinf(x) & (np.abs(r) >= format.overflow_threshold), np.copysign(np.inf, r), r)
     r_inf, x_inf = np.isinf(r), np.isinf(x)
     r_subnormal, x_subnormal = ((v != 0) & (np.abs(v) < format.smallest_normal) for v in (r, x))
@@ -87,7 +87,7 @@ def flush_subnormals(x: npt.NDArray[Any], format: Format) -> npt.NDArray[Any]:
         format: whose smallest normal number counts.
     """
     x = np.asarray(x)
-    tiny = np.abs(x.astype(np.float64, copy=False)) < format.smallest_normal
+    tiny = np.abs(_widened(x)) < format.smallest_normal
     return np.where(tiny, np.copysign(np.zeros_like(x), x), x)
 
 
@@ -130,7 +130,7 @@ def ulp_error(
         INF_OPPOSITE and INF_FINITE infinity, of the sign of x - r.  A float64 error beyond float64's
         range is infinite as well.
     """
-    x, r = np.asarray(x).astype(np.float64), np.asarray(r, np.float64)
+    x, r = _widened(x), _widened(r)
     overflows_alike = np.isinf(x) & (np.abs(r) >= format.overflow_threshold) & (np.sign(x) == np.sign(r))
     equal = overflows_alike | (np.isnan(x) & np.isnan(r))
     if flushed:
@@ -146,6 +146,11 @@ def ulp_error(
         half = exponent >> 1
         error = np.ldexp(np.ldexp(x, -half) - np.ldexp(r, -half), half - exponent)
     return np.where(equal, 0.0, error)
+
+
+def _widened(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # widening a signalling NaN raises the flag
+        return np.asarray(x).astype(np.float64, copy=False)
 
 
 def _without_gap(v: npt.NDArray[np.float64], format: Format) -> npt.NDArray[np.float64]:
@@ -182,7 +187,7 @@ def ulp_distance(a: npt.NDArray[Any], b: npt.NDArray[Any], flushed: bool = False
     # Opposite signs add magnitudes: both are below 2^63, their sum below 2^64, so it wraps to negative.
     wrapped = ((line_a ^ line_b) < 0) & ((np.abs(line_a) + np.abs(line_b)) < 0)
     distance = np.where(wrapped, np.iinfo(np.int64).max, distance)
-    defined = np.isfinite(a) & np.isfinite(b)
+    defined = np.isfinite(_widened(a)) & np.isfinite(_widened(b))
     return np.where(defined, distance, -1)
 
 
