@@ -14,8 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 from diag.engine.execution import FLOATS, attributes, in_double, type_attributes
-from diag.engine.graph import CONTROL_FLOW_OPS, Graph, Node
+from diag.engine.graph import CONTROL_FLOW_OPS, Graph, Node, Port
 from diag.engine.rewriting import Body, edit, make_node, rewired
+from diag.numerics.op_classes import ErrorClass, class_of
 
 _NARROW = "/lockstep_narrow"
 _WIDE = "/lockstep_wide"
@@ -28,10 +29,16 @@ def is_random(op_type: str) -> bool:
 
 @dataclass
 class Promotion:
-    """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be."""
+    """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be.
+
+    With `noise`, every op that rounds has its result moved at random by up to that much of itself,
+    each time anew: the spread of such runs is what rounding does to the whole graph (Monte Carlo
+    arithmetic: Parker 1997; Denis, de Oliveira Castro and Petit 2016).
+    """
 
     graph: Graph
     functions: dict[str, Graph]
+    noise: float = 0.0
     unpromoted: set[str] = field(default_factory=set)
 
     def apply(self, graph_def: Any) -> Any:
@@ -77,10 +84,28 @@ class Promotion:
             for name in type_attributes(node.op):
                 if name in proto.attr:
                     _widen(proto.attr[name])
+            if self.noise and class_of(node.op) is not ErrorClass.EXACT:
+                for position in (i for i, is_float in enumerate(floating_out) if is_float):
+                    self._add_noise(Port(node.name, position), replaced, added)
             return
         if not is_random(node.op):
             self.unpromoted.add(node.op)
         self._keep_narrow(proto, node, floating_in, floating_out, known, replaced, added)
+
+    def _add_noise(self, port: Port, replaced: dict[str, str], added: list[Any]) -> None:
+        """port * (1 + noise * uniform(-1, 1))"""
+        base = f"lockstep_wide/{port.node}/noise{port.index}"
+        double = tf.float64
+        added += [
+            make_node(f"{base}/shape", "Shape", [str(port)], T=double, out_type=tf.int32),
+            make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double),
+            _scalar(f"{base}/width", 2 * self.noise),
+            _scalar(f"{base}/low", 1 - self.noise),
+            make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", f"{base}/width:0"], T=double),
+            make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", f"{base}/low:0"], T=double),
+            make_node(base, "Mul", [str(port), f"{base}/factor:0"], T=double),
+        ]
+        replaced[str(port)] = f"{base}:0"
 
     @staticmethod
     def _cast(proto: Any, node: Node, from_float: bool, replaced: dict[str, str], added: list[Any]) -> None:
@@ -124,6 +149,11 @@ _CONTAINERS = {
     "TensorListPushBack", "TensorListPopBack", "EmptyTensorList", "TensorListConcatV2", "TensorListResize",
     "ReadVariableOp", "AssignVariableOp", "VarHandleOp", "Identity", "IdentityN", "StopGradient", "PreventGradient",
 }  # fmt: skip
+
+
+def _scalar(name: str, value: float) -> Any:
+    tensor = tf.make_tensor_proto(value, tf.float64)
+    return make_node(name, "Const", [], dtype=tf.float64, value=tf.compat.v1.AttrValue(tensor=tensor))
 
 
 def _renamed(text: str, replaced: dict[str, str]) -> str:

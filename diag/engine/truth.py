@@ -1,0 +1,245 @@
+"""The truth lane: float64 on the CPU, from the inputs that the other lanes had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from diag.engine.compiled import Executable, build
+from diag.engine.execution import FLOATS, attributes, execute, in_double, to_numpy
+from diag.engine.graph import ASSIGN_OPS, Node, Port, graph_from_def
+from diag.engine.places import Place
+from diag.engine.promotion import Promotion, is_random
+from diag.engine.rewriting import make_node
+from diag.engine.sites import FORWARD
+from diag.engine.units import Unit
+from diag.numerics.bounds import AbsoluteError, Yardstick, absolute_error
+from diag.numerics.formats import format_of
+
+CPU = Place("CPU:0", "graph")
+NUM_PERTURBED = 4  # samples of the spread, as measured for docs/BOUNDS.md
+Arrays = list[npt.NDArray[np.float64]]
+
+
+def widened(tensor: Any) -> tf.Tensor:
+    """A tensor on the CPU, in float64 where it was floating."""
+    with tf.device("CPU:0"):
+        value = tf.identity(tensor)
+        return tf.cast(value, tf.float64) if value.dtype in FLOATS else value
+
+
+def perturbed(tensor: tf.Tensor, unit_roundoff: float, generator: np.random.Generator) -> tf.Tensor:
+    """A float64 tensor with every element moved up or down by one rounding of `unit_roundoff`."""
+    if tensor.dtype != tf.float64:
+        return tensor
+    values = to_numpy(tensor)
+    signs = generator.integers(0, 2, values.shape, dtype=np.int8) * 2 - 1
+    return tf.constant(values * (1.0 + unit_roundoff * signs))
+
+
+# ---------------------------------------------------------------------------------------------
+# Single ops
+
+
+class OpTruth:
+    """Float64 results of single ops, and what their bounds need."""
+
+    def __init__(self) -> None:
+        self._generator = np.random.default_rng(0)
+
+    def outputs(self, node: Node, inputs: Sequence[Any]) -> Arrays | None:
+        """The op's outputs in float64 (integers as they are), None where there is no truth.
+
+        For an op that assigns, `inputs[0]` is the variable's value before, and the one output its
+        value after.
+        """
+        if node.op in ASSIGN_OPS:
+            return [self._assigned(node, inputs)]
+        if node.op == "Cast":
+            return self._cast(node, inputs)
+        return self._run(node, [widened(tensor) for tensor in inputs])
+
+    def scale(self, node: Node, inputs: Sequence[Any]) -> list[npt.NDArray[Any]] | None:
+        """|A||B|: the op on absolute values, in float64."""
+        absolute = [tf.abs(t) if t.dtype in FLOATS else t for t in map(widened, inputs)]
+        if node.op in ("AvgPoolGrad", "MaxPoolGrad"):  # which element won is decided by the values as they are
+            plain = [widened(tensor) for tensor in inputs]
+            absolute = [*plain[:-1], tf.abs(plain[-1])] if node.op == "MaxPoolGrad" else absolute
+        return self._run(node, absolute)
+
+    def yardsticks(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[Yardstick]:
+        """How far one rounding of each input moves each output."""
+        wide = [widened(tensor) for tensor in inputs]
+        units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if t.dtype in FLOATS else 0.0 for t in inputs]
+        samples = []
+        for _ in range(NUM_PERTURBED):
+            moved = [perturbed(t, u, self._generator) for t, u in zip(wide, units, strict=True)]
+            samples.append(self._run(node, moved) or truth)
+        return spread_of(samples, truth)
+
+    def _run(self, node: Node, wide: Sequence[tf.Tensor]) -> Arrays | None:
+        attrs = attributes(node.proto)
+        double = None if is_random(node.op) else in_double(node.op, attrs)
+        if double is None:
+            if any(dtype in FLOATS for dtype in node.dtypes) or any(t.dtype == tf.float64 for t in wide):
+                return None
+            double = attrs
+        outputs = execute(node.op, wide, double, len(node.dtypes), "CPU:0")
+        return [to_numpy(output) for output in outputs]
+
+    @staticmethod
+    def _assigned(node: Node, inputs: Sequence[Any]) -> npt.NDArray[np.float64]:
+        before, value = (to_numpy(widened(tensor)) for tensor in inputs[:2])
+        if node.op == "AssignVariableOp":
+            return value
+        return before + value if node.op == "AssignAddVariableOp" else before - value
+
+    @staticmethod
+    def _cast(node: Node, inputs: Sequence[Any]) -> Arrays:
+        values = to_numpy(widened(inputs[0]))
+        target = node.dtypes[0]
+        return [values.astype(np.float64) if target in FLOATS else values.astype(target.as_numpy_dtype)]
+
+
+def spread_of(samples: Sequence[Arrays], truth: Arrays) -> list[Yardstick]:
+    """The rms and the largest distance of perturbed results from the unperturbed ones."""
+    sticks = []
+    for index, expected in enumerate(truth):
+        if expected.dtype != np.float64:
+            sticks.append(Yardstick(0.0, 0.0))
+            continue
+        errors = [absolute_error(sample[index], expected) for sample in samples]
+        finite = [e for e in errors if np.isfinite(e.max)] or [AbsoluteError(0.0, 0.0, None)]
+        rms = float(np.sqrt(np.mean([e.rms**2 for e in finite])))
+        sticks.append(Yardstick(rms, max(e.max for e in finite)))
+    return sticks
+
+
+# ---------------------------------------------------------------------------------------------
+# Layer units
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """Outputs of a unit in the order of `unit.outputs`, then the values of `unit.writes`."""
+
+    values: list[Any]
+
+
+class UnitTruth:
+    """One layer unit in float64.
+
+    The backward pass of a layer reads what its forward pass handed on.  Whether an element was
+    above zero is decided there, and a lane that rounded to the other side is right to follow its
+    own decision; so truth of the backward pass is taken given the lane's own forward outputs.
+    """
+
+    def __init__(self, unit: Unit, variables: Sequence[tf.Variable]) -> None:
+        self.unit = unit
+        captures = unit.executable.captures
+        self.variables = [self._shadow(variables[index]) for index in captures.values()]
+        self._positions = {index: position for position, index in enumerate(captures.values())}
+        self.unpromoted: frozenset[str] = frozenset()
+        self.given: list[int] = []
+        self._run = self._build(noise=0.0)
+        self._run_noisy: Callable[..., list[Any]] | None = None
+        self._generator = np.random.default_rng(0)
+
+    def _build(self, noise: float) -> Callable[..., list[Any]]:
+        unit, executable = self.unit, self.unit.executable
+        promotion = Promotion(executable.graph, executable.functions, noise)
+        graph_def = promotion.apply(executable.graph_def)
+        self.unpromoted = frozenset(promotion.unpromoted)
+        self.given = self._feed_forward_outputs(graph_def)
+        feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(self.given))))
+        outputs = tuple(self._port_in(graph_def, port) for port in unit.outputs)
+        graph = graph_from_def(graph_def, feeds, outputs)
+        captures = {name: position for position, name in enumerate(executable.captures)}
+        promoted = Executable(graph, {}, graph_def, feeds, captures, executable.constants, outputs)
+        return build(promoted, CPU, None, self.variables)
+
+    @staticmethod
+    def _shadow(variable: tf.Variable) -> tf.Variable:
+        with tf.device("CPU:0"):
+            return tf.Variable(widened(variable.value()), trainable=False)
+
+    @staticmethod
+    def _port_in(graph_def: Any, port: Port) -> Port:
+        """Where a port's float64 value is: behind a cast or behind its noise, if there is one."""
+        base = f"lockstep_wide/{port.node}"
+        wide = {base, f"{base}/{port.index}", f"{base}/noise{port.index}"}
+        found = next((node.name for node in graph_def.node if node.name in wide), None)
+        return port if found is None else Port(found, 0)
+
+    def _feed_forward_outputs(self, graph_def: Any) -> list[int]:
+        """Let backward nodes read given forward outputs; returns which outputs are given."""
+        graph = self.unit.executable.graph
+        given: list[int] = []
+        for index, port in enumerate(self.unit.outputs):
+            if self.unit.phase(port) != FORWARD or graph.dtype(port) not in FLOATS:
+                continue
+            source = str(self._port_in(graph_def, port))
+            name = f"lockstep_given/{len(given)}"
+            readers = [
+                node for node in graph_def.node
+                if (known := graph.by_name.get(node.name)) is not None
+                and known.site.phase != FORWARD and any(_same(text, source) for text in node.input)
+            ]  # fmt: skip
+            if not readers:
+                continue
+            for node in readers:
+                inputs = [f"{name}:0" if _same(text, source) else text for text in node.input]
+                del node.input[:]
+                node.input.extend(inputs)
+            placeholder = make_node(name, "Placeholder", [], dtype=tf.float64)
+            placeholder.attr["shape"].shape.CopyFrom(graph.shape(port).as_proto())
+            graph_def.node.append(placeholder)
+            given.append(index)
+        return given
+
+    def outputs(self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]) -> Arrays:
+        """Float64 outputs and written values, given what a lane's forward pass handed on.
+
+        `state` holds the whole training state before the step.
+        """
+        feeds = [widened(tensor) for tensor in boundary]
+        given = [widened(lane_outputs[index]) for index in self.given]
+        return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions])
+
+    def yardsticks(
+        self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any], truth: Arrays
+    ) -> list[Yardstick]:
+        """How far one rounding of every input, weight and op result moves each output."""
+        feeds, values = [widened(t) for t in boundary], [widened(state[i]) for i in self._positions]
+        given = [widened(lane_outputs[index]) for index in self.given]
+        u = self._unit_roundoff()
+        if self._run_noisy is None:
+            self._run_noisy = self._build(noise=u)
+        samples = []
+        for _ in range(NUM_PERTURBED):
+            moved = [[perturbed(t, u, self._generator) for t in group] for group in (feeds, given, values)]
+            samples.append(self._evaluate(*moved, run=self._run_noisy))
+        return spread_of(samples, truth)
+
+    def _unit_roundoff(self) -> float:
+        """That of the coarsest format the unit computes in."""
+        dtypes = {dtype for node in self.unit.executable.graph for dtype in node.dtypes if dtype in FLOATS}
+        return max((format_of(dtype.as_numpy_dtype).unit_roundoff for dtype in dtypes), default=0.0)
+
+    def _evaluate(
+        self, feeds: Sequence[Any], given: Sequence[Any], values: Sequence[Any], run: Callable[..., list[Any]] | None = None
+    ) -> Arrays:
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)
+        outputs = [to_numpy(value) for value in (run or self._run)(*feeds, *given)]
+        written = [to_numpy(self.variables[self._positions[index]]) for index in self.unit.writes]
+        return [*outputs, *written]
+
+
+def _same(text: str, source: str) -> bool:
+    return (text if ":" in text else f"{text}:0") == source

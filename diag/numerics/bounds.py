@@ -1,0 +1,193 @@
+"""What rounding alone can explain, and by how much an error exceeds it.
+
+Every rule gives a `Bound`: `excess` is error over bound, so 1 is the limit and 0 no error at all.
+The reasons and measurements behind each constant stand beside it; docs/BOUNDS.md has the table.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diag.numerics.figures import Index, TruthStatistics
+from diag.numerics.formats import Format, format_of
+from diag.numerics.op_classes import ErrorClass
+from diag.numerics.statistics import scaled_error
+
+# Error over u(|A||B|), rms over the tensor: an x86 CPU measured at most 1.3 on 24 contractions of the
+# motivating CNN (n from 2 to 700,928), TF32 inputs at least 190.  8 is six times the one.
+CONTRACTION_RMS = 8.0
+# Largest element: BLAS's own tests use 16 (blas/testing, threshold); sums of n terms in one run grow as
+# sqrt(n) (Higham and Mary 2019, A new approach to probabilistic rounding error analysis).
+CONTRACTION_MAX = 16.0
+CONTRACTION_MAX_PER_SQRT_N = 4.0
+# A kernel whose errors are small everywhere does not sum in one long run and cannot claim the sqrt(n)
+# law for one element.  Of 10^8 normal deviates the largest is 5.7 rms; 32 is far outside.
+OUTLIER_RMS = 32.0
+# Benign candidates on eight kinds of Keras layer stayed below 5 (eager, graph, XLA; x86 CPU).
+COMPOSITE = 16.0
+# A reference so far from truth is suspect itself and lends its error to nobody's bound.
+SUSPECT_REFERENCE = 256.0
+# ULP of the result granted besides: the last operation's rounding and one more.
+COMPOSITE_ULP = 2.0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One tensor held against what rounding explains.
+
+    excess: error over bound, infinite where no rounding could do it.  rms, max: the error in the
+    units that `rule` names.  worst_index: the element of the largest error.
+    """
+
+    error_class: ErrorClass
+    excess: float
+    rms: float
+    max: float
+    rule: str
+    worst_index: Index | None = None
+
+    @property
+    def is_explained(self) -> bool:
+        return self.excess <= 1.0
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """How sensitive a composite is: what one rounding of each input does to its float64 result.
+
+    rms and max, in absolute units, of the perturbed results' distance from the unperturbed one.
+    """
+
+    rms: float
+    max: float
+
+
+def exact_bound(x: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Bound:
+    """Equal bits, the sign of zero apart; NaN equals NaN."""
+    same = (x == expected) | ((x != x) & (expected != expected))
+    if np.all(same):
+        return Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
+    share = 1.0 - float(np.mean(same))
+    worst = np.unravel_index(int(np.argmin(np.atleast_1d(same))), np.atleast_1d(same).shape)
+    index = tuple(int(i) for i in worst) if np.ndim(x) else ()
+    return Bound(ErrorClass.EXACT, math.inf, share, math.inf, "equal bits", index)
+
+
+def allowance_bound(statistics: TruthStatistics, allowance: float, error_class: ErrorClass) -> Bound:
+    """Largest error in ULP of the truth against a published allowance."""
+    # half an ULP must pass although truth itself was rounded to float64 (2^-29 of an ULP of float32)
+    allowed = allowance * (1 + 2.0**-20)
+    excess = math.inf if statistics.classes.num_mismatched else _finite(statistics.max) / allowed
+    return Bound(
+        error_class, excess, _finite(statistics.rms), _finite(statistics.max), f"at most {allowance:g} ULP",
+        statistics.worst_index,
+    )  # fmt: skip
+
+
+def contraction_bound(
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], scale: npt.ArrayLike, num_terms: float, arithmetic: Format
+) -> Bound:
+    """Error in units of u(|A||B|); `scale` is the op on absolute values, `num_terms` its sums' length.
+
+    `arithmetic` is the format that the op works in.  Rounding the result to a narrower dtype of its
+    own is covered, since |result| <= |A||B|.
+    """
+    coarser = max(arithmetic.unit_roundoff, format_of(x.dtype).unit_roundoff)
+    underflow = num_terms * format_of(x.dtype).smallest_normal
+    error = scaled_error(x, truth, scale, coarser, underflow)
+    if math.isinf(error.max):
+        rule = "finite, and no error where |A||B| is zero"
+        return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
+    rest = math.sqrt(max(error.rms**2 * x.size - error.max**2, 0.0) / max(x.size - 1, 1))
+    serial = max(CONTRACTION_MAX, CONTRACTION_MAX_PER_SQRT_N * math.sqrt(num_terms))
+    max_allowed = min(serial, max(CONTRACTION_MAX, OUTLIER_RMS * rest))
+    excess = max(error.rms / CONTRACTION_RMS, error.max / max_allowed)
+    rule = f"u|A||B|: rms <= {CONTRACTION_RMS:g}, max <= {max_allowed:.3g}"
+    return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+
+
+@dataclass(frozen=True)
+class AbsoluteError:
+    """|x - truth| over a tensor: rms, max, and where; infinite if one side alone is not finite."""
+
+    rms: float
+    max: float
+    worst_index: Index | None
+
+
+def absolute_error(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> AbsoluteError:
+    values = np.asarray(x, np.float64) if x.dtype != np.float64 else x
+    if values.size == 0:
+        return AbsoluteError(0.0, 0.0, None)
+    if np.array_equal(values, truth):
+        return AbsoluteError(0.0, 0.0, None)
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(values - truth)
+    if not np.isfinite(error).all():
+        limit = format_of(x.dtype).overflow_threshold
+        overflowed = np.where(np.abs(truth) >= limit, np.copysign(np.inf, truth), truth)
+        same = (values == overflowed) | (np.isnan(values) & np.isnan(truth))
+        error = np.where(same, 0.0, np.where(np.isfinite(error), error, np.inf))
+    worst = int(np.argmax(error))
+    largest = float(error.reshape(-1)[worst])
+    rms = math.inf if math.isinf(largest) else float(np.sqrt(np.mean(np.square(error))))
+    index = tuple(int(i) for i in np.unravel_index(worst, error.shape))
+    return AbsoluteError(rms, largest, index)
+
+
+def where_both_overflow(
+    x: npt.NDArray[Any], reference: npt.NDArray[Any], truth: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Truth, but what both lanes hold where they hold the same NaN or infinity.
+
+    A narrow format overflows inside an op where float64 does not; a place that does what the
+    reference does there has introduced nothing.
+    """
+    if x.dtype.kind in "biu":
+        return truth
+    with np.errstate(invalid="ignore"):
+        same = ~np.isfinite(x) & ((x == reference) | (np.isnan(x) & np.isnan(reference)))
+    return np.where(same, x.astype(np.float64), truth) if same.any() else truth
+
+
+def composite_bound(
+    x: npt.NDArray[Any],
+    truth: npt.NDArray[np.float64],
+    yardstick: Yardstick,
+    reference_error: AbsoluteError,
+) -> Bound:
+    """Error against the spread of perturbed truth plus the reference's own error, plus a few ULP."""
+    error = absolute_error(x, truth)
+    if math.isinf(error.max):
+        return Bound(ErrorClass.COMPOSITE, math.inf, error.rms, error.max, "finite", error.worst_index)
+    u = format_of(x.dtype).unit_roundoff
+    finite = truth[np.isfinite(truth)]
+    size = float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
+    largest = float(np.max(np.abs(finite))) if finite.size else 0.0
+    underflow = format_of(x.dtype).smallest_normal
+    rms_unit = yardstick.rms + _trusted(reference_error.rms, yardstick.rms, u * size)
+    max_unit = yardstick.max + _trusted(reference_error.max, yardstick.max, u * largest)
+    rms_allowed = COMPOSITE * rms_unit + 2 * COMPOSITE_ULP * u * size + underflow
+    max_allowed = COMPOSITE * max_unit + 2 * COMPOSITE_ULP * u * largest + underflow
+    excess = max(error.rms / rms_allowed, error.max / max_allowed)
+    rule = f"{COMPOSITE:g} x (float64 spread + reference's own error) + {COMPOSITE_ULP:g} ULP"
+    return Bound(ErrorClass.COMPOSITE, excess, error.rms, error.max, rule, error.worst_index)
+
+
+def is_suspect(reference_error: AbsoluteError, yardstick: Yardstick, unit: float) -> bool:
+    """Whether a reference's own error is beyond what even a long sum explains."""
+    return reference_error.rms > SUSPECT_REFERENCE * max(yardstick.rms, unit)
+
+
+def _trusted(error: float, spread: float, unit: float) -> float:
+    limit = SUSPECT_REFERENCE * max(spread, unit)
+    return error if error <= limit else limit
+
+
+def _finite(value: float) -> float:
+    return 0.0 if math.isnan(value) else value

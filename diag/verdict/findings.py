@@ -1,0 +1,130 @@
+"""What flows from the engines to the verdict and the report: one record per judged output."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from diag.numerics.bounds import Bound
+from diag.numerics.figures import PairStatistics, TruthStatistics
+
+
+class Verdict(str, Enum):
+    """On one output of one unit."""
+
+    IDENTICAL = "identical"  # bit for bit what the reference computed, and the reference was judged
+    ROUNDING = "rounding"
+    DIVERGENCE = "divergence"
+    UNJUDGED = "unjudged"  # no truth to judge by
+
+
+PHASE_ORDER = {"forward": 0, "backward": 1, "optimizer": 2}
+
+
+@dataclass(frozen=True)
+class Where:
+    """An output of a unit at a step.  `order` is its place in the step's execution."""
+
+    step: int
+    phase: str
+    unit: str  # op, layer or step
+    layer: str | None
+    variable: str | None = None
+    op_type: str | None = None
+    op_index: int | None = None
+    output: int = 0
+    name: str = ""
+    order: int = 0
+
+    @property
+    def sort_key(self) -> tuple[int, int, int]:
+        return (self.step, PHASE_ORDER[self.phase], self.order)
+
+    @property
+    def site(self) -> tuple[Any, ...]:
+        """What makes two findings one: everything but the step."""
+        return (self.unit, self.phase, self.layer, self.variable, self.op_index, self.output if self.unit == "op" else 0)
+
+    def describe(self) -> str:
+        what = f"op {self.op_index} {self.op_type}" if self.unit == "op" else f"{self.unit}"
+        of = f" of {self.layer}" if self.unit == "op" and self.layer else f" {self.layer or ''}"
+        written = f" ({self.variable})" if self.variable else ""
+        return f"{what}{of}{written}, step {self.step}, {self.phase}"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One output, seen and judged.
+
+    propagated: the candidate on its own values against the reference.  local: the candidate's
+    output on the reference's inputs, against truth.  reference_local: the same for the reference.
+    """
+
+    where: Where
+    shape: tuple[int, ...]
+    dtype: str
+    verdict: Verdict
+    bound: Bound | None = None
+    propagated: PairStatistics | None = None
+    local: TruthStatistics | None = None
+    reference_local: TruthStatistics | None = None
+    became_nonfinite: bool = False
+    note: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def excess(self) -> float:
+        return self.bound.excess if self.bound is not None else 0.0
+
+    @property
+    def differs(self) -> bool:
+        return self.propagated is not None and self.propagated.num_unequal > 0
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What kind of wrong; `evidence` is what the hypothesis explained."""
+
+    name: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """An output that rounding does not explain, with cause and blame."""
+
+    where: Where
+    cause: str
+    blame: str
+    excess: float
+    cured_by: tuple[str, ...] = ()
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    def with_evidence(self, **more: Any) -> Divergence:
+        return replace(self, evidence={**self.evidence, **more})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of report.json, schema lockstep-report/1."""
+        where = self.where
+        return {
+            "step": where.step,
+            "phase": where.phase,
+            "unit": where.unit,
+            "op_type": where.op_type,
+            "op_index": where.op_index,
+            "output": where.output,
+            "layer": where.layer,
+            "variable": where.variable,
+            "cause": self.cause,
+            "blame": self.blame,
+            "excess": json_number(self.excess),
+            "cured_by": list(self.cured_by),
+            "evidence": self.evidence,
+        }
+
+
+def json_number(value: float) -> float | str:
+    """JSON has no infinity and no NaN; they become strings that float() reads."""
+    return value if math.isfinite(value) else str(value)

@@ -1,0 +1,73 @@
+"""Everything a run found out: what the reports print and the trace keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from diag.verdict.findings import Divergence, Observation
+
+
+@dataclass(frozen=True)
+class Amplifier:
+    """A unit whose output differs far more between the lanes than its inputs did, with no fault of its own."""
+
+    observation: Observation
+    inherited: float  # largest norm-wise relative difference of its inputs
+    produced: float  # norm-wise relative difference of its output
+
+    @property
+    def factor(self) -> float:
+        return self.produced / self.inherited if self.inherited else 0.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How much was looked at, so that an empty list of faults is worth something."""
+
+    layer_outputs: int = 0
+    op_outputs: int = 0
+    unjudged: int = 0
+    microscope_steps: tuple[int, ...] = ()
+    fallback_ops: tuple[str, ...] = ()  # op types that have no kernel on the candidate and ran on the CPU
+    unjudged_ops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LaneInfo:
+    """A lane's place, as written, and its environment as name -> value."""
+
+    name: str
+    place: str
+    is_simulated: bool
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of one run of lockstep.
+
+    verdict: identical, rounding or divergence.  path: the layer units of the step of the first
+    divergence (or of the last step checked), in execution order; propagated and local errors of
+    each.  microscope: op observations of the step that was zoomed into, those that differ or
+    diverge.  worst: the units and ops of the whole run with the largest excess.
+    losses: per lane, one value a step.
+    """
+
+    verdict: str
+    first_divergence: Divergence | None
+    divergences: tuple[Divergence, ...]
+    first_bit_difference: Observation | None
+    first_nonfinite: Observation | None
+    amplifiers: tuple[Amplifier, ...]
+    steps: int
+    lanes: tuple[LaneInfo, ...]
+    losses: dict[str, list[float]]
+    path: tuple[Observation, ...]
+    microscope: tuple[Observation, ...]
+    worst: tuple[Observation, ...]
+    judged: Judged
+    notes: tuple[str, ...] = ()
+    model: str = ""
+    data: str = ""
+    files: dict[str, str] = field(default_factory=dict)
