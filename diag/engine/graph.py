@@ -85,6 +85,15 @@ class Graph:
         nodes = tuple(replace(node, site=sites[node.name]) for node in self.nodes)
         return Graph(nodes, self.inputs, self.outputs)
 
+    def reading(self, replaced: dict[Port, Port]) -> Graph:
+        """The same graph with new placeholders read instead of some ports."""
+        fed = [
+            Node(new.node, "Placeholder", (), (), None, (self.dtype(old),), (self.shape(old),))
+            for old, new in replaced.items()
+        ]
+        nodes = [replace(n, inputs=tuple(replaced.get(port, port) for port in n.inputs)) for n in self.nodes]
+        return Graph((*fed, *nodes), (*self.inputs, *(node.name for node in fed)), self.outputs)
+
 
 def parse_input(text: str) -> tuple[str, int | None]:
     """`"a:1"`, `"a"` or `"^a"` as (name, output index), None for a control input."""

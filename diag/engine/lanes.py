@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -81,11 +81,18 @@ class CompiledSteps:
     def __init__(self, lane: Lane, program: Program) -> None:
         self.lane = lane
         self.program = program
-        self._built: dict[tuple[Port, ...], Callable[..., list[Any]]] = {}
+        self._built: dict[Any, Callable[..., list[Any]]] = {}
 
-    def run(self, batch: Sequence[Any], taps: Sequence[Port]) -> dict[Port, Any]:
-        """Run one step in place; returns the loss and the tapped values."""
-        ports = tuple(dict.fromkeys((self.program.loss, *taps)))
-        if ports not in self._built:
-            self._built[ports] = self.lane.build(self.program.step(ports))
-        return dict(zip(ports, self._built[ports](*self.lane.place_feeds(batch)), strict=True))
+    def run(
+        self, batch: Sequence[Any], taps: Sequence[Port], shared: Mapping[Port, Any] | None = None
+    ) -> dict[Port, Any]:
+        """Run one step in place; returns the loss and the tapped values.
+
+        `shared` values are taken as they are instead of being computed.
+        """
+        shared = shared or {}
+        ports, given = tuple(dict.fromkeys((self.program.loss, *taps))), tuple(shared)
+        if (ports, given) not in self._built:
+            self._built[ports, given] = self.lane.build(self.program.step(ports, given))
+        feeds = self.lane.place_feeds([*batch, *shared.values()])
+        return dict(zip(ports, self._built[ports, given](*feeds), strict=True))

@@ -17,6 +17,8 @@ import tensorflow as tf
 
 from diag.engine.compiled import Executable
 from diag.engine.graph import Graph, Node, Port, graph_of
+from diag.engine.promotion import is_random
+from diag.engine.rewriting import body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.sites import (
     BACKWARD,
     FORWARD,
@@ -80,17 +82,25 @@ class Program:
         nodes = [node for graph in graphs for node in graph if node.site.index is not None]
         return sorted(nodes, key=lambda node: node.site.index or 0)
 
-    def step(self, fetches: Sequence[Port]) -> Executable:
-        """The whole step, to be built for a place; every variable is updated in place."""
-        return Executable(
-            self.graph,
-            self.functions,
-            self.graph_def,
-            self.batch_inputs,
-            self.captures,
-            self.constants,
-            tuple(fetches),
-        )
+    def step(self, fetches: Sequence[Port], shared: Sequence[Port] = ()) -> Executable:
+        """The whole step, to be built for a place; every variable is updated in place.
+
+        `shared` ports are not computed but fed, after the batch: a lane takes them from another.
+        """
+        fed = {str(port): f"lockstep_shared/{index}" for index, port in enumerate(shared)}
+        body = rewired(body_of_graph(self.graph_def), {k: f"{v}:0" for k, v in fed.items()}, keep=lambda _: False)
+        graph = self.graph
+        if shared:
+            body.nodes.extend(make_node(fed[str(p)], "Placeholder", [], dtype=self.graph.dtype(p)) for p in shared)
+            graph = graph.reading({port: Port(fed[str(port)], 0) for port in shared})
+        graph_def = graph_of_body(body, self.graph_def.library.function, self.graph_def.versions)
+        feeds = (*self.batch_inputs, *fed.values())
+        return Executable(graph, self.functions, graph_def, feeds, self.captures, self.constants, tuple(fetches))
+
+    @property
+    def random_ports(self) -> tuple[Port, ...]:
+        """What the step's random ops draw, outside loops."""
+        return tuple(Port(node.name, 0) for node in self.graph if is_random(node.op))
 
     def initial_state(self) -> list[tf.Tensor]:
         return [tf.identity(variable.value) for variable in self.keras_variables]

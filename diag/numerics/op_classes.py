@@ -38,7 +38,7 @@ ScatterNd TensorScatterUpdate MatrixDiagV3 MatrixBandPart ReadVariableXlaSplitND
 
 _ROUNDED_ONCE = {
     "Add": 0.5, "AddV2": 0.5, "Sub": 0.5, "Mul": 0.5, "MulNoNan": 0.5, "Square": 0.5, "BiasAdd": 0.5, "Cast": 0.5,
-    "AssignAddVariableOp": 0.5, "AssignSubVariableOp": 0.5, "SquaredDifference": 1.5, "AddN": 0.5,
+    "AssignAddVariableOp": 0.5, "AssignSubVariableOp": 0.5, "SquaredDifference": 1.5,
     "Div": 2.5, "RealDiv": 2.5, "DivNoNan": 2.5, "Reciprocal": 2.5, "Inv": 2.5,  # OpenCL: x / y
     "Sqrt": 3.0,  # OpenCL: sqrt
     "LeakyRelu": 0.5, "LeakyReluGrad": 0.5,
@@ -56,7 +56,7 @@ _FUNCTION = {
 
 # Ops whose error is that of their sums or products: judged against u times the op on absolute values.
 _CONTRACTION = """
-MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2D Conv2DBackpropInput Conv2DBackpropFilter Conv3D
+AddN MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2D Conv2DBackpropInput Conv2DBackpropFilter Conv3D
 Conv3DBackpropInputV2 Conv3DBackpropFilterV2 Conv DepthwiseConv2dNative DepthwiseConv2dNativeBackpropInput
 DepthwiseConv2dNativeBackpropFilter Einsum Sum Mean BiasAddGrad AvgPool AvgPoolGrad MaxPoolGrad Cumsum
 SegmentSum SegmentMean UnsortedSegmentSum SparseSegmentSum L2Loss ResourceScatterAdd TensorScatterAdd

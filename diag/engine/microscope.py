@@ -1,0 +1,267 @@
+"""The microscope: one step, every op, in both lanes side by side.
+
+Each op is executed by the reference on its own values, by the candidate on the reference's
+inputs (what does this op introduce?) and, where they differ by then, by the candidate on its own
+values (how large has the difference grown?).  Equal values are kept once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diag.engine.eager import EagerPlace, VariableRef
+from diag.engine.execution import FLOATS, has_kernel, to_numpy
+from diag.engine.graph import ASSIGN_OPS, OPAQUE, Node
+from diag.engine.judging import OpEvidence, OpJudge, OpJudgement, output_arrays
+from diag.engine.lanes import Lane
+from diag.engine.program import Program
+from diag.engine.promotion import is_random
+from diag.engine.walker import Walker
+from diag.numerics.figures import PairStatistics
+from diag.numerics.statistics import compare
+from diag.verdict.findings import Observation, Verdict, Where
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A value in both lanes; `own` is the candidate's, None where its bits are the reference's."""
+
+    reference: Any
+    own: Any = None
+
+    @property
+    def candidate(self) -> Any:
+        return self.reference if self.own is None else self.own
+
+
+@dataclass(frozen=True)
+class OpRecord:
+    """What the microscope hands to whoever asks why: the evidence behind an observation."""
+
+    observation: Observation
+    evidence: OpEvidence
+    output: int
+
+
+class Microscope:
+    """Runs one step of a program in two lanes; the lanes' variables end after the step."""
+
+    def __init__(
+        self,
+        program: Program,
+        reference: Lane,
+        candidate: Lane,
+        step: int,
+        truth_everywhere: bool,
+        explain: Callable[[OpRecord], Observation] | None = None,
+    ) -> None:
+        self.program = program
+        self.lanes = (reference, candidate)
+        self.reference = EagerPlace(reference.place.eagerly(), reference.simulation)
+        self.candidate = EagerPlace(candidate.place.eagerly(), candidate.simulation)
+        self.step = step
+        self.truth_everywhere = truth_everywhere
+        self.explain = explain
+        self.judge = OpJudge()
+        self.observations: dict[tuple[int, int], Observation] = {}
+        self.fallbacks: set[str] = set()
+        self.random_outputs: dict[int, list[tuple[Any, Any]]] = {}
+        self.share_random = False
+
+    def run(self, batch: Sequence[Any]) -> list[Observation]:
+        """Execute the step; observations in op order, one an op output (the worst of a loop's rounds)."""
+        for lane in self.lanes:
+            lane.enter_step(self.step)
+        feeds: dict[str, Any] = {
+            name: Pair(value) for name, value in zip(self.program.batch_inputs, batch, strict=True)
+        }
+        feeds |= {name: VariableRef(index) for name, index in self.program.captures.items()}
+        feeds |= {name: Pair(value) for name, value in self.program.constants.items()}
+        Walker[Any](self.program.functions, self).run(self.program.graph, feeds, [])
+        return [self.observations[key] for key in sorted(self.observations)]
+
+    # -- the walker's handler ------------------------------------------------------------------
+
+    def constant(self, node: Node) -> Pair:
+        return Pair(self.reference.constant(node))
+
+    def truth(self, value: Pair) -> bool:
+        return bool(value.reference)
+
+    def compute(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
+        references = [x for x in inputs if isinstance(x, VariableRef)]
+        if len(references) == len(inputs) == 1 and node.dtypes == (tf.resource,):
+            return list(inputs)
+        if references and (node.op in ASSIGN_OPS or not node.dtypes):
+            self._write(node, inputs)
+            return []
+        if not node.dtypes:
+            return []
+        if node.site.index is None or self._is_opaque(node, inputs):
+            return self._plumb(node, inputs)
+        return self._observe(node, inputs)
+
+    @staticmethod
+    def _is_opaque(node: Node, inputs: Sequence[Any]) -> bool:
+        values = [x.reference for x in inputs if isinstance(x, Pair)]
+        return any(dtype in OPAQUE for dtype in node.dtypes) or any(value.dtype in OPAQUE for value in values)
+
+    def _plumb(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
+        """Ops that carry values (lists of a loop, returns): executed for each lane, never judged."""
+        reference = [x.reference if isinstance(x, Pair) else x for x in inputs]
+        outputs = self.reference.run(node, reference, self.lanes[0].variables)
+        if all(x.own is None for x in inputs if isinstance(x, Pair)):
+            return [Pair(output) for output in outputs]
+        own = [x.candidate if isinstance(x, Pair) else x for x in inputs]
+        carried = EagerPlace(self.lanes[0].place.eagerly(), None).run(node, own, self.lanes[0].variables)
+        return [Pair(a, b) for a, b in zip(outputs, carried, strict=True)]
+
+    def _observe(self, node: Node, inputs: Sequence[Any]) -> list[Pair]:
+        variables = [x for x in inputs if isinstance(x, VariableRef)]
+        reference_inputs = [x.reference if isinstance(x, Pair) else x for x in inputs]
+        outputs = self.reference.run(node, reference_inputs, self.lanes[0].variables)
+        self._note_fallback(node)
+        local = self.candidate.run(node, reference_inputs, self._reference_variables_at_candidate(variables))
+        own = local
+        if variables or any(x.own is not None for x in inputs if isinstance(x, Pair)):
+            own_inputs = [x.candidate if isinstance(x, Pair) else x for x in inputs]
+            own = self.candidate.run(node, own_inputs, self.lanes[1].variables)
+        if is_random(node.op):
+            self.random_outputs.setdefault(node.site.index or 0, []).append((outputs[0], local[0]))
+            own = outputs if self.share_random else own
+        visible = [self._value(x) for x in inputs]
+        evidence = OpEvidence(node, visible, output_arrays(local), output_arrays(outputs))
+        propagated = self._record(evidence, output_arrays(own))
+        return [
+            Pair(a, None if p is not None and p.num_unequal == 0 and p.num_zero_sign == 0 else b)
+            for a, b, p in zip(outputs, own, propagated, strict=True)
+        ]
+
+    def _value(self, x: Any) -> Any:
+        return self.lanes[0].variables[x.index].read_value() if isinstance(x, VariableRef) else x.reference
+
+    def _reference_variables_at_candidate(self, references: Sequence[VariableRef]) -> Any:
+        """The reference's variables, copied to the candidate's device where that is another."""
+        if not references or self.lanes[0].place.device == self.lanes[1].place.device:
+            return self.lanes[0].variables
+        with tf.device(self.lanes[1].place.device):
+            return {x.index: tf.Variable(self._value(x), trainable=False) for x in references}
+
+    def _write(self, node: Node, inputs: Sequence[Any]) -> None:
+        """An op that leaves its result in a variable: what each lane leaves is its output."""
+        target = inputs[0].index
+        mine, theirs = (lane.variables[target] for lane in self.lanes)
+        before = mine.read_value()
+        with tf.device(self.lanes[1].place.device):
+            trial = tf.Variable(before, trainable=False)
+        reference_inputs = [inputs[0], *(x.reference for x in inputs[1:])]
+        own_inputs = [inputs[0], *(x.candidate for x in inputs[1:])]
+        same = all(x.own is None for x in inputs[1:]) and np.array_equal(to_numpy(before), to_numpy(theirs))
+        self.reference.write(node, reference_inputs, mine)
+        self.candidate.write(node, reference_inputs, trial)
+        if same:
+            theirs.assign(trial.read_value())
+        else:
+            self.candidate.write(node, own_inputs, theirs)
+        if node.site.index is not None:
+            visible = [before, *(x.reference for x in inputs[1:])]
+            evidence = OpEvidence(node, visible, [to_numpy(trial)], [to_numpy(mine)])
+            self._record(evidence, [to_numpy(theirs)])
+
+    def _note_fallback(self, node: Node) -> None:
+        kind = self.lanes[1].place.device.split(":")[0]
+        if kind != "CPU" and not has_kernel(node.op, self.candidate.attributes(node), kind):
+            self.fallbacks.add(node.op)
+
+    # -- judging -------------------------------------------------------------------------------
+
+    def _record(self, evidence: OpEvidence, own: list[Any]) -> list[PairStatistics | None]:
+        node, site = evidence.node, evidence.node.site
+        propagated = [_compared(a, b) for a, b in zip(evidence.reference, own, strict=True)]
+        judged = self._judgements(evidence)
+        for output, (judgement, mine, statistics) in enumerate(zip(*judged, propagated, strict=True)):
+            where = Where(
+                self.step, site.phase, "op", site.layer, site.variable, node.op, site.index, output,
+                node.name.split("/")[-1], site.index or 0,
+            )  # fmt: skip
+            x = evidence.candidate[output]
+            observation = Observation(
+                where, x.shape, x.dtype.name, _verdict(judgement, evidence, output), judgement.bound, statistics,
+                judgement.statistics, mine.statistics if mine else None, _became_nonfinite(evidence, output),
+                judgement.note,
+            )  # fmt: skip
+            if self.explain is not None and observation.verdict is Verdict.DIVERGENCE:
+                observation = self.explain(OpRecord(observation, evidence, output))
+            self._keep(observation)
+        return propagated
+
+    def _judgements(self, evidence: OpEvidence) -> tuple[list[OpJudgement], list[OpJudgement | None]]:
+        identical = all(
+            _bits(a) == _bits(b) for a, b in zip(evidence.candidate, evidence.reference, strict=True)
+        )
+        if identical and not self.truth_everywhere:
+            return [OpJudgement(None, note="identical") for _ in evidence.candidate], [None] * len(evidence.candidate)
+        judgements = self.judge.judge(evidence)
+        mine: list[OpJudgement | None] = (
+            list(judgements) if identical else list(self.judge.reference(evidence)) if evidence.truth is not None
+            else [None] * len(judgements)
+        )  # fmt: skip
+        return judgements, mine
+
+    def _keep(self, observation: Observation) -> None:
+        """Of the rounds of a loop, the worst."""
+        key = (observation.where.op_index or 0, observation.where.output)
+        known = self.observations.get(key)
+        if known is None or observation.excess > known.excess or (
+            observation.verdict is Verdict.DIVERGENCE and known.verdict is not Verdict.DIVERGENCE
+        ):
+            self.observations[key] = observation
+
+
+def _bits(x: Any) -> Any:
+    return x.tobytes() if x.nbytes < 1 << 16 else _Large(x)
+
+
+class _Large:
+    """Bits of a large array, compared without a copy."""
+
+    def __init__(self, x: Any) -> None:
+        self.bits = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Large) and np.array_equal(self.bits, other.bits)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _compared(reference: Any, own: Any) -> PairStatistics | None:
+    return compare(reference, own) if reference.shape == own.shape and reference.dtype == own.dtype else None
+
+
+def _verdict(judgement: OpJudgement, evidence: OpEvidence, output: int) -> Verdict:
+    identical = _bits(evidence.candidate[output]) == _bits(evidence.reference[output])
+    if judgement.bound is not None and not judgement.bound.is_explained:
+        return Verdict.DIVERGENCE
+    if identical:
+        return Verdict.IDENTICAL
+    return Verdict.UNJUDGED if judgement.bound is None else Verdict.ROUNDING
+
+
+def _became_nonfinite(evidence: OpEvidence, output: int) -> bool:
+    """Whether finite inputs gave a candidate's output that is not finite."""
+    x = evidence.candidate[output]
+    if x.dtype.kind in "biu" or x.size == 0 or np.isfinite(x).all():
+        return False
+    return all(np.isfinite(to_numpy(t)).all() for t in evidence.inputs if t.dtype in FLOATS)
+
+
+def snapshot_lanes(lanes: Mapping[str, Lane], state: Sequence[Any]) -> dict[str, Lane]:
+    """Fresh lanes at the same places, all starting from one saved state."""
+    return {name: Lane(name, lane.place, lane.simulation, state) for name, lane in lanes.items()}
+
+

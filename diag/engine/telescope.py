@@ -1,0 +1,296 @@
+"""The telescope: whole steps compiled on both places, and each layer unit compiled by itself.
+
+Whole steps run untouched but for what may be tapped without breaking a fusion.  On the steps that
+are checked, every layer unit runs at the candidate on the values that the reference's step had at
+the unit's boundary: a local error with the layer's fusions left in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diag.engine.execution import FLOATS, to_numpy
+from diag.engine.graph import Port
+from diag.engine.lanes import CompiledSteps, Lane
+from diag.engine.program import Program
+from diag.engine.promotion import is_random
+from diag.engine.sites import OPTIMIZER
+from diag.engine.truth import Arrays, UnitTruth
+from diag.engine.units import Cut, Unit, cut
+from diag.numerics.bounds import (
+    Bound,
+    Yardstick,
+    absolute_error,
+    composite_bound,
+    exact_bound,
+    is_suspect,
+    where_both_overflow,
+)
+from diag.numerics.figures import PairStatistics
+from diag.numerics.formats import format_of
+from diag.numerics.statistics import against_truth, compare
+from diag.verdict.findings import Observation, Verdict, Where
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """One whole step in both lanes, from one state each.
+
+    before: the reference's state before the step.  values: what was tapped, per lane.
+    after: the state after the step, per lane.
+    """
+
+    step: int
+    batch: Sequence[Any]
+    before: Sequence[Any]
+    reference: Mapping[Port, Any]
+    candidate: Mapping[Port, Any]
+    after_reference: Sequence[Any]
+    after_candidate: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class UnitRun:
+    """One layer unit at one step: the candidate's and the reference's results on the same inputs."""
+
+    unit: Unit
+    run: StepRun
+    boundary: Sequence[Any]
+    candidate: Sequence[Any]
+    reference: Sequence[Any]
+
+
+@dataclass
+class _Calibration:
+    """What one output's error may be, relative to its size, as truth found it at an earlier step."""
+
+    rms: float
+    max: float
+
+
+class Telescope:
+    """Watches whole steps and checks layer units for one program and two lanes."""
+
+    def __init__(self, program: Program, reference: Lane, candidate: Lane) -> None:
+        self.program = program
+        self.reference, self.candidate = reference, candidate
+        self.cut: Cut = cut(program, frozenset(n.op for n in program.graph if is_random(n.op)))
+        self.steps = {lane.name: CompiledSteps(lane, program) for lane in (reference, candidate)}
+        self.position = {node.name: index for index, node in enumerate(program.graph)}
+        self.shared: tuple[Port, ...] = ()
+        self._built: dict[str, Any] = {}
+        self._truths: dict[str, UnitTruth] = {}
+        self._calibrations: dict[tuple[str, int], _Calibration] = {}
+
+    # -- whole steps ---------------------------------------------------------------------------
+
+    @property
+    def safe_taps(self) -> tuple[Port, ...]:
+        """Layer outputs, gradients and random draws: each already leaves its layer."""
+        outputs = [port for ports in self.program.layer_outputs.values() for port in ports]
+        return tuple(dict.fromkeys([*outputs, *self.program.gradients.values(), *self.program.random_ports]))
+
+    def run_step(self, step: int, batch: Sequence[Any], with_boundaries: bool) -> StepRun:
+        """Both lanes through one step, in place."""
+        for lane in (self.reference, self.candidate):
+            lane.enter_step(step)
+        before = self.reference.state()
+        taps = (*self.safe_taps, *self.cut.taps) if with_boundaries else self.safe_taps
+        mine = self.steps["reference"].run(batch, taps)
+        shared = {port: mine[port] for port in self.shared}
+        theirs = self.steps["candidate"].run(batch, self.safe_taps, shared)
+        mine = {**mine, **{Port(name, 0): x for name, x in zip(self.program.batch_inputs, batch, strict=True)}}
+        return StepRun(step, batch, before, mine, theirs, self.reference.state(), self.candidate.state())
+
+    def random_differs(self, run: StepRun) -> tuple[Port, ...]:
+        """Random draws that are not the same in both lanes."""
+        ports = [port for port in self.program.random_ports if port not in self.shared]
+        return tuple(p for p in ports if not np.array_equal(to_numpy(run.reference[p]), to_numpy(run.candidate[p])))
+
+    def untapped_differs(self, lane: Lane, batch: Sequence[Any], before: Sequence[Any], run: StepRun) -> list[str]:
+        """Variables that end with other bits when nothing is tapped, from the same state.
+
+        Leaves the lane in the state of the untapped step.
+        """
+        tapped = run.after_reference if lane is self.reference else run.after_candidate
+        lane.load(before)
+        lane.enter_step(run.step)
+        shared = {port: run.reference[port] for port in self.shared} if lane is self.candidate else {}
+        self.steps[lane.name].run(batch, (), shared)
+        pairs = zip(self.program.variables, lane.variables, tapped, strict=True)
+        return [spec.name for spec, now, then in pairs if not _same_bits(to_numpy(now), to_numpy(then))]
+
+    def propagated(self, run: StepRun) -> dict[tuple[str, str], PairStatistics]:
+        """(kind, name) -> the candidate's whole step against the reference's."""
+        found: dict[tuple[str, str], PairStatistics] = {}
+        for layer, ports in self.program.layer_outputs.items():
+            for index, port in enumerate(ports):
+                name = layer if index == 0 else f"{layer}:{index}"
+                found["activations", name] = _pair(run.reference[port], run.candidate[port])
+        for name, port in self.program.gradients.items():
+            found["gradients", name] = _pair(run.reference[port], run.candidate[port])
+        for spec, mine, theirs in zip(
+            self.program.variables, run.after_reference, run.after_candidate, strict=True
+        ):
+            found[spec.kind, spec.of or spec.name] = _pair(mine, theirs)
+        found["loss", "loss"] = _pair(run.reference[self.program.loss], run.candidate[self.program.loss])
+        return found
+
+    # -- layer units ---------------------------------------------------------------------------
+
+    def run_units(self, run: StepRun) -> list[UnitRun]:
+        """Every layer unit at the candidate, on the reference's inputs and state."""
+        scratch = self.candidate.scratch
+        for variable, value in zip(scratch, run.before, strict=True):
+            variable.assign(value)
+        captured = [index for unit in self.cut.units for index in set(unit.executable.captures.values())]
+        several = {index for index in captured if captured.count(index) > 1}
+        found = []
+        for unit in self.cut.units:
+            boundary = [run.reference[port] for port in unit.boundary]
+            outputs = self._unit(unit)(*self.candidate.place_feeds(boundary))
+            written = [scratch[index].read_value() for index in unit.writes]
+            for index in several.intersection(unit.writes):
+                scratch[index].assign(run.before[index])
+            reference = [run.reference[port] for port in unit.outputs]
+            reference += [run.after_reference[index] for index in unit.writes]
+            found.append(UnitRun(unit, run, boundary, [*outputs, *written], reference))
+        return found
+
+    def _unit(self, unit: Unit) -> Any:
+        if unit.name not in self._built:
+            self._built[unit.name] = self.candidate.build(unit.executable, on_scratch=True)
+        return self._built[unit.name]
+
+    def truth_of(self, unit: Unit) -> UnitTruth:
+        if unit.name not in self._truths:
+            self._truths[unit.name] = UnitTruth(unit, self.reference.variables)
+        return self._truths[unit.name]
+
+    def judge_unit(self, unit_run: UnitRun, truth_wanted: bool, propagated: Mapping[Any, Any]) -> list[Observation]:
+        """One observation an output.
+
+        Without `truth_wanted`, lanes that agree within what truth allowed before need no new truth.
+        """
+        local = [_pair(a, b) for a, b in zip(unit_run.reference, unit_run.candidate, strict=True)]
+        needed = truth_wanted or any(not self._within(unit_run, i, s) for i, s in enumerate(local))
+        bounds = self._bounds(unit_run) if needed else [None] * len(local)
+        observations = []
+        for index, (statistics, judged) in enumerate(zip(local, bounds, strict=True)):
+            where = self._where(unit_run, index)
+            x = unit_run.candidate[index]
+            bound, mine, theirs, note = judged or (None, None, None, "")
+            verdict = Verdict.IDENTICAL if statistics.num_unequal == 0 else Verdict.ROUNDING
+            if bound is not None and not bound.is_explained:
+                verdict = Verdict.DIVERGENCE
+            whole = propagated.get(self._propagated_key(unit_run, index))
+            observations.append(
+                Observation(
+                    where, tuple(x.shape), x.dtype.name, verdict, bound, whole, mine, theirs,
+                    _nonfinite(unit_run, x), note,
+                )  # fmt: skip
+            )
+        return observations
+
+    def _within(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> bool:
+        if statistics.num_unequal == 0:
+            return True
+        known = self._calibrations.get((unit_run.unit.name, index))
+        if known is None or statistics.classes.num_mismatched or not np.isfinite(statistics.max):
+            return False
+        largest = float(np.max(np.abs(to_numpy(unit_run.reference[index]).astype(np.float64))))
+        return (
+            statistics.normwise_relative_error <= known.rms
+            and statistics.max_absolute_difference <= known.max * largest
+        )
+
+    def _bounds(self, unit_run: UnitRun) -> list[Any]:
+        """(bound, candidate's statistics, reference's statistics, note) for each output, by truth."""
+        truth = self.truth_of(unit_run.unit)
+        before = unit_run.run.before
+        mine = truth.outputs(unit_run.boundary, before, unit_run.reference)
+        theirs = mine
+        if any(not _same_bits(to_numpy(unit_run.reference[i]), to_numpy(unit_run.candidate[i])) for i in truth.given):
+            theirs = truth.outputs(unit_run.boundary, before, unit_run.candidate)
+        sticks = truth.yardsticks(unit_run.boundary, before, unit_run.reference, mine)
+        return [self._bound(unit_run, index, mine, theirs, sticks[index]) for index in range(len(mine))]
+
+    def _bound(self, unit_run: UnitRun, index: int, mine: Arrays, theirs: Arrays, stick: Yardstick) -> Any:
+        x, r = to_numpy(unit_run.candidate[index]), to_numpy(unit_run.reference[index])
+        if x.dtype.kind in "biu":
+            return exact_bound(x, r), None, None, ""
+        truth_x = where_both_overflow(x, r, theirs[index])
+        truth_r = where_both_overflow(r, x, mine[index])
+        reference_error = absolute_error(r, truth_r)
+        bound: Bound = composite_bound(x, truth_x, stick, reference_error)
+        self._calibrate(unit_run, index, truth_r, bound, x)
+        unit = format_of(x.dtype).unit_roundoff * _rms(truth_r)
+        note = "the reference itself is far from truth" if is_suspect(reference_error, stick, unit) else ""
+        return bound, against_truth(x, truth_x, flushed=True), against_truth(r, truth_r, flushed=True), note
+
+    def _calibrate(self, unit_run: UnitRun, index: int, truth: Any, bound: Bound, x: Any) -> None:
+        """Half of what the bound allowed: two lanes closer than that cannot both be outside it unseen."""
+        size, largest = _rms(truth), float(np.max(np.abs(truth))) if truth.size else 0.0
+        if bound.is_explained and bound.excess > 0 and size and largest:
+            key = (unit_run.unit.name, index)
+            known = _Calibration(0.5 * bound.rms / bound.excess / size, 0.5 * bound.max / bound.excess / largest)
+            self._calibrations[key] = known
+
+    def _where(self, unit_run: UnitRun, index: int) -> Where:
+        unit, step = unit_run.unit, unit_run.run.step
+        if index < len(unit.outputs):
+            port = unit.outputs[index]
+            phase, order, name = unit.phase(port), self.position[port.node], self._port_name(unit, port)
+        else:
+            variable = unit.writes[index - len(unit.outputs)]
+            writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
+            phase = OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
+            order = max((self.position[n.name] for n in writers), default=unit.first_index)
+            name = self.program.variables[variable].name
+        return Where(step, phase, "layer", unit.layer, unit.variable, None, None, index, name, order)
+
+    def _port_name(self, unit: Unit, port: Port) -> str:
+        for name, gradient in self.program.gradients.items():
+            if gradient == port:
+                return f"gradient of {name}"
+        if port in self.program.layer_outputs.get(unit.layer, ()):
+            return "output"
+        return port.node.split("/")[-1]
+
+    def _propagated_key(self, unit_run: UnitRun, index: int) -> tuple[str, str] | None:
+        unit = unit_run.unit
+        if index >= len(unit.outputs):
+            spec = self.program.variables[unit.writes[index - len(unit.outputs)]]
+            return (spec.kind, spec.of or spec.name)
+        port = unit.outputs[index]
+        name = self._port_name(unit, port)
+        if name == "output":
+            position = self.program.layer_outputs[unit.layer].index(port)
+            return ("activations", unit.layer if position == 0 else f"{unit.layer}:{position}")
+        if name.startswith("gradient of "):
+            return ("gradients", name.removeprefix("gradient of "))
+        return ("loss", "loss") if port == self.program.loss else None
+
+
+def _pair(reference: Any, candidate: Any) -> PairStatistics:
+    return compare(to_numpy(reference), to_numpy(candidate))
+
+
+def _same_bits(a: Any, b: Any) -> bool:
+    return bool(np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)))
+
+
+def _rms(values: Any) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
+
+
+def _nonfinite(unit_run: UnitRun, x: tf.Tensor) -> bool:
+    if x.dtype not in FLOATS or bool(tf.reduce_all(tf.math.is_finite(x))):
+        return False
+    return all(bool(tf.reduce_all(tf.math.is_finite(t))) for t in unit_run.boundary if t.dtype in FLOATS)
