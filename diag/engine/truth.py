@@ -15,7 +15,7 @@ from diag.engine.execution import FLOATS, attributes, execute, in_double, to_num
 from diag.engine.graph import ASSIGN_OPS, Node, Port, graph_from_def
 from diag.engine.places import Place
 from diag.engine.promotion import Promotion, is_random
-from diag.engine.rewriting import make_node
+from diag.engine.rewriting import body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.sites import FORWARD
 from diag.engine.units import Unit
 from diag.numerics.bounds import AbsoluteError, Yardstick, absolute_error
@@ -150,18 +150,27 @@ class UnitTruth:
         self._run_noisy: Callable[..., list[Any]] | None = None
         self._generator = np.random.default_rng(0)
 
-    def _build(self, noise: float) -> Callable[..., list[Any]]:
+    def _build(self, noise: float, bypass: tuple[Port, Port] | None = None) -> Callable[..., list[Any]]:
         unit, executable = self.unit, self.unit.executable
         promotion = Promotion(executable.graph, executable.functions, noise)
         graph_def = promotion.apply(executable.graph_def)
         self.unpromoted = frozenset(promotion.unpromoted)
         self.given = self._feed_forward_outputs(graph_def)
-        feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(self.given))))
         outputs = tuple(self._port_in(graph_def, port) for port in unit.outputs)
+        if bypass is not None:
+            old, new = (self._port_in(graph_def, port) for port in bypass)
+            graph_def = self._bypassed(graph_def, old, new)
+            outputs = tuple(new if port == old else port for port in outputs)
+        feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(self.given))))
         graph = graph_from_def(graph_def, feeds, outputs)
         captures = {name: position for position, name in enumerate(executable.captures)}
         promoted = Executable(graph, {}, graph_def, feeds, captures, executable.constants, outputs)
         return build(promoted, CPU, None, self.variables)
+
+    @staticmethod
+    def _bypassed(graph_def: Any, old: Port, new: Port) -> Any:
+        body = rewired(body_of_graph(graph_def), {str(old): str(new)}, keep=lambda _: False)
+        return graph_of_body(body, graph_def.library.function, graph_def.versions)
 
     @staticmethod
     def _shadow(variable: tf.Variable) -> tf.Variable:
@@ -210,6 +219,15 @@ class UnitTruth:
         feeds = [widened(tensor) for tensor in boundary]
         given = [widened(lane_outputs[index]) for index in self.given]
         return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions])
+
+    def outputs_with(
+        self, port: Port, source: Port, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]
+    ) -> Arrays:
+        """As `outputs`, with the readers of one port reading another in its place."""
+        feeds = [widened(tensor) for tensor in boundary]
+        run = self._build(noise=0.0, bypass=(port, source))
+        given = [widened(lane_outputs[index]) for index in self.given]
+        return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
 
     def yardsticks(
         self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any], truth: Arrays

@@ -1,0 +1,194 @@
+"""From an output that is out of bound to the case that the verdict's hypotheses are tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from diag.engine.execution import FLOATS, to_numpy
+from diag.engine.graph import ASSIGN_OPS, Node, Port
+from diag.engine.judging import OpEvidence, OpJudge
+from diag.engine.microscope import OpRecord
+from diag.engine.telescope import UnitRun
+from diag.engine.truth import UnitTruth
+from diag.engine.units import Unit
+from diag.numerics.bounds import Bound, Yardstick, absolute_error, composite_bound, where_both_overflow
+from diag.numerics.formats import format_of
+from diag.numerics.op_classes import ErrorClass, allowance_ulp
+from diag.numerics.ulp import ulp_error
+from diag.verdict.causes import Case, explain
+from diag.verdict.findings import Cause, Observation
+
+# How far back a missing-op hypothesis looks: one op left out, or a chain of up to three.
+MAX_CHAIN = 3
+MAX_HYPOTHESES = 150
+
+
+class OpExplainer:
+    """Names the cause of a single op's error."""
+
+    def __init__(self, judge: OpJudge) -> None:
+        self.judge = judge
+
+    def __call__(self, record: OpRecord) -> Observation:
+        cause = explain(self.case(record))
+        return replace(record.observation, evidence={"cause": cause.name, **cause.evidence})
+
+    def case(self, record: OpRecord) -> Case:
+        evidence, output, bound = record.evidence, record.output, record.observation.bound
+        assert bound is not None
+        x, reference = evidence.candidate[output], evidence.reference[output]
+        raw = evidence.truth[output] if evidence.truth is not None else reference.astype(np.float64)
+        truth = where_both_overflow(x, reference, raw.astype(np.float64))
+        wide = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
+        return Case(
+            output=x,
+            reference=reference,
+            truth=truth,
+            bound=bound,
+            inputs=wide,
+            judge=lambda other: self._judge(evidence, output, other),
+            recompute=lambda inputs: self._recompute(evidence.node, inputs, output),
+            out_of_bound=out_of_bound(evidence, output, truth, bound),
+            before=to_numpy(evidence.inputs[0]) if evidence.node.op in ASSIGN_OPS else None,
+        )
+
+    def _judge(self, evidence: OpEvidence, output: int, other: npt.NDArray[np.float64]) -> Bound:
+        assert evidence.truth is not None
+        truths = list(evidence.truth)
+        truths[output] = other
+        changed = replace(evidence, truth=truths)
+        bound = self.judge.against(changed, evidence.candidate, evidence.reference)[output].bound
+        assert bound is not None
+        return bound
+
+    def _recompute(self, node: Node, inputs: Sequence[Any], output: int) -> npt.NDArray[np.float64] | None:
+        if node.op in ASSIGN_OPS:
+            return None
+        found = self.judge.truth.outputs(node, [tf.constant(x) for x in inputs])
+        return None if found is None else found[output]
+
+
+def out_of_bound(
+    evidence: OpEvidence, output: int, truth: npt.NDArray[np.float64], bound: Bound
+) -> npt.NDArray[np.bool_]:
+    """Which elements of an op's output rounding does not explain."""
+    x = evidence.candidate[output]
+    if x.dtype.kind in "biu" or bound.error_class is ErrorClass.EXACT:
+        return np.asarray(x != truth.astype(x.dtype))
+    form = format_of(x.dtype)
+    with np.errstate(all="ignore"):
+        if bound.error_class is ErrorClass.CONTRACTION and evidence.scale is not None:
+            unit = form.unit_roundoff * np.asarray(evidence.scale[output], np.float64) + form.smallest_normal
+            wrong = np.abs(x.astype(np.float64) - truth) > 16.0 * unit
+        elif bound.error_class is ErrorClass.COMPOSITE:
+            allowed = bound.max / bound.excess if np.isfinite(bound.excess) else 0.0
+            wrong = np.abs(x.astype(np.float64) - truth) > allowed
+        else:
+            wrong = np.abs(ulp_error(x, truth, form, flushed=True)) > allowance_ulp(evidence.node.op) * (1 + 2.0**-20)
+    return np.asarray(wrong | (~np.isfinite(x) & np.isfinite(truth)))
+
+
+class UnitExplainer:
+    """Names the cause of a fused layer unit's error, its ops being innocent."""
+
+    def __init__(self, truth: UnitTruth) -> None:
+        self.truth = truth
+
+    def explain(self, run: UnitRun, output: int, bound: Bound) -> Cause:
+        true = self.truth.outputs(run.boundary, run.run.before, run.candidate)
+        mine = self.truth.outputs(run.boundary, run.run.before, run.reference)
+        sticks = self.truth.yardsticks(run.boundary, run.run.before, run.reference, mine)
+        x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
+        reference_error = absolute_error(reference, mine[output])
+
+        def judge(other: npt.NDArray[np.float64]) -> Bound:
+            return composite_bound(x, where_both_overflow(x, reference, other), sticks[output], reference_error)
+
+        before = self._before(run, output)
+        case = Case(
+            x, reference, true[output], bound, judge=judge, before=before,
+            out_of_bound=self._wrong(x, true[output], sticks[output], bound),
+        )  # fmt: skip
+        found = explain(case)
+        if found.name == "skipped-update":
+            return found
+        return self._missing_op(run, output, judge) or found
+
+    @staticmethod
+    def _before(run: UnitRun, output: int) -> npt.NDArray[Any] | None:
+        index = output - len(run.unit.outputs)
+        return to_numpy(run.run.before[run.unit.writes[index]]) if index >= 0 else None
+
+    @staticmethod
+    def _wrong(x: Any, truth: Any, stick: Yardstick, bound: Bound) -> npt.NDArray[np.bool_]:
+        allowed = bound.max / bound.excess if np.isfinite(bound.excess) and bound.excess else stick.max
+        with np.errstate(all="ignore"):
+            return np.asarray(~(np.abs(x.astype(np.float64) - truth) <= allowed))
+
+    def _missing_op(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
+        """An op, or a short chain of them, not applied: its readers got what it should have read."""
+        unit = run.unit
+        tried = 0
+        for length in range(1, MAX_CHAIN + 1):
+            accepted: list[tuple[float, tuple[str, ...]]] = []
+            for port, source, chain in bypasses(unit, output, length):
+                tried += 1
+                if tried > MAX_HYPOTHESES:
+                    return None
+                truth = self.truth.outputs_with(port, source, run.boundary, run.run.before, run.candidate)
+                bound = judge(truth[output])
+                if bound.is_explained:
+                    accepted.append((bound.excess, chain))
+            if accepted:
+                accepted.sort()
+                evidence: dict[str, Any] = {"missing": list(accepted[0][1]), "remaining_excess": accepted[0][0]}
+                others = sorted({"+".join(chain) for _, chain in accepted[1:]} - {"+".join(accepted[0][1])})
+                return Cause("missing-op", {**evidence, **({"also_possible": others} if others else {})})
+        return None
+
+
+def bypasses(unit: Unit, output: int, length: int) -> list[tuple[Port, Port, tuple[str, ...]]]:
+    """(port, what its readers would get instead, the op types left out) for chains of `length` ops.
+
+    A chain can be left out where what goes in has the shape and dtype of what comes out.
+    """
+    graph = unit.executable.graph
+    upstream = _upstream(unit, output)
+    found = []
+    for node in graph:
+        if node.name not in upstream or node.is_silent or not node.dtypes or node.dtypes[0] not in FLOATS:
+            continue
+        paths: list[tuple[Port, tuple[str, ...]]] = [(Port(node.name, 0), ())]
+        for _ in range(length):
+            paths = [
+                (source, (*chain, graph.by_name[port.node].op))
+                for port, chain in paths
+                for source in graph.by_name[port.node].inputs
+            ]
+        for source, chain in paths:
+            if graph.dtype(source) == node.dtypes[0] and graph.shape(source) == node.shapes[0]:
+                found.append((Port(node.name, 0), source, tuple(reversed(chain))))
+    return found
+
+
+def _upstream(unit: Unit, output: int) -> set[str]:
+    """Names of the nodes that an output of a unit, or a variable it writes, depends on."""
+    graph = unit.executable.graph
+    if output < len(unit.outputs):
+        start = [unit.outputs[output].node]
+    else:
+        start = [node.name for node in graph if node.op in ASSIGN_OPS]
+    found: set[str] = set()
+    while start:
+        name = start.pop()
+        if name not in found:
+            found.add(name)
+            start.extend(port.node for port in graph.by_name[name].inputs)
+            start.extend(name for name in graph.by_name[name].control if name in graph.by_name)
+    return found
