@@ -1,0 +1,36 @@
+"""Places that multiply in a narrower format than they say: the inputs of a product are rounded.
+
+Only float32 tensors are touched.  Products and sums are those of the CPU's float32 kernel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diag.engine.faults import Call, FaultFunction, Simulation
+from diag.engine.simulated.recompute import recompute
+from diag.numerics.formats import TF32, Format, Rounding, round_to
+
+MATMULS = frozenset({"MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum"})
+CONVOLUTIONS = frozenset(
+    {
+        "Conv", "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter",
+        "Conv3D", "Conv3DBackpropInputV2", "Conv3DBackpropFilterV2",
+        "DepthwiseConv2dNative", "DepthwiseConv2dNativeBackpropInput", "DepthwiseConv2dNativeBackpropFilter",
+    }
+)  # fmt: skip
+
+
+def tf32() -> Simulation:
+    """TensorFlow's default on NVIDIA GPUs since Ampere: 10 mantissa bits, to nearest even."""
+    return Simulation("tf32", _rounding(TF32, "nearest-even"), op_types=MATMULS | CONVOLUTIONS)
+
+
+def _rounding(format: Format, mode: Rounding) -> FaultFunction:
+    def fault(call: Call) -> list[np.ndarray] | None:
+        if call.outputs[0].dtype != np.float32:
+            return None
+        inputs = [round_to(x, format, mode) if x.dtype == np.float32 else x for x in call.inputs]
+        return recompute(call, inputs)
+
+    return fault
