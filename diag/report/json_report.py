@@ -1,0 +1,147 @@
+"""report.json, schema lockstep-report/1: the contract that other programs read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diag.errors import UserError
+from diag.verdict.findings import Observation, Where, json_number
+from diag.verdict.result import Amplifier, LaneInfo, RunResult
+
+SCHEMA = "lockstep-report/1"
+
+
+def report(result: RunResult) -> dict[str, Any]:
+    """The report as JSON takes it: no NaN and no infinity (strings that float() reads), no NumPy."""
+    first = result.first_divergence
+    contents = {
+        "schema": SCHEMA,
+        "verdict": result.verdict,
+        "first_divergence": first and first.to_dict(),
+        "divergences": [divergence.to_dict() for divergence in result.divergences],
+        "first_bit_difference": result.first_bit_difference and _bit_difference(result.first_bit_difference),
+        "first_nonfinite": result.first_nonfinite and _place_in_step(result.first_nonfinite.where),
+        "amplifiers": [_amplifier(amplifier) for amplifier in result.amplifiers],
+        "steps": result.steps,
+        "lanes": {lane.name: _lane(lane, result) for lane in result.lanes},
+        "files": result.files,
+    }
+    safe: dict[str, Any] = json_safe(contents)
+    return safe
+
+
+def to_text(contents: dict[str, Any]) -> str:
+    return json.dumps(contents, indent=2, allow_nan=False) + "\n"
+
+
+def write(path: Path, contents: dict[str, Any]) -> None:
+    """Write a report so that `path` never holds half of one, not even after a kill.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    text = to_text(contents)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the report {path}: {error.strerror or error}; expected a folder that exists, can "
+            "be written and has room; choose another output folder."
+        ) from error
+
+
+def json_safe(value: Any) -> Any:
+    """The same value made of what JSON has; NaN and infinities as strings."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Enum):
+        return json_safe(value.value)
+    if isinstance(value, str):
+        return str(value)  # np.str_ too
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return json_number(float(value))
+    if isinstance(value, np.generic):
+        return _scalar(value)
+    if isinstance(value, np.ndarray):
+        return json_safe(list(value)) if value.ndim else _scalar(value[()])
+    if isinstance(value, dict):
+        return {str(key): json_safe(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(each) for each in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((json_safe(each) for each in value), key=str)
+    if hasattr(value, "to_dict"):
+        return json_safe(value.to_dict())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: json_safe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return str(value)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, np.complexfloating):
+        return str(value)
+    try:
+        return json_number(float(value))  # bfloat16 and its like are no np.floating
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _place_in_step(where: Where) -> dict[str, Any]:
+    keys = ("step", "phase", "unit", "op_type", "op_index", "output", "layer", "variable")
+    return {key: getattr(where, key) for key in keys}
+
+
+def _bit_difference(observation: Observation) -> dict[str, Any]:
+    found = _place_in_step(observation.where)
+    statistics = observation.propagated
+    if statistics is None:
+        return found
+    reference, candidate = statistics.worst_values or (None, None)
+    return {
+        **found,
+        "num_unequal": statistics.num_unequal,
+        "num_zero_sign": statistics.num_zero_sign,
+        "size": statistics.size,
+        "max_ulp": statistics.max,
+        "normwise_relative_error": statistics.normwise_relative_error,
+        "worst_index": statistics.worst_index,
+        "values": {"reference": reference, "candidate": candidate},
+    }
+
+
+def _amplifier(amplifier: Amplifier) -> dict[str, Any]:
+    return {
+        **_place_in_step(amplifier.observation.where),
+        "inherited": amplifier.inherited,
+        "produced": amplifier.produced,
+        "factor": amplifier.factor,
+    }
+
+
+def _lane(lane: LaneInfo, result: RunResult) -> dict[str, Any]:
+    place = {"place": lane.place, "simulated": lane.is_simulated}
+    found = {**place, **lane.environment, **place, "loss": result.losses.get(lane.name, [])}
+    if lane.name == "candidate":
+        found["judged"] = dataclasses.asdict(result.judged)
+    return found
