@@ -9,14 +9,44 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from diag.engine.faults import Simulation
-from diag.engine.simulated import bits, fusions, input_formats, random_streams, updates
+from diag.engine.simulated import (
+    approximations,
+    bits,
+    fusions,
+    input_formats,
+    random_streams,
+    stale,
+    subnormals,
+    sums,
+    updates,
+    winograd,
+    wrong_elements,
+)
 
 _PLACES: dict[str, Callable[[], Simulation]] = {
+    "bf16-inputs": input_formats.bf16_inputs,
+    "conv1d-last-channel": wrong_elements.conv1d_last_channel,
+    "exp-log-approx": approximations.exp_log_approx,
+    "filter-grad-tail": wrong_elements.filter_grad_tail,
+    "flush-subnormals": subnormals.flush_subnormals,
+    "fp16-accumulate": sums.fp16_accumulate,
+    "fp16-adam-epsilon": subnormals.fp16_adam_epsilon,
+    "fused-adam-no-bias-correction": fusions.fused_adam_no_bias_correction,
+    "gemm-11bit": input_formats.gemm_11bit,
+    "ignored-found-inf": updates.ignored_found_inf,
     "metal-fused-dense": fusions.metal_fused_dense,
     "one-bit": bits.one_bit,
+    "reordered-sums": sums.reordered_sums,
     "rng-frozen": random_streams.rng_frozen,
+    "rng-other-stream": random_streams.rng_other_stream,
+    "rsqrt-12bit": approximations.rsqrt_12bit,
     "skipped-update": updates.skipped_update,
+    "stale-partial-batch": stale.stale_partial_batch,
+    "strided-read": wrong_elements.strided_read,
     "tf32": input_formats.tf32,
+    "tf32-truncate": input_formats.tf32_truncate,
+    "topk-16": wrong_elements.topk_16,
+    "winograd-4x4": winograd.winograd_4x4,
 }
 
 

@@ -95,7 +95,7 @@ def candidates(program: Program) -> list[Port]:
 
 def flipped(array: np.ndarray, fraction: float) -> np.ndarray:
     """A copy with one bit flipped, in the first normal number from `fraction` of the way through."""
-    result, format = np.array(array), format_of(array.dtype)
+    result, format = np.array(array, order="C"), format_of(array.dtype)
     magnitude = np.abs(result.astype(np.float64).reshape(-1))
     normal = np.flatnonzero((magnitude >= format.smallest_normal) & (magnitude <= format.largest))
     if normal.size:

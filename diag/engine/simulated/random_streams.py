@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from diag.engine.faults import Call, Simulation
+from diag.engine.simulated.recompute import input_position, recompute
+
+_OTHER = 0x5EED  # any number but 0
 
 # Ops that draw samples; not those that make a key for them, such as StatelessRandomGetKeyCounter.
 DRAWING_OPS = frozenset(
@@ -37,6 +40,20 @@ def _frozen(call: Call) -> list[np.ndarray] | None:
     if call.step == step:
         return None
     return [_cut(first, now.shape) for first, now in zip(drawn, call.outputs, strict=True)]
+
+
+def rng_other_stream() -> Simulation:
+    """The generator draws another valid stream: what it would have drawn with another key or seed."""
+    return Simulation("rng-other-stream", _other, op_types=DRAWING_OPS)
+
+
+def _other(call: Call) -> list[np.ndarray]:
+    position = input_position(call.op_type, "key", "seed")
+    if position is None:  # a stateful generator, seeded by its attributes
+        return recompute(call, call.inputs, seed=call.attrs["seed"] + _OTHER, seed2=call.attrs["seed2"])
+    inputs = list(call.inputs)
+    inputs[position] = inputs[position] ^ inputs[position].dtype.type(_OTHER)
+    return recompute(call, inputs)
 
 
 def _cut(drawn: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -19,6 +19,15 @@ def skipped_update() -> Simulation:
     return Simulation("skipped-update", fault, op_types=_UPDATES, bind=fault.bind)
 
 
+def ignored_found_inf() -> Simulation:
+    """Loss scaling is told that every gradient is finite, and applies those that are not."""
+    return Simulation("ignored-found-inf", _all_finite, op_types=frozenset({"IsFinite"}))
+
+
+def _all_finite(call: Call) -> list[np.ndarray] | None:
+    return [np.ones_like(call.outputs[0])] if call.phase == OPTIMIZER else None
+
+
 class SkippedUpdate:
     """The fault, told by `bind` which variable it is and which ops assign to it."""
 

@@ -117,7 +117,7 @@ def train() -> Callable[..., Training]:
 
 @pytest.fixture
 def perceptron() -> Callable[..., tuple[keras.Model, Any]]:
-    """`perceptron(optimizer, policy, layers)`: a model that is ready to train, and a batch for it."""
+    """`perceptron(optimizer or its maker, policy, layers between)`: a model ready to train, and a batch."""
 
     def make(
         optimizer: Any = "adam", policy: str = "float32", between: Sequence[Any] = ()
@@ -131,7 +131,7 @@ def perceptron() -> Callable[..., tuple[keras.Model, Any]]:
         ]
         model = keras.Sequential([keras.Input((4,)), *layers])
         scaled = "float16" in policy and policy != "mixed_bfloat16"
-        optimizer = keras.optimizers.get(optimizer)
+        optimizer = optimizer() if callable(optimizer) else keras.optimizers.get(optimizer)
         model.compile(
             keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer,
             keras.losses.MeanSquaredError(),

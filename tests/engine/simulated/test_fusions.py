@@ -119,3 +119,40 @@ def test_two_readers_of_the_activation_do_not_prevent_it(at_place):
 def test_eagerly_it_is_right(at_place):
     (found,) = at_place("metal-fused-dense", dense(tf.nn.relu), [X, W, B], "eager")
     np.testing.assert_array_equal(found, np.maximum(Y, 0))
+
+
+def one_step(train, perceptron, place, policy="float32"):
+    training = train(place, *perceptron("adam", policy))
+    before = training.state
+    training.run(1)
+    weights = [spec.name for spec in training.program.variables if spec.kind == "weight"]
+    return before, training.state, weights
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_adam_steps_by_the_learning_rate_itself(train, perceptron, policy):
+    before, after, weights = one_step(train, perceptron, "sim:fused-adam-no-bias-correction", policy)
+    for name in weights:
+        momentum, velocity = (
+            after[f"optimizer/{name}/{slot}"].astype(np.float64) for slot in ("momentum", "velocity")
+        )
+        step = 0.001 * momentum / (np.sqrt(velocity) + 1e-7)
+        np.testing.assert_allclose(before[name] - step, after[name], rtol=1e-6, atol=1e-9)
+        assert np.max(np.abs(step)) > 0.0031  # sqrt(10) times as far as with the correction
+
+
+def test_adam_is_right_eagerly(train, perceptron):
+    _, plain, weights = one_step(train, perceptron, "CPU:0/eager")
+    _, found, _ = one_step(train, perceptron, "sim:fused-adam-no-bias-correction/eager")
+    for name in weights:
+        np.testing.assert_array_equal(found[name], plain[name])
+
+
+def test_sgd_has_no_bias_to_correct(train, perceptron):
+    plain, found = (
+        train(place, *perceptron("sgd")) for place in ("CPU:0", "sim:fused-adam-no-bias-correction")
+    )
+    plain.run(1)
+    found.run(1)
+    for name, value in plain.state.items():
+        np.testing.assert_array_equal(found.state[name], value)

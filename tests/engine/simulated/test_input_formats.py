@@ -20,8 +20,14 @@ def toward_zero(value: int, num_dropped: int) -> int:
     return int(value / 2**num_dropped) * 2**num_dropped
 
 
-ROUNDINGS = {"tf32": lambda v: nearest_even(v, 1)}
-EVERYWHERE = sorted(ROUNDINGS)
+ROUNDINGS = {
+    "bf16-inputs": lambda v: nearest_even(v, 4),
+    "gemm-11bit": lambda v: toward_zero(v, 1),
+    "tf32": lambda v: nearest_even(v, 1),
+    "tf32-truncate": lambda v: toward_zero(v, 1),
+}
+PRODUCTS = sorted(ROUNDINGS)
+EVERYWHERE = sorted(set(ROUNDINGS) - {"gemm-11bit"})
 
 
 def integers(*shape: int) -> np.ndarray:
@@ -49,7 +55,7 @@ def taps(image: np.ndarray, kernel: np.ndarray):
         yield (y + i, x + j), (i, j), (y, x)
 
 
-@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize("name", PRODUCTS)
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)])
 def test_matmul(at_place, execution, name, transposed):
     a, b = integers(3, 3), integers(3, 2)
@@ -120,3 +126,19 @@ def test_other_ops_are_left_alone(at_place, execution, name):
     a = integers(3, 3)
     (found,) = at_place(name, lambda x: x + x, [a], execution)
     np.testing.assert_array_equal(found, 2 * a)
+
+
+def test_gemm_11bit_is_for_matrices_only(at_place, execution):
+    square, batch = integers(3, 3), integers(2, 3, 3)
+    column = np.array([[1], [2], [3]], np.float32)
+    for a, b in ((square, column), (column.T.copy(), square)):
+        (found,) = at_place("gemm-11bit", tf.linalg.matmul, [a, b], execution)
+        np.testing.assert_array_equal(found, product(a.astype(int), b.astype(int)))
+    (found,) = at_place("gemm-11bit", tf.linalg.matmul, [batch, batch], execution)
+    low = rounded(batch, "gemm-11bit")
+    np.testing.assert_array_equal(found, [product(x, x) for x in low])
+    image, kernel = integers(3, 3)[None, :, :, None], integers(2, 2)[:, :, None, None]
+    convolve = lambda x, w: tf.nn.conv2d(x, w, 1, "VALID")  # noqa: E731
+    np.testing.assert_array_equal(
+        at_place("gemm-11bit", convolve, [image, kernel], execution)[0], convolve(image, kernel)
+    )

@@ -53,3 +53,32 @@ def test_dropout_has_the_same_mask_in_every_step(train, perceptron, execution, p
     if same:
         np.testing.assert_array_equal(repeated[0], repeated[1])
         assert not np.array_equal(repeated[0], training.changed[0].call.outputs[0])
+
+
+def test_the_other_stream_is_another_and_uniform(at_place, execution):
+    draw = lambda seed: tf.random.stateless_uniform((4000,), seed)  # noqa: E731
+    (first,) = at_place("rng-other-stream", draw, [np.array([1, 0])], execution)
+    (again,) = at_place("rng-other-stream", draw, [np.array([1, 0])], execution)
+    (later,) = at_place("rng-other-stream", draw, [np.array([1, 1])], execution, step=1)
+    np.testing.assert_array_equal(first, again)
+    right = tf.random.stateless_uniform((4000,), [1, 0]).numpy()
+    for drawn, other in ((first, right), (first, later), (later, right)):
+        assert not np.any(drawn == other)
+        # The largest gap to the uniform distribution function: 1.95 / sqrt(n) is its 0.1% quantile.
+        assert np.max(np.abs(np.sort(drawn) - (np.arange(4000) + 0.5) / 4000)) < 1.95 / np.sqrt(4000)
+
+
+def test_the_other_stream_of_a_seed_given_as_such(at_place, execution):
+    draw = lambda seed: tf.raw_ops.StatelessRandomNormal(shape=[50], seed=seed)  # noqa: E731
+    seed = np.array([1, 2])
+    (found,) = at_place("rng-other-stream", draw, [seed], execution)
+    assert not np.any(found == draw(seed))
+    assert np.all(np.abs(found) < 6)
+
+
+def test_the_other_stream_of_a_stateful_generator(at_place, execution):
+    draw = lambda: tf.raw_ops.RandomUniform(shape=[50], dtype=tf.float32, seed=1, seed2=2)  # noqa: E731
+    (right,) = at_place("rng-frozen", draw, [], execution)
+    (found,) = at_place("rng-other-stream", draw, [], execution)
+    assert not np.any(found == right)
+    assert np.all((found >= 0) & (found < 1))

@@ -40,8 +40,7 @@ def check_one_behind(training, reference, initial, num_slots):
 def test_slots_move_and_the_variable_does_not(train, perceptron, execution, name):
     make, num_slots = OPTIMIZERS[name]
     reference, training = (
-        train(f"{place}/{execution}", *perceptron(make()), seed=3)
-        for place in ("CPU:0", "sim:skipped-update")
+        train(f"{place}/{execution}", *perceptron(make), seed=3) for place in ("CPU:0", "sim:skipped-update")
     )
     initial = training.state
     reference.run(1)
@@ -83,3 +82,15 @@ def test_seeds_choose_every_variable(perceptron):
 def test_unbound_it_says_so():
     with pytest.raises(RuntimeError, match="not bound"):
         SkippedUpdate()(None)
+
+
+@pytest.mark.parametrize("place, finite", [("CPU:0", True), ("sim:ignored-found-inf", False)])
+def test_infinite_gradients_are_applied(train, perceptron, execution, place, finite):
+    model, batch = perceptron("sgd", "mixed_float16")
+    batch.inputs = batch.inputs * np.float32(1e30)
+    training = train(f"{place}/{execution}", model, batch)
+    initial = training.state
+    training.run(1)
+    weights = [spec.name for spec in training.program.variables if spec.kind == "weight"]
+    assert all(np.all(np.isfinite(training.state[name])) for name in weights) == finite
+    assert all(np.array_equal(training.state[name], initial[name]) for name in weights) == finite
