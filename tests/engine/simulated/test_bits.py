@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from diag.engine.graph import Port
+from diag.engine.program import trace
 from diag.engine.simulated.bits import OneBit, candidates, flipped
 
 SEEDS = range(6)
@@ -52,8 +53,6 @@ def test_exactly_one_bit_changes_and_the_same_in_both_executions(train, perceptr
 
 
 def test_seeds_choose_other_ops(perceptron):
-    from diag.engine.program import trace
-
     program = trace(*perceptron())
     chosen = set()
     for seed in range(50):
@@ -64,8 +63,6 @@ def test_seeds_choose_other_ops(perceptron):
 
 
 def test_candidates_are_ops_that_compute_numbers_somebody_reads(perceptron):
-    from diag.engine.program import trace
-
     program = trace(*perceptron())
     found = candidates(program)
     ops = {program.graph.by_name[port.node].op for port in found}

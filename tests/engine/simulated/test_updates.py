@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from diag.engine.program import trace
 from diag.engine.simulated.updates import SkippedUpdate
 
 OPTIMIZERS = {
@@ -68,8 +69,6 @@ def test_it_stays_behind_for_good(train, perceptron):
 
 
 def test_seeds_choose_every_variable(perceptron):
-    from diag.engine.program import trace
-
     program = trace(*perceptron())
     chosen = set()
     for seed in range(40):
