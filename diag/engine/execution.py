@@ -1,6 +1,6 @@
 """Executing single ops eagerly: the one adapter to TensorFlow's private eager interface.
 
-Private names used: `pywrap_tfe.TFE_Py_Execute`, `eager.context`, `op_def_registry`, `kernels`.
+Private names used: `pywrap_tfe.TFE_Py_Execute`, `EagerTensor._numpy`, `eager.context`, `op_def_registry`, `kernels`.
 tests/engine/test_canary.py fails when one of them changes its meaning.
 """
 
@@ -139,5 +139,11 @@ def in_double(op_type: str, attrs: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def to_numpy(tensor: Any) -> np.ndarray:
-    """The values of an EagerTensor; no copy where it lies in host memory."""
-    return np.asarray(tensor.numpy())
+    """The values of an EagerTensor or variable, read only; no copy where they lie in host memory.
+
+    `tensor.numpy()` always copies.  The array keeps the tensor's buffer alive, and a variable that
+    is assigned while its buffer is held gets a new one.
+    """
+    value = tensor.read_value() if hasattr(tensor, "read_value") else tensor
+    array: np.ndarray = np.asarray(value._numpy())
+    return array

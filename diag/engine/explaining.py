@@ -147,7 +147,12 @@ class UnitExplainer:
                     accepted.append((bound.excess, chain))
             if accepted:
                 accepted.sort()
-                evidence: dict[str, Any] = {"missing": list(accepted[0][1]), "remaining_excess": accepted[0][0]}
+                missing = list(accepted[0][1])
+                evidence: dict[str, Any] = {
+                    "summary": f"{' and '.join(missing)} left out",
+                    "missing": missing,
+                    "remaining_excess": accepted[0][0],
+                }
                 others = sorted({"+".join(chain) for _, chain in accepted[1:]} - {"+".join(accepted[0][1])})
                 return Cause("missing-op", {**evidence, **({"also_possible": others} if others else {})})
         return None

@@ -33,8 +33,8 @@ def is_random(op_type: str) -> bool:
 class Promotion:
     """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be.
 
-    With `noise`, every op that rounds has its result moved at random by up to that much of itself,
-    each time anew: the spread of such runs is what rounding does to the whole graph (Monte Carlo
+    With `noise`, every input, every variable read and the result of every op that rounds is moved at
+    random by up to that much of itself, each time anew: the spread of such runs is what rounding does to the whole graph (Monte Carlo
     arithmetic: Parker 1997; Denis, de Oliveira Castro and Petit 2016).
     """
 
@@ -53,7 +53,7 @@ class Promotion:
         for proto in list(body.nodes):
             node = known.by_name.get(proto.name)
             if node is not None:
-                self._promote(proto, node, known, replaced, added)
+                self._promote(proto, node, known, replaced, added, is_step=function_name is None)
         own = {node.name for node in added if node.name.startswith("lockstep_wide/")}
         body = rewired(body, replaced, keep=lambda name: name in own)
         body.nodes.extend(added)
@@ -64,7 +64,9 @@ class Promotion:
                 node.input.extend(inputs)
         return body
 
-    def _promote(self, proto: Any, node: Node, known: Graph, replaced: dict[str, str], added: list[Any]) -> None:
+    def _promote(
+        self, proto: Any, node: Node, known: Graph, replaced: dict[str, str], added: list[Any], is_step: bool
+    ) -> None:
         if node.op == "Const":
             if node.dtypes[0] in FLOATS:
                 value = tf.make_ndarray(proto.attr["value"].tensor).astype("float64")
@@ -75,6 +77,8 @@ class Promotion:
         floating_out = [dtype in FLOATS for dtype in node.dtypes]
         if node.op in CONTROL_FLOW_OPS or node.op == "Placeholder" or node.op in _CONTAINERS:
             _widen_all_types(proto)
+            if self.noise and node.op in ("Placeholder", "ReadVariableOp") and any(floating_out) and is_step:
+                self._add_noise(Port(node.name, 0), replaced, added)
             return
         if node.op == "Cast" and floating_out[0]:
             self._cast(proto, node, floating_in[0], replaced, added)

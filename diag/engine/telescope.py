@@ -21,7 +21,7 @@ from diag.engine.program import Program
 from diag.engine.promotion import is_random
 from diag.engine.sites import OPTIMIZER
 from diag.engine.truth import Arrays, UnitTruth
-from diag.engine.units import Cut, Unit, cut
+from diag.engine.units import STEP, Cut, Unit, cut, whole_step
 from diag.numerics.bounds import (
     Bound,
     Yardstick,
@@ -83,6 +83,7 @@ class Telescope:
         self.steps = {lane.name: CompiledSteps(lane, program) for lane in (reference, candidate)}
         self.position = {node.name: index for index, node in enumerate(program.graph)}
         self.shared: tuple[Port, ...] = ()
+        self._whole: Unit | None = None
         self._built: dict[str, Any] = {}
         self._truths: dict[str, UnitTruth] = {}
         self._calibrations: dict[tuple[str, int], _Calibration] = {}
@@ -161,6 +162,16 @@ class Telescope:
             reference += [run.after_reference[index] for index in unit.writes]
             found.append(UnitRun(unit, run, boundary, [*outputs, *written], reference))
         return found
+
+    def whole_step_run(self, run: StepRun) -> UnitRun:
+        """The step itself as a unit: what was tapped of it, and the state it left."""
+        if self._whole is None:
+            self._whole = whole_step(self.program, self.safe_taps)
+        unit = self._whole
+        boundary = [run.reference[port] for port in unit.boundary]
+        mine = [run.reference[port] for port in unit.outputs] + [run.after_reference[i] for i in unit.writes]
+        theirs = [run.candidate[port] for port in unit.outputs] + [run.after_candidate[i] for i in unit.writes]
+        return UnitRun(unit, run, boundary, theirs, mine)
 
     def _unit(self, unit: Unit) -> Any:
         if unit.name not in self._built:
@@ -252,14 +263,17 @@ class Telescope:
             phase = OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
             order = max((self.position[n.name] for n in writers), default=unit.first_index)
             name = self.program.variables[variable].name
+        if unit.layer == STEP:
+            return Where(step, phase, "step", None, None, None, None, index, name, order)
         return Where(step, phase, "layer", unit.layer, unit.variable, None, None, index, name, order)
 
     def _port_name(self, unit: Unit, port: Port) -> str:
         for name, gradient in self.program.gradients.items():
             if gradient == port:
                 return f"gradient of {name}"
-        if port in self.program.layer_outputs.get(unit.layer, ()):
-            return "output"
+        for layer, ports in self.program.layer_outputs.items():
+            if port in ports and unit.layer in (layer, STEP):
+                return "output" if layer == unit.layer else f"output of {layer}"
         return port.node.split("/")[-1]
 
     def _propagated_key(self, unit_run: UnitRun, index: int) -> tuple[str, str] | None:
@@ -274,6 +288,8 @@ class Telescope:
             return ("activations", unit.layer if position == 0 else f"{unit.layer}:{position}")
         if name.startswith("gradient of "):
             return ("gradients", name.removeprefix("gradient of "))
+        if name.startswith("output of "):
+            return ("activations", name.removeprefix("output of "))
         return ("loss", "loss") if port == self.program.loss else None
 
 

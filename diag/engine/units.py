@@ -85,6 +85,19 @@ def cut(program: Program, shared: frozenset[str] = frozenset()) -> Cut:
     return Cut(tuple(sorted(units, key=lambda unit: unit.first_index)), uncut)
 
 
+STEP = "step"
+
+
+def whole_step(program: Program, taps: tuple[Port, ...]) -> Unit:
+    """The step as a unit of its own: random draws and batch go in, taps and state come out."""
+    random = program.random_ports
+    outputs = tuple(dict.fromkeys(port for port in (program.loss, *taps) if port not in random))
+    executable = program.step(outputs, random)
+    batch = tuple(Port(name, 0) for name in program.batch_inputs)
+    writes = tuple(sorted(_Cutter(program, {}).writers))
+    return Unit(STEP, None, (*batch, *random), outputs, writes, executable, 0)
+
+
 class _CannotCut(Exception):
     pass
 

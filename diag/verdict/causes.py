@@ -101,10 +101,12 @@ def _input_format(case: Case) -> Cause | None:
                 accepted.append((bound.excess, name))
     if not accepted:
         return None
-    accepted.sort()
-    others = [name for _, name in accepted[1:]]
-    evidence = {"remaining_excess": accepted[0][0], **({"also_possible": others} if others else {})}
-    return Cause(accepted[0][1], evidence)
+    # Formats of one width differ only where their ranges end; of those that explain the data about
+    # as well as the best, the first in the table has the widest range and assumes least.
+    best = min(excess for excess, _ in accepted)
+    excess, name = next(pair for pair in accepted if pair[0] <= 2 * best)
+    others = [other for _, other in accepted if other != name]
+    return Cause(name, {"remaining_excess": excess, **({"also_possible": others} if others else {})})
 
 
 def _scaled(case: Case) -> Cause | None:

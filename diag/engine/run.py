@@ -1,0 +1,390 @@
+"""Watch, zoom, attribute: one run of the lockstep from the first step to the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from diag.engine.environment import environment_of
+from diag.engine.execution import to_numpy
+from diag.engine.explaining import OpExplainer, UnitExplainer
+from diag.engine.lanes import Lane
+from diag.engine.microscope import Microscope, snapshot_lanes
+from diag.engine.places import Place
+from diag.engine.program import Program, trace
+from diag.engine.random_streams import RandomStreams
+from diag.engine.switches import cures_of_op
+from diag.engine.telescope import StepRun, Telescope, UnitRun
+from diag.numerics.figures import PairStatistics
+from diag.verdict.findings import Divergence, Observation, Verdict
+from diag.verdict.ladder import (
+    amplifiers_in,
+    blame_of_layer,
+    blame_of_op,
+    first_difference,
+    first_nonfinite,
+    overall,
+    unexplained_layers,
+)
+from diag.verdict.result import Judged, LaneInfo, RunResult
+
+if TYPE_CHECKING:
+    from diag.engine.batches import Batch
+
+# Full looks with the microscope in one run: each costs a few eager steps.
+MAX_ZOOMS = 3
+# A whole step that differs this much more than checked, innocent steps did is looked at closely.
+SUSPICIOUS_GROWTH = 8.0
+WORST_KEPT = 40
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked to do.  `units` is step, layer or op; `follow` reference, candidate or free."""
+
+    reference: Place
+    candidate: Place
+    steps: int
+    seed: int
+    follow: str = "reference"
+    units: str = "layer"
+    check_every: int | None = None
+
+    @property
+    def checks(self) -> int:
+        """Every how many steps the layer units run; each step of a short run, every 50th of a long one."""
+        return self.check_every or (1 if self.steps <= 100 else 50)
+
+
+class Recorder(Protocol):
+    """Who keeps what the run saw; the trace is one."""
+
+    def step(self, run: StepRun, telescope: Telescope, flagged: bool) -> None: ...
+
+    def observations(self, found: Sequence[Observation]) -> None: ...
+
+
+@dataclass
+class _Found:
+    """What has been found so far."""
+
+    divergences: list[Divergence] = field(default_factory=list)
+    layers: list[Observation] = field(default_factory=list)
+    ops: list[Observation] = field(default_factory=list)
+    path: list[Observation] = field(default_factory=list)
+    zoomed: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    losses: dict[str, list[float]] = field(default_factory=lambda: {"reference": [], "candidate": []})
+    num_layer_outputs: int = 0
+    num_op_outputs: int = 0
+    unjudged: set[str] = field(default_factory=set)
+    num_unjudged: int = 0
+    fallbacks: set[str] = field(default_factory=set)
+    any_bit_differs: bool = False
+    worst_innocent: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+class LockstepRun:
+    """One model, two places, the same batches."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        batches: Any,
+        settings: Settings,
+        recorder_of: Callable[[LockstepRun], Recorder] | None = None,
+        progress: Callable[[int, str, float, float], None] | None = None,
+    ) -> None:
+        self.model, self.batches, self.settings = model, batches, settings
+        self.progress = progress or (lambda step, doing, mine, theirs: None)
+        self._telescopes: dict[Any, Telescope] = {}
+        self.program: Program = trace(model, batches[0])
+        self.reference = Lane.at("reference", settings.reference, self.program, settings.seed)
+        self.candidate = Lane.at("candidate", settings.candidate, self.program, settings.seed)
+        self.found = _Found()
+        self.streams = RandomStreams()
+        self.telescope_for(batches[0], self.program)
+        self.recorder = recorder_of(self) if recorder_of is not None else None
+
+    # -- programs and batches --------------------------------------------------------------------
+
+    def telescope_for(self, batch: Batch, program: Program | None = None) -> Telescope:
+        """The telescope for a batch's shapes; a smaller last batch gets a program of its own."""
+        key = tuple((value.shape, str(value.dtype)) for value in flat_batch(batch))
+        if key not in self._telescopes:
+            program = program or trace(self.model, batch)
+            telescope = Telescope(program, self.reference, self.candidate)
+            telescope.shared = tuple(p for p in program.random_ports if self.streams.are_shared)
+            self._telescopes[key] = telescope
+            for name, reason in telescope.cut.uncut.items():
+                self.found.note(f"{name} is no unit of its own: {reason}")
+        return self._telescopes[key]
+
+    # -- the run -----------------------------------------------------------------------------------
+
+    def run(self) -> RunResult:
+        for step in range(self.settings.steps):
+            batch = self.batches[step]
+            telescope = self.telescope_for(batch)
+            self._align()
+            run = self._one_step(step, telescope, [tf.constant(value) for value in flat_batch(batch)])
+            losses = [float(values[telescope.program.loss]) for values in (run.reference, run.candidate)]
+            for lane, loss in zip(self.found.losses.values(), losses, strict=True):
+                lane.append(loss)
+            self.progress(step + 1, "watching", *losses)
+        return self._result()
+
+    def _align(self) -> None:
+        """Both lanes start a step from one state, unless each follows its own."""
+        if self.settings.follow == "reference":
+            self.candidate.load(self.reference.state())
+        elif self.settings.follow == "candidate":
+            self.reference.load(self.candidate.state())
+
+    def _one_step(self, step: int, telescope: Telescope, batch: Sequence[Any]) -> StepRun:
+        checked = self.settings.units != "step" and step % self.settings.checks == 0
+        own_state = self.candidate.state()
+        run = telescope.run_step(step, batch, with_boundaries=checked)
+        if self._streams_disagree(telescope, run):
+            self.reference.load(run.before)
+            self.candidate.load(own_state)
+            run = telescope.run_step(step, batch, with_boundaries=checked)
+        propagated = telescope.propagated(run)
+        self.found.any_bit_differs |= any(s.num_unequal for s in propagated.values())
+        if not checked and self.settings.units != "step" and self._is_suspicious(propagated):
+            self.reference.load(run.before)
+            self.candidate.load(own_state)
+            run, checked = telescope.run_step(step, batch, with_boundaries=True), True
+            self.found.note(f"step {step} was checked because it differed more than innocent steps before it")
+        if step == 0:
+            self._compare_untapped(telescope, batch, own_state, run)
+        observations = self._judge(step, telescope, run, propagated, checked)
+        self._remember(observations, checked, propagated)
+        flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
+        fresh = [o for o in flagged if o.where.site not in self._known_sites(o)]
+        if self.settings.units == "op" or (fresh and len(self.found.zoomed) < MAX_ZOOMS):
+            self.progress(step, "microscope", *(float(v[telescope.program.loss]) for v in (run.reference, run.candidate)))
+            self._zoom(step, telescope, run, flagged)
+        if self.recorder is not None:
+            self.recorder.step(run, telescope, bool(flagged))
+            self.recorder.observations(observations)
+        return run
+
+    def _known_sites(self, observation: Observation) -> set[Any]:
+        """Sites already explained, so that one fault is zoomed into once."""
+        layer, variable = observation.where.layer, observation.where.variable
+        known = [d for d in self.found.divergences if (d.where.layer, d.where.variable) == (layer, variable)]
+        return {observation.where.site} if known else set()
+
+    def _streams_disagree(self, telescope: Telescope, run: StepRun) -> bool:
+        """Random draws that differ are reported and, from then on, shared."""
+        ports = telescope.random_differs(run)
+        differing = [(telescope.program.graph.by_name[port.node], port) for port in ports]
+        draws = {
+            node: (to_numpy(run.reference[port]), to_numpy(run.candidate[port])) for node, port in differing
+        }
+        for port in telescope.program.random_ports:
+            if port not in ports and port in run.candidate:
+                self.streams.remember(telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port]))
+        if not draws:
+            return False
+        for divergence in self.streams.judge(run.step, draws):
+            self._add(divergence)
+        for text in self.streams.notes:
+            self.found.note(text)
+        for each in self._telescopes.values():
+            each.shared = each.program.random_ports
+        return True
+
+    def _is_suspicious(self, propagated: dict[tuple[str, str], PairStatistics]) -> bool:
+        if self.settings.follow == "free":
+            return any(s.classes.num_mismatched for s in propagated.values())
+        return any(
+            s.classes.num_mismatched
+            or s.normwise_relative_error > SUSPICIOUS_GROWTH * max(self.found.worst_innocent.get(key, 0.0), 2.0**-20)
+            for key, s in propagated.items()
+            if key[0] in ("activations", "gradients", "loss")
+        )
+
+    def _compare_untapped(
+        self, telescope: Telescope, batch: Sequence[Any], own_state: Sequence[Any], run: StepRun
+    ) -> None:
+        """The untapped step is the judge: does watching change what is computed?"""
+        for lane, before, after in (
+            (self.reference, run.before, run.after_reference),
+            (self.candidate, own_state, run.after_candidate),
+        ):
+            changed = telescope.untapped_differs(lane, batch, before, run)
+            if changed:
+                some = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+                self.found.note(
+                    f"watching changes the {lane.name}: without taps the step leaves other bits in {len(changed)} "
+                    f"variables ({some})"
+                )
+            lane.load(after)
+
+    # -- judging -----------------------------------------------------------------------------------
+
+    def _judge(
+        self, step: int, telescope: Telescope, run: StepRun, propagated: Any, checked: bool
+    ) -> list[Observation]:
+        if self.settings.units == "step":
+            return self._judge_whole(step, telescope, run, propagated)
+        if not checked:
+            return []
+        observations: list[Observation] = []
+        self._unit_runs: list[UnitRun] = telescope.run_units(run)
+        for unit_run in self._unit_runs:
+            observations += telescope.judge_unit(unit_run, step == 0, propagated)
+        differs = any(s.num_unequal for s in propagated.values())
+        if step == 0 and differs and not any(o.verdict is Verdict.DIVERGENCE for o in observations):
+            observations += [o for o in self._judge_whole(step, telescope, run, propagated) if o.excess > 1]
+        return observations
+
+    def _judge_whole(self, step: int, telescope: Telescope, run: StepRun, propagated: Any) -> list[Observation]:
+        """The step as one unit, against truth; only where both lanes started from one state."""
+        if self.settings.follow == "free" and step > 0:
+            return []
+        whole = telescope.whole_step_run(run)
+        if step > 0 and not self._is_suspicious(propagated):
+            return []
+        return telescope.judge_unit(whole, True, propagated)
+
+    def _remember(self, observations: Sequence[Observation], checked: bool, propagated: Any) -> None:
+        found = self.found
+        found.num_layer_outputs += len(observations)
+        found.layers = worst_of([*found.layers, *observations])
+        clean = not any(o.verdict is Verdict.DIVERGENCE for o in observations)
+        if observations and (not found.divergences):
+            told = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]
+            found.path = sorted(told, key=lambda o: o.where.sort_key)
+        if clean and (checked or not found.worst_innocent):
+            for key, s in propagated.items():
+                found.worst_innocent[key] = max(found.worst_innocent.get(key, 0.0), s.normwise_relative_error)
+        self._firsts(observations)
+
+    def _firsts(self, observations: Sequence[Observation]) -> None:
+        self.first_bit = getattr(self, "first_bit", None) or first_difference(observations)
+        self.first_nonfinite = getattr(self, "first_nonfinite", None) or first_nonfinite(observations)
+
+    def _zoom(self, step: int, telescope: Telescope, run: StepRun, flagged: Sequence[Observation]) -> None:
+        """One step under the microscope, from the snapshot before it."""
+        found = self.found
+        if self.settings.units != "op" or flagged:
+            found.zoomed.append(step)
+        lanes = snapshot_lanes({"reference": self.reference, "candidate": self.candidate}, run.before)
+        microscope = Microscope(
+            telescope.program, lanes["reference"], lanes["candidate"], step, step == 0 or bool(flagged)
+        )
+        microscope.share_random = self.streams.are_shared
+        explainer = OpExplainer(microscope.judge)
+        records: dict[Any, Any] = {}
+
+        def explain(record: Any) -> Observation:
+            explained = explainer(record)
+            if len(records) < 8:
+                records.setdefault(explained.where.site, record)
+            return explained
+
+        microscope.explain = explain
+        ops = microscope.run(run.batch)
+        found.fallbacks |= microscope.fallbacks
+        found.num_op_outputs += len(ops)
+        unjudged = [o for o in ops if o.verdict is Verdict.UNJUDGED]
+        found.num_unjudged += len(unjudged)
+        found.unjudged |= {o.where.op_type or "" for o in unjudged}
+        guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
+        for observation in guilty:
+            evidence = dict(observation.evidence)
+            cause = evidence.pop("cause", "unknown")
+            cures = cures_of_op(records.get(observation.where.site), microscope)
+            self._add(
+                Divergence(observation.where, cause, blame_of_op(cause, observation), observation.excess, cures, evidence)
+            )
+        self._add_fused(step, telescope, flagged, guilty)
+        found.ops = worst_of([*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
+        if flagged and not found.path:
+            found.path = list(flagged)
+        self._firsts(ops)
+        if self.recorder is not None:
+            self.recorder.observations(ops)
+
+    def _add_fused(
+        self, step: int, telescope: Telescope, flagged: Sequence[Observation], guilty: Sequence[Observation]
+    ) -> None:
+        """Layers that are wrong although each of their ops is right by itself."""
+        execution = self.settings.candidate.execution
+        for observation in unexplained_layers(flagged, guilty):
+            cause, evidence = "unknown", {}
+            unit_run = self._unit_run_of(telescope, observation)
+            if unit_run is not None and observation.bound is not None:
+                explainer = UnitExplainer(telescope.truth_of(unit_run.unit))
+                found = explainer.explain(unit_run, observation.where.output, observation.bound)
+                cause, evidence = found.name, found.evidence
+            evidence = {**evidence, "ops_innocent": True, "output_name": observation.where.name}
+            blame = blame_of_layer(cause, execution)
+            cures = ("execution=eager",) if execution != "eager" else ()
+            self._add(Divergence(observation.where, cause, blame, observation.excess, cures, evidence))
+
+    def _unit_run_of(self, telescope: Telescope, observation: Observation) -> UnitRun | None:
+        for unit_run in getattr(self, "_unit_runs", []):
+            if (unit_run.unit.layer, unit_run.unit.variable) == (observation.where.layer, observation.where.variable):
+                return unit_run  # type: ignore[no-any-return]
+        return None
+
+    def _add(self, divergence: Divergence) -> None:
+        """One a site; the earliest step stays."""
+        if all(known.where.site != divergence.where.site for known in self.found.divergences):
+            self.found.divergences.append(divergence)
+            self.found.divergences.sort(key=lambda d: d.where.sort_key)
+
+    # -- the result --------------------------------------------------------------------------------
+
+    def _result(self) -> RunResult:
+        found = self.found
+        judged = Judged(
+            found.num_layer_outputs, found.num_op_outputs, found.num_unjudged, tuple(found.zoomed),
+            tuple(sorted(found.fallbacks)), tuple(sorted(found.unjudged)),
+        )  # fmt: skip
+        differs = found.any_bit_differs or self.first_bit is not None
+        return RunResult(
+            verdict=overall(found.divergences, differs),
+            first_divergence=found.divergences[0] if found.divergences else None,
+            divergences=tuple(found.divergences),
+            first_bit_difference=self.first_bit,
+            first_nonfinite=self.first_nonfinite,
+            amplifiers=tuple(amplifiers_in(found.path)),
+            steps=self.settings.steps,
+            lanes=tuple(
+                LaneInfo(lane.name, str(lane.place), lane.place.is_simulated, environment_of(lane.place))
+                for lane in (self.reference, self.candidate)
+            ),
+            losses=found.losses,
+            path=tuple(found.path),
+            microscope=tuple(found.ops),
+            worst=tuple(worst_of([*found.layers, *found.ops])[:WORST_KEPT]),
+            judged=judged,
+            notes=tuple(found.notes),
+        )
+
+
+def flat_batch(batch: Batch) -> list[Any]:
+    """The arrays of a batch in the order of the program's inputs."""
+    parts = [batch.inputs, batch.targets] + ([] if batch.sample_weight is None else [batch.sample_weight])
+    return [np.asarray(value) for value in tf.nest.flatten(parts)]
+
+
+def worst_of(observations: Sequence[Observation]) -> list[Observation]:
+    ranked = sorted(observations, key=lambda o: (-o.excess, o.where.sort_key))
+    return ranked[:WORST_KEPT]
+
+

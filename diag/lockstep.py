@@ -1,0 +1,181 @@
+"""Run the same batches on two places in lockstep and report where they diverge.
+
+With no arguments: a small convolutional network on generated images, 20 steps, CPU against the
+first GPU, or against a simulated one where there is none.  Prints a report and writes
+runs/<time>/trace.h5 and report.json.  Exit code 0: no divergence, 1: divergence, 2: the question
+could not be asked, 3: a bug of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diag import options as flags
+from diag.errors import UserError
+
+if TYPE_CHECKING:
+    from diag.engine.places import Place
+    from diag.verdict.result import RunResult
+
+DIVERGENCE, BUG = 1, 3
+SIMULATED_BY_DEFAULT = "sim:metal-fused-dense"
+SMALLEST_FREE = 64 << 20  # bytes: room for a report and a small trace
+
+
+def parser() -> argparse.ArgumentParser:
+    made = flags.OneLineParser(
+        prog="python -m diag.lockstep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    flags.add_model_flags(made)
+    flags.add_place_flags(made)
+    flags.add_watch_flags(made)
+    flags.add_output_flags(made)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(given)
+    try:
+        return run(options, given)
+    except UserError as error:
+        print(f"lockstep: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("lockstep: interrupted; what was whole is in the trace", file=sys.stderr)
+        return UserError.exit_code
+    except Exception:
+        traceback.print_exc()
+        return BUG
+
+
+def run(options: argparse.Namespace, given: Sequence[str]) -> int:
+    places = flags.places_of(options)
+    folder = output_folder(options.out)
+    from diag.engine.quiet import import_tensorflow
+
+    import_tensorflow()
+    from rich.console import Console
+
+    from diag.report import json_report, terminal
+
+    candidate, notes = choose_candidate(places.candidate, options)
+    result = execute(options, given, places.reference, candidate, folder, notes)
+    contents = json_report.report(result)
+    json_report.write(folder / "report.json", contents)
+    if options.json:
+        print(json_report.to_text(contents))
+    else:
+        terminal.render(result, Console(), next_commands(result, given))
+    return DIVERGENCE if result.verdict == "divergence" else 0
+
+
+def output_folder(wanted: Path | None) -> Path:
+    """A folder that can be written and holds no earlier run; made once the question is known to be good."""
+    folder = wanted or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while wanted is None and folder.exists():
+        number += 1
+        folder = folder.with_name(f"{time.strftime('%Y%m%d-%H%M%S')}-{number}")
+    kept = [name for name in ("trace.h5", "report.json") if (folder / name).exists()]
+    if kept:
+        raise UserError(f"--out {folder} already holds {kept[0]}; name a new folder, an earlier run is never overwritten")
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--out {folder}: {existing} is no folder; name one that can be made")
+    import os
+    import shutil
+
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"--out {folder}: {existing} cannot be written; name a folder that can")
+    if shutil.disk_usage(existing).free < SMALLEST_FREE:
+        raise UserError(f"--out {folder}: less than {SMALLEST_FREE >> 20} MiB free there; name a folder with more room")
+    return folder
+
+
+def choose_candidate(named: Place | None, options: argparse.Namespace) -> tuple[Place, list[str]]:
+    """The named place, else the first GPU, else a simulated one, and what to say about it."""
+    import tensorflow as tf
+
+    from diag.engine.places import parse_place
+
+    if named is not None:
+        return named, []
+    if tf.config.list_logical_devices("GPU"):
+        return parse_place("GPU:0", options.execution, options.policy), []
+    place = parse_place(SIMULATED_BY_DEFAULT, options.execution, options.policy)
+    return place, [
+        f"SIMULATED: this machine has no GPU that TensorFlow sees, so the candidate is {place}: the CPU with a known "
+        "fault of a real stack planted in it. What follows shows what the tool does, not what your hardware does."
+    ]
+
+
+def execute(
+    options: argparse.Namespace, given: Sequence[str], reference: Place, candidate: Place, folder: Path, notes: list[str]
+) -> RunResult:
+    from dataclasses import replace
+
+    from diag.engine.lanes import check_device
+    from diag.engine.recording import Recording
+    from diag.engine.run import LockstepRun, Settings
+    from diag.engine.setup import set_up
+    from diag.report.progress import StepProgress
+
+    for place in (reference, candidate):
+        check_device(place)
+    trained = set_up(options.model, options.data, options.batch_size, options.steps, options.seed, options.policy)
+    settings = Settings(
+        reference, candidate, options.steps, options.seed, options.follow, options.units, options.check_every
+    )
+    opened: list[Recording] = []
+
+    def record(run: LockstepRun) -> Recording:
+        opened.append(Recording(run, folder / "trace.h5", ["python", "-m", "diag.lockstep", *given], trained, options.dump))
+        return opened[0]
+
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with StepProgress(options.steps, quiet=options.quiet or options.json) as progress:
+            result = LockstepRun(trained.model, trained.batches, settings, record, progress.update).run()
+        files = {"trace": str(folder / "trace.h5"), "html": None, "report": str(folder / "report.json")}
+        result = replace(
+            result, notes=(*notes, *trained.notes, *result.notes, *opened[0].notes), model=trained.model_description,
+            data=trained.data_description, files={k: v for k, v in files.items() if v},
+        )  # fmt: skip
+        opened[0].finish(result)
+        return result
+    except BaseException:
+        if opened:
+            opened[0].close()
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def next_commands(result: Any, given: Sequence[str]) -> list[str]:
+    """What to try next, from what was found."""
+    import shlex
+
+    command = shlex.join(["python", "-m", "diag.lockstep", *given])
+    first = result.first_divergence
+    if first is None:
+        return [f"{command} --follow free", f"{command} --units op"]
+    commands = []
+    if first.where.unit != "op" and "--units" not in given:
+        commands.append(f"{command} --units op")
+    if "--execution" not in given and first.blame in ("graph-rewriter", "xla"):
+        commands.append(f"{command} --execution eager")
+    return [*commands, f"{command} --follow candidate"] if "--follow" not in given else commands
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The verdict ladder: from judged outputs to one verdict, in the order in which it is decided.
+
+| rung | what is seen | verdict |
+|---|---|---|
+| 1 | an op, alone and on the same inputs, is out of its bound | divergence, blame by its kind |
+| 2 | a compiled layer is out of its bound, each of its ops is within | divergence, blame the rewriter (or XLA) |
+| 3 | the compiled step is out of its bound, each layer is within | divergence, blame the rewriter (or XLA) |
+| 4 | bits differ, everything judged is within its bound | rounding |
+| 5 | no bit differs | identical |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from diag.verdict.findings import PHASE_ORDER, Divergence, Observation, Verdict
+from diag.verdict.result import Amplifier
+
+# A unit that makes a difference this many times larger is worth a line.
+AMPLIFIES = 30.0
+
+
+def overall(divergences: Sequence[Divergence], any_bit_differs: bool) -> str:
+    if divergences:
+        return "divergence"
+    return "rounding" if any_bit_differs else "identical"
+
+
+def blame_of_op(cause: str, observation: Observation) -> str:
+    """Rung 1: an op that is wrong by itself is its kernel's fault, but for what is no arithmetic."""
+    if cause == "random-stream":
+        return "random-stream"
+    if cause == "skipped-update" or "Assign" in (observation.where.op_type or ""):
+        return "state-update"
+    return "kernel"
+
+
+def blame_of_layer(cause: str, execution: str) -> str:
+    """Rungs 2 and 3: the ops are right, so what put them together is not."""
+    if cause == "random-stream":
+        return "random-stream"
+    return {"xla": "xla", "graph": "graph-rewriter"}.get(execution, "kernel")
+
+
+def unexplained_layers(flagged: Sequence[Observation], guilty: Sequence[Observation]) -> list[Observation]:
+    """Of the layers out of bound, the first output of each that no guilty op of its own explains."""
+    explained: dict[tuple[str | None, str | None], int] = {}
+    for op in guilty:
+        key = (op.where.layer, op.where.variable)
+        explained[key] = min(explained.get(key, 9), PHASE_ORDER[op.where.phase])
+    found: dict[tuple[str | None, str | None], Observation] = {}
+    for observation in sorted(flagged, key=lambda o: o.where.sort_key):
+        key = (observation.where.layer, observation.where.variable)
+        if explained.get(key, 9) <= PHASE_ORDER[observation.where.phase]:
+            continue
+        found.setdefault(key, observation)
+    if len(found) > 1:  # the whole step is named only where no layer is
+        found = {key: o for key, o in found.items() if o.where.unit != "step"} or found
+    return list(found.values())
+
+
+def first_difference(observations: Sequence[Observation]) -> Observation | None:
+    differing = [o for o in observations if o.verdict is not Verdict.IDENTICAL]
+    return min(differing, key=lambda o: o.where.sort_key, default=None)
+
+
+def first_nonfinite(observations: Sequence[Observation]) -> Observation | None:
+    return min((o for o in observations if o.became_nonfinite), key=lambda o: o.where.sort_key, default=None)
+
+
+def amplifiers_in(path: Sequence[Observation]) -> list[Amplifier]:
+    """Units, innocent themselves, whose output differs far more than anything before it did."""
+    found: list[Amplifier] = []
+    inherited = 0.0
+    for observation in path:
+        if observation.propagated is None or observation.where.phase == "optimizer":
+            continue
+        produced = observation.propagated.normwise_relative_error
+        innocent = observation.verdict is not Verdict.DIVERGENCE
+        if innocent and inherited > 0 and produced > AMPLIFIES * inherited:
+            found.append(Amplifier(observation, inherited, produced))
+        inherited = max(inherited, produced)
+    return found
