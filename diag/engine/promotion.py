@@ -26,7 +26,7 @@ def is_random(op_type: str) -> bool:
     """Ops that draw random numbers (not those that only make a key from a seed)."""
     if "GetKeyCounter" in op_type or "GetAlg" in op_type:
         return False
-    return "Random" in op_type or op_type in ("Multinomial", "StatelessMultinomial", "ParameterizedTruncatedNormal")
+    return any(word in op_type for word in ("Random", "TruncatedNormal", "Shuffle", "Multinomial"))
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,15 @@ class RandomStreams:
     def remember(self, node: Node, drawn: Any) -> None:
         self._last[node.name] = drawn
 
-    def judge(self, step: int, draws: Mapping[Node, tuple[Any, Any]] | Any) -> list[Divergence]:
-        """Draws that differ between the lanes: (reference, candidate) by node.
+    def judge(self, step: int, draws: Sequence[tuple[Node, Any]]) -> list[Divergence]:
+        """Draws of the candidate that differ from the reference's, each with its op.
 
         A stream that repeats its last step's draws while the reference's moves on, or whose draws
         are not uniform, is a divergence.  Any other is another valid stream: noted, and shared from
         then on so that the lockstep sees what lies behind it.
         """
         found, others = [], []
-        for node, (_, theirs) in draws.items():
+        for node, theirs in draws:
             last = self._last.get(node.name)
             if last is not None and last.shape == theirs.shape and np.array_equal(last, theirs):
                 found.append(self._divergence(step, node, {"frozen": True, "same_as_step": step - 1}))

@@ -188,10 +188,7 @@ class LockstepRun:
     def _streams_disagree(self, telescope: Telescope, run: StepRun) -> bool:
         """Random draws that differ are reported and, from then on, shared."""
         ports = telescope.random_differs(run)
-        differing = [(telescope.program.graph.by_name[port.node], port) for port in ports]
-        draws = {
-            node: (to_numpy(run.reference[port]), to_numpy(run.candidate[port])) for node, port in differing
-        }
+        draws = [(telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port])) for port in ports]
         for port in telescope.program.random_ports:
             if port not in ports and port in run.candidate:
                 self.streams.remember(telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port]))

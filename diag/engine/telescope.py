@@ -33,6 +33,7 @@ from diag.numerics.bounds import (
 )
 from diag.numerics.figures import PairStatistics
 from diag.numerics.formats import format_of
+from diag.numerics.op_classes import ErrorClass
 from diag.numerics.statistics import against_truth, compare
 from diag.verdict.findings import Observation, Verdict, Where
 
@@ -195,7 +196,7 @@ class Telescope:
         for index, (statistics, judged) in enumerate(zip(local, bounds, strict=True)):
             where = self._where(unit_run, index)
             x = unit_run.candidate[index]
-            bound, mine, theirs, note = judged or (None, None, None, "")
+            bound, mine, theirs, note = judged or (self._by_agreement(unit_run, index, statistics), None, None, "")
             verdict = Verdict.IDENTICAL if statistics.num_unequal == 0 else Verdict.ROUNDING
             if bound is not None and not bound.is_explained:
                 verdict = Verdict.DIVERGENCE
@@ -219,6 +220,15 @@ class Telescope:
             statistics.normwise_relative_error <= known.rms
             and statistics.max_absolute_difference <= known.max * largest
         )
+
+    def _by_agreement(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> Bound:
+        """The bound of an output that agrees with the reference, which was held against truth before."""
+        if statistics.num_unequal == 0:
+            return Bound(ErrorClass.COMPOSITE, 0.0, 0.0, 0.0, "the reference's bits")
+        known = self._calibrations[unit_run.unit.name, index]
+        share = statistics.normwise_relative_error / known.rms
+        rule = "half of what truth allowed at an earlier step, from the reference"
+        return Bound(ErrorClass.COMPOSITE, 0.5 * share, statistics.normwise_relative_error, statistics.max_relative_error, rule)
 
     def _bounds(self, unit_run: UnitRun) -> list[Any]:
         """(bound, candidate's statistics, reference's statistics, note) for each output, by truth."""
@@ -262,7 +272,8 @@ class Telescope:
             writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
             phase = OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
             order = max((self.position[n.name] for n in writers), default=unit.first_index)
-            name = self.program.variables[variable].name
+            spec = self.program.variables[variable]
+            name = spec.kind if spec.of else "value" if unit.variable == spec.name else spec.name
         if unit.layer == STEP:
             return Where(step, phase, "step", None, None, None, None, index, name, order)
         return Where(step, phase, "layer", unit.layer, unit.variable, None, None, index, name, order)

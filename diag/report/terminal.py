@@ -123,6 +123,8 @@ def shortened(text: str, width: int) -> str:
 def name_of(where: Where) -> str:
     """Short enough for a table; step and phase stand elsewhere."""
     output = f" [{where.output}]" if where.output else ""
+    if where.unit != "op" and where.name:
+        output = "" if where.name == "output" else f": {where.name}"
     if where.unit == "op":
         of = where.variable if where.phase == "optimizer" else where.layer
         return f"op {where.op_index} {where.op_type}{output}" + (f" of {of}" if of else "")

@@ -34,7 +34,7 @@ INPUT_FORMATS: tuple[tuple[str, Format, Rounding], ...] = (
 )
 # A function that still has 8 correct bits everywhere is an approximation; with fewer it is wrong.
 APPROXIMATE = 2.0**-8
-# Elements out of bound in less than half of a tensor are a pattern; in more, the tensor is wrong.
+# Elements out of bound in up to half of a tensor are a pattern; in more, the tensor is wrong.
 MOSTLY_RIGHT = 0.5
 
 
@@ -130,7 +130,7 @@ def _approximate(case: Case) -> Cause | None:
         relative = np.abs(case.output.astype(np.float64) - case.truth) / np.abs(case.truth)
     finite = relative[np.isfinite(relative)]
     share = _share_wrong(case)
-    if finite.size == 0 or finite.max() > APPROXIMATE or (share < 0.01 and case.output.size > 1):
+    if finite.size == 0 or finite.max() > APPROXIMATE or share <= MOSTLY_RIGHT:
         return None
     return Cause(
         "approximate-function",
@@ -161,7 +161,7 @@ def _stale(case: Case) -> Cause | None:
 
 def _elements(case: Case) -> Cause | None:
     share = _share_wrong(case)
-    return Cause("wrong-elements", pattern_of(case)) if 0.0 < share < MOSTLY_RIGHT else None
+    return Cause("wrong-elements", pattern_of(case)) if 0.0 < share <= MOSTLY_RIGHT else None
 
 
 def pattern_of(case: Case) -> dict[str, Any]:
