@@ -87,7 +87,9 @@ def output_folder(wanted: Path | None) -> Path:
         folder = folder.with_name(f"{time.strftime('%Y%m%d-%H%M%S')}-{number}")
     kept = [name for name in ("trace.h5", "report.json") if (folder / name).exists()]
     if kept:
-        raise UserError(f"--out {folder} already holds {kept[0]}; name a new folder, an earlier run is never overwritten")
+        raise UserError(
+            f"--out {folder} already holds {kept[0]}; name a new folder, an earlier run is never overwritten"
+        )
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise UserError(f"--out {folder}: {existing} is no folder; name one that can be made")
@@ -97,7 +99,9 @@ def output_folder(wanted: Path | None) -> Path:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"--out {folder}: {existing} cannot be written; name a folder that can")
     if shutil.disk_usage(existing).free < SMALLEST_FREE:
-        raise UserError(f"--out {folder}: less than {SMALLEST_FREE >> 20} MiB free there; name a folder with more room")
+        raise UserError(
+            f"--out {folder}: less than {SMALLEST_FREE >> 20} MiB free there; name a folder with more room"
+        )
     return folder
 
 
@@ -119,7 +123,12 @@ def choose_candidate(named: Place | None, options: argparse.Namespace) -> tuple[
 
 
 def execute(
-    options: argparse.Namespace, given: Sequence[str], reference: Place, candidate: Place, folder: Path, notes: list[str]
+    options: argparse.Namespace,
+    given: Sequence[str],
+    reference: Place,
+    candidate: Place,
+    folder: Path,
+    notes: list[str],
 ) -> RunResult:
     from dataclasses import replace
 
@@ -131,14 +140,20 @@ def execute(
 
     for place in (reference, candidate):
         check_device(place)
-    trained = set_up(options.model, options.data, options.batch_size, options.steps, options.seed, options.policy)
+    trained = set_up(
+        options.model, options.data, options.batch_size, options.steps, options.seed, options.policy
+    )
     settings = Settings(
         reference, candidate, options.steps, options.seed, options.follow, options.units, options.check_every
     )
     opened: list[Recording] = []
 
     def record(run: LockstepRun) -> Recording:
-        opened.append(Recording(run, folder / "trace.h5", ["python", "-m", "diag.lockstep", *given], trained, options.dump))
+        opened.append(
+            Recording(
+                run, folder / "trace.h5", ["python", "-m", "diag.lockstep", *given], trained, options.dump
+            )
+        )
         return opened[0]
 
     made = not folder.exists()

@@ -48,7 +48,9 @@ def build(
     injection = None
     if simulation is not None:
         if place.execution == "xla" and simulation.fault is not None:
-            raise UserError(f"{place}: a simulated op fault cannot run inside XLA; use the execution eager or graph")
+            raise UserError(
+                f"{place}: a simulated op fault cannot run inside XLA; use the execution eager or graph"
+            )
         if simulation.rewriter is not None:
             graph_def = _rewritten(graph_def, simulation)
         if simulation.fault is not None:
@@ -106,9 +108,13 @@ def _rewritten(graph_def: Any, simulation: Simulation) -> Any:
     result = copy if result is None else result
     if not hasattr(result, "node"):
         raise UserError(f"rewriter {simulation.name}: expected a GraphDef, received {type(result).__name__}")
-    missing = {node.name for node in graph_def.node if node.name.startswith(FETCH_PREFIX)} - {n.name for n in result.node}
+    missing = {node.name for node in graph_def.node if node.name.startswith(FETCH_PREFIX)} - {
+        n.name for n in result.node
+    }
     if missing:
-        raise UserError(f"rewriter {simulation.name}: expected the fetched nodes to stay, missing {sorted(missing)[0]}")
+        raise UserError(
+            f"rewriter {simulation.name}: expected the fetched nodes to stay, missing {sorted(missing)[0]}"
+        )
     return result
 
 

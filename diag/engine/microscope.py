@@ -205,7 +205,9 @@ class Microscope:
             _bits(a) == _bits(b) for a, b in zip(evidence.candidate, evidence.reference, strict=True)
         )
         if identical and not self.truth_everywhere:
-            return [OpJudgement(None, note="identical") for _ in evidence.candidate], [None] * len(evidence.candidate)
+            return [OpJudgement(None, note="identical") for _ in evidence.candidate], [None] * len(
+                evidence.candidate
+            )
         judgements = self.judge.judge(evidence)
         mine: list[OpJudgement | None] = (
             list(judgements) if identical else list(self.judge.reference(evidence)) if evidence.truth is not None
@@ -217,8 +219,10 @@ class Microscope:
         """Of the rounds of a loop, the worst."""
         key = (observation.where.op_index or 0, observation.where.output)
         known = self.observations.get(key)
-        if known is None or observation.excess > known.excess or (
-            observation.verdict is Verdict.DIVERGENCE and known.verdict is not Verdict.DIVERGENCE
+        if (
+            known is None
+            or observation.excess > known.excess
+            or (observation.verdict is Verdict.DIVERGENCE and known.verdict is not Verdict.DIVERGENCE)
         ):
             self.observations[key] = observation
 
@@ -263,5 +267,3 @@ def _became_nonfinite(evidence: OpEvidence, output: int) -> bool:
 def snapshot_lanes(lanes: Mapping[str, Lane], state: Sequence[Any]) -> dict[str, Lane]:
     """Fresh lanes at the same places, all starting from one saved state."""
     return {name: Lane(name, lane.place, lane.simulation, state) for name, lane in lanes.items()}
-
-

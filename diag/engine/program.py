@@ -88,14 +88,20 @@ class Program:
         `shared` ports are not computed but fed, after the batch: a lane takes them from another.
         """
         fed = {str(port): f"lockstep_shared/{index}" for index, port in enumerate(shared)}
-        body = rewired(body_of_graph(self.graph_def), {k: f"{v}:0" for k, v in fed.items()}, keep=lambda _: False)
+        body = rewired(
+            body_of_graph(self.graph_def), {k: f"{v}:0" for k, v in fed.items()}, keep=lambda _: False
+        )
         graph = self.graph
         if shared:
-            body.nodes.extend(make_node(fed[str(p)], "Placeholder", [], dtype=self.graph.dtype(p)) for p in shared)
+            body.nodes.extend(
+                make_node(fed[str(p)], "Placeholder", [], dtype=self.graph.dtype(p)) for p in shared
+            )
             graph = graph.reading({port: Port(fed[str(port)], 0) for port in shared})
         graph_def = graph_of_body(body, self.graph_def.library.function, self.graph_def.versions)
         feeds = (*self.batch_inputs, *fed.values())
-        return Executable(graph, self.functions, graph_def, feeds, self.captures, self.constants, tuple(fetches))
+        return Executable(
+            graph, self.functions, graph_def, feeds, self.captures, self.constants, tuple(fetches)
+        )
 
     @property
     def random_ports(self) -> tuple[Port, ...]:
@@ -138,7 +144,8 @@ def trace(model: keras.Model, batch: Batch) -> Program:
     model.optimizer.build(model.trainable_variables)
     structure = batch_structure(batch)
     flat = [tf.TensorSpec(value.shape, value.dtype) for value in tf.nest.flatten(structure)]
-    calls, traced = LayerCalls(model), {}
+    calls = LayerCalls(model)
+    traced: dict[str, Any] = {}
 
     @tf.function(autograph=False)  # as far as `fit` goes: Keras 3 does not convert a layer.s call
     def step(*arguments: tf.Tensor) -> tf.Tensor:
@@ -149,7 +156,9 @@ def trace(model: keras.Model, batch: Batch) -> Program:
     return _program(model, concrete, calls, traced["gradients"], len(flat))
 
 
-def _program(model: keras.Model, concrete: Any, calls: LayerCalls, gradients: list[Any], num_flat: int) -> Program:
+def _program(
+    model: keras.Model, concrete: Any, calls: LayerCalls, gradients: list[Any], num_flat: int
+) -> Program:
     outer = concrete.graph
     graph, graph_def = graph_of(outer), outer.as_graph_def()
     functions = {fdef.signature.name: body_graph(fdef, outer) for fdef in graph_def.library.function}
@@ -180,7 +189,11 @@ def _program(model: keras.Model, concrete: Any, calls: LayerCalls, gradients: li
         layers=tuple(labels),
         loss=_through_identity(graph, graph.outputs[0]),
         layer_outputs=_layer_outputs(calls, labels, outer),
-        gradients={name: symbolic_ports([getattr(g, "values", g)], outer)[0] for name, g in named.items() if g is not None},
+        gradients={
+            name: symbolic_ports([getattr(g, "values", g)], outer)[0]
+            for name, g in named.items()
+            if g is not None
+        },
         without_gradient=tuple(name for name, g in named.items() if g is None),
     )
 
@@ -203,7 +216,9 @@ def describe_variables(
 ) -> tuple[list[Any], tuple[VariableSpec, ...]]:
     """All variables of the training state, with unique names such as `conv2d_1/kernel`."""
     owners: dict[int, str] = {}
-    for unit, label in sorted(zip(calls.units, labels, strict=True), key=lambda pair: -len(pair[0].variables)):
+    for unit, label in sorted(
+        zip(calls.units, labels, strict=True), key=lambda pair: -len(pair[0].variables)
+    ):
         owners.update((id(variable), label) for variable in unit.variables)
     optimizer = model.optimizer
     trainable = {id(variable) for variable in model.trainable_variables}
@@ -274,7 +289,9 @@ class _Attribution:
         result = self._graph(graph, functions, marked, None)
         return result, {name: marked.get(name, body) for name, body in functions.items()}
 
-    def _graph(self, graph: Graph, functions: dict[str, Graph], marked: dict[str, Graph], caller: Site | None) -> Graph:
+    def _graph(
+        self, graph: Graph, functions: dict[str, Graph], marked: dict[str, Graph], caller: Site | None
+    ) -> Graph:
         sites: dict[str, Site] = {}
         started = False
         returned = {port.node for port in graph.outputs}
@@ -283,7 +300,9 @@ class _Attribution:
             started = started or (site is not None and site.phase != FORWARD)
             if site is None:
                 site = self._from_data(node, sites, started)
-            plumbing = node.is_silent or (node.name in returned and node.op == "Identity" and mark_of(node.name) is None)
+            plumbing = node.is_silent or (
+                node.name in returned and node.op == "Identity" and mark_of(node.name) is None
+            )
             if not plumbing:
                 site = replace(site, index=self.next_index)
                 self.next_index += 1
@@ -299,5 +318,10 @@ class _Attribution:
         for port in reversed(node.inputs):
             known = sites.get(port.node)
             if known is not None and known.layer is not None:
-                return replace(known, index=None, phase=BACKWARD if backward and known.phase == FORWARD else known.phase)
-        return Site(BACKWARD if backward else FORWARD, LOSS_LAYER if backward else (self.labels[0] if self.labels else None))
+                return replace(
+                    known, index=None, phase=BACKWARD if backward and known.phase == FORWARD else known.phase
+                )
+        return Site(
+            BACKWARD if backward else FORWARD,
+            LOSS_LAYER if backward else (self.labels[0] if self.labels else None),
+        )

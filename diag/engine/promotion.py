@@ -34,8 +34,9 @@ class Promotion:
     """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be.
 
     With `noise`, every input, every variable read and the result of every op that rounds is moved at
-    random by up to that much of itself, each time anew: the spread of such runs is what rounding does to the whole graph (Monte Carlo
-    arithmetic: Parker 1997; Denis, de Oliveira Castro and Petit 2016).
+    random by up to that much of itself, each time anew: the spread of such runs is what rounding
+    does to the whole graph (Monte Carlo arithmetic: Parker 1997; Denis, de Oliveira Castro and
+    Petit 2016).
     """
 
     graph: Graph
@@ -136,7 +137,9 @@ class Promotion:
         for position, (port, is_float) in enumerate(zip(node.inputs, floating_in, strict=True)):
             if is_float and known.dtype(port) != tf.float64:
                 name = f"{node.name}{_NARROW}{position}"
-                added.append(make_node(name, "Cast", [data[position]], SrcT=tf.float64, DstT=known.dtype(port)))
+                added.append(
+                    make_node(name, "Cast", [data[position]], SrcT=tf.float64, DstT=known.dtype(port))
+                )
                 data[position] = f"{name}:0"
         del proto.input[:]
         proto.input.extend([*data, *control])
@@ -144,7 +147,9 @@ class Promotion:
             if is_float and node.dtypes[position] != tf.float64:
                 wide = f"lockstep_wide/{node.name}/{position}"
                 added.append(
-                    make_node(wide, "Cast", [f"{node.name}:{position}"], SrcT=node.dtypes[position], DstT=tf.float64)
+                    make_node(
+                        wide, "Cast", [f"{node.name}:{position}"], SrcT=node.dtypes[position], DstT=tf.float64
+                    )
                 )
                 replaced[f"{node.name}:{position}"] = f"{wide}:0"
 
@@ -190,4 +195,8 @@ def _widen_signature(function_def: Any) -> None:
 
 def _has_float_type(proto: Any) -> bool:
     floats = {dtype.as_datatype_enum for dtype in FLOATS}
-    return any(v.type in floats or any(t in floats for t in v.list.type) for k, v in proto.attr.items() if k[0] != "_")
+    return any(
+        v.type in floats or any(t in floats for t in v.list.type)
+        for k, v in proto.attr.items()
+        if k[0] != "_"
+    )

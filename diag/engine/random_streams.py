@@ -47,7 +47,8 @@ class RandomStreams:
             layers = sorted({node.site.layer or "" for node in others})
             self.notes.append(
                 f"the candidate draws other random numbers than the reference in {', '.join(layers)} from step {step}: "
-                "another valid stream (random-stream), no fault of a kernel; both lanes use the reference's draws from here on"
+                "another valid stream (random-stream), no fault of a kernel; both lanes use the reference's draws "
+                "from here on"
             )
         self.are_shared = True
         return found
@@ -56,7 +57,9 @@ class RandomStreams:
     def _is_no_stream(node: Node, drawn: Any) -> bool:
         if "Uniform" not in node.op or "Int" in node.op or drawn.size < 100:
             return False
-        return bool(stats.kstest(drawn.reshape(-1)[: 1 << 16].astype(np.float64), "uniform").pvalue < NO_STREAM)
+        return bool(
+            stats.kstest(drawn.reshape(-1)[: 1 << 16].astype(np.float64), "uniform").pvalue < NO_STREAM
+        )
 
     @staticmethod
     def _divergence(step: int, node: Node, evidence: dict[str, Any]) -> Divergence:

@@ -12,6 +12,7 @@ import numpy as np
 
 from diag.engine.environment import environment_of
 from diag.engine.execution import to_numpy
+from diag.engine.lanes import Lane
 from diag.engine.run import LockstepRun, flat_batch
 from diag.engine.setup import Trained
 from diag.engine.telescope import StepRun, Telescope
@@ -25,7 +26,11 @@ from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
 AUTO_BYTES = 1 << 30  # what `--dump auto` keeps of all steps; beyond, only the first and the flagged
-FIGURES = tuple(f.name for f in fields(Statistics) if f.name not in ("dtype", "histogram", "worst_index", "worst_values", "classes"))
+FIGURES = tuple(
+    f.name
+    for f in fields(Statistics)
+    if f.name not in ("dtype", "histogram", "worst_index", "worst_values", "classes")
+)
 SOURCES = ("propagated", "local", "reference_local")
 COLUMNS = tuple(f"{source}_{figure}" for source in SOURCES for figure in FIGURES)
 
@@ -33,7 +38,9 @@ COLUMNS = tuple(f"{source}_{figure}" for source in SOURCES for figure in FIGURES
 class Recording:
     """Writes a trace as the run goes on; whole after every step."""
 
-    def __init__(self, run: LockstepRun, path: Path, command: Sequence[str], trained: Trained, dump: str) -> None:
+    def __init__(
+        self, run: LockstepRun, path: Path, command: Sequence[str], trained: Trained, dump: str
+    ) -> None:
         self.run = run
         self.steps = run.settings.steps
         self.notes: list[str] = []
@@ -47,14 +54,16 @@ class Recording:
             lanes=LANES,
             steps=self.steps,
             tensors=tuple(self.series),
-            variables=tuple(TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES),
+            variables=tuple(
+                TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES
+            ),
             batch=tuple(TensorSpec(name, value.shape, value.dtype.name) for name, value in batch.items()),
             op_columns=op_columns(COLUMNS),
             unit_columns=unit_columns(COLUMNS),
         )
         self.writer = TraceWriter(
             path, layout,
-            environment={lane.name: {"place": str(lane.place), **environment_of(lane.place)} for lane in (run.reference, run.candidate)},
+            environment={lane.name: environment(lane) for lane in (run.reference, run.candidate)},
             command=list(command), seeds={"seed": run.settings.seed}, model_config=model_config(trained.model),
         )  # fmt: skip
         self._snapshot(0, run.reference.state(), run.candidate.state())
@@ -77,7 +86,10 @@ class Recording:
                 for index, port in enumerate(ports):
                     name = layer if index == 0 else f"{layer}:{index}"
                     found.append(_spec(name, program.graph, port, lane, "activations"))
-            found += [_spec(name, program.graph, port, lane, "gradients") for name, port in program.gradients.items()]
+            found += [
+                _spec(name, program.graph, port, lane, "gradients")
+                for name, port in program.gradients.items()
+            ]
             for variable in program.variables:
                 if variable.kind == "weight":
                     found.append(TensorSpec(variable.name, variable.shape, variable.dtype, lane, "update"))
@@ -93,16 +105,24 @@ class Recording:
         if flagged and run.step > 0:
             self._snapshot(run.step, run.before, run.before)
         loss = telescope.program.loss
-        losses = {lane: float(values[loss]) for lane, values in zip(LANES, (run.reference, run.candidate), strict=True)}
+        losses = {
+            lane: float(values[loss])
+            for lane, values in zip(LANES, (run.reference, run.candidate), strict=True)
+        }
         self.writer.append_step(StepRecord(run.step, run.step, losses, tensors))
 
     def _tensors(self, run: StepRun, telescope: Telescope) -> dict[tuple[str, str, str], Any]:
         program, found = telescope.program, {}
-        lanes = ((LANES[0], run.reference, run.after_reference), (LANES[1], run.candidate, run.after_candidate))
+        lanes = (
+            (LANES[0], run.reference, run.after_reference),
+            (LANES[1], run.candidate, run.after_candidate),
+        )
         for lane, values, after in lanes:
             for layer, ports in program.layer_outputs.items():
                 for index, port in enumerate(ports):
-                    found[lane, "activations", layer if index == 0 else f"{layer}:{index}"] = to_numpy(values[port])
+                    found[lane, "activations", layer if index == 0 else f"{layer}:{index}"] = to_numpy(
+                        values[port]
+                    )
             for name, port in program.gradients.items():
                 found[lane, "gradients", name] = to_numpy(values[port])
             for variable, old, new in zip(program.variables, run.before, after, strict=True):
@@ -155,6 +175,10 @@ class Recording:
 
     def close(self) -> None:
         self.writer.close()
+
+
+def environment(lane: Lane) -> dict[str, Any]:
+    return {"place": str(lane.place), **environment_of(lane.place)}
 
 
 def model_config(model: Any) -> dict[str, Any]:

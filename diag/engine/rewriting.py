@@ -43,7 +43,9 @@ def output_names(node: Any) -> list[str]:
 def body_of_function(function_def: Any) -> Body:
     nodes = [_copy(node) for node in function_def.node_def]
     positions = {
-        f"{node.name}:{name}": f"{node.name}:{index}" for node in nodes for index, name in enumerate(output_names(node))
+        f"{node.name}:{name}": f"{node.name}:{index}"
+        for node in nodes
+        for index, name in enumerate(output_names(node))
     }
     for node in nodes:
         inputs = [positions.get(text, text) for text in node.input]
@@ -60,7 +62,9 @@ def function_of_body(template: Any, body: Body, name: str) -> Any:
     function_def.signature.name = name
     del function_def.node_def[:]
     written = {
-        (node.name, index): f"{node.name}:{text}" for node in body.nodes for index, text in enumerate(output_names(node))
+        (node.name, index): f"{node.name}:{text}"
+        for node in body.nodes
+        for index, text in enumerate(output_names(node))
     }
 
     def write(text: str) -> str:
@@ -110,8 +114,9 @@ def edit(
         function_of_body(f, change(body_of_function(f), f.signature.name), renamed[f.signature.name])
         for f in graph_def.library.function
     ]
-    for function_def in library if signature is not None else []:
-        signature(function_def)
+    if signature is not None:
+        for function_def in library:
+            signature(function_def)
     for node in [*body.nodes, *(node for f in library for node in f.node_def)]:
         for value in node.attr.values():
             if value.func.name in renamed:

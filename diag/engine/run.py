@@ -13,6 +13,7 @@ import tensorflow as tf
 from diag.engine.environment import environment_of
 from diag.engine.execution import to_numpy
 from diag.engine.explaining import OpExplainer, UnitExplainer
+from diag.engine.judging import DECISION_FLIP
 from diag.engine.lanes import Lane
 from diag.engine.microscope import Microscope, snapshot_lanes
 from diag.engine.places import Place
@@ -20,6 +21,7 @@ from diag.engine.program import Program, trace
 from diag.engine.random_streams import RandomStreams
 from diag.engine.switches import cures_of_op
 from diag.engine.telescope import StepRun, Telescope, UnitRun
+from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import (
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 # Full looks with the microscope in one run: each costs a few eager steps.
 MAX_ZOOMS = 3
+# Benign layer units stayed below a third of their bound (docs/BOUNDS.md); one above is worth a look.
+NEAR_ITS_BOUND = 1 / 3
 # A whole step that differs this much more than checked, innocent steps did is looked at closely.
 SUSPICIOUS_GROWTH = 8.0
 WORST_KEPT = 40
@@ -112,6 +116,7 @@ class LockstepRun:
         self.candidate = Lane.at("candidate", settings.candidate, self.program, settings.seed)
         self.found = _Found()
         self.streams = RandomStreams()
+        self._near: set[Any] = set()
         self.telescope_for(batches[0], self.program)
         self.recorder = recorder_of(self) if recorder_of is not None else None
 
@@ -136,7 +141,15 @@ class LockstepRun:
             batch = self.batches[step]
             telescope = self.telescope_for(batch)
             self._align()
-            run = self._one_step(step, telescope, [tf.constant(value) for value in flat_batch(batch)])
+            try:
+                run = self._one_step(step, telescope, [tf.constant(value) for value in flat_batch(batch)])
+            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+                if self.settings.candidate.execution != "xla" or step > 0:
+                    raise
+                reason = str(error.message).split("\n")[0][:300]
+                raise UserError(
+                    f"{self.settings.candidate}: XLA cannot compile this step: {reason}"
+                ) from error
             losses = [float(values[telescope.program.loss]) for values in (run.reference, run.candidate)]
             for lane, loss in zip(self.found.losses.values(), losses, strict=True):
                 lane.append(loss)
@@ -170,14 +183,33 @@ class LockstepRun:
         observations = self._judge(step, telescope, run, propagated, checked)
         self._remember(observations, checked, propagated)
         flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
-        fresh = [o for o in flagged if o.where.site not in self._known_sites(o)]
-        if self.settings.units == "op" or (fresh and len(self.found.zoomed) < MAX_ZOOMS):
-            self.progress(step, "microscope", *(float(v[telescope.program.loss]) for v in (run.reference, run.candidate)))
+        if self.settings.units == "op" or self._calls_for_microscope(observations, flagged):
+            self.progress(
+                step,
+                "microscope",
+                *(float(v[telescope.program.loss]) for v in (run.reference, run.candidate)),
+            )
             self._zoom(step, telescope, run, flagged)
+            self._near |= {o.where.site for o in observations if o.excess > NEAR_ITS_BOUND}
         if self.recorder is not None:
             self.recorder.step(run, telescope, bool(flagged))
             self.recorder.observations(observations)
         return run
+
+    def _calls_for_microscope(
+        self, observations: Sequence[Observation], flagged: Sequence[Observation]
+    ) -> bool:
+        """A unit out of bound and not explained yet; the first step that differs; a unit near its bound."""
+        if self.settings.units == "step" and not flagged:
+            return False
+        if len(self.found.zoomed) >= MAX_ZOOMS:
+            return False
+        if any(o.where.site not in self._known_sites(o) for o in flagged):
+            return True
+        differing = [o for o in observations if o.verdict is Verdict.ROUNDING]
+        if not flagged and differing and not self.found.zoomed:
+            return True
+        return any(o.excess > NEAR_ITS_BOUND and o.where.site not in self._near for o in differing)
 
     def _known_sites(self, observation: Observation) -> set[Any]:
         """Sites already explained, so that one fault is zoomed into once."""
@@ -188,16 +220,21 @@ class LockstepRun:
     def _streams_disagree(self, telescope: Telescope, run: StepRun) -> bool:
         """Random draws that differ are reported and, from then on, shared."""
         ports = telescope.random_differs(run)
-        draws = [(telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port])) for port in ports]
+        draws = [
+            (telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port])) for port in ports
+        ]
         for port in telescope.program.random_ports:
             if port not in ports and port in run.candidate:
-                self.streams.remember(telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port]))
+                self.streams.remember(
+                    telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port])
+                )
         if not draws:
             return False
         for divergence in self.streams.judge(run.step, draws):
             self._add(divergence)
         for text in self.streams.notes:
             self.found.note(text)
+        self.found.any_bit_differs = True
         for each in self._telescopes.values():
             each.shared = each.program.random_ports
         return True
@@ -207,7 +244,8 @@ class LockstepRun:
             return any(s.classes.num_mismatched for s in propagated.values())
         return any(
             s.classes.num_mismatched
-            or s.normwise_relative_error > SUSPICIOUS_GROWTH * max(self.found.worst_innocent.get(key, 0.0), 2.0**-20)
+            or s.normwise_relative_error
+            > SUSPICIOUS_GROWTH * max(self.found.worst_innocent.get(key, 0.0), 2.0**-20)
             for key, s in propagated.items()
             if key[0] in ("activations", "gradients", "loss")
         )
@@ -247,7 +285,9 @@ class LockstepRun:
             observations += [o for o in self._judge_whole(step, telescope, run, propagated) if o.excess > 1]
         return observations
 
-    def _judge_whole(self, step: int, telescope: Telescope, run: StepRun, propagated: Any) -> list[Observation]:
+    def _judge_whole(
+        self, step: int, telescope: Telescope, run: StepRun, propagated: Any
+    ) -> list[Observation]:
         """The step as one unit, against truth; only where both lanes started from one state."""
         if self.settings.follow == "free" and step > 0:
             return []
@@ -276,11 +316,14 @@ class LockstepRun:
     def _zoom(self, step: int, telescope: Telescope, run: StepRun, flagged: Sequence[Observation]) -> None:
         """One step under the microscope, from the snapshot before it."""
         found = self.found
-        if self.settings.units != "op" or flagged:
-            found.zoomed.append(step)
+        found.zoomed.append(step)
         lanes = snapshot_lanes({"reference": self.reference, "candidate": self.candidate}, run.before)
         microscope = Microscope(
-            telescope.program, lanes["reference"], lanes["candidate"], step, step == 0 or bool(flagged)
+            telescope.program,
+            lanes["reference"],
+            lanes["candidate"],
+            step,
+            self.settings.units != "op" or step == 0,
         )
         microscope.share_random = self.streams.are_shared
         explainer = OpExplainer(microscope.judge)
@@ -299,16 +342,30 @@ class LockstepRun:
         unjudged = [o for o in ops if o.verdict is Verdict.UNJUDGED]
         found.num_unjudged += len(unjudged)
         found.unjudged |= {o.where.op_type or "" for o in unjudged}
+        flips = [o for o in ops if o.note == DECISION_FLIP and o.differs]
+        for observation in flips:
+            found.note(
+                f"{observation.where.describe()}: ties were decided the other way (decision-flip), which is no fault"
+            )
         guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
         for observation in guilty:
             evidence = dict(observation.evidence)
             cause = evidence.pop("cause", "unknown")
             cures = cures_of_op(records.get(observation.where.site), microscope)
             self._add(
-                Divergence(observation.where, cause, blame_of_op(cause, observation), observation.excess, cures, evidence)
+                Divergence(
+                    observation.where,
+                    cause,
+                    blame_of_op(cause, observation),
+                    observation.excess,
+                    cures,
+                    evidence,
+                )
             )
-        self._add_fused(step, telescope, flagged, guilty)
-        found.ops = worst_of([*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
+        self._add_fused(step, telescope, flagged, [*guilty, *flips])
+        found.ops = worst_of(
+            [*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)]
+        )
         if flagged and not found.path:
             found.path = list(flagged)
         self._firsts(ops)
@@ -334,7 +391,10 @@ class LockstepRun:
 
     def _unit_run_of(self, telescope: Telescope, observation: Observation) -> UnitRun | None:
         for unit_run in getattr(self, "_unit_runs", []):
-            if (unit_run.unit.layer, unit_run.unit.variable) == (observation.where.layer, observation.where.variable):
+            if (unit_run.unit.layer, unit_run.unit.variable) == (
+                observation.where.layer,
+                observation.where.variable,
+            ):
                 return unit_run  # type: ignore[no-any-return]
         return None
 
@@ -383,5 +443,3 @@ def flat_batch(batch: Batch) -> list[Any]:
 def worst_of(observations: Sequence[Observation]) -> list[Observation]:
     ranked = sorted(observations, key=lambda o: (-o.excess, o.where.sort_key))
     return ranked[:WORST_KEPT]
-
-

@@ -40,11 +40,15 @@ def set_up(
         training = prepare_training(model, batches[0].inputs, batches[0].targets)
         batches.check_labels(training.num_classes)
         if not model.trainable_variables:
-            raise UserError(f"--model {model_spec}: the model has no trainable weights; lockstep compares training steps")
+            raise UserError(
+                f"--model {model_spec}: the model has no trainable weights; lockstep compares training steps"
+            )
         model.optimizer.build(model.trainable_variables)
     description = batches.description
     losses = ", ".join(f"{loss.name}" for loss in training.losses)
-    weights = sum(int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables))
+    weights = sum(
+        int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables)
+    )
     return Trained(
         model,
         batches,

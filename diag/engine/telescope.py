@@ -106,15 +106,22 @@ class Telescope:
         mine = self.steps["reference"].run(batch, taps)
         shared = {port: mine[port] for port in self.shared}
         theirs = self.steps["candidate"].run(batch, self.safe_taps, shared)
-        mine = {**mine, **{Port(name, 0): x for name, x in zip(self.program.batch_inputs, batch, strict=True)}}
+        mine = {
+            **mine,
+            **{Port(name, 0): x for name, x in zip(self.program.batch_inputs, batch, strict=True)},
+        }
         return StepRun(step, batch, before, mine, theirs, self.reference.state(), self.candidate.state())
 
     def random_differs(self, run: StepRun) -> tuple[Port, ...]:
         """Random draws that are not the same in both lanes."""
         ports = [port for port in self.program.random_ports if port not in self.shared]
-        return tuple(p for p in ports if not np.array_equal(to_numpy(run.reference[p]), to_numpy(run.candidate[p])))
+        return tuple(
+            p for p in ports if not np.array_equal(to_numpy(run.reference[p]), to_numpy(run.candidate[p]))
+        )
 
-    def untapped_differs(self, lane: Lane, batch: Sequence[Any], before: Sequence[Any], run: StepRun) -> list[str]:
+    def untapped_differs(
+        self, lane: Lane, batch: Sequence[Any], before: Sequence[Any], run: StepRun
+    ) -> list[str]:
         """Variables that end with other bits when nothing is tapped, from the same state.
 
         Leaves the lane in the state of the untapped step.
@@ -171,7 +178,9 @@ class Telescope:
         unit = self._whole
         boundary = [run.reference[port] for port in unit.boundary]
         mine = [run.reference[port] for port in unit.outputs] + [run.after_reference[i] for i in unit.writes]
-        theirs = [run.candidate[port] for port in unit.outputs] + [run.after_candidate[i] for i in unit.writes]
+        theirs = [run.candidate[port] for port in unit.outputs] + [
+            run.after_candidate[i] for i in unit.writes
+        ]
         return UnitRun(unit, run, boundary, theirs, mine)
 
     def _unit(self, unit: Unit) -> Any:
@@ -184,7 +193,9 @@ class Telescope:
             self._truths[unit.name] = UnitTruth(unit, self.reference.variables)
         return self._truths[unit.name]
 
-    def judge_unit(self, unit_run: UnitRun, truth_wanted: bool, propagated: Mapping[Any, Any]) -> list[Observation]:
+    def judge_unit(
+        self, unit_run: UnitRun, truth_wanted: bool, propagated: Mapping[Any, Any]
+    ) -> list[Observation]:
         """One observation an output.
 
         Without `truth_wanted`, lanes that agree within what truth allowed before need no new truth.
@@ -196,16 +207,29 @@ class Telescope:
         for index, (statistics, judged) in enumerate(zip(local, bounds, strict=True)):
             where = self._where(unit_run, index)
             x = unit_run.candidate[index]
-            bound, mine, theirs, note = judged or (self._by_agreement(unit_run, index, statistics), None, None, "")
+            bound, mine, theirs, note = judged or (
+                self._by_agreement(unit_run, index, statistics),
+                None,
+                None,
+                "",
+            )
             verdict = Verdict.IDENTICAL if statistics.num_unequal == 0 else Verdict.ROUNDING
             if bound is not None and not bound.is_explained:
                 verdict = Verdict.DIVERGENCE
             whole = propagated.get(self._propagated_key(unit_run, index))
             observations.append(
                 Observation(
-                    where, tuple(x.shape), x.dtype.name, verdict, bound, whole, mine, theirs,
-                    _nonfinite(unit_run, x), note,
-                )  # fmt: skip
+                    where,
+                    tuple(x.shape),
+                    x.dtype.name,
+                    verdict,
+                    bound,
+                    whole,
+                    mine,
+                    theirs,
+                    _nonfinite(unit_run, x),
+                    note,
+                )
             )
         return observations
 
@@ -228,7 +252,13 @@ class Telescope:
         known = self._calibrations[unit_run.unit.name, index]
         share = statistics.normwise_relative_error / known.rms
         rule = "half of what truth allowed at an earlier step, from the reference"
-        return Bound(ErrorClass.COMPOSITE, 0.5 * share, statistics.normwise_relative_error, statistics.max_relative_error, rule)
+        return Bound(
+            ErrorClass.COMPOSITE,
+            0.5 * share,
+            statistics.normwise_relative_error,
+            statistics.max_relative_error,
+            rule,
+        )
 
     def _bounds(self, unit_run: UnitRun) -> list[Any]:
         """(bound, candidate's statistics, reference's statistics, note) for each output, by truth."""
@@ -236,7 +266,10 @@ class Telescope:
         before = unit_run.run.before
         mine = truth.outputs(unit_run.boundary, before, unit_run.reference)
         theirs = mine
-        if any(not _same_bits(to_numpy(unit_run.reference[i]), to_numpy(unit_run.candidate[i])) for i in truth.given):
+        if any(
+            not _same_bits(to_numpy(unit_run.reference[i]), to_numpy(unit_run.candidate[i]))
+            for i in truth.given
+        ):
             theirs = truth.outputs(unit_run.boundary, before, unit_run.candidate)
         sticks = truth.yardsticks(unit_run.boundary, before, unit_run.reference, mine)
         return [self._bound(unit_run, index, mine, theirs, sticks[index]) for index in range(len(mine))]
@@ -259,7 +292,9 @@ class Telescope:
         size, largest = _rms(truth), float(np.max(np.abs(truth))) if truth.size else 0.0
         if bound.is_explained and bound.excess > 0 and size and largest:
             key = (unit_run.unit.name, index)
-            known = _Calibration(0.5 * bound.rms / bound.excess / size, 0.5 * bound.max / bound.excess / largest)
+            known = _Calibration(
+                0.5 * bound.rms / bound.excess / size, 0.5 * bound.max / bound.excess / largest
+            )
             self._calibrations[key] = known
 
     def _where(self, unit_run: UnitRun, index: int) -> Where:
@@ -270,7 +305,9 @@ class Telescope:
         else:
             variable = unit.writes[index - len(unit.outputs)]
             writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
-            phase = OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
+            phase = (
+                OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
+            )
             order = max((self.position[n.name] for n in writers), default=unit.first_index)
             spec = self.program.variables[variable]
             name = spec.kind if spec.of else "value" if unit.variable == spec.name else spec.name

@@ -68,7 +68,10 @@ class OpTruth:
     def scale(self, node: Node, inputs: Sequence[Any]) -> list[npt.NDArray[Any]] | None:
         """|A||B|: the op on absolute values, in float64."""
         absolute = [tf.abs(t) if t.dtype in FLOATS else t for t in map(widened, inputs)]
-        if node.op in ("AvgPoolGrad", "MaxPoolGrad"):  # which element won is decided by the values as they are
+        if node.op in (
+            "AvgPoolGrad",
+            "MaxPoolGrad",
+        ):  # which element won is decided by the values as they are
             plain = [widened(tensor) for tensor in inputs]
             absolute = [*plain[:-1], tf.abs(plain[-1])] if node.op == "MaxPoolGrad" else absolute
         return self._run(node, absolute)
@@ -76,7 +79,9 @@ class OpTruth:
     def yardsticks(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[Yardstick]:
         """How far one rounding of each input moves each output."""
         wide = [widened(tensor) for tensor in inputs]
-        units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if t.dtype in FLOATS else 0.0 for t in inputs]
+        units = [
+            format_of(t.dtype.as_numpy_dtype).unit_roundoff if t.dtype in FLOATS else 0.0 for t in inputs
+        ]
         samples = []
         for _ in range(NUM_PERTURBED):
             moved = [perturbed(t, u, self._generator) for t, u in zip(wide, units, strict=True)]
@@ -221,7 +226,12 @@ class UnitTruth:
         return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions])
 
     def outputs_with(
-        self, port: Port, source: Port, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]
+        self,
+        port: Port,
+        source: Port,
+        boundary: Sequence[Any],
+        state: Sequence[Any],
+        lane_outputs: Sequence[Any],
     ) -> Arrays:
         """As `outputs`, with the readers of one port reading another in its place."""
         feeds = [widened(tensor) for tensor in boundary]
@@ -250,7 +260,11 @@ class UnitTruth:
         return max((format_of(dtype.as_numpy_dtype).unit_roundoff for dtype in dtypes), default=0.0)
 
     def _evaluate(
-        self, feeds: Sequence[Any], given: Sequence[Any], values: Sequence[Any], run: Callable[..., list[Any]] | None = None
+        self,
+        feeds: Sequence[Any],
+        given: Sequence[Any],
+        values: Sequence[Any],
+        run: Callable[..., list[Any]] | None = None,
     ) -> Arrays:
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)

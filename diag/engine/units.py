@@ -118,7 +118,9 @@ class _Cutter:
         for node in self.graph:
             for index in self._written(node):
                 self.writers[index].append(node)
-        self.kept_outputs = {port for ports in program.layer_outputs.values() for port in ports} | {program.loss}
+        self.kept_outputs = {port for ports in program.layer_outputs.values() for port in ports} | {
+            program.loss
+        }
 
     def _trace_handles(self, graph: Graph, known: dict[str, int]) -> dict[Port, int]:
         """Which variable a resource port is a handle of."""
@@ -130,7 +132,7 @@ class _Cutter:
 
     def _written(self, node: Node) -> set[int]:
         handles = [self.handles.get(port) for port in node.inputs]
-        if node.op in ASSIGN_OPS or node.op.startswith("Resource") and not node.dtypes:
+        if node.op in ASSIGN_OPS or (node.op.startswith("Resource") and not node.dtypes):
             return {index for index in handles[:1] if index is not None}
         if node.op in WHILE_OPS | IF_OPS | FUNCTION_OPS:
             return {
@@ -158,12 +160,14 @@ class _Cutter:
 
     def _reads_anothers_write(self, node: Node, key: UnitKey) -> bool:
         """A read that comes after another unit's assignment must take the value from the step."""
-        index = self.handles.get(node.inputs[0])
+        index = self.handles.get(node.inputs[0], -1)
         earlier = [w for w in self.writers.get(index, []) if self.position[w.name] < self.position[node.name]]
         return any(self.key_of.get(writer.name) != key for writer in earlier)
 
     def unit(self, key: UnitKey) -> Unit:
-        nodes = [n for n in self.members[key] if not (n.op in READ_OPS and self._reads_anothers_write(n, key))]
+        nodes = [
+            n for n in self.members[key] if not (n.op in READ_OPS and self._reads_anothers_write(n, key))
+        ]
         inside = {node.name for node in nodes}
         boundary: dict[Port, str] = {}
         copied: dict[str, Node] = {}
@@ -207,7 +211,8 @@ class _Cutter:
         self, nodes: list[Node], inside: set[str], copied: list[Node], boundary: dict[Port, str]
     ) -> tuple[Graph, object]:
         inputs = [
-            make_node(name, "Placeholder", [], dtype=self.graph.dtype(port)) for port, name in boundary.items()
+            make_node(name, "Placeholder", [], dtype=self.graph.dtype(port))
+            for port, name in boundary.items()
         ]
         for proto, port in zip(inputs, boundary, strict=True):
             proto.attr["shape"].shape.CopyFrom(self.graph.shape(port).as_proto())
@@ -243,6 +248,10 @@ class _Cutter:
             name = wanted.pop()
             if name not in found:
                 found.add(name)
-                wanted.extend(inner for node in self.program.functions[name] for inner in node.function_names())
-        library.function.extend(f for f in self.program.graph_def.library.function if f.signature.name in found)
+                wanted.extend(
+                    inner for node in self.program.functions[name] for inner in node.function_names()
+                )
+        library.function.extend(
+            f for f in self.program.graph_def.library.function if f.signature.name in found
+        )
         return library

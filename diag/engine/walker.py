@@ -78,5 +78,3 @@ class Walker(Generic[Value]):
         while self.handler.truth(self._call(condition, values)[0]):
             values = self._call(body, values)
         return values
-
-

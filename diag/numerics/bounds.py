@@ -93,7 +93,11 @@ def allowance_bound(statistics: TruthStatistics, allowance: float, error_class: 
 
 
 def contraction_bound(
-    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], scale: npt.ArrayLike, num_terms: float, arithmetic: Format
+    x: npt.NDArray[Any],
+    truth: npt.NDArray[np.float64],
+    scale: npt.ArrayLike,
+    num_terms: float,
+    arithmetic: Format,
 ) -> Bound:
     """Error in units of u(|A||B|); `scale` is the op on absolute values, `num_terms` its sums' length.
 

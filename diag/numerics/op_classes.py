@@ -26,14 +26,15 @@ class ErrorClass(str, Enum):
 
 
 _EXACT = """
-Identity IdentityN StopGradient PreventGradient Reshape Squeeze ExpandDims Transpose Concat ConcatV2 Split SplitV
-Slice StridedSlice StridedSliceGrad Pad PadV2 MirrorPad Gather GatherV2 GatherNd Pack Unpack Tile BroadcastTo Fill
-ZerosLike OnesLike ReverseV2 Reverse Roll OneHot Where Select SelectV2 Relu Relu6 ReluGrad Relu6Grad MaxPool
-MaxPoolV2 Max Min ArgMax ArgMin TopKV2 Neg Abs Sign Floor Ceil Round Rint Maximum Minimum Equal NotEqual Less
-LessEqual Greater GreaterEqual LogicalAnd LogicalOr LogicalNot IsNan IsInf IsFinite All Any Shape ShapeN Size Rank
-Range ReadVariableOp AssignVariableOp TensorListStack TensorListGetItem TensorListFromTensor SpaceToBatchND
-BatchToSpaceND SpaceToDepth DepthToSpace InvertPermutation ResourceGather VariableShape Unique UniqueV2 Cumprod
-ScatterNd TensorScatterUpdate MatrixDiagV3 MatrixBandPart ReadVariableXlaSplitND ClipByValue EnsureShape
+Identity IdentityN StopGradient PreventGradient Reshape Squeeze ExpandDims Transpose Concat ConcatV2 Split
+SplitV Slice StridedSlice StridedSliceGrad Pad PadV2 MirrorPad Gather GatherV2 GatherNd Pack Unpack Tile
+BroadcastTo Fill ZerosLike OnesLike ReverseV2 Reverse Roll OneHot Where Select SelectV2 Relu Relu6 ReluGrad
+Relu6Grad MaxPool MaxPoolV2 Max Min ArgMax ArgMin TopKV2 Neg Abs Sign Floor Ceil Round Rint Maximum Minimum
+Equal NotEqual Less LessEqual Greater GreaterEqual LogicalAnd LogicalOr LogicalNot IsNan IsInf IsFinite All
+Any Shape ShapeN Size Rank Range ReadVariableOp AssignVariableOp TensorListStack TensorListGetItem
+TensorListFromTensor SpaceToBatchND BatchToSpaceND SpaceToDepth DepthToSpace InvertPermutation
+ResourceGather VariableShape Unique UniqueV2 Cumprod ScatterNd TensorScatterUpdate MatrixDiagV3
+MatrixBandPart ReadVariableXlaSplitND ClipByValue EnsureShape
 """.split()
 
 _ROUNDED_ONCE = {

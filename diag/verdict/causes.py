@@ -63,7 +63,16 @@ class Case:
 
 def explain(case: Case) -> Cause:
     """The first hypothesis that explains the case, the more specific before the more general."""
-    for hypothesis in (_skipped, _nonfinite, _input_format, _scaled, _approximate, _permuted, _stale, _elements):
+    for hypothesis in (
+        _skipped,
+        _nonfinite,
+        _input_format,
+        _scaled,
+        _approximate,
+        _permuted,
+        _stale,
+        _elements,
+    ):
         cause = hypothesis(case)
         if cause is not None:
             return cause
@@ -120,11 +129,16 @@ def _scaled(case: Case) -> Cause | None:
     if not math.isfinite(factor) or factor == 0.0 or factor == 1.0:
         return None
     bound = case.judge(base + factor * expected)
-    return Cause("scaled", {"factor": factor, "remaining_excess": bound.excess}) if bound.is_explained else None
+    return (
+        Cause("scaled", {"factor": factor, "remaining_excess": bound.excess}) if bound.is_explained else None
+    )
 
 
 def _approximate(case: Case) -> Cause | None:
-    if case.bound.error_class not in (ErrorClass.FUNCTION, ErrorClass.ROUNDED_ONCE) or case.before is not None:
+    if (
+        case.bound.error_class not in (ErrorClass.FUNCTION, ErrorClass.ROUNDED_ONCE)
+        or case.before is not None
+    ):
         return None
     with np.errstate(all="ignore"):
         relative = np.abs(case.output.astype(np.float64) - case.truth) / np.abs(case.truth)
@@ -148,7 +162,11 @@ def _permuted(case: Case) -> Cause | None:
     if np.unique(case.truth).size < 4:
         return None
     bound = case.judge(rearranged.reshape(case.truth.shape))
-    return Cause("permuted", {"num_moved": int(_wrong(case).sum()), **pattern_of(case)}) if bound.is_explained else None
+    return (
+        Cause("permuted", {"num_moved": int(_wrong(case).sum()), **pattern_of(case)})
+        if bound.is_explained
+        else None
+    )
 
 
 def _stale(case: Case) -> Cause | None:

@@ -45,7 +45,14 @@ class Where:
     @property
     def site(self) -> tuple[Any, ...]:
         """What makes two findings one: everything but the step."""
-        return (self.unit, self.phase, self.layer, self.variable, self.op_index, self.output if self.unit == "op" else 0)
+        return (
+            self.unit,
+            self.phase,
+            self.layer,
+            self.variable,
+            self.op_index,
+            self.output if self.unit == "op" else 0,
+        )
 
     def describe(self) -> str:
         what = f"op {self.op_index} {self.op_type}" if self.unit == "op" else f"{self.unit}"
