@@ -1,0 +1,232 @@
+"""Causes: outputs made wrong here, in a known way, and what is said of them.
+
+The products are summed in integers or in float64; formats are made by masking bits, so that nothing of
+diag.numerics.formats is its own judge.  A rule of ours decides here what "explained" means.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diag.numerics.bounds import Bound
+from diag.numerics.op_classes import ErrorClass
+from diag.verdict.causes import Case, explain
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def truncated(x: np.ndarray, dropped: int) -> np.ndarray:
+    """The low `dropped` bits of float32 cut off."""
+    return (x.view(np.uint32) & np.uint32(0xFFFFFFFF << dropped & 0xFFFFFFFF)).view(np.float32)
+
+
+def nearest_even(x: np.ndarray, dropped: int) -> np.ndarray:
+    bits = x.view(np.uint32).astype(np.uint64)
+    bits += ((bits >> dropped) & 1) + (1 << (dropped - 1)) - 1
+    return truncated(bits.astype(np.uint32).view(np.float32), dropped)
+
+
+def case(output: np.ndarray, truth: np.ndarray, kind: ErrorClass = ErrorClass.CONTRACTION, **more: Any) -> Case:
+    """`explained` is a relative difference of at most 2^-20 of the largest element."""
+    truth = truth.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(output.astype(np.float64) - truth)
+    limit = 2.0**-20 * float(np.abs(truth).max())
+
+    def judge(other: np.ndarray) -> Bound:
+        rest = np.abs(output.astype(np.float64) - other)
+        return Bound(kind, float(rest.max()) / limit, 0.0, float(rest.max()), "2^-20 of the largest")
+
+    worst = tuple(int(i) for i in np.unravel_index(int(np.nanargmax(error)), error.shape))
+    return Case(
+        output, truth.astype(output.dtype), truth, Bound(kind, np.inf, 0.0, np.inf, "", worst), judge=judge,
+        out_of_bound=~(error <= limit), **more,
+    )  # fmt: skip
+
+
+# ---- formats of the inputs
+
+FORMATS = {
+    "format:tf32-rne": lambda x: nearest_even(x, 13),
+    "format:tf32-rz": lambda x: truncated(x, 13),
+    "format:bf16": lambda x: nearest_even(x, 16),
+    "format:bf16-rz": lambda x: truncated(x, 16),
+}
+
+
+def product_case(round_inputs: Any) -> Case:
+    a, b = normal(16, 64), normal(64, 8, seed=1)
+    wide = [a.astype(np.float64), b.astype(np.float64)]
+    narrow = round_inputs(a).astype(np.float64) @ round_inputs(b).astype(np.float64)
+    return case(narrow.astype(np.float32), wide[0] @ wide[1], inputs=wide, recompute=lambda x: x[0] @ x[1])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_format_that_a_product_reads(name):
+    cause = explain(product_case(FORMATS[name]))
+    assert cause.name == name
+    assert cause.evidence["remaining_excess"] < 1
+    assert name not in cause.evidence.get("also_possible", [])
+
+
+def test_float16_inputs_are_told_from_tf32_by_what_they_lose():
+    # 2^-18 keeps all 11 bits in TF32; float16, with a spacing of 2^-24 down there, drops its last ones.
+    a = (normal(16, 64) * np.float32(2.0**-18)).astype(np.float32)
+    b = normal(64, 8, seed=1)
+    narrow = a.astype(np.float16).astype(np.float64) @ b.astype(np.float16).astype(np.float64)
+    wide = [a.astype(np.float64), b.astype(np.float64)]
+    found = case(narrow.astype(np.float32), wide[0] @ wide[1], inputs=wide, recompute=lambda x: x[0] @ x[1])
+    assert explain(found).name == "format:fp16"
+
+
+def test_integer_inputs_are_not_rounded():
+    """A gather: the table is rounded, the indices are whole numbers and stay what they are."""
+    table, indices = normal(300, 4), np.array([257, 299, 3])
+    output = nearest_even(table, 16)[indices]
+    found = case(
+        output, table[indices], inputs=[table.astype(np.float64), indices], recompute=lambda x: x[0][x[1]]
+    )
+    assert explain(found).name == "format:bf16"
+
+
+def test_a_format_that_does_not_explain_the_data_is_not_named():
+    found = product_case(lambda x: truncated(x, 18))  # five bits: coarser than any of the table
+    assert explain(found).name == "unknown"
+
+
+def test_only_contractions_have_an_input_format():
+    a = normal(64)
+    found = case(
+        nearest_even(a, 13), a, ErrorClass.COMPOSITE, inputs=[a.astype(np.float64)], recompute=lambda x: x[0]
+    )
+    assert explain(found).name == "unknown"
+
+
+# ---- updates
+
+
+def test_a_variable_that_holds_what_it_held():
+    before, step = normal(4, 3), normal(4, 3, seed=1)
+    cause = explain(case(before.copy(), before.astype(np.float64) - step, before=before))
+    assert cause.name == "skipped-update"
+    assert cause.evidence["update_not_written"] == pytest.approx(float(np.abs(step).max()))
+
+
+def test_a_variable_that_should_stay_is_no_skipped_update():
+    before = normal(4, 3)
+    wrong = before.copy()
+    wrong[0, 0] += 1
+    assert explain(case(wrong, before, before=before)).name != "skipped-update"
+
+
+def test_a_scaled_update_is_scaled_from_where_it_started():
+    before, step = normal(4, 3), normal(4, 3, seed=1)
+    output = (before.astype(np.float64) - 2.0 * step).astype(np.float32)
+    cause = explain(case(output, before.astype(np.float64) - step, ErrorClass.ROUNDED_ONCE, before=before))
+    assert cause.name == "scaled"
+    assert cause.evidence["factor"] == pytest.approx(2.0, rel=1e-5)
+
+
+# ---- factors, approximations
+
+
+@pytest.mark.parametrize("factor", [0.5, -1.0, 1024.0])
+def test_a_constant_factor(factor):
+    truth = normal(20)
+    cause = explain(case((truth * np.float32(factor)), truth, ErrorClass.COMPOSITE))
+    assert (cause.name, cause.evidence["factor"]) == ("scaled", pytest.approx(factor))
+
+
+def test_all_zeros_are_not_scaled_by_zero():
+    assert explain(case(np.zeros(20, np.float32), normal(20), ErrorClass.COMPOSITE)).name == "unknown"
+
+
+def test_a_function_with_twelve_right_bits():
+    truth = np.exp(normal(200).astype(np.float64))
+    sign = np.where(np.arange(200) % 2, 1.0, -1.0)
+    cause = explain(case((truth * (1 + sign * 2.0**-12)).astype(np.float32), truth, ErrorClass.FUNCTION))
+    assert cause.name == "approximate-function"
+    assert cause.evidence["correct_bits"] == pytest.approx(12.0, abs=0.01)
+
+
+def test_a_function_with_four_right_bits_is_not_approximate():
+    truth = np.exp(normal(200).astype(np.float64))
+    sign = np.where(np.arange(200) % 2, 1.0, -1.0)
+    found = case((truth * (1 + sign * 2.0**-4)).astype(np.float32), truth, ErrorClass.FUNCTION)
+    assert explain(found).name == "unknown"
+
+
+# ---- places of elements
+
+
+@pytest.mark.parametrize("move", [lambda x: np.roll(x, 1, axis=1), lambda x: x[::-1], lambda x: x.T.reshape(8, 6)])
+def test_the_right_values_in_wrong_places(move):
+    truth = normal(8, 6)
+    cause = explain(case(np.ascontiguousarray(move(truth)), truth, ErrorClass.EXACT))
+    assert cause.name == "permuted"
+    assert cause.evidence["num_moved"] == cause.evidence["num_wrong"] > 0
+
+
+def test_values_that_were_lost_are_not_permuted():
+    truth = normal(8, 6)
+    output = np.roll(truth, 1, axis=1)
+    output[0] = 7.0
+    assert explain(case(output, truth, ErrorClass.EXACT)).name == "unknown"
+
+
+def test_the_last_channel_left_out():
+    truth = normal(2, 3, 3, 5)
+    output = truth.copy()
+    output[..., 4] = 0
+    cause = explain(case(output, truth, ErrorClass.COMPOSITE))
+    assert cause.name == "wrong-elements"
+    assert (cause.evidence["num_wrong"], cause.evidence["where"]) == (18, "axis 3: only 4 (the last)")
+
+
+def test_the_worst_element_is_quoted():
+    truth = normal(8, 6)
+    output = truth.copy()
+    output[2, 5] += 100.0
+    cause = explain(case(output, truth, ErrorClass.COMPOSITE))
+    assert cause.evidence["worst"] == {
+        "index": [2, 5], "value": float(output[2, 5]), "truth": float(truth[2, 5]), "reference": float(truth[2, 5]),
+    }  # fmt: skip
+
+
+# ---- not a number
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_not_finite_where_truth_is(value):
+    truth = normal(4, 8)
+    output = truth.copy()
+    output[:, 3] = value
+    cause = explain(case(output, truth, ErrorClass.COMPOSITE))
+    assert cause.name == "nonfinite"
+    assert (cause.evidence["num_nonfinite"], cause.evidence["where"]) == (4, "axis 1: only 3")
+
+
+# ---- stale data
+
+
+def test_what_the_op_returned_two_steps_ago():
+    older, old, truth = normal(4, 8, seed=1), normal(4, 8, seed=2), normal(4, 8)
+    cause = explain(case(older, truth, ErrorClass.COMPOSITE, earlier=[older, old]))
+    assert (cause.name, cause.evidence) == ("stale-data", {"steps_ago": 2})
+
+
+# ---- nothing explains it
+
+
+def test_unknown_shows_the_pattern():
+    truth = normal(6, 10)
+    cause = explain(case(normal(6, 10, seed=9), truth, ErrorClass.COMPOSITE))
+    assert cause.name == "unknown"
+    assert cause.evidence["size"] == 60
+    assert cause.evidence["num_wrong"] == 60
+    assert len(cause.evidence["worst"]["index"]) == 2

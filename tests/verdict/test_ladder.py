@@ -1,0 +1,153 @@
+"""The ladder: observations made by hand, one rung after the other."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from diag.numerics.bounds import Bound
+from diag.numerics.op_classes import ErrorClass
+from diag.verdict.findings import Divergence, Observation, Verdict, Where
+from diag.verdict.ladder import (
+    amplifiers_in,
+    blame_of_layer,
+    blame_of_op,
+    first_difference,
+    first_nonfinite,
+    overall,
+    unexplained_layers,
+)
+
+
+def seen(
+    unit: str = "layer", layer: str | None = "dense", phase: str = "forward", order: int = 0, **more: Any
+) -> Observation:
+    verdict = more.pop("verdict", Verdict.DIVERGENCE)
+    relative = more.pop("relative", None)
+    nonfinite = more.pop("nonfinite", False)
+    where = Where(more.pop("step", 0), phase, unit, layer, order=order, **more)
+    pair: Any = None if relative is None else SimpleNamespace(normwise_relative_error=relative, num_unequal=1)
+    excess = 5.0 if verdict is Verdict.DIVERGENCE else 0.1
+    bound = Bound(ErrorClass.COMPOSITE, excess, 1.0, 1.0, "by hand")
+    return Observation(where, (2,), "float32", verdict, bound, pair, became_nonfinite=nonfinite)
+
+
+def op(op_type: str = "MatMul", **more: Any) -> Observation:
+    return seen("op", op_type=op_type, **more)
+
+
+# ---- the verdict
+
+
+@pytest.mark.parametrize(
+    ("diverges", "differs", "verdict"),
+    [
+        (True, True, "divergence"),
+        (True, False, "divergence"),
+        (False, True, "rounding"),
+        (False, False, "identical"),
+    ],
+)
+def test_overall(diverges, differs, verdict):
+    found = [Divergence(seen().where, "unknown", "kernel", 2.0)] if diverges else []
+    assert overall(found, differs) == verdict
+
+
+# ---- the blame
+
+
+@pytest.mark.parametrize(
+    ("cause", "op_type", "blame"),
+    [
+        ("format:tf32-rne", "MatMul", "kernel"),
+        ("unknown", "Relu", "kernel"),
+        ("random-stream", "RandomUniform", "random-stream"),
+        ("skipped-update", "AssignSubVariableOp", "state-update"),
+        ("scaled", "AssignSubVariableOp", "state-update"),
+    ],
+)
+def test_an_op_wrong_by_itself(cause, op_type, blame):
+    assert blame_of_op(cause, op(op_type)) == blame
+
+
+@pytest.mark.parametrize(
+    ("execution", "blame"), [("graph", "graph-rewriter"), ("xla", "xla"), ("eager", "kernel")]
+)
+def test_a_layer_wrong_although_its_ops_are_right(execution, blame):
+    assert blame_of_layer("missing-op", execution) == blame
+    assert blame_of_layer("random-stream", execution) == "random-stream"
+
+
+# ---- what no guilty op explains
+
+
+def test_a_guilty_op_explains_its_own_layer_only():
+    dense, other = seen(order=1), seen(layer="other", order=2)
+    assert unexplained_layers([dense, other], [op()]) == [other]
+    assert unexplained_layers([dense, other], []) == [dense, other]
+
+
+def test_a_guilty_op_of_the_backward_pass_does_not_explain_the_forward_pass():
+    forward, backward = seen(), seen(phase="backward", order=9)
+    assert unexplained_layers([forward], [op(phase="backward")]) == [forward]
+    assert unexplained_layers([backward], [op(phase="backward")]) == []
+    assert unexplained_layers([backward], [op(phase="forward")]) == []
+
+
+def test_a_guilty_op_of_another_variables_update_explains_nothing():
+    kernel = seen(phase="optimizer", variable="dense/kernel")
+    assert unexplained_layers([kernel], [op("Mul", phase="optimizer", variable="dense/bias")]) == [kernel]
+    assert unexplained_layers([kernel], [op("Mul", phase="optimizer", variable="dense/kernel")]) == []
+
+
+def test_of_one_layer_the_first_output_is_named():
+    late, early = seen(phase="backward", order=1), seen(phase="forward", order=5)
+    assert unexplained_layers([late, early], []) == [early]
+
+
+def test_the_step_is_named_only_where_no_layer_is():
+    step, layer = seen("step", layer=None), seen(order=3)
+    assert unexplained_layers([step, layer], []) == [layer]
+    assert unexplained_layers([step], []) == [step]
+
+
+# ---- firsts
+
+
+def test_the_first_difference_is_first_in_execution_order():
+    same = seen(verdict=Verdict.IDENTICAL)
+    optimizer = seen(phase="optimizer", order=1, verdict=Verdict.ROUNDING)
+    backward = seen(phase="backward", order=7, verdict=Verdict.ROUNDING)
+    later = seen(step=1, order=0)
+    assert first_difference([later, optimizer, backward, same]) is backward
+    assert first_difference([same]) is None
+
+
+def test_the_first_output_that_became_nonfinite():
+    inherited, made = seen(order=1), seen(order=2, nonfinite=True)
+    assert first_nonfinite([seen(order=3, nonfinite=True), made, inherited]) is made
+    assert first_nonfinite([inherited]) is None
+
+
+# ---- amplifiers
+
+
+def test_an_innocent_unit_that_makes_a_difference_larger_is_an_amplifier():
+    quiet = seen(relative=1e-7, verdict=Verdict.ROUNDING)
+    loud = seen(layer="pool", relative=1e-3, verdict=Verdict.ROUNDING)
+    after = seen(layer="after", relative=2e-3, verdict=Verdict.ROUNDING)
+    (found,) = amplifiers_in([quiet, loud, after])
+    assert (found.observation, found.inherited, found.produced) == (loud, 1e-7, 1e-3)
+    assert math.isclose(found.factor, 1e4)
+
+
+def test_neither_a_guilty_unit_nor_the_first_difference_is_an_amplifier():
+    none = seen(relative=0.0, verdict=Verdict.IDENTICAL)
+    small = seen(relative=1e-7, verdict=Verdict.ROUNDING)
+    large = seen(layer="next", relative=1e-3)
+    assert amplifiers_in([none, seen(relative=1e-3, verdict=Verdict.ROUNDING)]) == []
+    assert amplifiers_in([small, large]) == []
+    assert amplifiers_in([small, seen(relative=1e-3, phase="optimizer", verdict=Verdict.ROUNDING)]) == []
