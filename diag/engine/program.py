@@ -30,7 +30,7 @@ from diag.engine.sites import (
     Site,
     mark_of,
 )
-from diag.engine.tracing import LayerCalls, body_graph, marked_layers, marked_updates, symbolic_ports
+from diag.engine.tracing import LayerCalls, body_graph, keras_own_loops, marked_layers, marked_updates, symbolic_ports
 
 if TYPE_CHECKING:
     from diag.engine.data import Batch
@@ -151,7 +151,12 @@ def trace(model: keras.Model, batch: Batch) -> Program:
     def step(*arguments: tf.Tensor) -> tf.Tensor:
         return training_step(model, tf.nest.pack_sequence_as(structure, arguments), traced)
 
-    with tf.device(None), marked_layers(calls), marked_updates(model.optimizer, model.trainable_variables):
+    with (
+        tf.device(None),
+        marked_layers(calls),
+        marked_updates(model.optimizer, model.trainable_variables),
+        keras_own_loops(model),
+    ):
         concrete = step.get_concrete_function(*flat)
     return _program(model, concrete, calls, traced["gradients"], len(flat))
 

@@ -126,6 +126,22 @@ def marked_updates(optimizer: keras.Optimizer, variables: list[Any]) -> Iterator
         del inner.update_step
 
 
+@contextlib.contextmanager
+def keras_own_loops(model: keras.Model) -> Iterator[list[str]]:
+    """Recurrent layers take Keras's own loop inside, not cuDNN's fused kernel; gives their names.
+
+    Where TensorFlow sees a GPU, Keras would put a cuDNN op into the step, which no CPU can execute.
+    """
+    layers = [layer for layer in model._flatten_layers() if getattr(layer, "use_cudnn", False) == "auto"]
+    for layer in layers:
+        layer.use_cudnn = False
+    try:
+        yield [layer.name for layer in layers]
+    finally:
+        for layer in layers:
+            layer.use_cudnn = "auto"
+
+
 def symbolic_ports(tensors: list[Any], graph: tf.Graph) -> list[Any]:
     """Ports of those tensors that live in `graph` (a loop's body is a graph of its own)."""
     return [port_of(tensor) for tensor in tensors if tf.is_symbolic_tensor(tensor) and tensor.graph is graph]
