@@ -143,7 +143,7 @@ class Branching(keras.Model):
 
 def branching() -> keras.Model:
     model = Branching()
-    model.build((None, 5))
+    model(np.zeros((1, 5), np.float32))
     return model
 
 

@@ -1,0 +1,233 @@
+"""Canaries: one for each private name of TensorFlow and Keras that an adapter uses.
+
+When one of these fails after an upgrade, the adapter it names has to be looked at; nothing else
+of the engine need be.
+"""
+
+from __future__ import annotations
+
+import gc
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python import pywrap_tfe
+from tensorflow.python.eager import context
+from tensorflow.python.framework import config, function_def_to_graph, kernels, op_def_registry
+
+A, B = np.array([[1, 2], [3, 4]], np.float32), np.array([[5, 6], [7, 8]], np.float32)
+PRODUCT = [[19, 22], [43, 50]]
+CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
+FLOAT32, FLOAT64 = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
+
+
+# ---- diag/engine/execution.py
+
+
+def test_execute_takes_attributes_as_a_flat_tuple():
+    attrs = ("transpose_a", True, "transpose_b", False, "T", FLOAT32)
+    inputs = [tf.constant(A), tf.constant(B)]
+    (product,) = pywrap_tfe.TFE_Py_Execute(context.context()._handle, CPU, "MatMul", inputs, attrs, 1)
+    np.testing.assert_array_equal(product.numpy(), A.T @ B)
+    assert product.device == CPU
+
+
+def test_execute_gives_every_output():
+    inputs, attrs = [tf.constant(1), tf.constant(A)], ("num_split", 2, "T", FLOAT32)
+    halves = pywrap_tfe.TFE_Py_Execute(context.context()._handle, CPU, "Split", inputs, attrs, 2)
+    assert [half.numpy().tolist() for half in halves] == [[[1], [3]], [[2], [4]]]
+
+
+def test_execute_raises_what_python_can_catch():
+    with pytest.raises(Exception, match="Matrix size-incompatible"):
+        pywrap_tfe.TFE_Py_Execute(
+            context.context()._handle, CPU, "MatMul", [tf.constant(A), tf.constant(B[:1])], ("T", FLOAT32), 1
+        )
+
+
+def test_numpy_of_an_eager_tensor_is_its_buffer():
+    tensor = tf.constant(np.arange(1000, dtype=np.float32))
+    first, second = tensor._numpy(), tensor._numpy()
+    assert first.__array_interface__["data"] == second.__array_interface__["data"]
+    assert tensor.numpy().__array_interface__["data"] != first.__array_interface__["data"]
+
+
+def test_the_buffer_outlives_its_tensor():
+    array = (tf.constant(A) + 1)._numpy()
+    gc.collect()
+    [tf.random.uniform((2, 2)) for _ in range(100)]  # would reuse the memory
+    np.testing.assert_array_equal(array, A + 1)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("change", ["assign", "assign_add"])
+def test_a_variable_that_is_assigned_leaves_what_was_read(change, compiled):
+    variable = tf.Variable(np.ones(1000, np.float32))
+    read = variable.read_value()._numpy()
+
+    def write() -> None:
+        getattr(variable, change)(tf.fill([1000], 3.0))
+
+    (tf.function(write) if compiled else write)()
+    np.testing.assert_array_equal(read, np.ones(1000))
+    assert variable.numpy()[0] in (3.0, 4.0)
+
+
+def test_op_definitions_tell_the_types_of_attributes():
+    definition = op_def_registry.get("MatMul")
+    attributes = {attr.name: attr.type for attr in definition.attr}
+    assert {"transpose_a": "bool", "transpose_b": "bool", "T": "type"}.items() <= attributes.items()
+    assert [argument.name for argument in definition.output_arg] == ["product"]
+    assert op_def_registry.get("NoSuchOpAtAll") is None
+
+
+def test_the_kernels_of_an_op_are_known_with_their_dtypes():
+    def dtypes(op: str) -> set[int]:
+        found = kernels.get_registered_kernels_for_op(op).kernel
+        return {
+            dtype
+            for kernel in found if kernel.device_type == "CPU"
+            for constraint in kernel.constraint if constraint.name == "T"
+            for dtype in constraint.allowed_values.list.type
+        }  # fmt: skip
+
+    assert {FLOAT32, FLOAT64} <= dtypes("MatMul")
+    assert tf.string.as_datatype_enum not in dtypes("MatMul")
+    assert not kernels.get_registered_kernels_for_op("NoSuchOpAtAll").kernel
+
+
+def test_a_function_can_be_made_known_to_the_runtime():
+    concrete = tf.function(lambda x: x + 1).get_concrete_function(tf.TensorSpec((), tf.float32))
+    definition = concrete.function_def
+    definition.signature.name = "lockstep_canary"
+    assert not context.context().has_function("lockstep_canary")
+    context.context().add_function_def(definition)
+    assert context.context().has_function("lockstep_canary")
+
+
+# ---- diag/engine/environment.py
+
+
+def test_op_determinism_is_known():
+    assert config.is_op_determinism_enabled() is False
+
+
+# ---- diag/engine/tracing.py
+
+
+class Inner(keras.layers.Layer):
+    def call(self, x):
+        return x * 2
+
+
+class Outer(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.dense = Inner(), keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(self.inner(self.inner(x)))
+
+
+def test_every_call_of_every_layer_goes_through_layer_call(monkeypatch):
+    called = []
+    original = keras.layers.Layer.__call__
+
+    def call(self, *args, **kwargs):
+        called.append(type(self).__name__)
+        return original(self, *args, **kwargs)
+
+    model, sequential = Outer(), keras.Sequential([keras.layers.Dense(2), keras.layers.ReLU()])
+    for each in (model, sequential):
+        each(A)
+    monkeypatch.setattr(keras.layers.Layer, "__call__", call)
+    tf.function(model, autograph=False).get_concrete_function(tf.TensorSpec((3, 2)))
+    assert called == ["Outer", "Inner", "Inner", "Dense"]
+    called.clear()
+    tf.function(sequential, autograph=False).get_concrete_function(tf.TensorSpec((3, 2)))
+    assert [name for name in called if name in ("Dense", "ReLU")] == ["Dense", "ReLU"]
+
+
+def test_layers_know_the_layers_they_hold():
+    model = Outer()
+    assert model.inner in list(model._flatten_layers(include_self=False))
+    assert list(model.inner._flatten_layers(include_self=False)) == []
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_update_step_is_called_once_for_each_variable(scaled):
+    variables = [keras.Variable(A), keras.Variable(B)]
+    inner = keras.optimizers.Adam()
+    optimizer = keras.optimizers.LossScaleOptimizer(inner) if scaled else inner
+    optimizer.build(variables)
+    updated, original = [], inner.update_step
+
+    def update_step(gradient, variable, learning_rate):
+        updated.append(variable)
+        return original(gradient, variable, learning_rate)
+
+    inner.update_step = update_step
+
+    def step():
+        optimizer.apply_gradients([(tf.ones((2, 2)), variable) for variable in variables])
+
+    tf.function(step, autograph=False).get_concrete_function()
+    known = [(variable, variable.value) for variable in variables]
+    assert len(updated) == 2
+    assert all(any(seen is each for each in pair) for seen, pair in zip(updated, known, strict=True))
+    del inner.update_step
+    assert inner.update_step == original
+
+
+def test_an_instances_update_step_is_not_its_class_s():
+    """So that deleting the replacement brings the original back."""
+    assert "update_step" not in vars(keras.optimizers.Adam())
+
+
+@pytest.mark.parametrize("layer", [keras.layers.LSTM, keras.layers.GRU])
+def test_recurrent_layers_choose_cudnn_by_an_attribute(layer):
+    assert layer(2).use_cudnn == "auto"
+
+
+def test_a_loops_body_becomes_a_graph():
+    def loop(x):
+        return tf.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, tf.tanh(y)), (0, x))[1]
+
+    outer = tf.function(loop, autograph=False).get_concrete_function(tf.TensorSpec((2,), tf.float32)).graph
+    bodies = [function for function in outer.as_graph_def().library.function if "body" in function.signature.name]
+    with outer.as_default():
+        graph = function_def_to_graph.function_def_to_graph(bodies[0])
+    assert "Tanh" in [operation.type for operation in graph.get_operations()]
+    assert len(graph.inputs) == len(bodies[0].signature.input_arg)
+    assert len(graph.outputs) == len(bodies[0].signature.output_arg)
+
+
+def test_gradient_ops_carry_the_scope_of_their_forward_op():
+    def step(x, w):
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            with tf.name_scope("lockstep.layer7"):
+                y = tf.matmul(x, w)
+            loss = tf.reduce_sum(y)
+        return tape.gradient(loss, w)
+
+    spec = tf.TensorSpec((2, 2), tf.float32)
+    graph = tf.function(step, autograph=False).get_concrete_function(spec, spec).graph
+    names = [operation.name for operation in graph.get_operations() if operation.type == "MatMul"]
+    forward, *backward = names
+    assert forward.startswith("lockstep.layer7/")
+    assert backward and all(name.startswith("gradient_tape/lockstep.layer7/") for name in backward)
+
+
+def test_control_flow_is_functional():
+    """While loops and branches are single nodes with functions: graphs have no cycles."""
+
+    def both(x):
+        y = tf.cond(x > 0, lambda: x * 2, lambda: x)
+        return tf.while_loop(lambda y: y < 8, lambda y: (y * 2,), (y,))
+
+    graph = tf.function(both, autograph=False).get_concrete_function(tf.TensorSpec((), tf.float32)).graph
+    types = {operation.type for operation in graph.get_operations()}
+    assert types & {"If", "StatelessIf"} and types & {"While", "StatelessWhile"}
+    assert not types & {"Switch", "Merge", "Enter", "NextIteration"}
