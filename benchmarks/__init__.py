@@ -1,0 +1,1 @@
+"""The speed of the engine, as ratios to the plain training steps that it watches."""
