@@ -102,8 +102,7 @@ class Block(layers.Layer):
 def transformer() -> keras.Model:
     tokens = keras.Input((LENGTH,), dtype="int32")
     x = layers.Embedding(NUM_TOKENS, 8, name="embedding")(tokens)
-    x = Block(8, name="first")(x)
-    x = Block(8, name="second")(x)
+    x = Block(8, name="block")(x)
     x = layers.GlobalAveragePooling1D(name="average")(x)
     return keras.Model(tokens, layers.Dense(2, name="logits")(x))
 
