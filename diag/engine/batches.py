@@ -137,9 +137,7 @@ class StreamBatches(Batches):
     be the same, or the step could not be run again.
     """
 
-    def __init__(
-        self, epoch: Callable[[], Iterator[Batch]], source: str, check: Callable[[Batch], None]
-    ) -> None:
+    def __init__(self, epoch: Callable[[], Iterator[Batch]], source: str, check: Callable[[Batch], None]) -> None:
         self._epoch = epoch
         self._source = source
         self._check = check

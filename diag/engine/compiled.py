@@ -48,9 +48,7 @@ def build(
     injection = None
     if simulation is not None:
         if place.execution == "xla" and simulation.fault is not None:
-            raise UserError(
-                f"{place}: a simulated op fault cannot run inside XLA; use the execution eager or graph"
-            )
+            raise UserError(f"{place}: a simulated op fault cannot run inside XLA; use the execution eager or graph")
         if simulation.rewriter is not None:
             graph_def = _rewritten(graph_def, simulation)
         if simulation.fault is not None:
@@ -112,9 +110,7 @@ def _rewritten(graph_def: Any, simulation: Simulation) -> Any:
         n.name for n in result.node
     }
     if missing:
-        raise UserError(
-            f"rewriter {simulation.name}: expected the fetched nodes to stay, missing {sorted(missing)[0]}"
-        )
+        raise UserError(f"rewriter {simulation.name}: expected the fetched nodes to stay, missing {sorted(missing)[0]}")
     return result
 
 

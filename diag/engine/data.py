@@ -90,9 +90,7 @@ def image_hints(spec: str | None) -> tuple[tuple[int, int, int] | None, int | No
     return shape, max(2, int(y.max()) + 1) if is_labels else None
 
 
-def _read_folder(
-    folder: Path, signature: Signature | None, batch_size: int, steps: int, seed: int
-) -> Samples:
+def _read_folder(folder: Path, signature: Signature | None, batch_size: int, steps: int, seed: int) -> Samples:
     """A folder of images; those that the run will use are read now, so that a bad one is named at once."""
     images, labels, names, notes = image_folder(folder, signature)
     samples = Samples(Batch(images, labels), str(folder), names, notes)
@@ -129,9 +127,7 @@ def _from_names(arrays: dict[str, np.ndarray], path: Path, signature: Signature 
         targets = outputs if all(name in arrays for name in outputs) else ["y"]
         if all(name in arrays for name in [*inputs, *targets]):
             form = "single" if targets == ["y"] else signature.output_form
-            return Batch(
-                _by_name(arrays, inputs, signature.input_form), _by_name(arrays, targets, form), weight
-            )
+            return Batch(_by_name(arrays, inputs, signature.input_form), _by_name(arrays, targets, form), weight)
         expected += f", or {', '.join(inputs)} with y or {', '.join(outputs)}"
     raise UserError(f"--data {path} holds {', '.join(arrays) or 'no arrays'}; expected {expected}")
 

@@ -103,9 +103,7 @@ def _check_shape(path: str, array: Any, spec: InputSpec) -> None:
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        size in (None, given) for given, size in zip(shape, wanted, strict=True)
-    )
+    return len(shape) == len(wanted) and all(size in (None, given) for given, size in zip(shape, wanted, strict=True))
 
 
 def _written(shape: tuple[int | None, ...]) -> str:
@@ -129,9 +127,7 @@ def _check_finite(path: str, array: Any) -> None:
     )
 
 
-def _check_range(
-    path: str, array: np.ndarray, limit: int, what: str, reason: str, ignored: int | None = None
-) -> None:
+def _check_range(path: str, array: np.ndarray, limit: int, what: str, reason: str, ignored: int | None = None) -> None:
     """Whole numbers from 0 to limit - 1."""
     bad = (array < 0) | (array >= limit)
     if ignored is not None:

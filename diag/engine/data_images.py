@@ -133,9 +133,7 @@ def _decoded(file: Path, channels: int) -> Any:
             return tf.io.decode_image(content, expand_animations=False)
     except (OSError, tf.errors.OpError) as error:
         reason = "it is empty" if file.exists() and not file.stat().st_size else type(error).__name__
-        raise UserError(
-            f"--data: {file} cannot be read as an image ({reason}); replace or remove it"
-        ) from error
+        raise UserError(f"--data: {file} cannot be read as an image ({reason}); replace or remove it") from error
 
 
 def _with_channels(pixels: Any, channels: int) -> Any:

@@ -68,9 +68,7 @@ class EagerPlace:
         self, node: Node, inputs: list[np.ndarray], outputs: list[np.ndarray], dtype: tf.DType | None = None
     ) -> list[Any]:
         assert self.simulation is not None
-        changed = self.simulation.apply(
-            node.op, node.site, readable_attributes(node.proto), inputs, outputs, "eager"
-        )
+        changed = self.simulation.apply(node.op, node.site, readable_attributes(node.proto), inputs, outputs, "eager")
         dtypes = [dtype] if dtype is not None else list(node.dtypes)
         with tf.device(self.place.device):
             return [tf.constant(array, kind) for array, kind in zip(changed, dtypes, strict=True)]

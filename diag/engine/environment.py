@@ -53,9 +53,7 @@ def device_details(place: Place) -> dict[str, Any]:
 def processor_name() -> str:
     try:
         with open("/proc/cpuinfo") as lines:
-            return next(
-                (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), ""
-            )
+            return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     except OSError:
         return platform.processor()
 

@@ -71,15 +71,11 @@ def readable_attributes(proto: Any) -> dict[str, Any]:
     return {name: readable(name, value) for name, value in attributes(proto).items()}
 
 
-def execute(
-    op_type: str, inputs: Sequence[Any], attrs: dict[str, Any], num_outputs: int, device: str
-) -> list[Any]:
+def execute(op_type: str, inputs: Sequence[Any], attrs: dict[str, Any], num_outputs: int, device: str) -> list[Any]:
     """Execute one op at once on a device; `inputs` are EagerTensors, on any device."""
     flat = tuple(part for item in attrs.items() for part in item)  # a list is read past its end
     handle = context.context()._handle
-    return list(
-        pywrap_tfe.TFE_Py_Execute(handle, full_device(device), op_type, list(inputs), flat, num_outputs)
-    )
+    return list(pywrap_tfe.TFE_Py_Execute(handle, full_device(device), op_type, list(inputs), flat, num_outputs))
 
 
 @functools.cache
@@ -120,8 +116,7 @@ def has_kernel(op_type: str, attrs: dict[str, Any], device_type: str) -> bool:
         return True
 
     return any(
-        device in (device_type, "DEFAULT") and fits(constraints)
-        for device, constraints in registered_kernels(op_type)
+        device in (device_type, "DEFAULT") and fits(constraints) for device, constraints in registered_kernels(op_type)
     )
 
 
@@ -139,9 +134,7 @@ def in_double(op_type: str, attrs: dict[str, Any]) -> dict[str, Any] | None:
             return [widened(item) for item in value]
         return double if value in _FLOAT_ENUMS else value
 
-    wide = {
-        name: widened(value) if name in type_attributes(op_type) else value for name, value in attrs.items()
-    }
+    wide = {name: widened(value) if name in type_attributes(op_type) else value for name, value in attrs.items()}
     return wide if wide != attrs and has_kernel(op_type, wide, "CPU") else None
 
 

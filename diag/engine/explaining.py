@@ -90,9 +90,7 @@ def out_of_bound(
             allowed = bound.max / bound.excess if np.isfinite(bound.excess) else 0.0
             wrong = np.abs(x.astype(np.float64) - truth) > allowed
         else:
-            wrong = np.abs(ulp_error(x, truth, form, flushed=True)) > allowance_ulp(evidence.node.op) * (
-                1 + 2.0**-20
-            )
+            wrong = np.abs(ulp_error(x, truth, form, flushed=True)) > allowance_ulp(evidence.node.op) * (1 + 2.0**-20)
     return np.asarray(wrong | (~np.isfinite(x) & np.isfinite(truth)))
 
 
@@ -110,9 +108,7 @@ class UnitExplainer:
         reference_error = absolute_error(reference, mine[output])
 
         def judge(other: npt.NDArray[np.float64]) -> Bound:
-            return composite_bound(
-                x, where_both_overflow(x, reference, other), sticks[output], reference_error
-            )
+            return composite_bound(x, where_both_overflow(x, reference, other), sticks[output], reference_error)
 
         before = self._before(run, output)
         case = Case(

@@ -95,9 +95,7 @@ class Simulation:
                 f"fault {self.name}: expected a list of {len(outputs)} arrays (or None) for {op_type}, "
                 f"received {type(changed).__name__}"
             )
-        arrays = [
-            np.asarray(array, dtype=output.dtype) for array, output in zip(changed, outputs, strict=True)
-        ]
+        arrays = [np.asarray(array, dtype=output.dtype) for array, output in zip(changed, outputs, strict=True)]
         for array, output in zip(arrays, outputs, strict=True):
             if array.shape != output.shape:
                 raise UserError(

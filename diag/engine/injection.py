@@ -22,9 +22,7 @@ FAULT_SUFFIX = "/lockstep_fault"
 class Injection:
     """Inserts calls to one simulation into graphs; keeps the Python functions alive."""
 
-    def __init__(
-        self, simulation: Simulation, graph: Graph, functions: dict[str, Graph], execution: str
-    ) -> None:
+    def __init__(self, simulation: Simulation, graph: Graph, functions: dict[str, Graph], execution: str) -> None:
         self.simulation = simulation
         self.graph = graph
         self.functions = functions
@@ -71,11 +69,7 @@ class Injection:
 
     def _fault_after(self, proto: Any, node: Node, known: Graph) -> Any:
         data = [text for text in proto.input if not text.startswith("^")]
-        visible = [
-            (t, known.dtype(p))
-            for t, p in zip(data, node.inputs, strict=True)
-            if known.dtype(p) not in OPAQUE
-        ]
+        visible = [(t, known.dtype(p)) for t, p in zip(data, node.inputs, strict=True) if known.dtype(p) not in OPAQUE]
         outputs = [(f"{node.name}:{i}", dtype) for i, dtype in enumerate(node.dtypes)]
         if node.op in READ_OPS:
             visible = outputs  # as eagerly: the input of a read is the variable's value
@@ -91,9 +85,7 @@ class Injection:
         handle, value = data[0], data[1]
         dtype = tf.dtypes.as_dtype(proto.attr["dtype"].type)
         name = node.name
-        before, done, after, fault = (
-            f"{name}/lockstep_{part}" for part in ("before", "op", "after", "fault")
-        )
+        before, done, after, fault = (f"{name}/lockstep_{part}" for part in ("before", "op", "after", "fault"))
         assign = type(proto)()
         assign.CopyFrom(proto)
         assign.name = done
@@ -106,9 +98,7 @@ class Injection:
                 make_node(before, "ReadVariableOp", [handle, *control], dtype=dtype),
                 assign,
                 make_node(after, "ReadVariableOp", [handle, f"^{done}"], dtype=dtype),
-                self._call(
-                    node, fault, [(f"{before}:0", dtype), (value, dtype)], [(f"{after}:0", dtype)], [dtype]
-                ),
+                self._call(node, fault, [(f"{before}:0", dtype), (value, dtype)], [(f"{after}:0", dtype)], [dtype]),
             ]
         )
 
@@ -122,10 +112,12 @@ class Injection:
     ) -> Any:
         """A node that calls the fault with inputs and outputs; each is (input text, dtype)."""
         attrs, num_inputs = readable_attributes(node.proto), len(inputs)
+
         def apply(*arrays) -> list[np.ndarray]:
-            return (self.simulation.apply(
-                        node.op, node.site, attrs, arrays[:num_inputs], arrays[num_inputs:], self.execution
-                    ))
+            return self.simulation.apply(
+                node.op, node.site, attrs, arrays[:num_inputs], arrays[num_inputs:], self.execution
+            )
+
         texts, dtypes = zip(*inputs, *outputs, strict=True)
         with tf.Graph().as_default() as scratch:
             tf.numpy_function(apply, [tf.compat.v1.placeholder(dtype) for dtype in dtypes], results)

@@ -22,14 +22,16 @@ from diag.numerics.bounds import (
     composite_bound,
     contraction_bound,
     exact_bound,
+    normwise_bound,
     where_both_overflow,
 )
 from diag.numerics.figures import TruthStatistics
-from diag.numerics.formats import format_of
+from diag.numerics.formats import Format, format_of
 from diag.numerics.op_classes import ErrorClass, allowance_ulp, class_of
 from diag.numerics.statistics import against_truth
 
 DECISION_FLIP = "decision-flip"
+NORMWISE = "algorithm:normwise"
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,23 @@ class OpJudge:
             else:
                 bound = self._bound(evidence, index, x, expected, statistics)
             note = ""
+            if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected)) is not None:
+                bound, note = normwise, NORMWISE
             if not bound.is_explained and (settled := settle_ties(evidence, x, expected)) is not None:
                 again = self._bound(evidence, index, x, settled, against_truth(x, settled, flushed=True))
                 bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
             found.append(OpJudgement(bound, statistics, note))
         return found
+
+    @staticmethod
+    def _normwise(
+        evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]
+    ) -> Bound | None:
+        """The bound of a convolution that was computed by way of a transform, where that explains it."""
+        if evidence.scale is None or not evidence.node.op.startswith(("Conv", "DepthwiseConv")):
+            return None
+        bound = normwise_bound(x, expected, evidence.scale[index], _working_format(evidence))
+        return bound if bound.is_explained else None
 
     def _bound(
         self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64],
@@ -122,11 +136,8 @@ class OpJudge:
         if kind is ErrorClass.EXACT:
             return exact_bound(x, expected.astype(x.dtype))
         if kind is ErrorClass.CONTRACTION and evidence.scale is not None:
-            working = max(
-                (format_of(d.as_numpy_dtype) for d in _float_dtypes(evidence)), key=lambda f: f.unit_roundoff
-            )
             terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
-            return contraction_bound(x, expected, evidence.scale[index], terms, working)
+            return contraction_bound(x, expected, evidence.scale[index], terms, _working_format(evidence))
         return allowance_bound(statistics, allowance_ulp(op), kind)
 
 
@@ -165,17 +176,19 @@ def _tied(node: Node, inputs: tf.Tensor, outputs: tf.Tensor) -> npt.NDArray[np.b
     return np.asarray(to_numpy(tape.gradient(marked, source)) != 0)
 
 
+def _working_format(evidence: OpEvidence) -> Format:
+    """The coarsest format among an op's inputs and outputs."""
+    return max((format_of(d.as_numpy_dtype) for d in _float_dtypes(evidence)), key=lambda f: f.unit_roundoff)
+
+
 def _float_dtypes(evidence: OpEvidence) -> list[Any]:
-    dtypes = [t.dtype for t in evidence.inputs if t.dtype in FLOATS] + [
-        d for d in evidence.node.dtypes if d in FLOATS
-    ]
+    dtypes = [t.dtype for t in evidence.inputs if t.dtype in FLOATS] + [d for d in evidence.node.dtypes if d in FLOATS]
     return dtypes
 
 
 def _all_equal(evidence: OpEvidence) -> bool:
     return all(
-        np.array_equal(a, b) or _same_bits(a, b)
-        for a, b in zip(evidence.candidate, evidence.reference, strict=True)
+        np.array_equal(a, b) or _same_bits(a, b) for a, b in zip(evidence.candidate, evidence.reference, strict=True)
     )
 
 

@@ -18,9 +18,7 @@ from diag.errors import UserError
 def check_device(place: Place) -> None:
     """Raises UserError where this machine has no such device: never a silent run elsewhere."""
     kind, _, number = place.device.partition(":")
-    found = [
-        device.name.split(":", 1)[-1].removeprefix("device:") for device in tf.config.list_logical_devices()
-    ]
+    found = [device.name.split(":", 1)[-1].removeprefix("device:") for device in tf.config.list_logical_devices()]
     names = sorted({name.replace("physical_", "") for name in found})
     if f"{kind}:{number}" not in names:
         raise UserError(
@@ -32,9 +30,7 @@ def check_device(place: Place) -> None:
 class Lane:
     """One of the computations in lockstep: a place, its variables, and the step built for it."""
 
-    def __init__(
-        self, name: str, place: Place, simulation: Simulation | None, state: Sequence[tf.Tensor]
-    ) -> None:
+    def __init__(self, name: str, place: Place, simulation: Simulation | None, state: Sequence[tf.Tensor]) -> None:
         self.name = name
         self.place = place
         self.simulation = simulation

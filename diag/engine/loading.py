@@ -38,9 +38,7 @@ def load_function(spec: str, expected: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         offered = sorted(
-            k
-            for k, v in vars(module).items()
-            if callable(v) and getattr(v, "__module__", "") == module_spec.name
+            k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_spec.name
         )
         raise UserError(f"{spec}: {file} has no function {name!r}; it defines {', '.join(offered) or 'none'}")
     return function  # type: ignore[no-any-return]
@@ -49,9 +47,7 @@ def load_function(spec: str, expected: str) -> Callable[..., Any]:
 def summary_of(error: BaseException, path: Path) -> str:
     """`ValueError: message (line 12)`: the last line of `path` that the error passed through."""
     lines = [
-        f.lineno
-        for f in traceback.extract_tb(error.__traceback__)
-        if Path(f.filename).resolve() == path.resolve()
+        f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
     ]
     message = str(error).splitlines()[0] if str(error) else ""
     return f"{type(error).__name__}: {message}" + (f" (line {lines[-1]})" if lines else "")

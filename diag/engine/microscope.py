@@ -201,13 +201,9 @@ class Microscope:
         return propagated
 
     def _judgements(self, evidence: OpEvidence) -> tuple[list[OpJudgement], list[OpJudgement | None]]:
-        identical = all(
-            _bits(a) == _bits(b) for a, b in zip(evidence.candidate, evidence.reference, strict=True)
-        )
+        identical = all(_bits(a) == _bits(b) for a, b in zip(evidence.candidate, evidence.reference, strict=True))
         if identical and not self.truth_everywhere:
-            return [OpJudgement(None, note="identical") for _ in evidence.candidate], [None] * len(
-                evidence.candidate
-            )
+            return [OpJudgement(None, note="identical") for _ in evidence.candidate], [None] * len(evidence.candidate)
         judgements = self.judge.judge(evidence)
         mine: list[OpJudgement | None] = (
             list(judgements) if identical else list(self.judge.reference(evidence)) if evidence.truth is not None

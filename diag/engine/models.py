@@ -119,9 +119,7 @@ def apply_policy(name: str | None) -> Iterator[None]:
 
 def _all_variables(model: keras.Model) -> list[Any]:
     """Every Keras variable of a model; what a stateful RNN remembers is not in `model.variables`."""
-    states = [
-        state for layer in all_layers(model) for state in keras.tree.flatten(getattr(layer, "states", ()))
-    ]
+    states = [state for layer in all_layers(model) for state in keras.tree.flatten(getattr(layer, "states", ()))]
     return [*model.variables, *(state for state in states if isinstance(state, keras.Variable))]
 
 
@@ -129,19 +127,13 @@ def _read_keras_file(spec: str) -> Any:
     path = Path(spec)
     if path.suffix != ".keras":
         state = "" if path.exists() else ", and there is no such file"
-        raise UserError(
-            f"--model {spec} is neither a .keras file nor FILE.py:FUNCTION{state}; give one of these"
-        )
+        raise UserError(f"--model {spec} is neither a .keras file nor FILE.py:FUNCTION{state}; give one of these")
     if not path.is_file():
-        raise UserError(
-            f"--model {spec}: there is no such file in {Path.cwd()}; expected one saved by Keras 3"
-        )
+        raise UserError(f"--model {spec}: there is no such file in {Path.cwd()}; expected one saved by Keras 3")
     try:
         return keras.models.load_model(path)
     except Exception as error:
-        raise UserError(
-            f"--model {spec} cannot be read as a Keras 3 model: {one_line(error)}; {_CUSTOM}"
-        ) from error
+        raise UserError(f"--model {spec} cannot be read as a Keras 3 model: {one_line(error)}; {_CUSTOM}") from error
 
 
 def _model_or_error(value: Any, spec: str) -> keras.Model:
@@ -299,9 +291,7 @@ def _choose_losses(
     specs: tuple[OutputSpec, ...], outputs: Any, targets: Any
 ) -> list[tuple[ChosenLoss, keras.losses.Loss]]:
     if targets is None:
-        raise UserError(
-            "the data has no targets and the model no loss of its own; give (x, y), or compile it"
-        )
+        raise UserError("the data has no targets and the model no loss of its own; give (x, y), or compile it")
     pairs = zip(pair(targets, specs, "targets"), keras.tree.flatten(outputs), strict=True)
     return [choose_loss(spec.name, output, target) for (_, target, spec), output in pairs]
 
@@ -318,9 +308,7 @@ def _describe(
     rate = optimizer.get_config().get("learning_rate")
     notes = []
     if type(model).train_step is not keras.Model.train_step:
-        notes.append(
-            f"{type(model).__name__}.train_step is not followed: the step is forward, loss, gradient, update"
-        )
+        notes.append(f"{type(model).__name__}.train_step is not followed: the step is forward, loss, gradient, update")
     return Training(
         losses=tuple(losses),
         optimizer=type(optimizer).__name__,

@@ -88,20 +88,14 @@ class Program:
         `shared` ports are not computed but fed, after the batch: a lane takes them from another.
         """
         fed = {str(port): f"lockstep_shared/{index}" for index, port in enumerate(shared)}
-        body = rewired(
-            body_of_graph(self.graph_def), {k: f"{v}:0" for k, v in fed.items()}, keep=lambda _: False
-        )
+        body = rewired(body_of_graph(self.graph_def), {k: f"{v}:0" for k, v in fed.items()}, keep=lambda _: False)
         graph = self.graph
         if shared:
-            body.nodes.extend(
-                make_node(fed[str(p)], "Placeholder", [], dtype=self.graph.dtype(p)) for p in shared
-            )
+            body.nodes.extend(make_node(fed[str(p)], "Placeholder", [], dtype=self.graph.dtype(p)) for p in shared)
             graph = graph.reading({port: Port(fed[str(port)], 0) for port in shared})
         graph_def = graph_of_body(body, self.graph_def.library.function, self.graph_def.versions)
         feeds = (*self.batch_inputs, *fed.values())
-        return Executable(
-            graph, self.functions, graph_def, feeds, self.captures, self.constants, tuple(fetches)
-        )
+        return Executable(graph, self.functions, graph_def, feeds, self.captures, self.constants, tuple(fetches))
 
     @property
     def random_ports(self) -> tuple[Port, ...]:
@@ -161,9 +155,7 @@ def trace(model: keras.Model, batch: Batch) -> Program:
     return _program(model, concrete, calls, traced["gradients"], len(flat))
 
 
-def _program(
-    model: keras.Model, concrete: Any, calls: LayerCalls, gradients: list[Any], num_flat: int
-) -> Program:
+def _program(model: keras.Model, concrete: Any, calls: LayerCalls, gradients: list[Any], num_flat: int) -> Program:
     outer = concrete.graph
     graph, graph_def = graph_of(outer), outer.as_graph_def()
     functions = {fdef.signature.name: body_graph(fdef, outer) for fdef in graph_def.library.function}
@@ -195,9 +187,7 @@ def _program(
         loss=_through_identity(graph, graph.outputs[0]),
         layer_outputs=_layer_outputs(calls, labels, outer),
         gradients={
-            name: symbolic_ports([getattr(g, "values", g)], outer)[0]
-            for name, g in named.items()
-            if g is not None
+            name: symbolic_ports([getattr(g, "values", g)], outer)[0] for name, g in named.items() if g is not None
         },
         without_gradient=tuple(name for name, g in named.items() if g is None),
     )
@@ -221,9 +211,7 @@ def describe_variables(
 ) -> tuple[list[Any], tuple[VariableSpec, ...]]:
     """All variables of the training state, with unique names such as `conv2d_1/kernel`."""
     owners: dict[int, str] = {}
-    for unit, label in sorted(
-        zip(calls.units, labels, strict=True), key=lambda pair: -len(pair[0].variables)
-    ):
+    for unit, label in sorted(zip(calls.units, labels, strict=True), key=lambda pair: -len(pair[0].variables)):
         owners.update((id(variable), label) for variable in unit.variables)
     optimizer = model.optimizer
     trainable = {id(variable) for variable in model.trainable_variables}
@@ -294,9 +282,7 @@ class _Attribution:
         result = self._graph(graph, functions, marked, None)
         return result, {name: marked.get(name, body) for name, body in functions.items()}
 
-    def _graph(
-        self, graph: Graph, functions: dict[str, Graph], marked: dict[str, Graph], caller: Site | None
-    ) -> Graph:
+    def _graph(self, graph: Graph, functions: dict[str, Graph], marked: dict[str, Graph], caller: Site | None) -> Graph:
         sites: dict[str, Site] = {}
         started = False
         returned = {port.node for port in graph.outputs}

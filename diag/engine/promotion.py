@@ -137,9 +137,7 @@ class Promotion:
         for position, (port, is_float) in enumerate(zip(node.inputs, floating_in, strict=True)):
             if is_float and known.dtype(port) != tf.float64:
                 name = f"{node.name}{_NARROW}{position}"
-                added.append(
-                    make_node(name, "Cast", [data[position]], SrcT=tf.float64, DstT=known.dtype(port))
-                )
+                added.append(make_node(name, "Cast", [data[position]], SrcT=tf.float64, DstT=known.dtype(port)))
                 data[position] = f"{name}:0"
         del proto.input[:]
         proto.input.extend([*data, *control])
@@ -147,9 +145,7 @@ class Promotion:
             if is_float and node.dtypes[position] != tf.float64:
                 wide = f"lockstep_wide/{node.name}/{position}"
                 added.append(
-                    make_node(
-                        wide, "Cast", [f"{node.name}:{position}"], SrcT=node.dtypes[position], DstT=tf.float64
-                    )
+                    make_node(wide, "Cast", [f"{node.name}:{position}"], SrcT=node.dtypes[position], DstT=tf.float64)
                 )
                 replaced[f"{node.name}:{position}"] = f"{wide}:0"
 
@@ -195,8 +191,4 @@ def _widen_signature(function_def: Any) -> None:
 
 def _has_float_type(proto: Any) -> bool:
     floats = {dtype.as_datatype_enum for dtype in FLOATS}
-    return any(
-        v.type in floats or any(t in floats for t in v.list.type)
-        for k, v in proto.attr.items()
-        if k[0] != "_"
-    )
+    return any(v.type in floats or any(t in floats for t in v.list.type) for k, v in proto.attr.items() if k[0] != "_")

@@ -57,9 +57,7 @@ class RandomStreams:
     def _is_no_stream(node: Node, drawn: Any) -> bool:
         if "Uniform" not in node.op or "Int" in node.op or drawn.size < 100:
             return False
-        return bool(
-            stats.kstest(drawn.reshape(-1)[: 1 << 16].astype(np.float64), "uniform").pvalue < NO_STREAM
-        )
+        return bool(stats.kstest(drawn.reshape(-1)[: 1 << 16].astype(np.float64), "uniform").pvalue < NO_STREAM)
 
     @staticmethod
     def _divergence(step: int, node: Node, evidence: dict[str, Any]) -> Divergence:

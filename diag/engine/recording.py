@@ -27,9 +27,7 @@ from traces.writer import TraceWriter
 LANES = ("reference", "candidate")
 AUTO_BYTES = 1 << 30  # what `--dump auto` keeps of all steps; beyond, only the first and the flagged
 FIGURES = tuple(
-    f.name
-    for f in fields(Statistics)
-    if f.name not in ("dtype", "histogram", "worst_index", "worst_values", "classes")
+    f.name for f in fields(Statistics) if f.name not in ("dtype", "histogram", "worst_index", "worst_values", "classes")
 )
 SOURCES = ("propagated", "local", "reference_local")
 COLUMNS = tuple(f"{source}_{figure}" for source in SOURCES for figure in FIGURES)
@@ -38,25 +36,21 @@ COLUMNS = tuple(f"{source}_{figure}" for source in SOURCES for figure in FIGURES
 class Recording:
     """Writes a trace as the run goes on; whole after every step."""
 
-    def __init__(
-        self, run: LockstepRun, path: Path, command: Sequence[str], trained: Trained, dump: str
-    ) -> None:
+    def __init__(self, run: LockstepRun, path: Path, command: Sequence[str], trained: Trained, dump: str) -> None:
         self.run = run
         self.steps = run.settings.steps
         self.notes: list[str] = []
-        self._batches: set[int] = set()
         program = run.program
         self.series = self._series()
         per_step = sum(int(np.prod(s.shape)) * np.dtype(_numpy(s.dtype)).itemsize for s in self.series)
+        self.per_step, self.budget = per_step, AUTO_BYTES if dump == "auto" else None
         self.dump = self._dump(dump, per_step)
         batch = {f"batch_{i}": value for i, value in enumerate(flat_batch(run.batches[0]))}
         layout = TraceLayout(
             lanes=LANES,
             steps=self.steps,
             tensors=tuple(self.series),
-            variables=tuple(
-                TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES
-            ),
+            variables=tuple(TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES),
             batch=tuple(TensorSpec(name, value.shape, value.dtype.name) for name, value in batch.items()),
             op_columns=op_columns(COLUMNS),
             unit_columns=unit_columns(COLUMNS),
@@ -74,8 +68,8 @@ class Recording:
         if per_step * self.steps <= AUTO_BYTES:
             return "all"
         self.notes.append(
-            f"the trace keeps the tensors of the first step and of flagged steps: all {self.steps} steps would be "
-            f"{per_step * self.steps / 2**30:.1f} GiB (--dump all keeps them)"
+            f"the trace keeps the tensors of the first step and of flagged steps, up to {AUTO_BYTES >> 30} GiB: all "
+            f"{self.steps} steps would be {per_step * self.steps / 2**30:.1f} GiB (--dump all keeps them)"
         )
         return "flagged"
 
@@ -86,10 +80,7 @@ class Recording:
                 for index, port in enumerate(ports):
                     name = layer if index == 0 else f"{layer}:{index}"
                     found.append(_spec(name, program.graph, port, lane, "activations"))
-            found += [
-                _spec(name, program.graph, port, lane, "gradients")
-                for name, port in program.gradients.items()
-            ]
+            found += [_spec(name, program.graph, port, lane, "gradients") for name, port in program.gradients.items()]
             for variable in program.variables:
                 if variable.kind == "weight":
                     found.append(TensorSpec(variable.name, variable.shape, variable.dtype, lane, "update"))
@@ -101,14 +92,13 @@ class Recording:
         batch = flat_batch(self.run.batches[run.step])
         self.writer.write_batch(run.step, {f"batch_{i}": np.asarray(value) for i, value in enumerate(batch)})
         keep = self.dump == "all" or (self.dump == "flagged" and (flagged or run.step == 0))
+        if keep and self.budget is not None:
+            keep, self.budget = self.budget >= self.per_step, self.budget - self.per_step
         tensors = self._tensors(run, telescope) if keep else {}
         if flagged and run.step > 0:
             self._snapshot(run.step, run.before, run.before)
         loss = telescope.program.loss
-        losses = {
-            lane: float(values[loss])
-            for lane, values in zip(LANES, (run.reference, run.candidate), strict=True)
-        }
+        losses = {lane: float(values[loss]) for lane, values in zip(LANES, (run.reference, run.candidate), strict=True)}
         self.writer.append_step(StepRecord(run.step, run.step, losses, tensors))
 
     def _tensors(self, run: StepRun, telescope: Telescope) -> dict[tuple[str, str, str], Any]:
@@ -120,9 +110,7 @@ class Recording:
         for lane, values, after in lanes:
             for layer, ports in program.layer_outputs.items():
                 for index, port in enumerate(ports):
-                    found[lane, "activations", layer if index == 0 else f"{layer}:{index}"] = to_numpy(
-                        values[port]
-                    )
+                    found[lane, "activations", layer if index == 0 else f"{layer}:{index}"] = to_numpy(values[port])
             for name, port in program.gradients.items():
                 found[lane, "gradients", name] = to_numpy(values[port])
             for variable, old, new in zip(program.variables, run.before, after, strict=True):

@@ -43,9 +43,7 @@ def output_names(node: Any) -> list[str]:
 def body_of_function(function_def: Any) -> Body:
     nodes = [_copy(node) for node in function_def.node_def]
     positions = {
-        f"{node.name}:{name}": f"{node.name}:{index}"
-        for node in nodes
-        for index, name in enumerate(output_names(node))
+        f"{node.name}:{name}": f"{node.name}:{index}" for node in nodes for index, name in enumerate(output_names(node))
     }
     for node in nodes:
         inputs = [positions.get(text, text) for text in node.input]

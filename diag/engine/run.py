@@ -13,7 +13,7 @@ import tensorflow as tf
 from diag.engine.environment import environment_of
 from diag.engine.execution import to_numpy
 from diag.engine.explaining import OpExplainer, UnitExplainer
-from diag.engine.judging import DECISION_FLIP
+from diag.engine.judging import DECISION_FLIP, NORMWISE
 from diag.engine.lanes import Lane
 from diag.engine.microscope import Microscope, snapshot_lanes
 from diag.engine.places import Place
@@ -23,6 +23,7 @@ from diag.engine.switches import cures_of_op
 from diag.engine.telescope import StepRun, Telescope, UnitRun
 from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
+from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import (
     amplifiers_in,
@@ -38,6 +39,11 @@ from diag.verdict.result import Judged, LaneInfo, RunResult
 if TYPE_CHECKING:
     from diag.engine.batches import Batch
 
+# What an op may do that no bound per element allows and that is right all the same.
+BENIGN = {
+    DECISION_FLIP: "ties were decided the other way (decision-flip)",
+    NORMWISE: "right in norm but not element by element, as Winograd and FFT are (algorithm:normwise)",
+}
 # Full looks with the microscope in one run: each costs a few eager steps.
 MAX_ZOOMS = 3
 # Benign layer units stayed below a third of their bound (docs/BOUNDS.md); one above is worth a look.
@@ -147,9 +153,7 @@ class LockstepRun:
                 if self.settings.candidate.execution != "xla" or step > 0:
                     raise
                 reason = str(error.message).split("\n")[0][:300]
-                raise UserError(
-                    f"{self.settings.candidate}: XLA cannot compile this step: {reason}"
-                ) from error
+                raise UserError(f"{self.settings.candidate}: XLA cannot compile this step: {reason}") from error
             losses = [float(values[telescope.program.loss]) for values in (run.reference, run.candidate)]
             for lane, loss in zip(self.found.losses.values(), losses, strict=True):
                 lane.append(loss)
@@ -196,9 +200,7 @@ class LockstepRun:
             self.recorder.observations(observations)
         return run
 
-    def _calls_for_microscope(
-        self, observations: Sequence[Observation], flagged: Sequence[Observation]
-    ) -> bool:
+    def _calls_for_microscope(self, observations: Sequence[Observation], flagged: Sequence[Observation]) -> bool:
         """A unit out of bound and not explained yet; the first step that differs; a unit near its bound."""
         if self.settings.units == "step" and not flagged:
             return False
@@ -220,14 +222,10 @@ class LockstepRun:
     def _streams_disagree(self, telescope: Telescope, run: StepRun) -> bool:
         """Random draws that differ are reported and, from then on, shared."""
         ports = telescope.random_differs(run)
-        draws = [
-            (telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port])) for port in ports
-        ]
+        draws = [(telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port])) for port in ports]
         for port in telescope.program.random_ports:
             if port not in ports and port in run.candidate:
-                self.streams.remember(
-                    telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port])
-                )
+                self.streams.remember(telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port]))
         if not draws:
             return False
         for divergence in self.streams.judge(run.step, draws):
@@ -244,8 +242,7 @@ class LockstepRun:
             return any(s.classes.num_mismatched for s in propagated.values())
         return any(
             s.classes.num_mismatched
-            or s.normwise_relative_error
-            > SUSPICIOUS_GROWTH * max(self.found.worst_innocent.get(key, 0.0), 2.0**-20)
+            or s.normwise_relative_error > SUSPICIOUS_GROWTH * max(self.found.worst_innocent.get(key, 0.0), 2.0**-20)
             for key, s in propagated.items()
             if key[0] in ("activations", "gradients", "loss")
         )
@@ -285,9 +282,7 @@ class LockstepRun:
             observations += [o for o in self._judge_whole(step, telescope, run, propagated) if o.excess > 1]
         return observations
 
-    def _judge_whole(
-        self, step: int, telescope: Telescope, run: StepRun, propagated: Any
-    ) -> list[Observation]:
+    def _judge_whole(self, step: int, telescope: Telescope, run: StepRun, propagated: Any) -> list[Observation]:
         """The step as one unit, against truth; only where both lanes started from one state."""
         if self.settings.follow == "free" and step > 0:
             return []
@@ -342,11 +337,9 @@ class LockstepRun:
         unjudged = [o for o in ops if o.verdict is Verdict.UNJUDGED]
         found.num_unjudged += len(unjudged)
         found.unjudged |= {o.where.op_type or "" for o in unjudged}
-        flips = [o for o in ops if o.note == DECISION_FLIP and o.differs]
+        flips = [o for o in ops if o.note in BENIGN and o.differs]
         for observation in flips:
-            found.note(
-                f"{observation.where.describe()}: ties were decided the other way (decision-flip), which is no fault"
-            )
+            found.note(f"{observation.where.describe()}: {BENIGN[observation.note]}, no fault")
         guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
         for observation in guilty:
             evidence = dict(observation.evidence)
@@ -363,9 +356,7 @@ class LockstepRun:
                 )
             )
         self._add_fused(step, telescope, flagged, [*guilty, *flips])
-        found.ops = worst_of(
-            [*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)]
-        )
+        found.ops = worst_of([*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
         if flagged and not found.path:
             found.path = list(flagged)
         self._firsts(ops)
@@ -441,5 +432,10 @@ def flat_batch(batch: Batch) -> list[Any]:
 
 
 def worst_of(observations: Sequence[Observation]) -> list[Observation]:
-    ranked = sorted(observations, key=lambda o: (-o.excess, o.where.sort_key))
-    return ranked[:WORST_KEPT]
+    """The largest excess first; a correctly rounded result, always at half an ULP, is no news."""
+
+    def rank(o: Observation) -> float:
+        is_correctly_rounded = o.bound is not None and o.bound.error_class is ErrorClass.ROUNDED_ONCE
+        return 0.0 if is_correctly_rounded and o.excess <= 1 else o.excess
+
+    return sorted(observations, key=lambda o: (-rank(o), o.where.sort_key))[:WORST_KEPT]

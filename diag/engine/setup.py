@@ -34,9 +34,7 @@ def set_up(
     shape, classes = image_hints(data_spec)
     with apply_policy(policy), tf.device("CPU:0"):
         model = load_model(model_spec, image_shape=shape or (150, 150, 3), num_classes=classes or 2)
-        batches = load_batches(
-            data_spec, signature=signature_of(model), batch_size=batch_size, steps=steps, seed=seed
-        )
+        batches = load_batches(data_spec, signature=signature_of(model), batch_size=batch_size, steps=steps, seed=seed)
         training = prepare_training(model, batches[0].inputs, batches[0].targets)
         batches.check_labels(training.num_classes)
         if not model.trainable_variables:
@@ -46,9 +44,7 @@ def set_up(
         model.optimizer.build(model.trainable_variables)
     description = batches.description
     losses = ", ".join(f"{loss.name}" for loss in training.losses)
-    weights = sum(
-        int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables)
-    )
+    weights = sum(int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables))
     return Trained(
         model,
         batches,

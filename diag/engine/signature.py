@@ -60,9 +60,7 @@ def signature_of(model: Any) -> Signature | None:
     output_names = _names(output_struct, model.outputs, [operation.name for operation in producers])
     outputs = tuple(
         OutputSpec(name, tuple(tensor.shape[1:]), _activation(producer), *_loss(model, index, name))
-        for index, (name, tensor, producer) in enumerate(
-            zip(output_names, model.outputs, producers, strict=True)
-        )
+        for index, (name, tensor, producer) in enumerate(zip(output_names, model.outputs, producers, strict=True))
     )
     input_names = _names(input_struct, model.inputs, [tensor.name for tensor in model.inputs])
     inputs = tuple(
@@ -100,9 +98,7 @@ def pair(structure: Any, specs: tuple[Any, ...], name: str) -> list[tuple[str, A
         UserError: another number of arrays than the model has, or names that it does not have.
     """
     wanted = [spec.name for spec in specs]
-    if isinstance(structure, dict) and not any(
-        isinstance(v, (dict, list, tuple)) for v in structure.values()
-    ):
+    if isinstance(structure, dict) and not any(isinstance(v, (dict, list, tuple)) for v in structure.values()):
         if set(structure) != set(wanted):
             given = ", ".join(map(str, structure))
             raise UserError(f"the data's {name} are named {given}; the model's are named {', '.join(wanted)}")

@@ -115,13 +115,9 @@ class Telescope:
     def random_differs(self, run: StepRun) -> tuple[Port, ...]:
         """Random draws that are not the same in both lanes."""
         ports = [port for port in self.program.random_ports if port not in self.shared]
-        return tuple(
-            p for p in ports if not np.array_equal(to_numpy(run.reference[p]), to_numpy(run.candidate[p]))
-        )
+        return tuple(p for p in ports if not np.array_equal(to_numpy(run.reference[p]), to_numpy(run.candidate[p])))
 
-    def untapped_differs(
-        self, lane: Lane, batch: Sequence[Any], before: Sequence[Any], run: StepRun
-    ) -> list[str]:
+    def untapped_differs(self, lane: Lane, batch: Sequence[Any], before: Sequence[Any], run: StepRun) -> list[str]:
         """Variables that end with other bits when nothing is tapped, from the same state.
 
         Leaves the lane in the state of the untapped step.
@@ -143,9 +139,7 @@ class Telescope:
                 found["activations", name] = _pair(run.reference[port], run.candidate[port])
         for name, port in self.program.gradients.items():
             found["gradients", name] = _pair(run.reference[port], run.candidate[port])
-        for spec, mine, theirs in zip(
-            self.program.variables, run.after_reference, run.after_candidate, strict=True
-        ):
+        for spec, mine, theirs in zip(self.program.variables, run.after_reference, run.after_candidate, strict=True):
             found[spec.kind, spec.of or spec.name] = _pair(mine, theirs)
         found["loss", "loss"] = _pair(run.reference[self.program.loss], run.candidate[self.program.loss])
         return found
@@ -178,9 +172,7 @@ class Telescope:
         unit = self._whole
         boundary = [run.reference[port] for port in unit.boundary]
         mine = [run.reference[port] for port in unit.outputs] + [run.after_reference[i] for i in unit.writes]
-        theirs = [run.candidate[port] for port in unit.outputs] + [
-            run.after_candidate[i] for i in unit.writes
-        ]
+        theirs = [run.candidate[port] for port in unit.outputs] + [run.after_candidate[i] for i in unit.writes]
         return UnitRun(unit, run, boundary, theirs, mine)
 
     def _unit(self, unit: Unit) -> Any:
@@ -193,9 +185,7 @@ class Telescope:
             self._truths[unit.name] = UnitTruth(unit, self.reference.variables)
         return self._truths[unit.name]
 
-    def judge_unit(
-        self, unit_run: UnitRun, truth_wanted: bool, propagated: Mapping[Any, Any]
-    ) -> list[Observation]:
+    def judge_unit(self, unit_run: UnitRun, truth_wanted: bool, propagated: Mapping[Any, Any]) -> list[Observation]:
         """One observation an output.
 
         Without `truth_wanted`, lanes that agree within what truth allowed before need no new truth.
@@ -266,10 +256,7 @@ class Telescope:
         before = unit_run.run.before
         mine = truth.outputs(unit_run.boundary, before, unit_run.reference)
         theirs = mine
-        if any(
-            not _same_bits(to_numpy(unit_run.reference[i]), to_numpy(unit_run.candidate[i]))
-            for i in truth.given
-        ):
+        if any(not _same_bits(to_numpy(unit_run.reference[i]), to_numpy(unit_run.candidate[i])) for i in truth.given):
             theirs = truth.outputs(unit_run.boundary, before, unit_run.candidate)
         sticks = truth.yardsticks(unit_run.boundary, before, unit_run.reference, mine)
         return [self._bound(unit_run, index, mine, theirs, sticks[index]) for index in range(len(mine))]
@@ -292,9 +279,7 @@ class Telescope:
         size, largest = _rms(truth), float(np.max(np.abs(truth))) if truth.size else 0.0
         if bound.is_explained and bound.excess > 0 and size and largest:
             key = (unit_run.unit.name, index)
-            known = _Calibration(
-                0.5 * bound.rms / bound.excess / size, 0.5 * bound.max / bound.excess / largest
-            )
+            known = _Calibration(0.5 * bound.rms / bound.excess / size, 0.5 * bound.max / bound.excess / largest)
             self._calibrations[key] = known
 
     def _where(self, unit_run: UnitRun, index: int) -> Where:
@@ -305,9 +290,7 @@ class Telescope:
         else:
             variable = unit.writes[index - len(unit.outputs)]
             writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
-            phase = (
-                OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
-            )
+            phase = OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
             order = max((self.position[n.name] for n in writers), default=unit.first_index)
             spec = self.program.variables[variable]
             name = spec.kind if spec.of else "value" if unit.variable == spec.name else spec.name

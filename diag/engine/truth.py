@@ -79,9 +79,7 @@ class OpTruth:
     def yardsticks(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[Yardstick]:
         """How far one rounding of each input moves each output."""
         wide = [widened(tensor) for tensor in inputs]
-        units = [
-            format_of(t.dtype.as_numpy_dtype).unit_roundoff if t.dtype in FLOATS else 0.0 for t in inputs
-        ]
+        units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if t.dtype in FLOATS else 0.0 for t in inputs]
         samples = []
         for _ in range(NUM_PERTURBED):
             moved = [perturbed(t, u, self._generator) for t, u in zip(wide, units, strict=True)]

@@ -118,9 +118,7 @@ class _Cutter:
         for node in self.graph:
             for index in self._written(node):
                 self.writers[index].append(node)
-        self.kept_outputs = {port for ports in program.layer_outputs.values() for port in ports} | {
-            program.loss
-        }
+        self.kept_outputs = {port for ports in program.layer_outputs.values() for port in ports} | {program.loss}
 
     def _trace_handles(self, graph: Graph, known: dict[str, int]) -> dict[Port, int]:
         """Which variable a resource port is a handle of."""
@@ -165,9 +163,7 @@ class _Cutter:
         return any(self.key_of.get(writer.name) != key for writer in earlier)
 
     def unit(self, key: UnitKey) -> Unit:
-        nodes = [
-            n for n in self.members[key] if not (n.op in READ_OPS and self._reads_anothers_write(n, key))
-        ]
+        nodes = [n for n in self.members[key] if not (n.op in READ_OPS and self._reads_anothers_write(n, key))]
         inside = {node.name for node in nodes}
         boundary: dict[Port, str] = {}
         copied: dict[str, Node] = {}
@@ -210,10 +206,7 @@ class _Cutter:
     def _build(
         self, nodes: list[Node], inside: set[str], copied: list[Node], boundary: dict[Port, str]
     ) -> tuple[Graph, object]:
-        inputs = [
-            make_node(name, "Placeholder", [], dtype=self.graph.dtype(port))
-            for port, name in boundary.items()
-        ]
+        inputs = [make_node(name, "Placeholder", [], dtype=self.graph.dtype(port)) for port, name in boundary.items()]
         for proto, port in zip(inputs, boundary, strict=True):
             proto.attr["shape"].shape.CopyFrom(self.graph.shape(port).as_proto())
         kept = inside | {node.name for node in copied}
@@ -235,9 +228,7 @@ class _Cutter:
             if "_class" in proto.attr:  # a wish to stand beside a node that may not be here
                 del proto.attr["_class"]
             graph_def.node.append(proto)
-            records.append(
-                Node(node.name, node.op, ports, control, proto, node.dtypes, node.shapes, node.site)
-            )
+            records.append(Node(node.name, node.op, ports, control, proto, node.dtypes, node.shapes, node.site))
         return Graph(tuple(records), tuple(boundary.values()), ()), graph_def
 
     def _library(self, nodes: list[Node]) -> object:
@@ -248,10 +239,6 @@ class _Cutter:
             name = wanted.pop()
             if name not in found:
                 found.add(name)
-                wanted.extend(
-                    inner for node in self.program.functions[name] for inner in node.function_names()
-                )
-        library.function.extend(
-            f for f in self.program.graph_def.library.function if f.signature.name in found
-        )
+                wanted.extend(inner for node in self.program.functions[name] for inner in node.function_names())
+        library.function.extend(f for f in self.program.graph_def.library.function if f.signature.name in found)
         return library

@@ -27,9 +27,7 @@ def call_function(spec: str, *, flag: str, expected: str) -> Any:
             its message, and the last line of their file that it passed through.
     """
     if spec.endswith(".py"):
-        raise UserError(
-            f"{flag} {spec} names no function; write {flag} {spec}:FUNCTION, returning {expected}"
-        )
+        raise UserError(f"{flag} {spec} names no function; write {flag} {spec}:FUNCTION, returning {expected}")
     try:
         function = load_function(spec, expected)
     except UserError as error:

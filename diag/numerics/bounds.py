@@ -118,6 +118,28 @@ def contraction_bound(
     return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
 
 
+def normwise_bound(
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], scale: npt.ArrayLike, arithmetic: Format
+) -> Bound:
+    """Error in units of u times the rms of |A||B| over the tensor: fine in norm, not per element.
+
+    Winograd and FFT convolutions mix elements before they sum, so that an element with small terms
+    inherits the rounding of its neighbours' large ones (Barabasz et al. 2020, Error analysis and
+    improving the accuracy of Winograd convolution).  One wrong element is still an outlier.
+    """
+    u = max(arithmetic.unit_roundoff, format_of(x.dtype).unit_roundoff)
+    sizes = np.asarray(scale, np.float64)
+    unit = u * float(np.sqrt(np.mean(np.square(sizes)))) if sizes.size else 0.0
+    error = absolute_error(x, truth)
+    if math.isinf(error.max) or not unit:
+        return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, "finite", error.worst_index)
+    rms, largest = error.rms / unit, error.max / unit
+    max_allowed = max(CONTRACTION_MAX, OUTLIER_RMS * rms)
+    excess = max(rms / CONTRACTION_RMS, largest / max_allowed)
+    rule = f"norm-wise, u rms(|A||B|): rms <= {CONTRACTION_RMS:g}, max <= {max_allowed:.3g}"
+    return Bound(ErrorClass.CONTRACTION, excess, rms, largest, rule, error.worst_index)
+
+
 @dataclass(frozen=True)
 class AbsoluteError:
     """|x - truth| over a tensor: rms, max, and where; infinite if one side alone is not finite."""

@@ -39,7 +39,8 @@ MatrixBandPart ReadVariableXlaSplitND ClipByValue EnsureShape
 
 _ROUNDED_ONCE = {
     "Add": 0.5, "AddV2": 0.5, "Sub": 0.5, "Mul": 0.5, "MulNoNan": 0.5, "Square": 0.5, "BiasAdd": 0.5, "Cast": 0.5,
-    "AssignAddVariableOp": 0.5, "AssignSubVariableOp": 0.5, "SquaredDifference": 1.5,
+    "AssignAddVariableOp": 0.5, "AssignSubVariableOp": 0.5,
+    "SquaredDifference": 2.5,  # the rounding of the difference counts twice in its square
     "Div": 2.5, "RealDiv": 2.5, "DivNoNan": 2.5, "Reciprocal": 2.5, "Inv": 2.5,  # OpenCL: x / y
     "Sqrt": 3.0,  # OpenCL: sqrt
     "LeakyRelu": 0.5, "LeakyReluGrad": 0.5,

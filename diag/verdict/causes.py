@@ -24,7 +24,8 @@ from diag.verdict.patterns import describe_elements
 Array = npt.NDArray[Any]
 Truth = npt.NDArray[np.float64]
 
-# Names of report.json for the formats that operands may have been rounded to before a product.
+# Names of report.json for the formats that operands may have been rounded to before a product, the
+# widest range first.
 INPUT_FORMATS: tuple[tuple[str, Format, Rounding], ...] = (
     ("format:tf32-rne", TF32, "nearest-even"),
     ("format:tf32-rz", TF32, "toward-zero"),
@@ -76,7 +77,16 @@ def explain(case: Case) -> Cause:
         cause = hypothesis(case)
         if cause is not None:
             return cause
-    return Cause("unknown", pattern_of(case))
+    return Cause("unknown", {**pattern_of(case), **_nearest(case)})
+
+
+def _nearest(case: Case) -> dict[str, Any]:
+    """Of the formats tried on an unexplained product, the one that leaves least."""
+    if case.bound.error_class is not ErrorClass.CONTRACTION or case.recompute is None or case.judge is None:
+        return {}
+    tried = {name: _excess_with(case, (how,) * len(case.inputs)) for name, *how in INPUT_FORMATS}
+    name = min(tried, key=lambda each: tried[each])
+    return {"nearest": name, "nearest_leaves": tried[name]}
 
 
 def _skipped(case: Case) -> Cause | None:
@@ -97,25 +107,54 @@ def _nonfinite(case: Case) -> Cause | None:
 
 
 def _input_format(case: Case) -> Cause | None:
-    """Operands rounded to a narrower format before the sum."""
+    """Operands rounded to a narrower format before the sum, all alike or each in its own way."""
     if case.bound.error_class is not ErrorClass.CONTRACTION or case.recompute is None or case.judge is None:
         return None
-    accepted: list[tuple[float, str]] = []
-    for name, narrow, mode in INPUT_FORMATS:
-        rounded = [round_to(x, narrow, mode) if x.dtype == np.float64 else x for x in case.inputs]
-        truth = case.recompute(rounded)
-        if truth is not None:
-            bound = case.judge(truth)
-            if bound.is_explained:
-                accepted.append((bound.excess, name))
+    tried = {name: _excess_with(case, (how,) * len(case.inputs)) for name, *how in INPUT_FORMATS}
+    accepted = {name: excess for name, excess in tried.items() if excess <= 1}
     if not accepted:
-        return None
+        return _mixed_format(case)
     # Formats of one width differ only where their ranges end; of those that explain the data about
     # as well as the best, the first in the table has the widest range and assumes least.
-    best = min(excess for excess, _ in accepted)
-    excess, name = next(pair for pair in accepted if pair[0] <= 2 * best)
-    others = [other for _, other in accepted if other != name]
-    return Cause(name, {"remaining_excess": excess, **({"also_possible": others} if others else {})})
+    best = min(accepted.values())
+    name = next(name for name, excess in accepted.items() if excess <= 2 * best)
+    others = [other for other in accepted if other != name]
+    evidence = {"remaining_excess": accepted[name], **({"also_possible": others} if others else {})}
+    return Cause(name, evidence)
+
+
+def _mixed_format(case: Case) -> Cause | None:
+    """Each operand rounded in a way of its own, or not at all: `format:tf32-rne+rz` and the like."""
+    floating = [index for index, x in enumerate(case.inputs) if x.dtype == np.float64]
+    if len(floating) != 2:
+        return None
+    ways: list[tuple[str, list[Any]]] = [("none", []), *((name, list(how)) for name, *how in INPUT_FORMATS)]
+    found: list[tuple[float, str]] = []
+    for first, how_first in ways:
+        for second, how_second in ways:
+            if first == second:
+                continue
+            hows: list[Sequence[Any]] = [[] for _ in case.inputs]
+            hows[floating[0]], hows[floating[1]] = how_first, how_second
+            excess = _excess_with(case, hows)
+            if excess <= 1:
+                found.append((excess, f"{first}+{second.removeprefix('format:')}"))
+    if not found:
+        return None
+    excess, name = min(found)
+    name = name if name.startswith("format:") else f"format:{name}"
+    return Cause(name, {"remaining_excess": excess, "also_possible": [other for _, other in sorted(found)[1:3]]})
+
+
+def _excess_with(case: Case, hows: Sequence[Sequence[Any]]) -> float:
+    """What remains when operand k is rounded as `hows[k]` = (format, mode) says; () leaves it alone."""
+    assert case.recompute is not None and case.judge is not None
+    rounded = [
+        round_to(x, how[0], how[1]) if how and x.dtype == np.float64 else x
+        for x, how in zip(case.inputs, hows, strict=True)
+    ]
+    truth = case.recompute(rounded)
+    return math.inf if truth is None else case.judge(truth).excess
 
 
 def _scaled(case: Case) -> Cause | None:
@@ -129,16 +168,11 @@ def _scaled(case: Case) -> Cause | None:
     if not math.isfinite(factor) or factor == 0.0 or factor == 1.0:
         return None
     bound = case.judge(base + factor * expected)
-    return (
-        Cause("scaled", {"factor": factor, "remaining_excess": bound.excess}) if bound.is_explained else None
-    )
+    return Cause("scaled", {"factor": factor, "remaining_excess": bound.excess}) if bound.is_explained else None
 
 
 def _approximate(case: Case) -> Cause | None:
-    if (
-        case.bound.error_class not in (ErrorClass.FUNCTION, ErrorClass.ROUNDED_ONCE)
-        or case.before is not None
-    ):
+    if case.bound.error_class not in (ErrorClass.FUNCTION, ErrorClass.ROUNDED_ONCE) or case.before is not None:
         return None
     with np.errstate(all="ignore"):
         relative = np.abs(case.output.astype(np.float64) - case.truth) / np.abs(case.truth)
@@ -162,11 +196,7 @@ def _permuted(case: Case) -> Cause | None:
     if np.unique(case.truth).size < 4:
         return None
     bound = case.judge(rearranged.reshape(case.truth.shape))
-    return (
-        Cause("permuted", {"num_moved": int(_wrong(case).sum()), **pattern_of(case)})
-        if bound.is_explained
-        else None
-    )
+    return Cause("permuted", {"num_moved": int(_wrong(case).sum()), **pattern_of(case)}) if bound.is_explained else None
 
 
 def _stale(case: Case) -> Cause | None:
