@@ -14,6 +14,7 @@ from diag.engine.execution import FLOATS, to_numpy
 from diag.engine.graph import ASSIGN_OPS, Node, Port
 from diag.engine.judging import OpEvidence, OpJudge
 from diag.engine.microscope import OpRecord
+from diag.engine.promotion import OperandRounding, is_product
 from diag.engine.telescope import UnitRun
 from diag.engine.truth import UnitTruth
 from diag.engine.units import Unit
@@ -21,7 +22,7 @@ from diag.numerics.bounds import Bound, Yardstick, absolute_error, composite_bou
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.ulp import ulp_error
-from diag.verdict.causes import Case, explain
+from diag.verdict.causes import INPUT_FORMATS, Case, explain
 from diag.verdict.findings import Cause, Observation
 
 # How far back a missing-op hypothesis looks: one op left out, or a chain of up to three.
@@ -118,7 +119,7 @@ class UnitExplainer:
         found = explain(case)
         if found.name == "skipped-update":
             return found
-        return self._missing_op(run, output, judge) or found
+        return self._operand_format(run, output, judge) or self._missing_op(run, output, judge) or found
 
     @staticmethod
     def _before(run: UnitRun, output: int) -> npt.NDArray[Any] | None:
@@ -130,6 +131,23 @@ class UnitExplainer:
         allowed = bound.max / bound.excess if np.isfinite(bound.excess) and bound.excess else stick.max
         with np.errstate(all="ignore"):
             return np.asarray(~(np.abs(x.astype(np.float64) - truth) <= allowed))
+
+    def _operand_format(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
+        """The operands of the unit's products rounded to a narrower format."""
+        upstream = _upstream(run.unit, output)
+        if not any(is_product(n.op) for n in run.unit.executable.graph if n.name in upstream):
+            return None
+        accepted = {}
+        for name, form, mode in INPUT_FORMATS:
+            rounding = OperandRounding(form.precision, mode == "toward-zero")
+            truth = self.truth.outputs_rounded(rounding, run.boundary, run.run.before, run.candidate)
+            bound = judge(truth[output])
+            if bound.is_explained:
+                accepted[name] = bound.excess
+        if not accepted:
+            return None
+        name = next(name for name in accepted if accepted[name] <= 2 * min(accepted.values()))
+        return Cause(name, {"remaining_excess": accepted[name]})
 
     def _missing_op(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
         """An op, or a short chain of them, not applied: its readers got what it should have read."""

@@ -29,9 +29,20 @@ def is_random(op_type: str) -> bool:
     return any(word in op_type for word in ("Random", "TruncatedNormal", "Shuffle", "Multinomial"))
 
 
+@dataclass(frozen=True)
+class OperandRounding:
+    """Operands of products rounded to `precision` significand bits, to nearest even or truncated."""
+
+    precision: int
+    truncated: bool
+
+
 @dataclass
 class Promotion:
     """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be.
+
+    With `operands`, the operands of every product are rounded to a narrower format first, as a
+    tensor core does.
 
     With `noise`, every input, every variable read and the result of every op that rounds is moved at
     random by up to that much of itself, each time anew: the spread of such runs is what rounding
@@ -42,6 +53,7 @@ class Promotion:
     graph: Graph
     functions: dict[str, Graph]
     noise: float = 0.0
+    operands: OperandRounding | None = None
     unpromoted: set[str] = field(default_factory=set)
 
     def apply(self, graph_def: Any) -> Any:
@@ -91,6 +103,8 @@ class Promotion:
             for name in type_attributes(node.op):
                 if name in proto.attr:
                     _widen(proto.attr[name])
+            if self.operands is not None and is_product(node.op):
+                self._round_operands(proto, floating_in, added)
             if self.noise and class_of(node.op) is not ErrorClass.EXACT:
                 for position in (i for i, is_float in enumerate(floating_out) if is_float):
                     self._add_noise(Port(node.name, position), replaced, added)
@@ -98,6 +112,13 @@ class Promotion:
         if not is_random(node.op):
             self.unpromoted.add(node.op)
         self._keep_narrow(proto, node, floating_in, floating_out, known, replaced, added)
+
+    def _round_operands(self, proto: Any, floating_in: list[bool], added: list[Any]) -> None:
+        assert self.operands is not None
+        for position in (i for i, is_float in enumerate(floating_in) if is_float):
+            base = f"{proto.name}/lockstep_operand{position}"
+            added += rounding_nodes(base, proto.input[position], self.operands)
+            proto.input[position] = f"{base}:0"
 
     def _add_noise(self, port: Port, replaced: dict[str, str], added: list[Any]) -> None:
         """port * (1 + noise * uniform(-1, 1))"""
@@ -156,6 +177,31 @@ _CONTAINERS = {
     "TensorListPushBack", "TensorListPopBack", "EmptyTensorList", "TensorListConcatV2", "TensorListResize",
     "ReadVariableOp", "AssignVariableOp", "VarHandleOp", "Identity", "IdentityN", "StopGradient", "PreventGradient",
 }  # fmt: skip
+
+
+def is_product(op_type: str) -> bool:
+    """Ops that a tensor core may compute."""
+    return op_type.startswith(("Conv", "DepthwiseConv", "MatMul", "BatchMatMul", "Einsum"))
+
+
+def rounding_nodes(name: str, source: str, rounding: OperandRounding) -> list[Any]:
+    """Nodes that round a float64 tensor; the last bears `name`."""
+    dropped = 53 - rounding.precision
+    double, bits = tf.float64, tf.int64
+    if rounding.truncated:
+        mask = tf.make_tensor_proto(-(1 << dropped), bits)
+        return [
+            make_node(f"{name}/bits", "Bitcast", [source], T=double, type=bits),
+            make_node(f"{name}/mask", "Const", [], dtype=bits, value=tf.compat.v1.AttrValue(tensor=mask)),
+            make_node(f"{name}/kept", "BitwiseAnd", [f"{name}/bits:0", f"{name}/mask:0"], T=bits),
+            make_node(name, "Bitcast", [f"{name}/kept:0"], T=bits, type=double),
+        ]
+    return [  # Veltkamp's splitting (Dekker 1971): the high part is the operand to nearest
+        _scalar(f"{name}/split", float((1 << dropped) + 1)),
+        make_node(f"{name}/large", "Mul", [source, f"{name}/split:0"], T=double),
+        make_node(f"{name}/rest", "Sub", [f"{name}/large:0", source], T=double),
+        make_node(name, "Sub", [f"{name}/large:0", f"{name}/rest:0"], T=double),
+    ]
 
 
 def _scalar(name: str, value: float) -> Any:

@@ -14,7 +14,7 @@ from diag.engine.compiled import Executable, build
 from diag.engine.execution import FLOATS, attributes, execute, in_double, to_numpy
 from diag.engine.graph import ASSIGN_OPS, Node, Port, graph_from_def
 from diag.engine.places import Place
-from diag.engine.promotion import Promotion, is_random
+from diag.engine.promotion import OperandRounding, Promotion, is_random
 from diag.engine.rewriting import body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.sites import FORWARD
 from diag.engine.units import Unit
@@ -153,9 +153,11 @@ class UnitTruth:
         self._run = self._build(noise=0.0)
         self._run_noisy: Callable[..., list[Any]] | None = None
 
-    def _build(self, noise: float, bypass: tuple[Port, Port] | None = None) -> Callable[..., list[Any]]:
+    def _build(
+        self, noise: float, bypass: tuple[Port, Port] | None = None, operands: OperandRounding | None = None
+    ) -> Callable[..., list[Any]]:
         unit, executable = self.unit, self.unit.executable
-        promotion = Promotion(executable.graph, executable.functions, noise)
+        promotion = Promotion(executable.graph, executable.functions, noise, operands)
         graph_def = promotion.apply(executable.graph_def)
         self.unpromoted = frozenset(promotion.unpromoted)
         self.given = self._feed_forward_outputs(graph_def)
@@ -222,6 +224,15 @@ class UnitTruth:
         feeds = [widened(tensor) for tensor in boundary]
         given = [widened(lane_outputs[index]) for index in self.given]
         return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions])
+
+    def outputs_rounded(
+        self, rounding: OperandRounding, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]
+    ) -> Arrays:
+        """As `outputs`, with the operands of every product rounded first."""
+        feeds = [widened(tensor) for tensor in boundary]
+        run = self._build(noise=0.0, operands=rounding)
+        given = [widened(lane_outputs[index]) for index in self.given]
+        return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
 
     def outputs_with(
         self,
