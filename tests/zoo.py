@@ -99,12 +99,17 @@ class Block(layers.Layer):
         return x + self.dropout(self.narrow(self.widen(x)), training=training)
 
 
-def transformer() -> keras.Model:
+def transformer(num_blocks: int = 1) -> keras.Model:
     tokens = keras.Input((LENGTH,), dtype="int32")
     x = layers.Embedding(NUM_TOKENS, 8, name="embedding")(tokens)
-    x = Block(8, name="block")(x)
+    for index in range(num_blocks):
+        x = Block(8, name=f"block_{index}" if index else "block")(x)
     x = layers.GlobalAveragePooling1D(name="average")(x)
     return keras.Model(tokens, layers.Dense(2, name="logits")(x))
+
+
+def two_blocks() -> keras.Model:
+    return transformer(2)
 
 
 def shared() -> keras.Model:
@@ -151,7 +156,7 @@ _SHAPES: dict[Callable[[], keras.Model], tuple[int, ...]] = {
     xception_block: (8, 8, 4),
 }  # fmt: skip
 _CLASSES = {mlp: 3, perceptron: 3, shared: 3, branching: 3, two_ways: 3}
-_LOGITS = (perceptron, lstm, transformer, branching)
+_LOGITS = (perceptron, lstm, transformer, two_blocks, branching)
 
 
 def batch_for(model: Callable[[], keras.Model], size: int = 4, seed: int = 0) -> Batch:
