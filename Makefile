@@ -11,20 +11,9 @@ python := $(VENV)/bin/python
 
 .PHONY: lockstep test bench
 
-# python -m diag.lockstep, but for a crash: Python's exit code for one is 1, and 1 means a divergence.
-define lockstep_or_crash
-import runpy, sys, traceback
-try:
-    runpy.run_module("diag.lockstep", run_name="__main__", alter_sys=True)
-except Exception:
-    traceback.print_exc()
-    sys.exit(3)
-endef
-export lockstep_or_crash
-
 # A divergence is what the demonstration is there to find, so finding one is no failure of make.
 lockstep: $(VENV)/.installed
-	@code=0; $(python) -c "$$lockstep_or_crash" $(ARGS) || code=$$?; \
+	@code=0; $(python) -m diag.lockstep $(ARGS) || code=$$?; \
 	case $$code in \
 	    0) echo "make lockstep: exit code 0, no divergence" >&2 ;; \
 	    1) echo "make lockstep: exit code 1, a divergence was found" >&2 ;; \

@@ -67,6 +67,8 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
 
     from diag.report import json_report, terminal
 
+    if options.tf32 is not None:
+        use_tf32(options.tf32 == "on")
     candidate, notes = choose_candidate(places.candidate, options)
     result = execute(options, given, places.reference, candidate, folder, notes)
     contents = json_report.report(result)
@@ -76,6 +78,12 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     else:
         terminal.render(result, Console(), next_commands(result, given))
     return DIVERGENCE if result.verdict == "divergence" else 0
+
+
+def use_tf32(enabled: bool) -> None:
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(enabled)
 
 
 def output_folder(wanted: Path | None) -> Path:
@@ -99,9 +107,7 @@ def output_folder(wanted: Path | None) -> Path:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"--out {folder}: {existing} cannot be written; name a folder that can")
     if shutil.disk_usage(existing).free < SMALLEST_FREE:
-        raise UserError(
-            f"--out {folder}: less than {SMALLEST_FREE >> 20} MiB free there; name a folder with more room"
-        )
+        raise UserError(f"--out {folder}: less than {SMALLEST_FREE >> 20} MiB free there; name a folder with more room")
     return folder
 
 
@@ -140,9 +146,7 @@ def execute(
 
     for place in (reference, candidate):
         check_device(place)
-    trained = set_up(
-        options.model, options.data, options.batch_size, options.steps, options.seed, options.policy
-    )
+    trained = set_up(options.model, options.data, options.batch_size, options.steps, options.seed, options.policy)
     settings = Settings(
         reference, candidate, options.steps, options.seed, options.follow, options.units, options.check_every
     )
@@ -150,9 +154,7 @@ def execute(
 
     def record(run: LockstepRun) -> Recording:
         opened.append(
-            Recording(
-                run, folder / "trace.h5", ["python", "-m", "diag.lockstep", *given], trained, options.dump
-            )
+            Recording(run, folder / "trace.h5", ["python", "-m", "diag.lockstep", *given], trained, options.dump)
         )
         return opened[0]
 

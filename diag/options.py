@@ -32,31 +32,22 @@ def positive(text: str) -> int:
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is trained")
-    group.add_argument(
-        "--model", metavar="SPEC", help="FILE.py:FUNCTION returning a Keras model, or a .keras file"
-    )
-    group.add_argument(
-        "--data", metavar="SPEC", help="FILE.py:FUNCTION, an .npz file, or a folder of class folders"
-    )
+    group.add_argument("--model", metavar="SPEC", help="FILE.py:FUNCTION returning a Keras model, or a .keras file")
+    group.add_argument("--data", metavar="SPEC", help="FILE.py:FUNCTION, an .npz file, or a folder of class folders")
     group.add_argument("--steps", type=positive, default=20, help="training steps (default: %(default)s)")
-    group.add_argument(
-        "--batch-size", type=positive, default=32, help="samples a step (default: %(default)s)"
-    )
-    group.add_argument(
-        "--seed", type=int, default=0, help="of weights, data and order (default: %(default)s)"
-    )
+    group.add_argument("--batch-size", type=positive, default=32, help="samples a step (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=0, help="of weights, data and order (default: %(default)s)")
     group.add_argument("--policy", choices=POLICIES, help="Keras dtype policy of both places")
 
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "where", "a place is DEVICE[/EXECUTION][/POLICY]: CPU:0, GPU:0/eager, sim:tf32"
-    )
+    group = parser.add_argument_group("where", "a place is DEVICE[/EXECUTION][/POLICY]: CPU:0, GPU:0/eager, sim:tf32")
     group.add_argument("--reference", metavar="PLACE", default="CPU:0", help="(default: %(default)s)")
     group.add_argument("--candidate", metavar="PLACE", help="(default: the first GPU, or a simulated place)")
     group.add_argument(
-        "--execution", choices=EXECUTIONS, help="of both places; under xla the reference runs as graph"
+        "--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: TensorFlow's own, on)"
     )
+    group.add_argument("--execution", choices=EXECUTIONS, help="of both places; under xla the reference runs as graph")
 
 
 def add_watch_flags(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +58,7 @@ def add_watch_flags(parser: argparse.ArgumentParser) -> None:
         default="reference",
         help="whose state starts a step (default: %(default)s)",
     )
-    group.add_argument(
-        "--units", choices=UNITS, default="layer", help="what is compared (default: %(default)s)"
-    )
+    group.add_argument("--units", choices=UNITS, default="layer", help="what is compared (default: %(default)s)")
     group.add_argument(
         "--check-every",
         type=positive,
@@ -107,9 +96,7 @@ def places_of(options: argparse.Namespace) -> Places:
     """The places of a command line; raises UserError where one does not parse."""
     execution = options.execution
     reference = parse_place(options.reference, "graph" if execution == "xla" else execution, options.policy)
-    candidate = (
-        None if options.candidate is None else parse_place(options.candidate, execution, options.policy)
-    )
+    candidate = None if options.candidate is None else parse_place(options.candidate, execution, options.policy)
     if candidate is not None and (candidate.policy or "float32") != (reference.policy or "float32"):
         raise UserError(
             f"--reference {reference} and --candidate {candidate} train in different policies; lockstep compares "
