@@ -20,7 +20,7 @@ from diag.numerics.bounds import (
     where_both_overflow,
 )
 from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT32
-from diag.numerics.op_classes import ErrorClass
+from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.statistics import against_truth
 
 U = 2.0**-24
@@ -86,6 +86,18 @@ def test_allowances_are_in_ulp_of_the_truth(ulp, allowance, explained):
 def test_half_an_ulp_is_rounding_to_nearest():
     truth = np.array([1 + 2.0**-24, 1 + 2.0**-30])  # a tie, and a number that float32 has not
     assert allowance_bound(against_truth(floats(1, 1), truth), 0.5, ErrorClass.ROUNDED_ONCE).is_explained
+
+
+def test_a_correctly_rounded_difference_correctly_squared_is_allowed():
+    """A relative 2^-24 / m of the difference, m near sqrt(2), is 2 m * 2^-24 = sqrt(2) ULP of a square near 2."""
+    random = np.random.default_rng(0)
+    a, b = (random.uniform(*limits, 10**5).astype(np.float32) for limits in ((2.0, 2.5), (0.9, 1.0)))
+    difference = a - b
+    truth = np.square(a.astype(np.float64) - b.astype(np.float64))
+    statistics = against_truth(difference * difference, truth)
+    assert 1.5 < statistics.max < 0.5 + math.sqrt(2)
+    allowance = allowance_ulp("SquaredDifference")
+    assert allowance_bound(statistics, allowance, ErrorClass.ROUNDED_ONCE).is_explained
 
 
 @pytest.mark.parametrize(("x", "truth"), [(np.nan, 1.0), (np.inf, 1.0), (1.0, np.nan)])
