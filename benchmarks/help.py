@@ -26,4 +26,4 @@ def measure(rounds: int) -> Iterator[Row]:
     )
     help, nothing = found["help"], found["nothing"]
     detail = f"{nothing.shortest:.3g} s of it Python's own start, {help.rounds} rounds"
-    yield Row(NAME, "python -m diag.lockstep --help", help.shortest, help.median, "s", TARGET, detail)
+    yield Row(NAME, "python -m diag.lockstep --help", help.shortest, help.median, help.cpu, "s", TARGET, detail)

@@ -10,18 +10,21 @@ from rich.table import Table
 from benchmarks.timing import Row
 
 STYLES = {"met": "green", "not met": "red", "unsure": "yellow", "": ""}
+HOW = "measured: from the shortest rounds; cpu: from processor time, which others lengthen least"
 
 
 def show(rows: Sequence[Row], note: str) -> None:
-    table = Table("what", "measured", "median", "target", "", "from", caption=note)
+    table = Table("what", caption=f"{note}\n{HOW}", caption_justify="left", show_lines=True)
+    for heading in ("measured", "median", "cpu", "target", "met"):
+        table.add_column(heading, no_wrap=True)
     for row in rows:
-        most = "at least" if row.unit == "x faster" else "at most"
+        limit = ">=" if row.unit == "x faster" else "<="
         table.add_row(
-            row.what,
-            f"{row.measured:.3g} {row.unit}",
+            f"{row.what}\n[dim]{row.detail}[/]",
+            f"{row.measured:.3g} {row.unit[0]}",
             f"{row.by_median:.3g}",
-            "" if row.target is None else f"{most} {row.target:g}",
+            "" if row.by_cpu is None else f"{row.by_cpu:.3g}",
+            "" if row.target is None else f"{limit} {row.target:g}",
             f"[{STYLES[row.met]}]{row.met}[/]" if row.met else "",
-            row.detail,
         )
     Console().print(table)

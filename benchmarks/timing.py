@@ -7,6 +7,7 @@ says how far to trust it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -28,28 +29,37 @@ class Subject:
     run: Callable[[], object]
     prepare: Callable[[], object] = lambda: None
 
-    def seconds(self) -> float:
+    def timed(self) -> tuple[float, float]:
+        """Seconds of one round: by the clock, and of all processors together."""
         self.prepare()
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), _cpu_seconds()
         self.run()
-        return time.perf_counter() - start
+        return time.perf_counter() - start, _cpu_seconds() - cpu_start
+
+
+def _cpu_seconds() -> float:
+    """Of all threads of this process, and of its children that have ended."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long a thing takes: the shortest of its rounds, and their median."""
+    """How long a thing takes: the shortest of its rounds, their median, and the least processor time."""
 
     shortest: float
     median: float
+    cpu: float
     rounds: int
 
     def __add__(self, other: Seconds) -> Seconds:
         return Seconds(
-            self.shortest + other.shortest, self.median + other.median, min(self.rounds, other.rounds)
-        )
+            self.shortest + other.shortest, self.median + other.median, self.cpu + other.cpu,
+            min(self.rounds, other.rounds),
+        )  # fmt: skip
 
     def __mul__(self, factor: float) -> Seconds:
-        return Seconds(factor * self.shortest, factor * self.median, self.rounds)
+        return Seconds(factor * self.shortest, factor * self.median, factor * self.cpu, self.rounds)
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,8 @@ class Row:
         what: what was measured, and against what.
         measured: from the shortest rounds.
         by_median: the same from the medians.
+        by_cpu: the same from processor time, which waiting for other processes does not lengthen; None
+            where nothing was timed.
         unit: "x" (times the baseline, at most the target), "x faster" (at least the target) or "s".
         target: of DESIGN.md, section 9; None for what is told for comparison.
         detail: the figures behind the ratio, for a person.
@@ -70,6 +82,7 @@ class Row:
     what: str
     measured: float
     by_median: float
+    by_cpu: float | None
     unit: Unit
     target: float | None
     detail: str
@@ -93,21 +106,27 @@ def interleaved(rounds: int, subjects: Mapping[str, Subject], warm_up: bool = Tr
     """Time the subjects in turn, after one untimed round that traces and compiles."""
     if warm_up:
         for subject in subjects.values():
-            subject.seconds()
-    found: dict[str, list[float]] = {name: [] for name in subjects}
+            subject.timed()
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
     began = time.perf_counter()
     for number in range(rounds):
         for name in sorted(subjects, reverse=number % 2 == 1):
-            found[name].append(subjects[name].seconds())
+            found[name].append(subjects[name].timed())
         if number + 1 >= MIN_ROUNDS and time.perf_counter() - began > LONGEST_SECONDS:
             break
-    return {name: Seconds(min(each), median(each), len(each)) for name, each in found.items()}
+    return {name: _summary(each) for name, each in found.items()}
+
+
+def _summary(rounds: list[tuple[float, float]]) -> Seconds:
+    clock, cpu = zip(*rounds, strict=True)
+    return Seconds(min(clock), median(clock), min(cpu), len(rounds))
 
 
 def ratio(name: str, what: str, subject: Seconds, baseline: Seconds, target: float | None) -> Row:
     """How many times longer the subject takes than its baseline."""
     return Row(
-        name, what, subject.shortest / baseline.shortest, subject.median / baseline.median, "x", target,
+        name, what, subject.shortest / baseline.shortest, subject.median / baseline.median,
+        subject.cpu / baseline.cpu if baseline.cpu else None, "x", target,
         f"{subject.shortest:.3g} s / {baseline.shortest:.3g} s, {subject.rounds} rounds",
     )  # fmt: skip
 
