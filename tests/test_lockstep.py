@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -314,10 +315,13 @@ def test_xla_only_rounds_differently(run, model):
         "cnn",
         pytest.param(
             "convolutions",
-            marks=pytest.mark.xfail(strict=True, reason="of a unit's output that is no layer's, it has no figures"),
+            marks=pytest.mark.xfail(
+                not metadata.version("tensorflow").startswith("2.18."),  # whose XLA differs first elsewhere
+                strict=True, reason="of a unit's output that is no layer's, it has no figures",
+            ),
         ),
     ],
-)
+)  # fmt: skip
 def test_the_first_bit_difference_has_its_figures(run, model):
     found = run(model, "--candidate", "CPU:0", "--execution", "xla").report["first_bit_difference"]
     assert 0 < found["num_unequal"] <= found["size"]
