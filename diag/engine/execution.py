@@ -127,15 +127,25 @@ def type_attributes(op_type: str) -> frozenset[str]:
 
 def in_double(op_type: str, attrs: dict[str, Any]) -> dict[str, Any] | None:
     """The attributes with every floating dtype made float64, None where the CPU has no such kernel."""
-    double = tf.float64.as_datatype_enum
+    return in_dtype(op_type, attrs, tf.float64)
+
+
+def in_dtype(op_type: str, attrs: dict[str, Any], dtype: tf.DType) -> dict[str, Any] | None:
+    """The attributes with every floating dtype made `dtype`, None where the CPU has no such kernel."""
+    wanted = dtype.as_datatype_enum
 
     def widened(value: Any) -> Any:
         if isinstance(value, list):
             return [widened(item) for item in value]
-        return double if value in _FLOAT_ENUMS else value
+        return wanted if value in _FLOAT_ENUMS else value
 
     wide = {name: widened(value) if name in type_attributes(op_type) else value for name, value in attrs.items()}
-    return wide if wide != attrs and has_kernel(op_type, wide, "CPU") else None
+    has_floats = any(_holds_float(attrs[name]) for name in type_attributes(op_type) if name in attrs)
+    return wide if has_floats and has_kernel(op_type, wide, "CPU") else None
+
+
+def _holds_float(value: Any) -> bool:
+    return any(item in _FLOAT_ENUMS for item in (value if isinstance(value, list) else [value]))
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

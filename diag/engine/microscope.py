@@ -136,9 +136,9 @@ class Microscope:
             own = outputs if self.share_random else own
         visible = [self._value(x) for x in inputs]
         evidence = OpEvidence(node, visible, output_arrays(local), output_arrays(outputs))
-        propagated = self._record(evidence, output_arrays(own))
+        propagated = self._record(evidence, None if own is local else output_arrays(own))
         return [
-            Pair(a, None if p is not None and p.num_unequal == 0 and p.num_zero_sign == 0 else b)
+            Pair(a, None if p.num_unequal == 0 and p.num_zero_sign == 0 else b)
             for a, b, p in zip(outputs, own, propagated, strict=True)
         ]
 
@@ -180,36 +180,39 @@ class Microscope:
 
     # -- judging -------------------------------------------------------------------------------
 
-    def _record(self, evidence: OpEvidence, own: list[Any]) -> list[PairStatistics | None]:
+    def _record(self, evidence: OpEvidence, own: list[Any] | None) -> list[PairStatistics]:
+        """Judge an op's outputs; `own` are the candidate's on its own values, None where those are the same."""
         node, site = evidence.node, evidence.node.site
-        propagated = [_compared(a, b) for a, b in zip(evidence.reference, own, strict=True)]
-        judged = self._judgements(evidence)
-        for output, (judgement, mine, statistics) in enumerate(zip(*judged, propagated, strict=True)):
+        local = [compare(a, b) for a, b in zip(evidence.reference, evidence.candidate, strict=True)]
+        propagated = local if own is None else [compare(a, b) for a, b in zip(evidence.reference, own, strict=True)]
+        identical = [s.num_unequal == 0 and s.num_zero_sign == 0 for s in local]
+        judgements, mine = self._judgements(evidence, all(identical))
+        for output, (judgement, theirs) in enumerate(zip(judgements, mine, strict=True)):
             where = Where(
                 self.step, site.phase, "op", site.layer, site.variable, node.op, site.index, output,
                 node.name.split("/")[-1], site.index or 0,
             )  # fmt: skip
             x = evidence.candidate[output]
             observation = Observation(
-                where, x.shape, x.dtype.name, _verdict(judgement, evidence, output), judgement.bound, statistics,
-                judgement.statistics, mine.statistics if mine else None, _became_nonfinite(evidence, output),
-                judgement.note,
+                where, x.shape, x.dtype.name, _verdict(judgement, identical[output]), judgement.bound,
+                propagated[output], judgement.statistics, theirs.statistics if theirs else None,
+                _became_nonfinite(evidence, output, local[output]), judgement.note,
             )  # fmt: skip
             if self.explain is not None and observation.verdict is Verdict.DIVERGENCE:
                 observation = self.explain(OpRecord(observation, evidence, output))
             self._keep(observation)
         return propagated
 
-    def _judgements(self, evidence: OpEvidence) -> tuple[list[OpJudgement], list[OpJudgement | None]]:
-        identical = all(_bits(a) == _bits(b) for a, b in zip(evidence.candidate, evidence.reference, strict=True))
+    def _judgements(
+        self, evidence: OpEvidence, identical: bool
+    ) -> tuple[list[OpJudgement], Sequence[OpJudgement | None]]:
+        """The candidate's judgements and the reference's, None where it has none."""
         if identical and not self.truth_everywhere:
             return [OpJudgement(None, note="identical") for _ in evidence.candidate], [None] * len(evidence.candidate)
         judgements = self.judge.judge(evidence)
-        mine: list[OpJudgement | None] = (
-            list(judgements) if identical else list(self.judge.reference(evidence)) if evidence.truth is not None
-            else [None] * len(judgements)
-        )  # fmt: skip
-        return judgements, mine
+        if identical:
+            return judgements, judgements
+        return judgements, self.judge.reference(evidence)
 
     def _keep(self, observation: Observation) -> None:
         """Of the rounds of a loop, the worst."""
@@ -223,28 +226,7 @@ class Microscope:
             self.observations[key] = observation
 
 
-def _bits(x: Any) -> Any:
-    return x.tobytes() if x.nbytes < 1 << 16 else _Large(x)
-
-
-class _Large:
-    """Bits of a large array, compared without a copy."""
-
-    def __init__(self, x: Any) -> None:
-        self.bits = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Large) and np.array_equal(self.bits, other.bits)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _compared(reference: Any, own: Any) -> PairStatistics | None:
-    return compare(reference, own) if reference.shape == own.shape and reference.dtype == own.dtype else None
-
-
-def _verdict(judgement: OpJudgement, evidence: OpEvidence, output: int) -> Verdict:
-    identical = _bits(evidence.candidate[output]) == _bits(evidence.reference[output])
+def _verdict(judgement: OpJudgement, identical: bool) -> Verdict:
     if judgement.bound is not None and not judgement.bound.is_explained:
         return Verdict.DIVERGENCE
     if identical:
@@ -252,10 +234,10 @@ def _verdict(judgement: OpJudgement, evidence: OpEvidence, output: int) -> Verdi
     return Verdict.UNJUDGED if judgement.bound is None else Verdict.ROUNDING
 
 
-def _became_nonfinite(evidence: OpEvidence, output: int) -> bool:
+def _became_nonfinite(evidence: OpEvidence, output: int, local: PairStatistics) -> bool:
     """Whether finite inputs gave a candidate's output that is not finite."""
     x = evidence.candidate[output]
-    if x.dtype.kind in "biu" or x.size == 0 or np.isfinite(x).all():
+    if not local.classes.num_without_distance or x.dtype.kind in "biu" or np.isfinite(x).all():
         return False
     return all(np.isfinite(to_numpy(t)).all() for t in evidence.inputs if t.dtype in FLOATS)
 

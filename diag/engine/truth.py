@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from diag.engine.compiled import Executable, build
-from diag.engine.execution import FLOATS, attributes, execute, in_double, to_numpy
+from diag.engine.execution import FLOATS, attributes, execute, in_double, in_dtype, to_numpy
 from diag.engine.graph import ASSIGN_OPS, Node, Port, graph_from_def
 from diag.engine.places import Place
 from diag.engine.promotion import OperandRounding, Promotion, is_random
@@ -66,15 +66,24 @@ class OpTruth:
         return self._run(node, [widened(tensor) for tensor in inputs])
 
     def scale(self, node: Node, inputs: Sequence[Any]) -> list[npt.NDArray[Any]] | None:
-        """|A||B|: the op on absolute values, in float64."""
-        absolute = [tf.abs(t) if t.dtype in FLOATS else t for t in map(widened, inputs)]
-        if node.op in (
-            "AvgPoolGrad",
-            "MaxPoolGrad",
-        ):  # which element won is decided by the values as they are
-            plain = [widened(tensor) for tensor in inputs]
-            absolute = [*plain[:-1], tf.abs(plain[-1])] if node.op == "MaxPoolGrad" else absolute
-        return self._run(node, absolute)
+        """|A||B|: the op on absolute values.
+
+        In float32, unless that overflows: a scale needs only its first few digits.
+        """
+        for dtype in (tf.float32, tf.float64):
+            attrs = in_dtype(node.op, attributes(node.proto), dtype)
+            if attrs is None:
+                continue
+            with tf.device("CPU:0"):
+                values = [tf.cast(t, dtype) if t.dtype in FLOATS else tf.identity(t) for t in inputs]
+                absolute = [tf.abs(t) if t.dtype == dtype else t for t in values]
+            if node.op == "MaxPoolGrad":  # which element won is decided by the values as they are
+                absolute = [*values[:-1], absolute[-1]]
+            outputs = execute(node.op, absolute, attrs, len(node.dtypes), "CPU:0")
+            found = [to_numpy(output) for output in outputs]
+            if dtype == tf.float64 or all(np.isfinite(x).all() for x in found if x.dtype == np.float32):
+                return found
+        return None
 
     def yardsticks(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[Yardstick]:
         """How far one rounding of each input moves each output."""

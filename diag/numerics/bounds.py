@@ -177,7 +177,7 @@ def where_both_overflow(
     A narrow format overflows inside an op where float64 does not; a place that does what the
     reference does there has introduced nothing.
     """
-    if x.dtype.kind in "biu":
+    if x.dtype.kind in "biu" or np.isfinite(x).all():
         return truth
     with np.errstate(invalid="ignore"):
         same = ~np.isfinite(x) & ((x == reference) | (np.isnan(x) & np.isnan(reference)))
