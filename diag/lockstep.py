@@ -170,9 +170,11 @@ def execute(
         )  # fmt: skip
         opened[0].finish(result)
         return result
-    except BaseException:
+    except BaseException as error:
         if opened:
             opened[0].close()
+        if isinstance(error, UserError) and not (opened and opened[0].num_steps):
+            (folder / "trace.h5").unlink(missing_ok=True)  # nothing whole is in it
         if made and not any(folder.iterdir()):
             folder.rmdir()
         raise

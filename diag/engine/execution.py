@@ -125,6 +125,13 @@ def type_attributes(op_type: str) -> frozenset[str]:
     return frozenset(attr.name for attr in op_def(op_type).attr if attr.type in ("type", "list(type)"))
 
 
+@functools.cache
+def takes_handle(op_type: str) -> bool:
+    """Whether the op reads or writes a variable by its handle."""
+    resource = tf.resource.as_datatype_enum
+    return any(argument.type == resource for argument in op_def(op_type).input_arg)
+
+
 def in_double(op_type: str, attrs: dict[str, Any]) -> dict[str, Any] | None:
     """The attributes with every floating dtype made float64, None where the CPU has no such kernel."""
     return in_dtype(op_type, attrs, tf.float64)

@@ -66,6 +66,7 @@ class Simulation:
     bind: Callable[[Any, int], None] | None = None  # told the program and the seed before the first step
     memory: dict[Any, Any] = field(default_factory=dict)
     step: int = 0
+    error: UserError | None = None  # what the fault did wrong itself
 
     def touches(self, op_type: str) -> bool:
         return self.fault is not None and (self.op_types is None or op_type in self.op_types)
@@ -86,8 +87,15 @@ class Simulation:
             op_type, inputs, outputs, attrs, self.step, -1 if site.index is None else site.index,
             site.phase, site.layer, site.variable, execution, self.memory,
         )  # fmt: skip
-        changed = self.fault(call)
-        return list(outputs) if changed is None else self._checked(op_type, changed, outputs)
+        try:
+            changed = self.fault(call)
+            return list(outputs) if changed is None else self._checked(op_type, changed, outputs)
+        except UserError as error:
+            self.error = error
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            self.error = UserError(f"fault {self.name} raised {said} for {op_type}, op {call.index}, step {call.step}")
+        raise self.error  # inside a compiled step TensorFlow wraps it; the run looks here
 
     def _checked(self, op_type: str, changed: Any, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         if not isinstance(changed, (list, tuple)) or len(changed) != len(outputs):

@@ -78,6 +78,9 @@ class OpJudge:
             return [OpJudgement(exact_bound(x, x)) for x in evidence.candidate]
         if evidence.truth is None:
             evidence.truth = self.truth.outputs(evidence.node, evidence.inputs)
+        if evidence.truth is None and evidence.error_class is ErrorClass.EXACT:
+            pairs = zip(evidence.candidate, evidence.reference, strict=True)
+            return [OpJudgement(exact_bound(x, reference)) for x, reference in pairs]
         if evidence.truth is None:
             return [OpJudgement(None, note="no float64 kernel") for _ in evidence.candidate]
         return self.against(evidence, evidence.candidate, evidence.reference)

@@ -133,77 +133,138 @@ def batch_structure(batch: Batch) -> tuple[Any, ...]:
 def trace(model: keras.Model, batch: Batch) -> Program:
     """Trace one training step of a built model with loss and optimizer on this batch's shapes.
 
-    `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes.
+    `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes.  The step
+    is traced twice: once as it is, and once with markers in the names, which say where each op
+    belongs.  What runs is the first: names are not only names to TensorFlow's graph optimizer.
     """
     model.optimizer.build(model.trainable_variables)
+    calls = LayerCalls(model)
+    with marked_layers(calls), marked_updates(model.optimizer, model.trainable_variables):
+        marked, gradients = _traced(model, batch)
+    plain, _ = _traced(model, batch)
+    return _Tracing(model, calls, marked, plain, gradients).program(len(tf.nest.flatten(batch_structure(batch))))
+
+
+def _traced(model: keras.Model, batch: Batch) -> tuple[Any, list[Any]]:
+    """The concrete function of a step and its symbolic gradients."""
     structure = batch_structure(batch)
     flat = [tf.TensorSpec(value.shape, value.dtype) for value in tf.nest.flatten(structure)]
-    calls = LayerCalls(model)
     traced: dict[str, Any] = {}
 
-    @tf.function(autograph=False)  # as far as `fit` goes: Keras 3 does not convert a layer.s call
+    @tf.function(autograph=False)  # as far as `fit` goes: Keras 3 does not convert a layer's call
     def step(*arguments: tf.Tensor) -> tf.Tensor:
         return training_step(model, tf.nest.pack_sequence_as(structure, arguments), traced)
 
-    with (
-        tf.device(None),
-        marked_layers(calls),
-        marked_updates(model.optimizer, model.trainable_variables),
-        keras_own_loops(model),
-    ):
-        concrete = step.get_concrete_function(*flat)
-    return _program(model, concrete, calls, traced["gradients"], len(flat))
+    with tf.device(None), keras_own_loops(model):
+        return step.get_concrete_function(*flat), traced["gradients"]
 
 
-def _program(model: keras.Model, concrete: Any, calls: LayerCalls, gradients: list[Any], num_flat: int) -> Program:
-    outer = concrete.graph
-    graph, graph_def = graph_of(outer), outer.as_graph_def()
-    functions = {fdef.signature.name: body_graph(fdef, outer) for fdef in graph_def.library.function}
-    labels = calls.labels()
-    variables, specs = describe_variables(model, calls, labels)
-    by_handle = {id(variable.value.handle): index for index, variable in enumerate(variables)}
-    captures, constants = {}, {}
-    for value, placeholder in outer.captures:
-        if value.dtype == tf.resource and id(value) in by_handle:
-            captures[placeholder.op.name] = by_handle[id(value)]
-        else:
-            constants[placeholder.op.name] = value
-    owner = {index: spec for index, spec in enumerate(specs)}
-    trained = {id(v): i for i, v in enumerate(variables)}
-    update_names = [owner[trained[id(v)]].name for v in model.trainable_variables]
-    attribution = _Attribution(labels, update_names, {spec.name: spec.layer for spec in specs})
-    graph, functions = attribution.apply(graph, functions)
-    named = dict(zip(update_names, gradients, strict=True))
-    return Program(
-        graph=graph,
-        functions=functions,
-        graph_def=graph_def,
-        batch_inputs=graph.inputs[:num_flat],
-        captures=captures,
-        constants=constants,
-        variables=specs,
-        keras_variables=tuple(variables),
-        layers=tuple(labels),
-        loss=_through_identity(graph, graph.outputs[0]),
-        layer_outputs=_layer_outputs(calls, labels, outer),
-        gradients={
-            name: symbolic_ports([getattr(g, "values", g)], outer)[0] for name, g in named.items() if g is not None
-        },
-        without_gradient=tuple(name for name, g in named.items() if g is None),
-    )
+class _Tracing:
+    """Two traces of one step, brought together: the names of one, the sites of the other."""
+
+    def __init__(self, model: keras.Model, calls: LayerCalls, marked: Any, plain: Any, gradients: list[Any]) -> None:
+        self.model, self.calls = model, calls
+        self.marked, self.outer = marked.graph, plain.graph
+        self.labels = calls.labels()
+        found, specs = describe_variables(model, calls, self.labels)
+        self.variables = [*found, *self._other_variables({id(v.value.handle) for v in found})]
+        others = self.variables[len(found) :]
+        self.specs = (*specs, *(VariableSpec(v.path, "state", v.dtype, v.shape, None) for v in others))
+        self.gradients = gradients
+
+    def _other_variables(self, known: set[int]) -> list[RawVariable]:
+        """Variables the step uses that are neither the model's nor the optimizer's (a loss's running mean)."""
+        raw = {id(variable.handle): variable for variable in self.outer.variables}
+        handles = [id(value) for value, _ in self.outer.captures if value.dtype == tf.resource]
+        found = [raw[handle] for handle in dict.fromkeys(handles) if handle in raw and handle not in known]
+        return [RawVariable(f"other/{index}/{v.name.split(':')[0]}", v) for index, v in enumerate(found)]
+
+    def program(self, num_flat: int) -> Program:
+        names = [spec.name for spec in self.specs]
+        position = {id(variable): index for index, variable in enumerate(self.variables)}
+        updates = [names[position[id(v)]] for v in self.model.trainable_variables]
+        attribution = _Attribution(self.labels, updates, {spec.name: spec.layer for spec in self.specs})
+        sited = attribution.apply(graph_of(self.marked), self._functions(self.marked))
+        graph, functions, renamed = self._with_plain_names(*sited)
+        by_handle = {id(v.value.handle): index for index, v in enumerate(self.variables)}
+        captures, constants = {}, {}
+        for value, placeholder in self.outer.captures:
+            if value.dtype == tf.resource and id(value) in by_handle:
+                captures[placeholder.op.name] = by_handle[id(value)]
+            else:
+                constants[placeholder.op.name] = value
+
+        def plain(tensors: list[Any]) -> tuple[Port, ...]:
+            ports = symbolic_ports(tensors, self.marked)
+            return tuple(dict.fromkeys(Port(renamed[port.node], port.index) for port in ports))
+
+        outputs: dict[str, list[Any]] = {}
+        for index, tensors in self.calls.outputs:
+            outputs.setdefault(self.labels[index], []).extend(tensors)
+        named = dict(zip(updates, self.gradients, strict=True))
+        return Program(
+            graph=graph,
+            functions=functions,
+            graph_def=self.outer.as_graph_def(),
+            batch_inputs=graph.inputs[:num_flat],
+            captures=captures,
+            constants=constants,
+            variables=self.specs,
+            keras_variables=tuple(self.variables),
+            layers=tuple(self.labels),
+            loss=_through_identity(graph, graph.outputs[0]),
+            layer_outputs={label: ports for label, found in outputs.items() if (ports := plain(found))},
+            gradients={name: plain([getattr(g, "values", g)])[0] for name, g in named.items() if g is not None},
+            without_gradient=tuple(name for name, g in named.items() if g is None),
+        )
+
+    @staticmethod
+    def _functions(outer: Any) -> dict[str, Graph]:
+        return {f.signature.name: body_graph(f, outer) for f in outer.as_graph_def().library.function}
+
+    def _with_plain_names(
+        self, graph: Graph, functions: dict[str, Graph]
+    ) -> tuple[Graph, dict[str, Graph], dict[str, str]]:
+        """Graph and functions of the plain trace with the sites of the marked one, node by node."""
+        plain, bodies = graph_of(self.outer), self._functions(self.outer)
+        sites: dict[str, dict[str, Site]] = {}
+
+        def pair(ours: Graph, theirs: Graph) -> dict[str, Site]:
+            if [node.op for node in ours] != [node.op for node in theirs]:
+                raise RuntimeError("two traces of one step differ; please report the model that does this")
+            for mine, other in zip(ours, theirs, strict=True):
+                for name, other_name in zip(mine.function_names(), other.function_names(), strict=True):
+                    if other_name in bodies and other_name not in sites:
+                        sites[other_name] = {}
+                        sites[other_name] = pair(functions[name], bodies[other_name])
+            return {other.name: mine.site for mine, other in zip(ours, theirs, strict=True)}
+
+        result = plain.with_sites(pair(graph, plain))
+        renamed = {mine.name: other.name for mine, other in zip(graph, plain, strict=True)}
+        sited = {name: body.with_sites(sites[name]) if name in sites else body for name, body in bodies.items()}
+        return result, sited, renamed
+
+
+@dataclass(frozen=True)
+class RawVariable:
+    """A tf.Variable that no Keras object lists, as Keras would show it."""
+
+    path: str
+    value: tf.Variable
+
+    @property
+    def dtype(self) -> str:
+        return self.value.dtype.name  # type: ignore[no-any-return]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape.as_list())
 
 
 def _through_identity(graph: Graph, port: Port) -> Port:
     """The value a function returns, before the Identity that every return adds."""
     node = graph.by_name[port.node]
     return node.inputs[0] if node.op == "Identity" else port
-
-
-def _layer_outputs(calls: LayerCalls, labels: list[str], outer: tf.Graph) -> dict[str, tuple[Port, ...]]:
-    ports: dict[str, list[Port]] = {}
-    for index, tensors in calls.outputs:
-        ports.setdefault(labels[index], []).extend(symbolic_ports(tensors, outer))
-    return {label: tuple(dict.fromkeys(found)) for label, found in ports.items() if found}
 
 
 def describe_variables(

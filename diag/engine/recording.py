@@ -40,6 +40,7 @@ class Recording:
         self.run = run
         self.steps = run.settings.steps
         self.notes: list[str] = []
+        self.num_steps = 0
         program = run.program
         self.series = self._series()
         per_step = sum(int(np.prod(s.shape)) * np.dtype(_numpy(s.dtype)).itemsize for s in self.series)
@@ -100,6 +101,7 @@ class Recording:
         loss = telescope.program.loss
         losses = {lane: float(values[loss]) for lane, values in zip(LANES, (run.reference, run.candidate), strict=True)}
         self.writer.append_step(StepRecord(run.step, run.step, losses, tensors))
+        self.num_steps += 1
 
     def _tensors(self, run: StepRun, telescope: Telescope) -> dict[tuple[str, str, str], Any]:
         program, found = telescope.program, {}

@@ -21,6 +21,7 @@ from diag.engine.program import Program, trace
 from diag.engine.random_streams import RandomStreams
 from diag.engine.switches import cures_of_op
 from diag.engine.telescope import StepRun, Telescope, UnitRun
+from diag.engine.units import STEP
 from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
 from diag.numerics.op_classes import ErrorClass
@@ -123,6 +124,10 @@ class LockstepRun:
         self.found = _Found()
         self.streams = RandomStreams()
         self._near: set[Any] = set()
+        self._unit_runs: list[UnitRun] = []
+        self._whole_run: UnitRun | None = None
+        self.first_bit: Observation | None = None
+        self.first_nonfinite: Observation | None = None
         self.telescope_for(batches[0], self.program)
         self.recorder = recorder_of(self) if recorder_of is not None else None
 
@@ -149,16 +154,24 @@ class LockstepRun:
             self._align()
             try:
                 run = self._one_step(step, telescope, [tf.constant(value) for value in flat_batch(batch)])
-            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-                if self.settings.candidate.execution != "xla" or step > 0:
-                    raise
-                reason = str(error.message).split("\n")[0][:300]
-                raise UserError(f"{self.settings.candidate}: XLA cannot compile this step: {reason}") from error
+            except tf.errors.OpError as error:
+                raise self._reason(error, step) from error
             losses = [float(values[telescope.program.loss]) for values in (run.reference, run.candidate)]
             for lane, loss in zip(self.found.losses.values(), losses, strict=True):
                 lane.append(loss)
             self.progress(step + 1, "watching", *losses)
         return self._result()
+
+    def _reason(self, error: tf.errors.OpError, step: int) -> Exception:
+        """Why TensorFlow gave up: a planted fault's own error, a step XLA cannot compile, or what it says."""
+        for lane in (self.reference, self.candidate):
+            if lane.simulation is not None and lane.simulation.error is not None:
+                return lane.simulation.error
+        unsupported = isinstance(error, (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError))
+        if unsupported and self.settings.candidate.execution == "xla" and step == 0:
+            said = str(error.message).split("\n")[0][:300]
+            return UserError(f"{self.settings.candidate}: XLA cannot compile this step: {said}")
+        return error  # type: ignore[no-any-return]
 
     def _align(self) -> None:
         """Both lanes start a step from one state, unless each follows its own."""
@@ -274,7 +287,7 @@ class LockstepRun:
         if not checked:
             return []
         observations: list[Observation] = []
-        self._unit_runs: list[UnitRun] = telescope.run_units(run)
+        self._unit_runs = telescope.run_units(run)
         for unit_run in self._unit_runs:
             observations += telescope.judge_unit(unit_run, step == 0, propagated)
         differs = any(s.num_unequal for s in propagated.values())
@@ -286,7 +299,7 @@ class LockstepRun:
         """The step as one unit, against truth; only where both lanes started from one state."""
         if self.settings.follow == "free" and step > 0:
             return []
-        whole = telescope.whole_step_run(run)
+        whole = self._whole_run = telescope.whole_step_run(run)
         if step > 0 and not self._is_suspicious(propagated):
             return []
         return telescope.judge_unit(whole, True, propagated)
@@ -305,8 +318,8 @@ class LockstepRun:
         self._firsts(observations)
 
     def _firsts(self, observations: Sequence[Observation]) -> None:
-        self.first_bit = getattr(self, "first_bit", None) or first_difference(observations)
-        self.first_nonfinite = getattr(self, "first_nonfinite", None) or first_nonfinite(observations)
+        self.first_bit = self.first_bit or first_difference(observations)
+        self.first_nonfinite = self.first_nonfinite or first_nonfinite(observations)
 
     def _zoom(self, step: int, telescope: Telescope, run: StepRun, flagged: Sequence[Observation]) -> None:
         """One step under the microscope, from the snapshot before it."""
@@ -368,7 +381,12 @@ class LockstepRun:
     ) -> None:
         """Layers that are wrong although each of their ops is right by itself."""
         execution = self.settings.candidate.execution
-        for observation in unexplained_layers(flagged, guilty):
+
+        def ops_of(observation: Observation) -> frozenset[int]:
+            unit_run = self._unit_run_of(telescope, observation)
+            return unit_run.unit.op_indices if unit_run is not None else frozenset()
+
+        for observation in unexplained_layers(flagged, guilty, ops_of):
             cause, evidence = "unknown", {}
             unit_run = self._unit_run_of(telescope, observation)
             if unit_run is not None and observation.bound is not None:
@@ -381,12 +399,14 @@ class LockstepRun:
             self._add(Divergence(observation.where, cause, blame, observation.excess, cures, evidence))
 
     def _unit_run_of(self, telescope: Telescope, observation: Observation) -> UnitRun | None:
-        for unit_run in getattr(self, "_unit_runs", []):
+        if observation.where.unit == STEP:
+            return self._whole_run
+        for unit_run in self._unit_runs:
             if (unit_run.unit.layer, unit_run.unit.variable) == (
                 observation.where.layer,
                 observation.where.variable,
             ):
-                return unit_run  # type: ignore[no-any-return]
+                return unit_run
         return None
 
     def _add(self, divergence: Divergence) -> None:

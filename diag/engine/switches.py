@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from diag.engine.graph import ASSIGN_OPS
+from diag.engine.execution import takes_handle
 from diag.engine.judging import output_arrays
 from diag.engine.microscope import Microscope, OpRecord
 
@@ -26,7 +26,10 @@ def tf32_off() -> Iterator[None]:
 
 def cures_of_op(record: OpRecord | None, microscope: Microscope) -> tuple[str, ...]:
     """Which switches bring this op back into its bound, by running it again with each."""
-    if record is None or record.evidence.node.op in ASSIGN_OPS:
+    place = microscope.candidate.place
+    if record is None or place.is_simulated or not place.device.startswith("GPU"):
+        return ()
+    if takes_handle(record.evidence.node.op):
         return ()
     if not tf.config.experimental.tensor_float_32_execution_enabled():
         return ()

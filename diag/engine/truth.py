@@ -11,8 +11,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from diag.engine.compiled import Executable, build
-from diag.engine.execution import FLOATS, attributes, execute, in_double, in_dtype, to_numpy
-from diag.engine.graph import ASSIGN_OPS, Node, Port, graph_from_def
+from diag.engine.execution import FLOATS, attributes, execute, in_double, in_dtype, takes_handle, to_numpy
+from diag.engine.graph import ASSIGN_OPS, READ_OPS, Node, Port, graph_from_def
 from diag.engine.places import Place
 from diag.engine.promotion import OperandRounding, Promotion, is_random
 from diag.engine.rewriting import body_of_graph, graph_of_body, make_node, rewired
@@ -61,8 +61,12 @@ class OpTruth:
         """
         if node.op in ASSIGN_OPS:
             return [self._assigned(node, inputs)]
+        if node.op in READ_OPS:
+            return [to_numpy(widened(inputs[0]))]
         if node.op == "Cast":
             return self._cast(node, inputs)
+        if takes_handle(node.op):
+            return None
         return self._run(node, [widened(tensor) for tensor in inputs])
 
     def scale(self, node: Node, inputs: Sequence[Any]) -> list[npt.NDArray[Any]] | None:

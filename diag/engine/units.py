@@ -40,6 +40,20 @@ class Unit:
     def name(self) -> str:
         return f"{self.layer} ({self.variable})" if self.variable else self.layer
 
+    @property
+    def op_indices(self) -> frozenset[int]:
+        """Indices of the ops of this unit, those in its loops and branches included."""
+        nodes, found = list(self.executable.graph), set()
+        seen: set[str] = set()
+        while nodes:
+            node = nodes.pop()
+            if node.site.index is not None:
+                found.add(node.site.index)
+            for name in set(node.function_names()) - seen:
+                seen.add(name)
+                nodes.extend(self.executable.functions[name])
+        return frozenset(found)
+
     def phase(self, port: Port) -> str:
         return self.executable.graph.by_name[port.node].site.phase
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from diag.verdict.findings import PHASE_ORDER, Divergence, Observation, Verdict
 from diag.verdict.result import Amplifier
@@ -42,25 +42,31 @@ def blame_of_layer(cause: str, execution: str) -> str:
     return {"xla": "xla", "graph": "graph-rewriter"}.get(execution, "kernel")
 
 
-def unexplained_layers(flagged: Sequence[Observation], guilty: Sequence[Observation]) -> list[Observation]:
-    """Of the layers out of bound, the first output of each that no guilty op of its own explains."""
-    explained: dict[tuple[str | None, str | None], int] = {}
-    for op in guilty:
-        key = (op.where.layer, op.where.variable)
-        explained[key] = min(explained.get(key, 9), PHASE_ORDER[op.where.phase])
+def unexplained_layers(
+    flagged: Sequence[Observation],
+    guilty: Sequence[Observation],
+    ops_of: Callable[[Observation], Collection[int]],
+) -> list[Observation]:
+    """Of the layers out of bound, the first output of each that no guilty op of its own explains.
+
+    `ops_of` gives the indices of the ops of a layer's unit.  A guilty op explains what its layer
+    hands on in the same phase or a later one.
+    """
     found: dict[tuple[str | None, str | None], Observation] = {}
     for observation in sorted(flagged, key=lambda o: o.where.sort_key):
-        key = (observation.where.layer, observation.where.variable)
-        if explained.get(key, 9) <= PHASE_ORDER[observation.where.phase]:
+        own = ops_of(observation)
+        phase = PHASE_ORDER[observation.where.phase]
+        if any(op.where.op_index in own and PHASE_ORDER[op.where.phase] <= phase for op in guilty):
             continue
-        found.setdefault(key, observation)
+        found.setdefault((observation.where.layer, observation.where.variable), observation)
     if len(found) > 1:  # the whole step is named only where no layer is
         found = {key: o for key, o in found.items() if o.where.unit != "step"} or found
     return list(found.values())
 
 
 def first_difference(observations: Sequence[Observation]) -> Observation | None:
-    differing = [o for o in observations if o.verdict is not Verdict.IDENTICAL]
+    """The earliest output that the lanes themselves do not agree on, each on its own values."""
+    differing = [o for o in observations if o.differs]
     return min(differing, key=lambda o: o.where.sort_key, default=None)
 
 
