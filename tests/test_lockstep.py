@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -280,14 +279,9 @@ def test_a_place_agrees_with_itself(run, model):
     assert losses[0] == losses[1] and len(losses[0]) == 1
 
 
-CAPTURES_A_TENSOR = pytest.mark.xfail(
-    strict=True, reason="a tensor captured by value is given to import_graph_def as it is: NotImplementedError"
-)
-
-
 @pytest.mark.parametrize(
     "model",
-    ["lstm", "shared", "xception_block", pytest.param("two_ways", marks=CAPTURES_A_TENSOR)],
+    ["lstm", "shared", "xception_block", "two_ways"],
 )
 def test_op_by_op_is_at_most_a_rounding_away(run, model):
     ran = run(model, "--candidate", "CPU:0/eager", "--units", "op", steps=1)
@@ -309,19 +303,7 @@ def test_xla_only_rounds_differently(run, model):
     assert ran.report["first_bit_difference"]["step"] == 0
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        "cnn",
-        pytest.param(
-            "convolutions",
-            marks=pytest.mark.xfail(
-                not metadata.version("tensorflow").startswith("2.18."),  # whose XLA differs first elsewhere
-                strict=True, reason="of a unit's output that is no layer's, it has no figures",
-            ),
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("model", ["cnn", "convolutions"])
 def test_the_first_bit_difference_has_its_figures(run, model):
     found = run(model, "--candidate", "CPU:0", "--execution", "xla").report["first_bit_difference"]
     assert 0 < found["num_unequal"] <= found["size"]
@@ -470,11 +452,6 @@ def refused(ran: Ran) -> str:
     return ran.err
 
 
-LEAVES_A_TRACE = pytest.mark.xfail(
-    strict=True, reason="what is found wrong with a simulated place in its first step leaves OUT/trace.h5 behind"
-)
-
-
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -498,18 +475,10 @@ LEAVES_A_TRACE = pytest.mark.xfail(
         (["--candidate", "CPU:0/mixed_float16"], ["policies", "--policy"]),
         (["--out", "{files}/data.py/run"], ["data.py", "is no folder"]),
         (["--no-such-flag"], ["--no-such-flag", "--help"]),
-        pytest.param(
-            ["--candidate", "sim:{files}/faults.py:wrong_shape/eager"], ["expected shape (4, 8)", "(1, 8)"],
-            marks=LEAVES_A_TRACE,
-        ),
-        pytest.param(
-            ["--candidate", "sim:{files}/faults.py:wrong_shape"], ["expected shape (4, 8)", "(1, 8)"],
-            marks=pytest.mark.xfail(strict=True, reason="a UserError in a compiled step ends in a traceback"),
-        ),
-        pytest.param(
-            ["--candidate", "sim:{files}/faults.py:wrong_number/eager"], ["list of 1 arrays"], marks=LEAVES_A_TRACE
-        ),
-        pytest.param(["--candidate", "rewrite:{files}/faults.py:no_graph"], ["GraphDef", "int"], marks=LEAVES_A_TRACE),
+        (["--candidate", "sim:{files}/faults.py:wrong_shape/eager"], ["expected shape (4, 8)", "(1, 8)"]),
+        (["--candidate", "sim:{files}/faults.py:wrong_shape"], ["expected shape (4, 8)", "(1, 8)"]),
+        (["--candidate", "sim:{files}/faults.py:wrong_number/eager"], ["list of 1 arrays"]),
+        (["--candidate", "rewrite:{files}/faults.py:no_graph"], ["GraphDef", "int"]),
     ],
 )  # fmt: skip
 def test_a_question_that_cannot_be_asked(tmp_path, files, arguments, parts):

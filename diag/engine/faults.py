@@ -68,6 +68,11 @@ class Simulation:
     step: int = 0
     error: UserError | None = None  # what the fault did wrong itself
 
+    def check(self) -> None:
+        """Raises the UserError of a fault that went wrong itself, once the step that called it has ended."""
+        if self.error is not None:
+            raise self.error
+
     def touches(self, op_type: str) -> bool:
         return self.fault is not None and (self.op_types is None or op_type in self.op_types)
 
@@ -91,11 +96,11 @@ class Simulation:
             changed = self.fault(call)
             return list(outputs) if changed is None else self._checked(op_type, changed, outputs)
         except UserError as error:
-            self.error = error
+            self.error = self.error or error
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
-            self.error = UserError(f"fault {self.name} raised {said} for {op_type}, op {call.index}, step {call.step}")
-        raise self.error  # inside a compiled step TensorFlow wraps it; the run looks here
+            self.error = self.error or UserError(f"fault {self.name} raised {said} for {op_type} in step {call.step}")
+        return list(outputs)  # raising inside a compiled step would end in TensorFlow's own log
 
     def _checked(self, op_type: str, changed: Any, outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         if not isinstance(changed, (list, tuple)) or len(changed) != len(outputs):

@@ -56,6 +56,8 @@ class Node:
 
     def function_names(self) -> tuple[str, ...]:
         """Names of the functions this node calls, in the order of the attributes' names."""
+        if self.op == "Placeholder":
+            return ()
         return tuple(value.func.name for _, value in sorted(self.proto.attr.items()) if value.func.name)
 
 

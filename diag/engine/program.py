@@ -177,7 +177,8 @@ class _Tracing:
         raw = {id(variable.handle): variable for variable in self.outer.variables}
         handles = [id(value) for value, _ in self.outer.captures if value.dtype == tf.resource]
         found = [raw[handle] for handle in dict.fromkeys(handles) if handle in raw and handle not in known]
-        return [RawVariable(f"other/{index}/{v.name.split(':')[0]}", v) for index, v in enumerate(found)]
+        short = ["/".join(v.name.split(":")[0].split("/")[-2:]) for v in found]
+        return [RawVariable(f"other/{index}/{name}", v) for index, (name, v) in enumerate(zip(short, found, strict=True))]
 
     def program(self, num_flat: int) -> Program:
         names = [spec.name for spec in self.specs]

@@ -156,17 +156,20 @@ class LockstepRun:
                 run = self._one_step(step, telescope, [tf.constant(value) for value in flat_batch(batch)])
             except tf.errors.OpError as error:
                 raise self._reason(error, step) from error
+            self._check_faults()
             losses = [float(values[telescope.program.loss]) for values in (run.reference, run.candidate)]
             for lane, loss in zip(self.found.losses.values(), losses, strict=True):
                 lane.append(loss)
             self.progress(step + 1, "watching", *losses)
         return self._result()
 
-    def _reason(self, error: tf.errors.OpError, step: int) -> Exception:
-        """Why TensorFlow gave up: a planted fault's own error, a step XLA cannot compile, or what it says."""
+    def _check_faults(self) -> None:
         for lane in (self.reference, self.candidate):
-            if lane.simulation is not None and lane.simulation.error is not None:
-                return lane.simulation.error
+            if lane.simulation is not None:
+                lane.simulation.check()
+
+    def _reason(self, error: tf.errors.OpError, step: int) -> Exception:
+        """Why TensorFlow gave up: a step XLA cannot compile, or what it says itself."""
         unsupported = isinstance(error, (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError))
         if unsupported and self.settings.candidate.execution == "xla" and step == 0:
             said = str(error.message).split("\n")[0][:300]
@@ -184,6 +187,7 @@ class LockstepRun:
         checked = self.settings.units != "step" and step % self.settings.checks == 0
         own_state = self.candidate.state()
         run = telescope.run_step(step, batch, with_boundaries=checked)
+        self._check_faults()
         if self._streams_disagree(telescope, run):
             self.reference.load(run.before)
             self.candidate.load(own_state)
@@ -389,7 +393,8 @@ class LockstepRun:
         for observation in unexplained_layers(flagged, guilty, ops_of):
             cause, evidence = "unknown", {}
             unit_run = self._unit_run_of(telescope, observation)
-            if unit_run is not None and observation.bound is not None:
+            is_layer = observation.where.unit != STEP  # of a whole step there are too many hypotheses to try
+            if unit_run is not None and is_layer and observation.bound is not None:
                 explainer = UnitExplainer(telescope.truth_of(unit_run.unit))
                 found = explainer.explain(unit_run, observation.where.output, observation.bound)
                 cause, evidence = found.name, found.evidence

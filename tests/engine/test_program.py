@@ -45,22 +45,16 @@ def trained_by_keras(model: keras.Model, program: Program, batches: list) -> tup
 
 
 def assert_same_bits(program: Program, found: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    """All state but a loss's running means, which Keras resets when its metrics are reset."""
     pairs = zip(program.variables, found, expected, strict=True)
-    assert [spec.name for spec, a, b in pairs if bits(a) != bits(b)] == []
+    assert [s.name for s, a, b in pairs if bits(a) != bits(b) and not s.name.startswith("other/")] == []
 
 
 # ---- the step is Keras's
 
 
-CAPTURES_A_TENSOR = pytest.mark.xfail(
-    strict=True, reason="a tensor captured by value is given to import_graph_def as it is: NotImplementedError"
-)
-MARKERS_CHANGE_BITS = pytest.mark.xfail(
-    strict=True, reason="the markers in the names change what grappler makes of the step, by roundings"
-)
-BUGS = {zoo.two_ways: [CAPTURES_A_TENSOR], zoo.two_blocks: [MARKERS_CHANGE_BITS]}
 CASES = [
-    *(pytest.param(make, "float32", marks=BUGS.get(make, []), id=make.__name__) for make in (*MODELS, zoo.two_blocks)),
+    *(pytest.param(make, "float32", id=make.__name__) for make in (*MODELS, zoo.two_blocks)),
     *((make, "mixed_float16") for make in (zoo.mlp, zoo.cnn, zoo.lstm)),
     (zoo.mlp, "mixed_bfloat16"),
 ]

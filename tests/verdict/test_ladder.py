@@ -84,46 +84,56 @@ def test_a_layer_wrong_although_its_ops_are_right(execution, blame):
 # ---- what no guilty op explains
 
 
+INSIDE, ELSEWHERE = 3, 7
+
+
+def own_ops(observation):
+    """The unit of layer `dense` holds op 3 and no other; other units hold other ops."""
+    return {INSIDE} if observation.where.layer == "dense" else {100}
+
+
 def test_a_guilty_op_explains_its_own_layer_only():
     dense, other = seen(order=1), seen(layer="other", order=2)
-    assert unexplained_layers([dense, other], [op()]) == [other]
-    assert unexplained_layers([dense, other], []) == [dense, other]
+    assert unexplained_layers([dense, other], [op(op_index=INSIDE)], own_ops) == [other]
+    assert unexplained_layers([dense, other], [op(op_index=ELSEWHERE)], own_ops) == [dense, other]
+    assert unexplained_layers([dense, other], [], own_ops) == [dense, other]
 
 
 def test_a_guilty_op_of_the_backward_pass_does_not_explain_the_forward_pass():
     forward, backward = seen(), seen(phase="backward", order=9)
-    assert unexplained_layers([forward], [op(phase="backward")]) == [forward]
-    assert unexplained_layers([backward], [op(phase="backward")]) == []
-    assert unexplained_layers([backward], [op(phase="forward")]) == []
+    assert unexplained_layers([forward], [op(phase="backward", op_index=INSIDE)], own_ops) == [forward]
+    assert unexplained_layers([backward], [op(phase="backward", op_index=INSIDE)], own_ops) == []
+    assert unexplained_layers([backward], [op(phase="forward", op_index=INSIDE)], own_ops) == []
 
 
-def test_a_guilty_op_of_another_variables_update_explains_nothing():
-    kernel = seen(phase="optimizer", variable="dense/kernel")
-    assert unexplained_layers([kernel], [op("Mul", phase="optimizer", variable="dense/bias")]) == [kernel]
-    assert unexplained_layers([kernel], [op("Mul", phase="optimizer", variable="dense/kernel")]) == []
+def test_an_op_in_a_branch_explains_the_unit_that_holds_the_branch():
+    """Loss scaling puts every variable's update into a branch of the unit `optimizer`."""
+    unit = seen(layer="optimizer", phase="optimizer")
+    update = op("AssignSubVariableOp", layer="dense", variable="dense/kernel", phase="optimizer", op_index=INSIDE)
+    assert unexplained_layers([unit], [update], lambda observation: {INSIDE}) == []
 
 
 def test_of_one_layer_the_first_output_is_named():
     late, early = seen(phase="backward", order=1), seen(phase="forward", order=5)
-    assert unexplained_layers([late, early], []) == [early]
+    assert unexplained_layers([late, early], [], own_ops) == [early]
 
 
 def test_the_step_is_named_only_where_no_layer_is():
     step, layer = seen("step", layer=None), seen(order=3)
-    assert unexplained_layers([step, layer], []) == [layer]
-    assert unexplained_layers([step], []) == [step]
+    assert unexplained_layers([step, layer], [], own_ops) == [layer]
+    assert unexplained_layers([step], [], own_ops) == [step]
 
 
 # ---- firsts
 
 
 def test_the_first_difference_is_first_in_execution_order():
-    same = seen(verdict=Verdict.IDENTICAL)
-    optimizer = seen(phase="optimizer", order=1, verdict=Verdict.ROUNDING)
-    backward = seen(phase="backward", order=7, verdict=Verdict.ROUNDING)
-    later = seen(step=1, order=0)
-    assert first_difference([later, optimizer, backward, same]) is backward
-    assert first_difference([same]) is None
+    unit_alone = seen(verdict=Verdict.ROUNDING)  # of which the lanes' own values were not seen
+    optimizer = seen(phase="optimizer", order=1, relative=1e-7, verdict=Verdict.ROUNDING)
+    backward = seen(phase="backward", order=7, relative=1e-7, verdict=Verdict.ROUNDING)
+    later = seen(step=1, order=0, relative=1e-7)
+    assert first_difference([later, optimizer, backward, unit_alone]) is backward
+    assert first_difference([unit_alone]) is None
 
 
 def test_the_first_output_that_became_nonfinite():
