@@ -178,7 +178,8 @@ class _Tracing:
         handles = [id(value) for value, _ in self.outer.captures if value.dtype == tf.resource]
         found = [raw[handle] for handle in dict.fromkeys(handles) if handle in raw and handle not in known]
         short = ["/".join(v.name.split(":")[0].split("/")[-2:]) for v in found]
-        return [RawVariable(f"other/{index}/{name}", v) for index, (name, v) in enumerate(zip(short, found, strict=True))]
+        names = [f"other/{index}/{name}" for index, name in enumerate(short)]
+        return [RawVariable(name, variable) for name, variable in zip(names, found, strict=True)]
 
     def program(self, num_flat: int) -> Program:
         names = [spec.name for spec in self.specs]
