@@ -89,11 +89,6 @@ def register_function(function_def: Any) -> None:
         context.context().add_function_def(function_def)
 
 
-def ran_on(tensor: Any) -> str:
-    """The kind of device an EagerTensor was computed on, such as `GPU`."""
-    return tf.DeviceSpec.from_string(tensor.device).device_type or ""
-
-
 @functools.cache
 def registered_kernels(op_type: str) -> tuple[tuple[str, tuple[tuple[str, frozenset[int]], ...]], ...]:
     """(device type, ((attribute, allowed dtypes), ...)) of every kernel of an op."""

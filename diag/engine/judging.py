@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from diag.engine.execution import FLOATS, to_numpy
-from diag.engine.graph import ASSIGN_OPS, Node
+from diag.engine.graph import Node
 from diag.engine.promotion import is_random
 from diag.engine.truth import Arrays, OpTruth
 from diag.numerics.bounds import (
@@ -217,8 +217,3 @@ def num_terms(op: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...
 
 def output_arrays(outputs: Sequence[Any]) -> list[npt.NDArray[Any]]:
     return [to_numpy(output) for output in outputs]
-
-
-def is_writer(node: Node) -> bool:
-    """Whether the op's result is what it leaves in a variable."""
-    return node.op in ASSIGN_OPS

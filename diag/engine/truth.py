@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -139,13 +138,6 @@ def spread_of(samples: Sequence[Arrays], truth: Arrays) -> list[Yardstick]:
 
 # ---------------------------------------------------------------------------------------------
 # Layer units
-
-
-@dataclass(frozen=True)
-class UnitResult:
-    """Outputs of a unit in the order of `unit.outputs`, then the values of `unit.writes`."""
-
-    values: list[Any]
 
 
 class UnitTruth:
