@@ -47,6 +47,8 @@ def create_table(group: h5py.Group, layout: TableLayout, trace: TraceLayout, *, 
         num_axes = max(1, *(len(spec.shape) for spec in layout.tensors))
         shape = (len(layout.tensors), num_axes)
         _create_growing(group, "extent", shape, np.dtype("<i4"), 1, not portable, fill=ABSENT)
+        rows = max(1, SMALL_ROW_BYTES // (8 * len(layout.tensors)))
+        _create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows, False)
 
 
 def _create_tensor(
@@ -108,9 +110,7 @@ def encode_column(column: Column, values: Sequence[object]) -> Array:
         encoded = [text.encode() for text in texts]
         if max(map(len, encoded), default=0) > TEXT_BYTES:
             longest = max(texts, key=len)
-            raise ValueError(
-                f"Column {column.name!r} holds at most {TEXT_BYTES} bytes. Received: {longest!r}"
-            )
+            raise ValueError(f"Column {column.name!r} holds at most {TEXT_BYTES} bytes. Received: {longest!r}")
         return np.array(encoded, _COLUMN_DTYPES["text"])
     missing = np.nan if column.dtype == "float64" else ABSENT
     return np.array([missing if value is None else value for value in values], _COLUMN_DTYPES[column.dtype])

@@ -13,7 +13,7 @@ import numpy as np
 from traces.encoding import Array
 from traces.failures import explained_reading
 from traces.opening import open_trace
-from traces.schema import TraceLayout
+from traces.schema import TensorKey, TraceLayout
 from traces.table import TableReader
 
 
@@ -35,8 +35,7 @@ class TraceReader:
         self.layout = TraceLayout.from_json(self._document("layout"))
         """What the trace may hold: lanes, planned steps, tensors, variables, columns."""
         self._tables = {
-            name: TableReader(self._file[name], table, self.layout)
-            for name, table in self.layout.tables.items()
+            name: TableReader(self._file[name], table, self.layout) for name, table in self.layout.tables.items()
         }
 
     @property
@@ -86,14 +85,21 @@ class TraceReader:
         """A lane's variables as they were before a step, by path."""
         return self._row_tensors("snapshots", self._row("snapshots", "step", step), lane)
 
+    def snapshot_checksums(self, step: int, lane: str) -> dict[str, int]:
+        """The `tensor_checksum` of each variable of a snapshot, by path."""
+        return self._row_checksums("snapshots", self._row("snapshots", "step", step), lane)
+
     def initial_state(self, lane: str) -> dict[str, Array]:
         """A lane's variables before step 0, by path."""
         return self.snapshot(0, lane)
 
     def batch(self, step: int) -> dict[str, Array]:
         """The batch a step was given, by component."""
-        index = self._numbers("steps", "batch")[self._row("steps", "step", step)]
-        return self._row_tensors("batches", self._row("batches", "index", index), "")
+        return self._row_tensors("batches", self._batch_row(step), "")
+
+    def batch_checksums(self, step: int) -> dict[str, int]:
+        """The `tensor_checksum` of each component of a step's batch."""
+        return self._row_checksums("batches", self._batch_row(step), "")
 
     def names(self, kind: str) -> list[str]:
         """The names of one kind of tensor, in the layout's order."""
@@ -101,12 +107,24 @@ class TraceReader:
 
     def tensor(self, step: int, lane: str, kind: str, name: str) -> Array:
         """A step's tensor in its own dtype, bit for bit as it was."""
-        row = self._row("steps", "step", step)
+        row, key = self._row("steps", "step", step), self._known((lane, kind, name))
         with explained_reading(self.path):
-            array = self._tables["steps"].tensor(row, (lane, kind, name))
+            array = self._tables["steps"].tensor(row, key)
         if array is None:
-            raise KeyError(f"Step {step} of {self.path} was written without {(lane, kind, name)}.")
+            raise KeyError(f"Step {step} of {self.path} was written without {key}.")
         return array
+
+    def holds(self, step: int, lane: str, kind: str, name: str) -> bool:
+        """Whether `tensor` can give this one back; of others there may be a checksum all the same."""
+        row, key = self._row("steps", "step", step), self._known((lane, kind, name))
+        with explained_reading(self.path):
+            return self._tables["steps"].shape(row, key) is not None
+
+    def checksum(self, step: int, lane: str, kind: str, name: str) -> int | None:
+        """The `tensor_checksum` of what the step had, kept or not; None where it was not handed over."""
+        row, key = self._row("steps", "step", step), self._known((lane, kind, name))
+        with explained_reading(self.path):
+            return self._tables["steps"].checksum(row, key)
 
     def op_table(self) -> dict[str, Array]:
         """The op table's columns, of equal length; text as Python strings."""
@@ -157,11 +175,25 @@ class TraceReader:
             raise KeyError(f"{self.path} has no {column} {number} among its {table}: {numbers}")
         return len(numbers) - 1 - numbers[::-1].index(number)
 
+    def _batch_row(self, step: int) -> int:
+        index = self._numbers("steps", "batch")[self._row("steps", "step", step)]
+        return self._row("batches", "index", index)
+
+    def _known(self, key: TensorKey) -> TensorKey:
+        if key not in self._tables["steps"].layout.by_key:
+            raise KeyError(f"{self.path} has no tensor {key}, the (lane, kind, name).")
+        return key
+
+    def _row_checksums(self, table: str, row: int, lane: str) -> dict[str, int]:
+        """The checksums of one row's tensors of one lane, by name."""
+        reader = self._tables[table]
+        with explained_reading(self.path):
+            found = {spec.name: reader.checksum(row, spec.key) for spec in reader.layout.tensors if spec.lane == lane}
+        return {name: checksum for name, checksum in found.items() if checksum is not None}
+
     def _row_tensors(self, table: str, row: int, lane: str) -> dict[str, Array]:
         """One row's tensors of one lane, by name."""
         reader = self._tables[table]
         with explained_reading(self.path):
-            found = {
-                spec.name: reader.tensor(row, spec.key) for spec in reader.layout.tensors if spec.lane == lane
-            }
+            found = {spec.name: reader.tensor(row, spec.key) for spec in reader.layout.tensors if spec.lane == lane}
         return {name: array for name, array in found.items() if array is not None}

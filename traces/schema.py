@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -42,9 +42,7 @@ class TensorSpec:
         if self.dtype not in STORED_DTYPES:
             raise ValueError(f"A trace stores {sorted(STORED_DTYPES)}. Received: {self!r}")
         if any(part in (".", "") for part in self.name.split("/")):
-            raise ValueError(
-                f"A tensor's name must be a relative path with no empty part. Received: {self!r}"
-            )
+            raise ValueError(f"A tensor's name must be a relative path with no empty part. Received: {self!r}")
 
     @property
     def key(self) -> TensorKey:
@@ -173,14 +171,16 @@ class TableLayout:
 class StepRecord:
     """One whole step: what is written of it, in any lane, in one go.
 
-    `batch` is the index the step's batch was written under. `tensors` may hold any of the layout's;
-    those it leaves out take no room and read back as missing.
+    `batch` is the index the step's batch was written under. `tensors` may hold any of the layout's. Of
+    each its checksum is stored, and of those in `keep` (None: all) the value too, which takes the room. A
+    candidate's tensor that is stored as its difference from the reference's can be kept only with that.
     """
 
     step: int
     batch: int
     losses: Mapping[str, float]
     tensors: Mapping[TensorKey, Array] = field(default_factory=dict)
+    keep: Collection[TensorKey] | None = None
 
 
 def tensor_path(spec: TensorSpec, lanes: Sequence[str]) -> str:

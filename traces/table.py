@@ -6,11 +6,12 @@ A reader that trusts `complete` rows never sees half of one, whenever the writer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import h5py
 import numpy as np
 
+from traces.checksums import NO_CHECKSUM, tensor_checksum
 from traces.creation import ABSENT
 from traces.encoding import Array, difference, narrow, restore, widen
 from traces.schema import TableLayout, TensorKey, TensorSpec, TraceLayout, tensor_path
@@ -24,6 +25,7 @@ class TableWriter:
         self._complete = group["complete"]
         self._columns = {column.name: group[column.name] for column in layout.columns}
         self._extent = group["extent"] if layout.tensors else None
+        self._checksum = group["checksum"] if layout.tensors else None
         self._order = {spec.key: order for order, spec in enumerate(layout.tensors)}
         self._tensors = {spec.key: group[tensor_path(spec, trace.lanes)] for spec in layout.tensors}
         differing = [spec for spec in layout.tensors if "difference_from" in self._tensors[spec.key].attrs]
@@ -31,15 +33,18 @@ class TableWriter:
         self._bases = {key: base.key for key, base in bases.items() if base}
         self._num_rows = 0
 
-    def append(self, columns: Mapping[str, Array], tensors: Mapping[TensorKey, Array] | None = None) -> None:
-        """Write rows of all columns; with tensors, one row."""
+    def append(
+        self, columns: Mapping[str, Array], tensors: Mapping[TensorKey, Array], keep: Collection[TensorKey]
+    ) -> None:
+        """Write rows of all columns; with tensors, one row: the values to keep, and every checksum."""
         start = self._num_rows
         stop = start + len(next(iter(columns.values())))
         for name, values in columns.items():
             self._columns[name].resize(stop, axis=0)
             self._columns[name][start:stop] = values
         if self._extent is not None:
-            self._append_tensors(start, tensors or {})
+            self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep})
+            self._append_checksums(start, tensors)
         self._file.flush()
         self._complete[()] = stop
         self._complete.flush()
@@ -56,9 +61,15 @@ class TableWriter:
         self._extent.resize(row + 1, axis=0)
         self._extent[row] = extent
 
-    def _write_tensor(
-        self, row: int, key: TensorKey, array: Array, tensors: Mapping[TensorKey, Array]
-    ) -> None:
+    def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array]) -> None:
+        assert self._checksum is not None
+        checksums = np.full(self._checksum.shape[1:], NO_CHECKSUM, np.uint64)
+        for key, array in tensors.items():
+            checksums[self._order[key]] = tensor_checksum(array)
+        self._checksum.resize(row + 1, axis=0)
+        self._checksum[row] = checksums
+
+    def _write_tensor(self, row: int, key: TensorKey, array: Array, tensors: Mapping[TensorKey, Array]) -> None:
         dataset, base = self._tensors[key], self._bases.get(key)
         stored = widen(array)
         if base is not None:
@@ -103,15 +114,26 @@ class TableReader:
 
     def tensor(self, row: int, key: TensorKey) -> Array | None:
         """One row's value, bit for bit as it was written; None where the row holds none."""
-        spec = self.layout.by_key[key]
-        extent = self._dataset("extent", row + 1)[row, self._order[key]]
-        if extent[0] == ABSENT:
+        shape = self.shape(row, key)
+        if shape is None:
             return None
-        shape = tuple(int(length) for length in extent[: len(spec.shape)])
+        spec = self.layout.by_key[key]
         stored, base = self._read(spec, row, shape), self.layout.base_of(spec)
         if base is not None and not self._group.file.attrs["portable"]:
             stored = restore(stored, self._read(base, row, shape))
         return np.asarray(narrow(stored, spec.dtype))
+
+    def shape(self, row: int, key: TensorKey) -> tuple[int, ...] | None:
+        """The shape of one row's value; None where the row holds none."""
+        extent = self._dataset("extent", row + 1)[row, self._order[key]]
+        if extent[0] == ABSENT:
+            return None
+        return tuple(int(length) for length in extent[: len(self.layout.by_key[key].shape)])
+
+    def checksum(self, row: int, key: TensorKey) -> int | None:
+        """The checksum of what was handed over, be it kept or not; None where nothing was."""
+        checksum = int(self._dataset("checksum", row + 1)[row, self._order[key]])
+        return None if checksum == NO_CHECKSUM else checksum
 
     def _read(self, spec: TensorSpec, row: int, shape: tuple[int, ...]) -> Array:
         if 0 in shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -75,9 +75,7 @@ class TraceWriter:
         self._closed = False
         self._batches_seen: set[int] = set()
         self._file = _create(self.path, layout, documents, portable)
-        self._tables = {
-            name: TableWriter(self._file[name], table, layout) for name, table in layout.tables.items()
-        }
+        self._tables = {name: TableWriter(self._file[name], table, layout) for name, table in layout.tables.items()}
         self._queue = BackgroundQueue(queue_bytes)
 
     def write_batch(self, index: int, arrays: Mapping[str, npt.ArrayLike]) -> None:
@@ -96,7 +94,8 @@ class TraceWriter:
     def append_step(self, record: StepRecord) -> None:
         """Store one whole step."""
         losses = {f"loss/{lane}": [record.losses[lane]] for lane in self.layout.lanes}
-        self._append("steps", {"step": [record.step], "batch": [record.batch], **losses}, record.tensors)
+        columns: dict[str, Sequence[object]] = {"step": [record.step], "batch": [record.batch], **losses}
+        self._append("steps", columns, record.tensors, record.keep)
 
     def append_ops(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows to the op table; each names every column, None where it has no value."""
@@ -144,9 +143,7 @@ class TraceWriter:
     ) -> None:
         self.close()
 
-    def _append_rows(
-        self, table: str, columns: Sequence[Column], rows: Sequence[Mapping[str, object]]
-    ) -> None:
+    def _append_rows(self, table: str, columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
         names = [column.name for column in columns]
         for row in rows:
             if row.keys() != set(names):
@@ -159,13 +156,15 @@ class TraceWriter:
         table: str,
         columns: Mapping[str, Sequence[object]],
         tensors: Mapping[TensorKey, npt.ArrayLike],
+        keep: Collection[TensorKey] | None = None,
     ) -> None:
         layout = self.layout.tables[table]
         encoded = {column.name: encode_column(column, columns[column.name]) for column in layout.columns}
         arrays = {key: np.asarray(array) for key, array in tensors.items()}
-        _check(arrays, layout)
+        kept = frozenset(arrays if keep is None else keep)
+        _check(arrays, kept, layout)
         num_bytes = sum(array.nbytes for array in (*encoded.values(), *arrays.values()))
-        self._put(num_bytes, partial(self._tables[table].append, encoded, arrays))
+        self._put(num_bytes, partial(self._tables[table].append, encoded, arrays, kept))
 
     def _put(self, num_bytes: int, write: partial[None]) -> None:
         def task() -> None:
@@ -175,8 +174,10 @@ class TraceWriter:
         self._queue.put(num_bytes, task)
 
 
-def _check(arrays: Mapping[TensorKey, Array], layout: TableLayout) -> None:
+def _check(arrays: Mapping[TensorKey, Array], kept: Collection[TensorKey], layout: TableLayout) -> None:
     """Refuse, before anything is written, what the reader could not give back."""
+    if absent := [key for key in kept if key not in arrays]:
+        raise ValueError(f"Only what is handed over can be kept. Received: keep with {sorted(absent)}")
     for key, array in arrays.items():
         spec = layout.by_key.get(key)
         if spec is None:
@@ -184,9 +185,9 @@ def _check(arrays: Mapping[TensorKey, Array], layout: TableLayout) -> None:
         fits = array.ndim == len(spec.shape) and all(map(int.__le__, array.shape, spec.shape))
         if not fits or array.dtype.name != spec.dtype:
             raise ValueError(f"Expected at most {spec}. Received: {array.dtype.name} {array.shape}")
-        base = layout.base_of(spec)
-        if base and (base.key not in arrays or arrays[base.key].shape != array.shape):
-            raise ValueError(f"{key} needs {base.key} beside it, of its shape. Received: {sorted(arrays)}")
+        base = layout.base_of(spec) if key in kept else None
+        if base and (base.key not in kept or arrays[base.key].shape != array.shape):
+            raise ValueError(f"{key} needs {base.key} beside it, of its shape. Received: {sorted(kept)}")
 
 
 def _create(path: Path, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> h5py.File:

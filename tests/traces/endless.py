@@ -24,9 +24,7 @@ LANES = ("reference", "candidate")
 SHAPES = {("activation", "conv"): (8, 40, 50), ("gradient", "conv/bias"): (7,), ("update", "dense"): (64, 9)}
 LAYOUT = TraceLayout(
     tensors=tuple(
-        TensorSpec(name, shape, "float32", lane, kind)
-        for (kind, name), shape in SHAPES.items()
-        for lane in LANES
+        TensorSpec(name, shape, "float32", lane, kind) for (kind, name), shape in SHAPES.items() for lane in LANES
     ),
     variables=tuple(TensorSpec("dense", (64, 9), "float32", lane) for lane in LANES),
     batch=(TensorSpec("inputs", (8, 3), "float32"),),

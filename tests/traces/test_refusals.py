@@ -121,9 +121,7 @@ def dense(lane: str, shape: tuple[int, ...] = (4, 3), dtype: str = "float32") ->
         ({**dense("candidate"), **dense("reference", (3, 3))}, "beside it"),
     ],
 )
-def test_a_step_the_layout_does_not_hold(
-    tmp_path: Path, tensors: Mapping[TensorKey, np.ndarray], message: str
-) -> None:
+def test_a_step_the_layout_does_not_hold(tmp_path: Path, tensors: Mapping[TensorKey, np.ndarray], message: str) -> None:
     with write(tmp_path / "trace.h5") as trace, pytest.raises(ValueError, match=message):
         trace.append_step(StepRecord(0, 0, {lane: 0.0 for lane in LANES}, tensors))
     with TraceReader(tmp_path / "trace.h5") as reader:

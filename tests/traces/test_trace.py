@@ -44,9 +44,7 @@ LAYOUT = TraceLayout(
         for lane in LANES
         for name in SHAPES
     ),
-    variables=tuple(
-        TensorSpec(name, (3, 5), "float32", lane) for name in ("dense/kernel", "m") for lane in LANES
-    ),
+    variables=tuple(TensorSpec(name, (3, 5), "float32", lane) for name in ("dense/kernel", "m") for lane in LANES),
     batch=(TensorSpec("inputs", (4, 3), "float32"), TensorSpec("targets", (4,), "int32")),
     op_columns=op_columns(("max_ulp",)),
     unit_columns=(Column("layer", "text"), Column("excess", "float64")),
@@ -112,9 +110,7 @@ def test_a_step_may_leave_tensors_out(tmp_path: Path) -> None:
         for number, tensors in enumerate(({}, some, {})):
             trace.append_step(StepRecord(number, 0, losses(number), tensors))
     with TraceReader(tmp_path / "trace.h5") as trace:
-        assert_same_bits(
-            trace.tensor(1, "candidate", "activation", "conv"), some["candidate", "activation", "conv"]
-        )
+        assert_same_bits(trace.tensor(1, "candidate", "activation", "conv"), some["candidate", "activation", "conv"])
         for number, name in ((0, "conv"), (1, "half"), (2, "conv")):
             with pytest.raises(KeyError, match="was written without"):
                 trace.tensor(number, "candidate", "activation", name)
