@@ -25,7 +25,7 @@ CHUNK_BYTES = 1 << 21
 """1 to 8 MiB all write at 0.7 GB/s (differences) on two cores; 32 MiB at half of that."""
 SMALL_ROW_BYTES = 1 << 10
 """Below this the index and the filter's header cost more than compression gains."""
-ROWS_PER_CHUNK = 512
+NUMBERS_PER_CHUNK = 512
 ABSENT = -1
 
 _COLUMN_DTYPES: dict[str, Any] = {
@@ -40,7 +40,9 @@ def create_table(group: h5py.Group, layout: TableLayout, trace: TraceLayout, *, 
     group.create_dataset("complete", data=np.int64(0))
     for column in layout.columns:
         compressed = column.dtype == "text" and not portable
-        _create_growing(group, column.name, (), _COLUMN_DTYPES[column.dtype], ROWS_PER_CHUNK, compressed)
+        row: tuple[int, ...] = () if column.width is None else (column.width,)
+        rows = max(1, NUMBERS_PER_CHUNK // (column.width or 1))
+        _create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, compressed)
     for spec in layout.tensors:
         _create_tensor(group, spec, layout, trace, portable)
     if layout.tensors:

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from traces.blobs import BlobReader
 from traces.encoding import Array
 from traces.failures import explained_reading
 from traces.opening import open_trace
 from traces.schema import TensorKey, TraceLayout
+from traces.skeleton import BLOBS
 from traces.table import TableReader
 
 
@@ -37,6 +39,12 @@ class TraceReader:
         self._tables = {
             name: TableReader(self._file[name], table, self.layout) for name, table in self.layout.tables.items()
         }
+        self._blobs = {name: BlobReader(self._file[name]) for name in BLOBS}
+
+    @property
+    def schema(self) -> str:
+        """Name and version of the schema the trace is written in."""
+        return str(self._file.attrs["schema"])
 
     @property
     def steps(self) -> list[int]:
@@ -71,10 +79,29 @@ class TraceReader:
         return None if config is None else dict(config)
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """How the run was asked to go."""
+        return dict(self._document("settings"))
+
+    @property
+    def programs(self) -> list[bytes]:
+        """The training steps, as they were handed to the writer, in that order."""
+        with explained_reading(self.path):
+            programs = self._blobs["programs"]
+            return [programs[number] for number in range(len(programs))]
+
+    @property
     def losses(self) -> dict[str, Array]:
         """Each lane's loss, one float64 a whole step."""
         with explained_reading(self.path):
             return {lane: self._tables["steps"].column(f"loss/{lane}") for lane in self.layout.lanes}
+
+    @property
+    def excess(self) -> Array:
+        """Each whole step's largest excess of each of the layout's layers: (steps, layers), NaN for none."""
+        with explained_reading(self.path):
+            steps = self._tables["steps"]
+            return steps.column("excess") if self.layout.layers else np.empty((steps.num_rows, 0))
 
     @property
     def snapshots(self) -> list[int]:
@@ -101,6 +128,17 @@ class TraceReader:
         """The `tensor_checksum` of each component of a step's batch."""
         return self._row_checksums("batches", self._batch_row(step), "")
 
+    @property
+    def steps_with_batches(self) -> list[int]:
+        """The whole steps of which the batch is stored, in the order they ran."""
+        stored = set(self._numbers("batches", "index"))
+        numbers = zip(self.steps, self._numbers("steps", "batch"), strict=False)  # a run may add a step meanwhile
+        return [step for step, batch in numbers if batch in stored]
+
+    def is_checked(self, step: int) -> bool:
+        """Whether units of a step were run by themselves, not only the whole step compared."""
+        return bool(self._numbers("steps", "checked")[self._row("steps", "step", step)])
+
     def names(self, kind: str) -> list[str]:
         """The names of one kind of tensor, in the layout's order."""
         return list(dict.fromkeys(spec.name for spec in self.layout.tensors if spec.kind == kind))
@@ -113,6 +151,12 @@ class TraceReader:
         if array is None:
             raise KeyError(f"Step {step} of {self.path} was written without {key}.")
         return array
+
+    def kept_in(self, step: int) -> frozenset[TensorKey]:
+        """The tensors of a step that `tensor` can give back: `holds`, of all at once."""
+        row = self._row("steps", "step", step)
+        with explained_reading(self.path):
+            return self._tables["steps"].kept_in(row)
 
     def holds(self, step: int, lane: str, kind: str, name: str) -> bool:
         """Whether `tensor` can give this one back; of others there may be a checksum all the same."""
@@ -139,11 +183,8 @@ class TraceReader:
     def report(self) -> dict[str, Any] | None:
         """The last report written, if any was."""
         with explained_reading(self.path):
-            span, document = self._file["report/span"], self._file["report/json"]
-            span.refresh()
-            start, stop = (int(edge) for edge in span[()])
-            document.refresh()
-            text = bytes(np.asarray(document[start:stop]))
+            reports = self._blobs["reports"]
+            text = reports[-1] if len(reports) else b""
         return dict(json.loads(text)) if text else None
 
     def close(self) -> None:

@@ -55,6 +55,8 @@ class Column:
 
     name: str
     dtype: Literal["int64", "float64", "text"]
+    width: int | None = None
+    """Numbers in a row, where that is not one: the row is then a vector, of the layers for one."""
 
 
 def op_columns(statistics: Sequence[str]) -> tuple[Column, ...]:
@@ -91,7 +93,8 @@ class TraceLayout:
     `lanes[0]` is the base: any other lane's tensor of the same kind, name, shape and stored dtype is
     kept as its difference from the base's. `tensors` carry lane and kind, `variables` (of model and
     optimizer, for the snapshots) a lane, `batch` (inputs, targets, sample weights) only a name.
-    `steps` is how many are planned, None where the run is open ended.
+    `layers` are what a step's excess is given for, in the order they run. `steps` is how many are
+    planned, None where the run is open ended.
     """
 
     lanes: tuple[str, ...] = ("reference", "candidate")
@@ -99,6 +102,7 @@ class TraceLayout:
     tensors: tuple[TensorSpec, ...] = ()
     variables: tuple[TensorSpec, ...] = ()
     batch: tuple[TensorSpec, ...] = ()
+    layers: tuple[str, ...] = ()
     op_columns: tuple[Column, ...] = op_columns(())
     unit_columns: tuple[Column, ...] = unit_columns(())
 
@@ -114,6 +118,7 @@ class TraceLayout:
             tensors=tuple(TensorSpec(**spec) for spec in document["tensors"]),
             variables=tuple(TensorSpec(**spec) for spec in document["variables"]),
             batch=tuple(TensorSpec(**spec) for spec in document["batch"]),
+            layers=tuple(document["layers"]),
             op_columns=tuple(Column(**column) for column in document["op_columns"]),
             unit_columns=tuple(Column(**column) for column in document["unit_columns"]),
         )
@@ -124,6 +129,7 @@ class TraceLayout:
         for spec in (*self.tensors, *self.variables):
             if spec.lane not in self.lanes:
                 raise ValueError(f"The lane must be one of {self.lanes}. Received: {spec!r}")
+        _refuse_twins(self.layers)
         for specs in (self.tensors, self.variables, self.batch):
             _refuse_twins([spec.key for spec in specs])
         for columns in (self.op_columns, self.unit_columns):
@@ -134,9 +140,10 @@ class TraceLayout:
         """The HDF5 groups of the file that grow row by row."""
         base = self.lanes[0]
         losses = tuple(Column(f"loss/{lane}", "float64") for lane in self.lanes)
-        step, index, batch = (Column(name, "int64") for name in ("step", "index", "batch"))
+        step, index, batch, checked = (Column(name, "int64") for name in ("step", "index", "batch", "checked"))
+        excess = (Column("excess", "float64", len(self.layers)),) if self.layers else ()
         return {
-            "steps": TableLayout((step, batch, *losses), self.tensors, base),
+            "steps": TableLayout((step, batch, checked, *losses, *excess), self.tensors, base),
             "snapshots": TableLayout((step,), self.variables, base),
             "batches": TableLayout((index,), self.batch, base),
             "ops": TableLayout(self.op_columns),
@@ -174,6 +181,8 @@ class StepRecord:
     `batch` is the index the step's batch was written under. `tensors` may hold any of the layout's. Of
     each its checksum is stored, and of those in `keep` (None: all) the value too, which takes the room. A
     candidate's tensor that is stored as its difference from the reference's can be kept only with that.
+    `excess` is, by layer, the largest of the step's errors over their bounds; NaN where none was taken.
+    `checked` says that units of the step were run by themselves, not only the whole step compared.
     """
 
     step: int
@@ -181,6 +190,8 @@ class StepRecord:
     losses: Mapping[str, float]
     tensors: Mapping[TensorKey, Array] = field(default_factory=dict)
     keep: Collection[TensorKey] | None = None
+    excess: Mapping[str, float] = field(default_factory=dict)
+    checked: bool = False
 
 
 def tensor_path(spec: TensorSpec, lanes: Sequence[str]) -> str:

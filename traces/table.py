@@ -130,6 +130,13 @@ class TableReader:
             return None
         return tuple(int(length) for length in extent[: len(self.layout.by_key[key].shape)])
 
+    def kept_in(self, row: int) -> frozenset[TensorKey]:
+        """The tensors of which a row holds a value."""
+        if not self._order:
+            return frozenset()
+        extent = self._dataset("extent", row + 1)[row]
+        return frozenset(key for key, order in self._order.items() if extent[order, 0] != ABSENT)
+
     def checksum(self, row: int, key: TensorKey) -> int | None:
         """The checksum of what was handed over, be it kept or not; None where nothing was."""
         checksum = int(self._dataset("checksum", row + 1)[row, self._order[key]])

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,14 +14,15 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from diag import __version__
 from diag.errors import UserError
 from traces.background import BackgroundQueue
-from traces.creation import create_table, encode_column
+from traces.blobs import BlobWriter
+from traces.creation import encode_column
 from traces.encoding import Array
 from traces.failures import explained_creation, explained_writing
 from traces.opening import claim
-from traces.schema import SCHEMA, Column, StepRecord, TableLayout, TensorKey, TraceLayout
+from traces.schema import Column, StepRecord, TableLayout, TensorKey, TraceLayout
+from traces.skeleton import BLOBS, create_skeleton
 from traces.table import TableWriter
 
 QUEUE_BYTES = 256 << 20
@@ -42,6 +42,7 @@ class TraceWriter:
       environment: what each lane ran on, by lane; any JSON.
       command: the command line.
       seeds: by name.
+      settings: how the run was asked to go; any JSON.
       model_config: Keras' own, or None for a model that has none.
       portable: write plain datasets, with no filter and no differences, for any HDF5 reader.
       queue_bytes: how much may wait to be written; one larger record is let in by itself.
@@ -60,6 +61,7 @@ class TraceWriter:
         command: Sequence[str] = (),
         seeds: Mapping[str, int] | None = None,
         model_config: Mapping[str, object] | None = None,
+        settings: Mapping[str, object] | None = None,
         portable: bool = False,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
@@ -70,12 +72,14 @@ class TraceWriter:
             "command": list(command),
             "layout": layout.to_json(),
             "seeds": dict(seeds or {}),
+            "settings": dict(settings or {}),
             "model_config": None if model_config is None else dict(model_config),
         }
         self._closed = False
         self._batches_seen: set[int] = set()
         self._file = _create(self.path, layout, documents, portable)
         self._tables = {name: TableWriter(self._file[name], table, layout) for name, table in layout.tables.items()}
+        self._blobs = {name: BlobWriter(self._file[name]) for name in BLOBS}
         self._queue = BackgroundQueue(queue_bytes)
 
     def write_batch(self, index: int, arrays: Mapping[str, npt.ArrayLike]) -> None:
@@ -93,8 +97,17 @@ class TraceWriter:
 
     def append_step(self, record: StepRecord) -> None:
         """Store one whole step."""
+        if unknown := record.excess.keys() - set(self.layout.layers):
+            raise ValueError(f"The trace's layout has no such layer. Received: {sorted(unknown)}")
         losses = {f"loss/{lane}": [record.losses[lane]] for lane in self.layout.lanes}
-        columns: dict[str, Sequence[object]] = {"step": [record.step], "batch": [record.batch], **losses}
+        excess = [[record.excess.get(layer, np.nan) for layer in self.layout.layers]]
+        columns: dict[str, Sequence[object]] = {
+            "step": [record.step],
+            "batch": [record.batch],
+            "checked": [record.checked],
+            "excess": excess,
+            **losses,
+        }
         self._append("steps", columns, record.tensors, record.keep)
 
     def append_ops(self, rows: Sequence[Mapping[str, object]]) -> None:
@@ -107,8 +120,11 @@ class TraceWriter:
 
     def write_report(self, report: Mapping[str, object]) -> None:
         """Store a report; it takes the place of the one before only once it is whole on file."""
-        text = np.frombuffer(json.dumps(report).encode(), np.uint8)
-        self._put(text.nbytes, partial(_write_report, self._file["report"], text))
+        self._write_blob("reports", json.dumps(report).encode())
+
+    def write_program(self, program: bytes) -> None:
+        """Store a training step, in a form that is the caller's own; beside those before it."""
+        self._write_blob("programs", program)
 
     def flush(self) -> None:
         """Wait until everything handed over is on file."""
@@ -142,6 +158,9 @@ class TraceWriter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _write_blob(self, group: str, document: bytes) -> None:
+        self._put(len(document), partial(self._blobs[group].append, document))
 
     def _append_rows(self, table: str, columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
         names = [column.name for column in columns]
@@ -199,7 +218,7 @@ def _create(path: Path, layout: TraceLayout, documents: Mapping[str, object], po
         # Rows are written once and whole: a chunk cache would only hold a megabyte for every tensor.
         file = h5py.File(unfinished, "w", libver="latest", rdcc_nbytes=0)
         try:
-            _fill(file, layout, documents, portable)
+            create_skeleton(file, layout, documents, portable=portable)
             file.swmr_mode = True
             os.replace(unfinished, path)
             claim(path, file)
@@ -222,32 +241,3 @@ def _abandon(file: h5py.File) -> None:
     os.close(nowhere)
     with contextlib.suppress(OSError, RuntimeError):
         file.close()
-
-
-def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> None:
-    file.attrs.update(
-        schema=SCHEMA,
-        version=__version__,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        portable=portable,
-    )
-    for name, document in documents.items():
-        text = json.dumps(document).encode()
-        file.create_dataset(name, data=np.array(text, h5py.string_dtype("utf-8", max(1, len(text)))))
-    for name, table in layout.tables.items():
-        group = file.create_group(name, track_order=True)
-        create_table(group, table, layout, portable=portable)
-    report = file.create_group("report")
-    report.create_dataset("json", shape=(0,), maxshape=(None,), dtype=np.uint8, chunks=(1 << 16,))
-    report.create_dataset("span", data=np.zeros(2, np.int64))
-
-
-def _write_report(group: h5py.Group, text: Array) -> None:
-    document, span = group["json"], group["span"]
-    start = document.shape[0]
-    stop = start + text.size
-    document.resize(stop, axis=0)
-    document[start:stop] = text
-    document.flush()
-    span[...] = (start, stop)
-    span.flush()

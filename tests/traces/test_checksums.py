@@ -85,6 +85,7 @@ def test_what_is_not_kept_leaves_its_checksum(tmp_path: Path, portable: bool) ->
             trace.append_step(StepRecord(step, 0, {lane: 0.0 for lane in LANES}, tensors, keep))
     with TraceReader(path) as trace:
         for step, keep in enumerate((tensors.keys(), kept, [])):
+            assert trace.kept_in(step) == set(keep)
             for key in LAYOUT.tables["steps"].by_key:
                 expected = tensor_checksum(tensors[key]) if key in tensors else None
                 assert trace.checksum(step, *key) == expected

@@ -17,6 +17,7 @@ def test_a_layout_survives_json() -> None:
         tensors=(TensorSpec("conv2d", (32, 5, 5, 3), "bfloat16", "candidate", "activation"),),
         variables=(TensorSpec("conv2d/kernel", (3, 3), "float32", "reference"),),
         batch=(TensorSpec("inputs", (32, 7), "uint8"),),
+        layers=("conv2d", "dense"),
         op_columns=op_columns(("max_ulp",)),
         unit_columns=unit_columns(("max_ulp",)),
     )

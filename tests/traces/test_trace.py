@@ -178,6 +178,7 @@ def test_an_empty_trace_reads_as_empty(tmp_path: Path) -> None:
     with TraceReader(tmp_path / "trace.h5") as trace:
         assert (trace.steps, trace.snapshots, trace.report()) == ([], [], None)
         assert trace.op_table()["excess"].size == 0
+        assert (trace.excess.shape, trace.programs, trace.settings) == ((0, 0), [], {})
 
 
 PLAIN_READER = """
@@ -228,3 +229,38 @@ def test_16_bit_floats_of_another_lane_are_differences_too(tmp_path: Path) -> No
         assert (mixed["reference"].dtype, mixed["candidate"].dtype) == (np.float32, np.int32)
         assert mixed["candidate"].attrs["dtype"] == "bfloat16"
         assert "difference_from" not in file["steps/tensors/activation/complex/candidate"].attrs
+
+
+def test_programs_come_back_byte_for_byte(tmp_path: Path) -> None:
+    programs = [bytes(range(256)) * 300, b"", b"\0", bytes(70_000)]
+    with write(tmp_path / "trace.h5") as trace:
+        for program in programs:
+            trace.write_program(program)
+    with TraceReader(tmp_path / "trace.h5") as trace:
+        assert trace.programs == programs
+
+
+def test_how_the_run_went_comes_back(tmp_path: Path) -> None:
+    with write(tmp_path / "trace.h5", settings={"follow": "free", "steps": 4}) as trace:
+        trace.write_batch(0, {"inputs": np.ones((4, 3), np.float32)})
+        for step in range(4):
+            trace.append_step(StepRecord(step, step // 3, losses(step), checked=step in (0, 2)))
+    with TraceReader(tmp_path / "trace.h5") as trace:
+        assert trace.settings == {"follow": "free", "steps": 4}
+        assert trace.schema == "lockstep-trace/1"
+        assert trace.steps_with_batches == [0, 1, 2]
+        assert [trace.is_checked(step) for step in range(4)] == [True, False, True, False]
+        with pytest.raises(KeyError, match="has no step 4"):
+            trace.is_checked(4)
+
+
+def test_the_excess_of_each_layer_comes_back(tmp_path: Path) -> None:
+    layout = TraceLayout(lanes=("reference",), layers=("conv", "Größe", "dense"))
+    with TraceWriter(tmp_path / "trace.h5", layout, environment={"reference": {}}) as trace:
+        trace.append_step(StepRecord(0, 0, {"reference": 1.0}, excess={"dense": 0.25, "conv": np.inf}))
+        trace.append_step(StepRecord(1, 0, {"reference": 1.0}))
+        with pytest.raises(ValueError, match="no such layer"):
+            trace.append_step(StepRecord(2, 0, {"reference": 1.0}, excess={"pool": 1.0}))
+    with TraceReader(tmp_path / "trace.h5") as trace:
+        assert trace.layout == layout
+        np.testing.assert_array_equal(trace.excess, [[np.inf, np.nan, 0.25], [np.nan] * 3])

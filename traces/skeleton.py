@@ -1,0 +1,41 @@
+"""A trace with nothing in it yet: every name and attribute the file will ever have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+import h5py
+import numpy as np
+
+from diag import __version__
+from traces.blobs import create_blobs
+from traces.creation import create_table
+from traces.schema import SCHEMA, TraceLayout
+
+BLOBS = ("programs", "reports")
+
+
+def create_skeleton(
+    file: h5py.File,
+    layout: TraceLayout,
+    documents: Mapping[str, object],
+    *,
+    portable: bool,
+) -> None:
+    """Fill a new file, up to the first row."""
+    file.attrs.update(
+        schema=SCHEMA,
+        version=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        portable=portable,
+    )
+    for name, document in documents.items():
+        text = json.dumps(document).encode()
+        file.create_dataset(name, data=np.array(text, h5py.string_dtype("utf-8", max(1, len(text)))))
+    for name, table in layout.tables.items():
+        group = file.create_group(name, track_order=True)
+        create_table(group, table, layout, portable=portable)
+    for name in BLOBS:
+        create_blobs(file.create_group(name))
