@@ -12,6 +12,7 @@ from rich.text import Text
 
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
+from diag.report.wording import counted, figure
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
 from diag.verdict.result import Amplifier, RunResult
 
@@ -88,25 +89,6 @@ def explain_cures(cured_by: Sequence[str]) -> str:
     """A sentence, empty where no switch is known to cure."""
     ways = [CURE_WORDS.get(switch.removeprefix("execution="), switch) for switch in cured_by]
     return f"It is cured by {' or by '.join(ways)}." if ways else ""
-
-
-def figure(value: float) -> str:
-    """Two digits of a number, or all of those before the point up to 99,999: 0.21, 12,034, 1.2e6."""
-    if math.isnan(value):
-        return "-"
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    size = abs(value)
-    if size == 0 or 1e-3 <= size < 9.95:
-        return f"{value:.2g}"
-    if 9.95 <= size < 99999.5:
-        return f"{value:,.0f}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shortened(text: str, width: int) -> str:
