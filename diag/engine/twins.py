@@ -1,0 +1,125 @@
+"""Twins: the reference run again, with every initial weight moved by one rounding.
+
+What a twin does differently from the reference, rounding alone did.  So the twins' curves say how
+fast a difference grows in this training by itself, with no fault anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from diag.engine.execution import FLOATS, to_numpy
+from diag.engine.graph import Port
+from diag.engine.lanes import CompiledSteps, Lane
+from diag.engine.places import Place
+from diag.engine.program import Program
+from diag.engine.telescope import StepRun
+from diag.numerics.envelope import Envelope, relative_distance, share_disagreeing
+from diag.numerics.formats import Format, format_of
+from diag.numerics.neighbours import moved_by_one_ulp
+from diag.verdict.chaos import Curve, Trajectories, exit_of
+
+
+class Twins:
+    """The twins of one run, and how far they and the candidate are from the reference, step by step.
+
+    A twin runs at the reference's place, on the same batches, and takes the reference's random draws.
+    It keeps its own state from step to step, whatever the other lanes do.
+    """
+
+    def __init__(self, place: Place, seed: int, count: int) -> None:
+        self.place, self.seed, self.count = place, seed, count
+        self.first_step = 0
+        self.candidate = Curve("candidate", 0.0)
+        self.curves: list[Curve] = []
+        self.envelope = Envelope()
+        self.looked_closer: int | None = None
+        self._lanes: list[Lane] = []
+        self._steps: dict[int, list[CompiledSteps]] = {}
+
+    def step(self, run: StepRun, program: Program) -> None:
+        """The step that the lanes have just done, in every twin; the first call makes them."""
+        if not self._lanes:
+            self._start(run, program)
+        if id(program) not in self._steps:
+            self._steps[id(program)] = [CompiledSteps(lane, program) for lane in self._lanes]
+        prediction = prediction_of(program)
+        taps = () if prediction is None else (prediction,)
+        shared = {port: run.reference[port] for port in program.random_ports}
+        weights = weights_of(program)
+        reference = _arrays(run.after_reference, weights)
+        for lane, steps, curve in zip(self._lanes, self._steps[id(program)], self.curves, strict=True):
+            lane.enter_step(run.step)
+            values = steps.run(run.batch, taps, shared)
+            _add(curve, program.loss, prediction, values, run.reference, _arrays(lane.variables, weights), reference)
+        after = _arrays(run.after_candidate, weights)
+        _add(self.candidate, program.loss, prediction, run.candidate, run.reference, after, reference)
+        self.envelope.add([curve.distance[-1] for curve in self.curves])
+
+    @property
+    def candidate_has_left(self) -> bool:
+        """Whether the candidate is outside the twins' envelope, at this step or an earlier one."""
+        return exit_of(self.candidate.distance, self.envelope.limits[1:]) is not None
+
+    def trajectories(self, is_explained: bool) -> Trajectories:
+        return Trajectories(
+            self.candidate, tuple(self.curves), tuple(self.envelope.limits[1:]), self.first_step, self.looked_closer,
+            is_explained,
+        )  # fmt: skip
+
+    def _start(self, run: StepRun, program: Program) -> None:
+        self.first_step = run.step
+        weights, format = weights_of(program), coarsest_format(program)
+        before = _arrays(run.before, weights)
+        for number in range(1, self.count + 1):
+            lane = Lane.at(f"twin {number}", self.place, program, self.seed)
+            lane.load(run.before)
+            generator = np.random.default_rng((abs(self.seed), number))
+            for index in weights:
+                moved = moved_by_one_ulp(to_numpy(run.before[index]), generator, format)
+                lane.variables[index].assign(moved)
+            self._lanes.append(lane)
+            self.curves.append(Curve(lane.name, relative_distance(_arrays(lane.variables, weights), before)))
+        self.envelope.add([curve.start for curve in self.curves])
+
+
+def _add(
+    curve: Curve, loss: Port, prediction: Port | None, values: Any, reference: Any, weights: Any, of_reference: Any
+) -> None:
+    mine, theirs = float(reference[loss]), float(values[loss])
+    disagreement = None
+    if prediction is not None:
+        disagreement = share_disagreeing(to_numpy(values[prediction]), to_numpy(reference[prediction]))
+    curve.add(
+        relative_distance(weights, of_reference), relative_distance([np.array(theirs)], [np.array(mine)]), disagreement
+    )
+
+
+def _arrays(state: Sequence[Any], indices: Sequence[int]) -> list[np.ndarray]:
+    return [to_numpy(state[index]) for index in indices]
+
+
+def weights_of(program: Program) -> list[int]:
+    """The variables that are trained: neither optimizer slots nor a layer's other state."""
+    return [index for index, variable in enumerate(program.variables) if variable.kind == "weight"]
+
+
+def coarsest_format(program: Program) -> Format:
+    """Of all that the step computes in: under mixed_float16 one rounding is float16's."""
+    graphs = (program.graph, *program.functions.values())
+    dtypes = {dtype for graph in graphs for node in graph for dtype in node.dtypes if dtype in FLOATS}
+    return max((format_of(dtype.as_numpy_dtype) for dtype in dtypes), key=lambda format: format.unit_roundoff)
+
+
+def prediction_of(program: Program) -> Port | None:
+    """What the last layer hands on, where that is scores of several classes."""
+    order = {node.name: position for position, node in enumerate(program.graph)}
+    outputs = [port for ports in program.layer_outputs.values() for port in ports]
+    last = max(outputs, key=lambda port: order[port.node], default=None)
+    if last is None or program.graph.dtype(last) not in FLOATS:
+        return None
+    shape = program.graph.shape(last)
+    return last if shape.rank is not None and shape.rank >= 2 and (shape[-1] or 0) > 1 else None

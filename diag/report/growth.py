@@ -1,0 +1,72 @@
+"""Whether the candidate's own path grows away from the reference's as chaos does, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from diag.numerics.envelope import FEWEST_TWINS
+from diag.report.wording import counted, figure, percent
+from diag.verdict.chaos import Curve, Exit, Outcome, Trajectories
+
+MORE_TWINS = 9  # one in N + 1 curves of one kind is the largest: with 9, one in ten
+
+
+def growth_sentence(trajectories: Trajectories) -> str:
+    """The outcome, and what it says about the candidate."""
+    twins, steps = counted(len(trajectories.twins), "twin"), counted(len(trajectories.candidate.distance), "step")
+    if trajectories.outcome is Outcome.IDENTICAL:
+        return f"No growth: over {steps} on its own path the candidate has the reference's weights, bit for bit."
+    if trajectories.outcome is Outcome.UNKNOWN:
+        return f"Growth is not told from chaos: {_why_unknown(trajectories)}."
+    found = trajectories.exit
+    if found is None:
+        text = f"Grows like chaos: over {steps} the candidate stays within the envelope of {twins}."
+    elif trajectories.is_explained:
+        text = f"The candidate leaves the envelope of {twins} {_exit(found)}: a divergence, not chaos."
+    else:
+        text = (
+            f"Inconclusive: the candidate leaves the envelope of {twins} {_exit(found)}, but no unit of that step is "
+            "out of its bound, be it from the reference's state or from the candidate's own. Either a rare decision "
+            "(a ReLU on the other side of zero, another max-pool winner) that no twin met, or a fault that no unit "
+            f"shows: --twins {max(MORE_TWINS, 2 * len(trajectories.twins))} and another --seed tell them apart."
+        )
+    return f"{text} {_few(trajectories)}".rstrip()
+
+
+def growth_facts(trajectories: Trajectories) -> list[tuple[str, str]]:
+    """(what, figures of the candidate and of the twins) at the end of the run."""
+    candidate, twins = trajectories.candidate, trajectories.twins
+    facts = [
+        ("weights apart", _against(candidate.distance[-1], [twin.distance[-1] for twin in twins], figure)),
+        ("losses apart", _against(candidate.loss_difference[-1], [twin.loss_difference[-1] for twin in twins], figure)),
+    ]
+    theirs = [share for twin in twins if (share := twin.mean_disagreement) is not None]
+    mine = candidate.mean_disagreement
+    if mine is not None:
+        facts.append(("other class", f"{_against(mine, theirs, percent)} of the samples of all steps"))
+    return facts
+
+
+def _against(mine: float, theirs: Sequence[float], wording: Callable[[float], str]) -> str:
+    low, high = wording(min(theirs)), wording(max(theirs))
+    return f"candidate {wording(mine)}, twins {low}" + (f" to {high}" if low != high else "")
+
+
+def _exit(found: Exit) -> str:
+    text = f"at step {found.step} by a factor of {figure(found.factor)}"
+    if figure(found.largest) == figure(found.factor):
+        return text
+    return f"{text} (at most {figure(found.largest)}, at step {found.largest_at})"
+
+
+def _why_unknown(trajectories: Trajectories) -> str:
+    curves: tuple[Curve, ...] = (trajectories.candidate, *trajectories.twins)
+    if any(d != d for curve in curves for d in curve.distance):
+        return "the reference's own weights are not finite"
+    return "no twin ever moved, which happens where every weight is zero"
+
+
+def _few(trajectories: Trajectories) -> str:
+    if len(trajectories.twins) >= FEWEST_TWINS:
+        return ""
+    return f"Fewer than {FEWEST_TWINS} twins hardly have a spread: take --twins {FEWEST_TWINS} or more."
