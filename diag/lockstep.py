@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag import options as flags
+from diag.engine.keeping import parse_keeping
 from diag.errors import UserError
 
 if TYPE_CHECKING:
     from diag.engine.places import Place
+    from diag.engine.recorded_lane import RecordedLane
+    from diag.engine.run import Settings
+    from diag.engine.setup import Trained
     from diag.verdict.result import RunResult
 
 DIVERGENCE, BUG = 1, 3
@@ -37,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_model_flags(made)
     flags.add_place_flags(made)
     flags.add_watch_flags(made)
+    flags.add_trace_flags(made)
     flags.add_output_flags(made)
     return made
 
@@ -59,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     places = flags.places_of(options)
+    parse_keeping(options.dump, options.dump_steps)
     folder = output_folder(options.out)
     from diag.engine.quiet import import_tensorflow
 
@@ -69,8 +75,10 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
 
     if options.tf32 is not None:
         use_tf32(options.tf32 == "on")
+    if options.deterministic:
+        use_determinism()
     candidate, notes = choose_candidate(places.candidate, options)
-    result = execute(options, given, places.reference, candidate, folder, notes)
+    result = execute(options, given, places, candidate, folder, notes)
     contents = json_report.report(result)
     json_report.write(folder / "report.json", contents)
     if options.json:
@@ -84,6 +92,12 @@ def use_tf32(enabled: bool) -> None:
     import tensorflow as tf
 
     tf.config.experimental.enable_tensor_float_32_execution(enabled)
+
+
+def use_determinism() -> None:
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
 
 
 def output_folder(wanted: Path | None) -> Path:
@@ -131,42 +145,97 @@ def choose_candidate(named: Place | None, options: argparse.Namespace) -> tuple[
 def execute(
     options: argparse.Namespace,
     given: Sequence[str],
-    reference: Place,
+    places: flags.Places,
     candidate: Place,
     folder: Path,
     notes: list[str],
 ) -> RunResult:
+    from diag.engine.lanes import check_device
+
+    for place in (places.reference, candidate):
+        check_device(place)
+    if places.trace is not None:
+        return _against_trace(options, given, places, candidate, folder, notes)
+    from diag.engine.run import Settings
+    from diag.engine.setup import set_up
+
+    steps = options.steps or flags.DEFAULT_STEPS
+    trained = set_up(options.model, options.data, options.batch_size, steps, options.seed, options.policy)
+    settings = Settings(
+        places.reference, candidate, steps, options.seed, options.follow, options.units, options.check_every
+    )
+    return record(options, given, trained, settings, folder, notes)
+
+
+def _against_trace(
+    options: argparse.Namespace,
+    given: Sequence[str],
+    places: flags.Places,
+    candidate: Place,
+    folder: Path,
+    notes: list[str],
+) -> RunResult:
+    """The candidate here against the reference lane of a trace made elsewhere."""
+    from diag.engine.recorded import RecordedRun
+    from diag.engine.recorded_lane import RecordedLane
+    from diag.engine.run import Settings
+
+    assert places.trace is not None
+    with RecordedRun(places.trace) as recorded:
+        first = recorded.first_step
+        have = recorded.num_steps_from(first)
+        if (options.steps or 0) > have:
+            raise UserError(f"--steps {options.steps}: {places.trace} holds {have} steps with their batches")
+        trained = recorded.training(first, "reference")
+        settings = Settings(
+            places.reference, candidate, options.steps or have, recorded.seed, options.follow, options.units,
+            options.check_every, first,
+        )  # fmt: skip
+        lane = RecordedLane("reference", recorded, "reference", places.reference, first)
+        result = record(options, given, trained, settings, folder, notes, lane)
+    return result
+
+
+def record(
+    options: argparse.Namespace,
+    given: Sequence[str],
+    trained: Trained,
+    settings: Settings,
+    folder: Path,
+    notes: list[str],
+    reference: RecordedLane | None = None,
+) -> RunResult:
+    """Run, and write the trace as it goes on."""
     from dataclasses import replace
 
-    from diag.engine.lanes import check_device
-    from diag.engine.recording import Recording
-    from diag.engine.run import LockstepRun, Settings
-    from diag.engine.setup import set_up
+    from diag.engine.recording import Recording, RecordingOptions
+    from diag.engine.run import LockstepRun
     from diag.report.progress import StepProgress
 
-    for place in (reference, candidate):
-        check_device(place)
-    trained = set_up(options.model, options.data, options.batch_size, options.steps, options.seed, options.policy)
-    settings = Settings(
-        reference, candidate, options.steps, options.seed, options.follow, options.units, options.check_every
-    )
+    quiet = options.quiet or options.json
+    kept = RecordingOptions(parse_keeping(options.dump, options.dump_steps), options.snapshot_every, options.portable)
     opened: list[Recording] = []
 
-    def record(run: LockstepRun) -> Recording:
-        opened.append(
-            Recording(run, folder / "trace.h5", ["python", "-m", "diag.lockstep", *given], trained, options.dump)
-        )
-        return opened[0]
+    def record_of(run: LockstepRun) -> Recording:
+        recording = Recording(run, folder / "trace.h5", ["python", "-m", "diag.lockstep", *given], trained, kept)
+        opened.append(recording)
+        if not quiet and recording.is_worth_a_word:
+            print(recording.forecast, file=sys.stderr)
+        return recording
 
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with StepProgress(options.steps, quiet=options.quiet or options.json) as progress:
-            result = LockstepRun(trained.model, trained.batches, settings, record, progress.update).run()
+        with StepProgress(settings.steps, quiet=quiet) as progress:
+            result = LockstepRun(
+                trained.programs, trained.batches, settings, record_of, progress.update, reference
+            ).run()
         files = {"trace": str(folder / "trace.h5"), "html": None, "report": str(folder / "report.json")}
+        recorded = reference.notes if reference is not None else []
         result = replace(
-            result, notes=(*notes, *trained.notes, *result.notes, *opened[0].notes), model=trained.model_description,
-            data=trained.data_description, files={k: v for k, v in files.items() if v},
+            result, notes=(*notes, *trained.notes, *result.notes, *recorded, *opened[0].notes),
+            model=trained.model_description, data=trained.data_description,
+            files={k: v for k, v in files.items() if v},
         )  # fmt: skip
         opened[0].finish(result)
         return result
@@ -184,7 +253,8 @@ def next_commands(result: Any, given: Sequence[str]) -> list[str]:
     """What to try next, from what was found."""
     import shlex
 
-    command = shlex.join(["python", "-m", "diag.lockstep", *given])
+    place = given.index("--out") if "--out" in given else len(given)
+    command = shlex.join(["python", "-m", "diag.lockstep", *given[:place], *given[place + 2 :]])
     first = result.first_divergence
     if first is None:
         return [f"{command} --follow free", f"{command} --units op"]

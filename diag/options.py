@@ -11,6 +11,8 @@ from diag.errors import UserError
 
 UNITS = ("op", "layer", "step")
 FOLLOW = ("reference", "candidate", "free")
+TRACE = "trace:"
+DEFAULT_STEPS = 20
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -34,7 +36,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is trained")
     group.add_argument("--model", metavar="SPEC", help="FILE.py:FUNCTION returning a Keras model, or a .keras file")
     group.add_argument("--data", metavar="SPEC", help="FILE.py:FUNCTION, an .npz file, or a folder of class folders")
-    group.add_argument("--steps", type=positive, default=20, help="training steps (default: %(default)s)")
+    group.add_argument("--steps", type=positive, help=f"training steps (default: {DEFAULT_STEPS})")
     group.add_argument("--batch-size", type=positive, default=32, help="samples a step (default: %(default)s)")
     group.add_argument("--seed", type=int, default=0, help="of weights, data and order (default: %(default)s)")
     group.add_argument("--policy", choices=POLICIES, help="Keras dtype policy of both places")
@@ -42,10 +44,18 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where", "a place is DEVICE[/EXECUTION][/POLICY]: CPU:0, GPU:0/eager, sim:tf32")
-    group.add_argument("--reference", metavar="PLACE", default="CPU:0", help="(default: %(default)s)")
+    group.add_argument(
+        "--reference",
+        metavar="PLACE",
+        default="CPU:0",
+        help="or trace:FILE, the reference lane of a trace made elsewhere (default: %(default)s)",
+    )
     group.add_argument("--candidate", metavar="PLACE", help="(default: the first GPU, or a simulated place)")
     group.add_argument(
         "--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: TensorFlow's own, on)"
+    )
+    group.add_argument(
+        "--deterministic", action="store_true", help="TensorFlow's op determinism, in both places (slower)"
     )
     group.add_argument("--execution", choices=EXECUTIONS, help="of both places; under xla the reference runs as graph")
 
@@ -65,13 +75,25 @@ def add_watch_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="check layer units every N-th step (default: 1 up to 100 steps, else 50)",
     )
+
+
+def add_trace_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what the trace keeps", "statistics and checksums are kept of everything")
     group.add_argument(
         "--dump",
-        choices=("auto", "all", "flagged", "none"),
+        metavar="WHAT",
         default="auto",
-        help="tensors kept in the trace: of all steps, of flagged steps, of none; auto keeps all that fit in 1 GiB "
-        "(default: %(default)s)",
+        help="tensors kept in full: all, flagged (of flagged steps), none, or globs of layers such as 'conv2d*,dense'; "
+        "auto keeps all if that is at most 1 GiB, else those of the first and of flagged steps (default: %(default)s)",
     )
+    group.add_argument("--dump-steps", metavar="STEPS", help="only of these steps: 0,5,10-20,100-900:50")
+    group.add_argument(
+        "--snapshot-every",
+        type=positive,
+        metavar="K",
+        help="keep the state before every K-th step (default: as often as fits in 256 MiB)",
+    )
+    group.add_argument("--portable", action="store_true", help="plain datasets that any HDF5 reader opens; larger")
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
@@ -86,15 +108,30 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true", help="no progress")
 
 
+def _with_trace(options: argparse.Namespace) -> Places:
+    """A recorded reference: model, data, policy and seed are the trace's."""
+    given = [name for name in ("model", "data", "policy") if getattr(options, name) is not None]
+    if given:
+        raise UserError(
+            f"--reference {options.reference} with --{given[0]}: the training step and its batches come from the "
+            f"trace; leave --{given[0]} out"
+        )
+    candidate = None if options.candidate is None else parse_place(options.candidate, options.execution, None)
+    return Places(parse_place("CPU:0", "graph", None), candidate, Path(options.reference.removeprefix(TRACE)))
+
+
 @dataclass(frozen=True)
 class Places:
     reference: Place
     candidate: Place | None  # None: chosen once the devices are known
+    trace: Path | None = None  # a recorded reference; `reference` is then its stand-in here
 
 
 def places_of(options: argparse.Namespace) -> Places:
     """The places of a command line; raises UserError where one does not parse."""
     execution = options.execution
+    if options.reference.startswith(TRACE):
+        return _with_trace(options)
     reference = parse_place(options.reference, "graph" if execution == "xla" else execution, options.policy)
     candidate = None if options.candidate is None else parse_place(options.candidate, execution, options.policy)
     if candidate is not None and (candidate.policy or "float32") != (reference.policy or "float32"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from diag.engine.compiled import Executable, build
+from diag.engine.environment import environment_of
 from diag.engine.faults import Simulation, simulation_of
 from diag.engine.graph import Port
 from diag.engine.places import Place
@@ -25,6 +27,14 @@ def check_device(place: Place) -> None:
             f"{place}: this machine has no {place.device}; TensorFlow {tf.__version__} sees {', '.join(names)}. "
             "Choose one of these, or a simulated place such as sim:tf32"
         )
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a lane had in a step that was recorded: values by port, and the state after, None where not kept."""
+
+    values: Mapping[Port, Any]
+    after: Sequence[Any]
 
 
 class Lane:
@@ -46,6 +56,22 @@ class Lane:
         if simulation is not None and simulation.bind is not None:
             simulation.bind(program, seed)
         return cls(name, place, simulation, program.initial_state())
+
+    @property
+    def label(self) -> str:
+        """Where it runs, for a report."""
+        return str(self.place)
+
+    def environment(self) -> dict[str, Any]:
+        """What it runs on."""
+        return {"place": self.label, **environment_of(self.place)}
+
+    def begin(self, step: int) -> None:
+        """Called before a step's state is settled; a lane that was recorded takes up its state then."""
+
+    def recorded(self, step: int, program: Program) -> Recorded | None:
+        """What this lane had in a step when it was recorded elsewhere; a live lane has nothing such."""
+        return None
 
     @property
     def scratch(self) -> list[tf.Variable]:

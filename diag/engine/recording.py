@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import json
+import math
+import shutil
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diag.engine.environment import environment_of
 from diag.engine.execution import to_numpy
-from diag.engine.lanes import Lane
+from diag.engine.keeping import ALL, AUTO, FLAGGED, Keeping
+from diag.engine.program import Program
 from diag.engine.run import LockstepRun, flat_batch
+from diag.engine.series import DRAWS, STATE, WEIGHTS, Series, series_of, values_of
 from diag.engine.setup import Trained
+from diag.engine.sites import LOSS_LAYER, OPTIMIZER_LAYER
+from diag.engine.stored_program import NotStorable, dump
 from diag.engine.telescope import StepRun, Telescope
+from diag.engine.units import STEP
+from diag.errors import UserError
 from diag.numerics.bounds import Bound
 from diag.numerics.figures import Statistics
 from diag.report import json_report
 from diag.verdict.findings import Observation
 from diag.verdict.result import RunResult
+from traces.checksums import tensor_checksum
 from traces.schema import StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
 AUTO_BYTES = 1 << 30  # what `--dump auto` keeps of all steps; beyond, only the first and the flagged
+SNAPSHOT_BYTES = 1 << 28  # what states take where no --snapshot-every is given
 FIGURES = tuple(
     f.name for f in fields(Statistics) if f.name not in ("dtype", "histogram", "worst_index", "worst_values", "classes")
 )
@@ -33,105 +42,202 @@ SOURCES = ("propagated", "local", "reference_local")
 COLUMNS = tuple(f"{source}_{figure}" for source in SOURCES for figure in FIGURES)
 
 
+@dataclass(frozen=True)
+class RecordingOptions:
+    """What is kept of a run and how; `snapshot_every` None for as often as `SNAPSHOT_BYTES` allow."""
+
+    keeping: Keeping = field(default_factory=Keeping)
+    snapshot_every: int | None = None
+    portable: bool = False
+
+
 class Recording:
     """Writes a trace as the run goes on; whole after every step."""
 
-    def __init__(self, run: LockstepRun, path: Path, command: Sequence[str], trained: Trained, dump: str) -> None:
-        self.run = run
-        self.steps = run.settings.steps
+    def __init__(
+        self, run: LockstepRun, path: Path, command: Sequence[str], trained: Trained, options: RecordingOptions
+    ) -> None:
+        self.run, self.options = run, options
         self.notes: list[str] = []
         self.num_steps = 0
-        program = run.program
-        self.series = self._series()
-        per_step = sum(int(np.prod(s.shape)) * np.dtype(_numpy(s.dtype)).itemsize for s in self.series)
-        self.per_step, self.budget = per_step, AUTO_BYTES if dump == "auto" else None
-        self.dump = self._dump(dump, per_step)
-        batch = {f"batch_{i}": value for i, value in enumerate(flat_batch(run.batches[0]))}
-        layout = TraceLayout(
+        program, settings = run.program, run.settings
+        self.series = series_of(program)
+        self.layers = (*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP)
+        self.layer_of = {spec.name: spec.layer for spec in program.variables}
+        self.kept = [s for s in self.series if s.kind not in (WEIGHTS, STATE, DRAWS) and self._is_chosen(s)]
+        self.keeping, self.budget = self._affordable(options.keeping)
+        self.snapshot_every = options.snapshot_every or self._affordable_snapshots()
+        self.expected = self._expected_bytes()
+        _refuse_if_full(path, self.expected)
+        first = flat_batch(run.batches[settings.first_step])
+        self.writer = TraceWriter(
+            path,
+            self._layout(first),
+            environment={lane.name: lane.environment() for lane in (run.reference, run.candidate)},
+            command=list(command),
+            seeds={"seed": settings.seed},
+            settings=self._settings(),
+            model_config=trained.config,
+            portable=options.portable,
+        )
+        self._programs: set[int] = set()
+        self._batches: dict[tuple[int, ...], int] = {}
+        self._excess: dict[str, float] = defaultdict(lambda: -math.inf)
+        self._keep_program(program)
+
+    # -- what will be kept -------------------------------------------------------------------------
+
+    def _is_chosen(self, series: Series) -> bool:
+        layer = series.name.split(":")[0] if series.name not in self.layer_of else self.layer_of[series.name]
+        return self.options.keeping.wants(layer, series.name)
+
+    def _affordable(self, wanted: Keeping) -> tuple[Keeping, int | None]:
+        """What `auto` comes to: everything, or the first and the flagged steps up to a budget."""
+        if wanted.dump != AUTO:
+            return wanted, None
+        steps, per_step = self.run.settings.steps, self._bytes_per_step()
+        if per_step * steps <= AUTO_BYTES:
+            return Keeping(ALL), None
+        self.notes.append(
+            f"the trace keeps the tensors of the first step and of flagged steps, up to {AUTO_BYTES >> 30} GiB: all "
+            f"{steps} steps would be {per_step * steps / 2**30:.1f} GiB (--dump all keeps them)"
+        )
+        return Keeping(FLAGGED), AUTO_BYTES
+
+    def _bytes_per_step(self) -> int:
+        """Of the tensors kept in full, both lanes, not compressed."""
+        return len(LANES) * sum(_num_bytes(series.shape, series.dtype) for series in self.kept)
+
+    def _state_bytes(self) -> int:
+        """One snapshot; the candidate's costs next to nothing where it follows the reference."""
+        once = sum(_num_bytes(spec.shape, spec.dtype) for spec in self.run.program.variables)
+        return once * (2 if self.run.settings.follow == "free" else 1)
+
+    def _affordable_snapshots(self) -> int:
+        return max(1, math.ceil(self.run.settings.steps * self._state_bytes() / SNAPSHOT_BYTES))
+
+    def _expected_bytes(self) -> int:
+        """An upper estimate: nothing is counted as compressed but the differences of a candidate that follows."""
+        settings = self.run.settings
+        batch = sum(value.nbytes for value in flat_batch(self.run.batches[settings.first_step]))
+        num_kept = self.keeping.count(settings.first_step, settings.steps)
+        tensors = num_kept * self._bytes_per_step()
+        tensors = tensors if self.budget is None else min(tensors, self.budget)
+        return settings.steps * batch + -(-settings.steps // self.snapshot_every) * self._state_bytes() + tensors
+
+    def _layout(self, first: Sequence[np.ndarray]) -> TraceLayout:
+        settings, program = self.run.settings, self.run.program
+        return TraceLayout(
             lanes=LANES,
-            steps=self.steps,
-            tensors=tuple(self.series),
+            steps=settings.steps,
+            layers=self.layers,
+            tensors=tuple(TensorSpec(s.name, s.shape, s.dtype, lane, s.kind) for lane in LANES for s in self.series),
             variables=tuple(TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES),
-            batch=tuple(TensorSpec(name, value.shape, value.dtype.name) for name, value in batch.items()),
+            batch=tuple(TensorSpec(name, x.shape, x.dtype.name) for name, x in batch_arrays(first).items()),
             op_columns=op_columns(COLUMNS),
             unit_columns=unit_columns(COLUMNS),
         )
-        self.writer = TraceWriter(
-            path, layout,
-            environment={lane.name: environment(lane) for lane in (run.reference, run.candidate)},
-            command=list(command), seeds={"seed": run.settings.seed}, model_config=model_config(trained.model),
-        )  # fmt: skip
-        self._snapshot(0, run.reference.state(), run.candidate.state())
 
-    def _dump(self, wanted: str, per_step: int) -> str:
-        if wanted != "auto":
-            return wanted
-        if per_step * self.steps <= AUTO_BYTES:
-            return "all"
-        self.notes.append(
-            f"the trace keeps the tensors of the first step and of flagged steps, up to {AUTO_BYTES >> 30} GiB: all "
-            f"{self.steps} steps would be {per_step * self.steps / 2**30:.1f} GiB (--dump all keeps them)"
-        )
-        return "flagged"
+    def _settings(self) -> dict[str, Any]:
+        """How the run was asked to look, for whoever runs a step of it again."""
+        settings = asdict(self.run.settings)
+        return {**settings, **{lane: str(getattr(self.run.settings, lane)) for lane in LANES}}
 
-    def _series(self) -> list[TensorSpec]:
-        program, found = self.run.program, []
-        for lane in LANES:
-            for layer, ports in program.layer_outputs.items():
-                for index, port in enumerate(ports):
-                    name = layer if index == 0 else f"{layer}:{index}"
-                    found.append(_spec(name, program.graph, port, lane, "activations"))
-            found += [_spec(name, program.graph, port, lane, "gradients") for name, port in program.gradients.items()]
-            for variable in program.variables:
-                if variable.kind == "weight":
-                    found.append(TensorSpec(variable.name, variable.shape, variable.dtype, lane, "update"))
-                elif variable.of is not None:
-                    found.append(TensorSpec(variable.of, variable.shape, variable.dtype, lane, variable.kind))
-        return found
+    @property
+    def is_worth_a_word(self) -> bool:
+        """Whether a person should know the size before the run."""
+        return self.expected > AUTO_BYTES or self.run.settings.steps > 100
 
-    def step(self, run: StepRun, telescope: Telescope, flagged: bool) -> None:
-        batch = flat_batch(self.run.batches[run.step])
-        self.writer.write_batch(run.step, {f"batch_{i}": np.asarray(value) for i, value in enumerate(batch)})
-        keep = self.dump == "all" or (self.dump == "flagged" and (flagged or run.step == 0))
-        if keep and self.budget is not None:
-            keep, self.budget = self.budget >= self.per_step, self.budget - self.per_step
-        tensors = self._tensors(run, telescope) if keep else {}
-        if flagged and run.step > 0:
-            self._snapshot(run.step, run.before, run.before)
+    @property
+    def forecast(self) -> str:
+        return f"The trace will take at most {self.expected / 2**30:.1f} GiB, before compression."
+
+    # -- step by step ------------------------------------------------------------------------------
+
+    def step(
+        self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]
+    ) -> None:
+        self._keep_program(telescope.program)
+        if flagged or (run.step - self.run.settings.first_step) % self.snapshot_every == 0:
+            self._snapshot(run)
+        tensors = self._tensors(run, telescope.program)
         loss = telescope.program.loss
         losses = {lane: float(values[loss]) for lane, values in zip(LANES, (run.reference, run.candidate), strict=True)}
-        self.writer.append_step(StepRecord(run.step, run.step, losses, tensors))
+        self.observations(observations)
+        record = StepRecord(
+            step=run.step,
+            batch=self._batch(flat_batch(self.run.batches[run.step])),
+            losses=losses,
+            tensors=tensors,
+            keep=self._keep(run, telescope, flagged, tensors.keys()),
+            excess={layer: excess for layer, excess in self._excess.items() if layer in self.layers},
+            checked=run.with_boundaries,
+        )
+        self.writer.append_step(record)
+        self._excess.clear()
         self.num_steps += 1
 
-    def _tensors(self, run: StepRun, telescope: Telescope) -> dict[tuple[str, str, str], Any]:
-        program, found = telescope.program, {}
+    def _tensors(self, run: StepRun, program: Program) -> dict[tuple[str, str, str], np.ndarray]:
         lanes = (
-            (LANES[0], run.reference, run.after_reference),
-            (LANES[1], run.candidate, run.after_candidate),
+            (LANES[0], run.reference, run.before, run.after_reference),
+            (LANES[1], run.candidate, run.before_candidate, run.after_candidate),
         )
-        for lane, values, after in lanes:
-            for layer, ports in program.layer_outputs.items():
-                for index, port in enumerate(ports):
-                    found[lane, "activations", layer if index == 0 else f"{layer}:{index}"] = to_numpy(values[port])
-            for name, port in program.gradients.items():
-                found[lane, "gradients", name] = to_numpy(values[port])
-            for variable, old, new in zip(program.variables, run.before, after, strict=True):
-                if variable.kind == "weight":
-                    found[lane, "update", variable.name] = to_numpy(new) - to_numpy(old)
-                elif variable.of is not None:
-                    found[lane, variable.kind, variable.of] = to_numpy(new)
-        known = {spec.key for spec in self.series}
-        return {key: value for key, value in found.items() if key in known}
+        return {
+            (lane, *name): array
+            for lane, values, before, after in lanes
+            for name, array in values_of(program, values, before, after).items()
+        }
 
-    def _snapshot(self, step: int, reference: Sequence[Any], candidate: Sequence[Any]) -> None:
+    def _keep(self, run: StepRun, telescope: Telescope, flagged: bool, handed_over: Any) -> set[tuple[str, str, str]]:
+        """What of a step is stored in full; draws wherever a replay could not draw them again."""
+        first = run.step == self.run.settings.first_step
+        wanted = self.keeping.wants_step(run.step, flagged, first)
+        if wanted and self.budget is not None:
+            size = self._bytes_per_step()
+            wanted, self.budget = self.budget >= size, max(0, self.budget - size)
+        names = {(s.kind, s.name) for s in self.kept} if wanted else set()
+        names |= {(DRAWS, port.node) for port in telescope.program.random_ports if self._is_lost(telescope, port)}
+        return {key for key in handed_over if key[1:] in names}
+
+    @staticmethod
+    def _is_lost(telescope: Telescope, port: Any) -> bool:
+        """Whether no state of the trace determines what this random op draws."""
+        is_stateless = telescope.program.graph.by_name[port.node].op.startswith("Stateless")
+        return port in telescope.shared or not is_stateless
+
+    def _batch(self, arrays: Sequence[np.ndarray]) -> int:
+        """The index a batch is stored under; equal batches are stored once."""
+        key = tuple(tensor_checksum(array) for array in arrays)
+        if key not in self._batches:
+            self._batches[key] = len(self._batches)
+            self.writer.write_batch(self._batches[key], batch_arrays(arrays))
+        return self._batches[key]
+
+    def _keep_program(self, program: Program) -> None:
+        if id(program) in self._programs:
+            return
+        self._programs.add(id(program))
+        try:
+            self.writer.write_program(dump(program))
+        except NotStorable as reason:
+            self.notes.append(f"the trace cannot be replayed: the training step cannot be kept, for {reason}")
+
+    def _snapshot(self, run: StepRun) -> None:
+        """Both lanes as they were before the step."""
         names = [variable.name for variable in self.run.program.variables]
         states = {
             lane: dict(zip(names, (to_numpy(value) for value in state), strict=True))
-            for lane, state in zip(LANES, (reference, candidate), strict=True)
+            for lane, state in zip(LANES, (run.before, run.before_candidate), strict=True)
         }
-        self.writer.write_snapshot(step, states)
+        self.writer.write_snapshot(run.step, states)
+
+    # -- statistics --------------------------------------------------------------------------------
 
     def observations(self, found: Sequence[Observation]) -> None:
+        """Rows of the op and unit tables, always kept."""
+        for observation in found:
+            layer = observation.where.layer or observation.where.unit
+            self._excess[layer] = max(self._excess[layer], observation.excess)
         ops = [self._row(o) for o in found if o.where.unit == "op"]
         units = [self._row(o) for o in found if o.where.unit != "op"]
         if ops:
@@ -167,16 +273,24 @@ class Recording:
         self.writer.close()
 
 
-def environment(lane: Lane) -> dict[str, Any]:
-    return {"place": str(lane.place), **environment_of(lane.place)}
+def batch_arrays(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a batch by the names they have in a trace, in the order of the program's inputs."""
+    return {f"batch_{index}": np.asarray(array) for index, array in enumerate(arrays)}
 
 
-def model_config(model: Any) -> dict[str, Any]:
-    """The model's own configuration, or why it has none."""
-    try:
-        return json.loads(model.to_json())  # type: ignore[no-any-return]
-    except Exception as error:
-        return {"class": type(model).__name__, "no_config": f"{type(error).__name__}: {error}"}
+def _refuse_if_full(path: Path, expected: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if expected > free:
+        raise UserError(
+            f"The trace may take {expected / 2**30:.1f} GiB and {path.parent} has {free / 2**30:.1f} GiB free; "
+            "keep less (--dump flagged, none or LAYER-GLOBS, --dump-steps, a larger --snapshot-every), run fewer "
+            "steps, or name another folder with --out"
+        )
+
+
+def _num_bytes(shape: Sequence[int], dtype: str) -> int:
+    itemsize = 4 if dtype in ("float16", "bfloat16") else np.dtype(dtype).itemsize  # stored as float32
+    return math.prod(shape) * itemsize
 
 
 def _allowed(bound: Bound | None) -> float | None:
@@ -184,11 +298,3 @@ def _allowed(bound: Bound | None) -> float | None:
     if bound is None or not 0 < bound.excess < np.inf:
         return None
     return bound.max / bound.excess
-
-
-def _spec(name: str, graph: Any, port: Any, lane: str, kind: str) -> TensorSpec:
-    return TensorSpec(name, tuple(graph.shape(port).as_list()), graph.dtype(port).name, lane, kind)
-
-
-def _numpy(dtype: str) -> str:
-    return {"bfloat16": "uint16"}.get(dtype, dtype)

@@ -6,21 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from diag.engine.environment import environment_of
 from diag.engine.execution import to_numpy
 from diag.engine.explaining import OpExplainer, UnitExplainer
 from diag.engine.judging import DECISION_FLIP, NORMWISE
 from diag.engine.lanes import Lane
 from diag.engine.microscope import Microscope, snapshot_lanes
 from diag.engine.places import Place
-from diag.engine.program import Program, trace
+from diag.engine.program import Program
 from diag.engine.random_streams import RandomStreams
 from diag.engine.switches import cures_of_op
 from diag.engine.telescope import StepRun, Telescope, UnitRun
+from diag.engine.twins import Twins
 from diag.engine.units import STEP
 from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
@@ -65,6 +64,13 @@ class Settings:
     follow: str = "reference"
     units: str = "layer"
     check_every: int | None = None
+    first_step: int = 0
+    twins: int = 0
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the steps."""
+        return range(self.first_step, self.first_step + self.steps)
 
     @property
     def checks(self) -> int:
@@ -75,7 +81,9 @@ class Settings:
 class Recorder(Protocol):
     """Who keeps what the run saw; the trace is one."""
 
-    def step(self, run: StepRun, telescope: Telescope, flagged: bool) -> None: ...
+    def step(
+        self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]
+    ) -> None: ...
 
     def observations(self, found: Sequence[Observation]) -> None: ...
 
@@ -109,18 +117,21 @@ class LockstepRun:
 
     def __init__(
         self,
-        model: keras.Model,
+        programs: Callable[[Batch], Program],
         batches: Any,
         settings: Settings,
         recorder_of: Callable[[LockstepRun], Recorder] | None = None,
         progress: Callable[[int, str, float, float], None] | None = None,
+        reference: Lane | None = None,
     ) -> None:
-        self.model, self.batches, self.settings = model, batches, settings
+        self.programs, self.batches, self.settings = programs, batches, settings
+        first = batches[settings.first_step]
         self.progress = progress or (lambda step, doing, mine, theirs: None)
         self._telescopes: dict[Any, Telescope] = {}
-        self.program: Program = trace(model, batches[0])
-        self.reference = Lane.at("reference", settings.reference, self.program, settings.seed)
+        self.program: Program = programs(first)
+        self.reference = reference or Lane.at("reference", settings.reference, self.program, settings.seed)
         self.candidate = Lane.at("candidate", settings.candidate, self.program, settings.seed)
+        self.twins = Twins(settings.reference, settings.seed, settings.twins) if settings.twins else None
         self.found = _Found()
         self.streams = RandomStreams()
         self._near: set[Any] = set()
@@ -128,7 +139,7 @@ class LockstepRun:
         self._whole_run: UnitRun | None = None
         self.first_bit: Observation | None = None
         self.first_nonfinite: Observation | None = None
-        self.telescope_for(batches[0], self.program)
+        self.telescope_for(first, self.program)
         self.recorder = recorder_of(self) if recorder_of is not None else None
 
     # -- programs and batches --------------------------------------------------------------------
@@ -137,7 +148,7 @@ class LockstepRun:
         """The telescope for a batch's shapes; a smaller last batch gets a program of its own."""
         key = tuple((value.shape, str(value.dtype)) for value in flat_batch(batch))
         if key not in self._telescopes:
-            program = program or trace(self.model, batch)
+            program = program or self.programs(batch)
             telescope = Telescope(program, self.reference, self.candidate)
             telescope.shared = tuple(p for p in program.random_ports if self.streams.are_shared)
             self._telescopes[key] = telescope
@@ -148,16 +159,17 @@ class LockstepRun:
     # -- the run -----------------------------------------------------------------------------------
 
     def run(self) -> RunResult:
-        for step in range(self.settings.steps):
+        for step in self.settings.numbers:
             batch = self.batches[step]
             telescope = self.telescope_for(batch)
+            self.reference.begin(step)
             self._align()
             try:
                 run = self._one_step(step, telescope, [tf.constant(value) for value in flat_batch(batch)])
             except tf.errors.OpError as error:
                 raise self._reason(error, step) from error
             self._check_faults()
-            losses = [float(values[telescope.program.loss]) for values in (run.reference, run.candidate)]
+            losses = [float(values[telescope.program.loss]) for values in (run.compared, run.candidate)]
             for lane, loss in zip(self.found.losses.values(), losses, strict=True):
                 lane.append(loss)
             self.progress(step + 1, "watching", *losses)
@@ -171,7 +183,7 @@ class LockstepRun:
     def _reason(self, error: tf.errors.OpError, step: int) -> Exception:
         """Why TensorFlow gave up: a step XLA cannot compile, or what it says itself."""
         unsupported = isinstance(error, (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError))
-        if unsupported and self.settings.candidate.execution == "xla" and step == 0:
+        if unsupported and self.settings.candidate.execution == "xla" and step == self.settings.first_step:
             said = str(error.message).split("\n")[0][:300]
             return UserError(f"{self.settings.candidate}: XLA cannot compile this step: {said}")
         return error  # type: ignore[no-any-return]
@@ -199,7 +211,7 @@ class LockstepRun:
             self.candidate.load(own_state)
             run, checked = telescope.run_step(step, batch, with_boundaries=True), True
             self.found.note(f"step {step} was checked because it differed more than innocent steps before it")
-        if step == 0:
+        if step == self.settings.first_step:
             self._compare_untapped(telescope, batch, own_state, run)
         observations = self._judge(step, telescope, run, propagated, checked)
         self._remember(observations, checked, propagated)
@@ -212,8 +224,13 @@ class LockstepRun:
             )
             self._zoom(step, telescope, run, flagged)
             self._near |= {o.where.site for o in observations if o.excess > NEAR_ITS_BOUND}
+        if self.twins is not None:
+            self.twins.step(run, telescope.program)
+            if self.twins.candidate_has_left and self.twins.looked_closer is None and not self.found.divergences:
+                self.twins.looked_closer = step
+                self._look_closer(telescope, run)
         if self.recorder is not None:
-            self.recorder.step(run, telescope, bool(flagged))
+            self.recorder.step(run, telescope, bool(flagged), observations)
             self.recorder.observations(observations)
         return run
 
@@ -293,18 +310,19 @@ class LockstepRun:
         observations: list[Observation] = []
         self._unit_runs = telescope.run_units(run)
         for unit_run in self._unit_runs:
-            observations += telescope.judge_unit(unit_run, step == 0, propagated)
+            observations += telescope.judge_unit(unit_run, step == self.settings.first_step, propagated)
         differs = any(s.num_unequal for s in propagated.values())
-        if step == 0 and differs and not any(o.verdict is Verdict.DIVERGENCE for o in observations):
+        flagged = any(o.verdict is Verdict.DIVERGENCE for o in observations)
+        if step == self.settings.first_step and differs and not flagged:
             observations += [o for o in self._judge_whole(step, telescope, run, propagated) if o.excess > 1]
         return observations
 
     def _judge_whole(self, step: int, telescope: Telescope, run: StepRun, propagated: Any) -> list[Observation]:
         """The step as one unit, against truth; only where both lanes started from one state."""
-        if self.settings.follow == "free" and step > 0:
+        if self.settings.follow == "free" and step > self.settings.first_step:
             return []
         whole = self._whole_run = telescope.whole_step_run(run)
-        if step > 0 and not self._is_suspicious(propagated):
+        if step > self.settings.first_step and not self._is_suspicious(propagated):
             return []
         return telescope.judge_unit(whole, True, propagated)
 
@@ -335,7 +353,7 @@ class LockstepRun:
             lanes["reference"],
             lanes["candidate"],
             step,
-            self.settings.units != "op" or step == 0,
+            self.settings.units != "op" or step == self.settings.first_step,
         )
         microscope.share_random = self.streams.are_shared
         explainer = OpExplainer(microscope.judge)
@@ -420,6 +438,27 @@ class LockstepRun:
             self.found.divergences.append(divergence)
             self.found.divergences.sort(key=lambda d: d.where.sort_key)
 
+    def _look_closer(self, telescope: Telescope, run: StepRun) -> None:
+        """A step in which the candidate left the twins' envelope with nothing known to be wrong.
+
+        Every unit and every op of it from the reference's state and, since a fault may lie on the
+        candidate's path alone, from the candidate's.
+        """
+        for state in (run.before, run.before_candidate):
+            self.reference.load(state)
+            self.candidate.load(state)
+            closer = telescope.run_step(run.step, run.batch, with_boundaries=True)
+            propagated = telescope.propagated(closer)
+            self._unit_runs = telescope.run_units(closer)
+            observations = [o for each in self._unit_runs for o in telescope.judge_unit(each, True, propagated)]
+            self._remember(observations, True, propagated)
+            flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
+            self._zoom(run.step, telescope, closer, flagged)
+            if self.found.divergences:
+                break
+        self.reference.load(run.after_reference)
+        self.candidate.load(run.after_candidate)
+
     # -- the result --------------------------------------------------------------------------------
 
     def _result(self) -> RunResult:
@@ -438,7 +477,7 @@ class LockstepRun:
             amplifiers=tuple(amplifiers_in(found.path)),
             steps=self.settings.steps,
             lanes=tuple(
-                LaneInfo(lane.name, str(lane.place), lane.place.is_simulated, environment_of(lane.place))
+                LaneInfo(lane.name, lane.label, lane.place.is_simulated, lane.environment())
                 for lane in (self.reference, self.candidate)
             ),
             losses=found.losses,
@@ -447,6 +486,7 @@ class LockstepRun:
             worst=tuple(worst_of([*found.layers, *found.ops])[:WORST_KEPT]),
             judged=judged,
             notes=tuple(found.notes),
+            twins=self.twins and self.twins.trajectories(bool(found.divergences)),
         )
 
 

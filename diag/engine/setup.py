@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from diag.engine.batches import Batch
 from diag.engine.data import image_hints, load_batches
 from diag.engine.models import apply_policy, load_model, prepare_training
+from diag.engine.program import Program, trace
 from diag.engine.signature import signature_of
 from diag.errors import UserError
 
@@ -18,8 +23,10 @@ from diag.errors import UserError
 class Trained:
     """What a run trains: a built model with loss and optimizer, and its batches."""
 
-    model: keras.Model
+    model: keras.Model | None  # None: the step was recorded, and needs none
+    programs: Callable[[Batch], Program]
     batches: Any
+    config: dict[str, Any] | None
     model_description: str
     data_description: str
     notes: tuple[str, ...]
@@ -47,8 +54,18 @@ def set_up(
     weights = sum(int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables))
     return Trained(
         model,
+        partial(trace, model),
         batches,
+        model_config(model),
         f"{model.name}: {len(model.layers)} layers, {weights:,} weights, {losses}, {training.optimizer}",
         f"{description.source}: {description.num_samples} samples",
         (*training.notes, *description.notes),
     )
+
+
+def model_config(model: Any) -> dict[str, Any]:
+    """The model's own configuration, or why it has none."""
+    try:
+        return json.loads(model.to_json())  # type: ignore[no-any-return]
+    except Exception as error:
+        return {"class": type(model).__name__, "no_config": f"{type(error).__name__}: {error}"}

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from diag.engine.execution import FLOATS, to_numpy
 from diag.engine.graph import Port
-from diag.engine.lanes import CompiledSteps, Lane
+from diag.engine.lanes import CompiledSteps, Lane, Recorded
 from diag.engine.program import Program
 from diag.engine.promotion import is_random
 from diag.engine.sites import OPTIMIZER
@@ -42,17 +42,33 @@ from diag.verdict.findings import Observation, Verdict, Where
 class StepRun:
     """One whole step in both lanes, from one state each.
 
-    before: the reference's state before the step.  values: what was tapped, per lane.
-    after: the state after the step, per lane.
+    before: a lane's state before the step, the reference's and the candidate's.  reference, candidate:
+    what was tapped.  after: the state after the step.  recorded: what a reference that was recorded
+    elsewhere had, where it was kept; `reference` is then its stand-in here.
     """
 
     step: int
     batch: Sequence[Any]
     before: Sequence[Any]
+    before_candidate: Sequence[Any]
     reference: Mapping[Port, Any]
     candidate: Mapping[Port, Any]
     after_reference: Sequence[Any]
     after_candidate: Sequence[Any]
+    with_boundaries: bool = False
+    recorded: Recorded | None = None
+
+    @property
+    def compared(self) -> Mapping[Port, Any]:
+        """What the candidate is compared with: the reference's values, as recorded where they were."""
+        return self.reference if self.recorded is None else {**self.reference, **self.recorded.values}
+
+    @property
+    def compared_after(self) -> Sequence[Any]:
+        if self.recorded is None:
+            return self.after_reference
+        pairs = zip(self.recorded.after, self.after_reference, strict=True)
+        return [mine if then is None else then for then, mine in pairs]
 
 
 @dataclass(frozen=True)
@@ -74,16 +90,28 @@ class _Calibration:
     max: float
 
 
+def safe_taps(program: Program) -> tuple[Port, ...]:
+    """Layer outputs, gradients and random draws: each already leaves its layer."""
+    outputs = [port for ports in program.layer_outputs.values() for port in ports]
+    return tuple(dict.fromkeys([*outputs, *program.gradients.values(), *program.random_ports]))
+
+
+def units_of(program: Program) -> Cut:
+    """The program cut into layer units, random ops apart."""
+    return cut(program, frozenset(n.op for n in program.graph if is_random(n.op)))
+
+
 class Telescope:
     """Watches whole steps and checks layer units for one program and two lanes."""
 
     def __init__(self, program: Program, reference: Lane, candidate: Lane) -> None:
         self.program = program
         self.reference, self.candidate = reference, candidate
-        self.cut: Cut = cut(program, frozenset(n.op for n in program.graph if is_random(n.op)))
+        self.cut: Cut = units_of(program)
         self.steps = {lane.name: CompiledSteps(lane, program) for lane in (reference, candidate)}
         self.position = {node.name: index for index, node in enumerate(program.graph)}
         self.shared: tuple[Port, ...] = ()
+        self.only: Sequence[Unit] = self.cut.units  # the units that are run by themselves
         self._whole: Unit | None = None
         self._built: dict[str, Any] = {}
         self._truths: dict[str, UnitTruth] = {}
@@ -93,15 +121,13 @@ class Telescope:
 
     @property
     def safe_taps(self) -> tuple[Port, ...]:
-        """Layer outputs, gradients and random draws: each already leaves its layer."""
-        outputs = [port for ports in self.program.layer_outputs.values() for port in ports]
-        return tuple(dict.fromkeys([*outputs, *self.program.gradients.values(), *self.program.random_ports]))
+        return safe_taps(self.program)
 
     def run_step(self, step: int, batch: Sequence[Any], with_boundaries: bool) -> StepRun:
         """Both lanes through one step, in place."""
         for lane in (self.reference, self.candidate):
             lane.enter_step(step)
-        before = self.reference.state()
+        before, before_candidate = self.reference.state(), self.candidate.state()
         taps = (*self.safe_taps, *self.cut.taps) if with_boundaries else self.safe_taps
         mine = self.steps["reference"].run(batch, taps)
         shared = {port: mine[port] for port in self.shared}
@@ -110,7 +136,10 @@ class Telescope:
             **mine,
             **{Port(name, 0): x for name, x in zip(self.program.batch_inputs, batch, strict=True)},
         }
-        return StepRun(step, batch, before, mine, theirs, self.reference.state(), self.candidate.state())
+        return StepRun(
+            step, batch, before, before_candidate, mine, theirs, self.reference.state(), self.candidate.state(),
+            with_boundaries, self.reference.recorded(step, self.program),
+        )  # fmt: skip
 
     def random_differs(self, run: StepRun) -> tuple[Port, ...]:
         """Random draws that are not the same in both lanes."""
@@ -133,15 +162,16 @@ class Telescope:
     def propagated(self, run: StepRun) -> dict[tuple[str, str], PairStatistics]:
         """(kind, name) -> the candidate's whole step against the reference's."""
         found: dict[tuple[str, str], PairStatistics] = {}
+        compared = run.compared
         for layer, ports in self.program.layer_outputs.items():
             for index, port in enumerate(ports):
                 name = layer if index == 0 else f"{layer}:{index}"
-                found["activations", name] = _pair(run.reference[port], run.candidate[port])
+                found["activations", name] = _pair(compared[port], run.candidate[port])
         for name, port in self.program.gradients.items():
-            found["gradients", name] = _pair(run.reference[port], run.candidate[port])
-        for spec, mine, theirs in zip(self.program.variables, run.after_reference, run.after_candidate, strict=True):
+            found["gradients", name] = _pair(compared[port], run.candidate[port])
+        for spec, mine, theirs in zip(self.program.variables, run.compared_after, run.after_candidate, strict=True):
             found[spec.kind, spec.of or spec.name] = _pair(mine, theirs)
-        found["loss", "loss"] = _pair(run.reference[self.program.loss], run.candidate[self.program.loss])
+        found["loss", "loss"] = _pair(compared[self.program.loss], run.candidate[self.program.loss])
         return found
 
     # -- layer units ---------------------------------------------------------------------------
@@ -151,10 +181,10 @@ class Telescope:
         scratch = self.candidate.scratch
         for variable, value in zip(scratch, run.before, strict=True):
             variable.assign(value)
-        captured = [index for unit in self.cut.units for index in set(unit.executable.captures.values())]
+        captured = [index for unit in self.only for index in set(unit.executable.captures.values())]
         several = {index for index in captured if captured.count(index) > 1}
         found = []
-        for unit in self.cut.units:
+        for unit in self.only:
             boundary = [run.reference[port] for port in unit.boundary]
             outputs = self._unit(unit)(*self.candidate.place_feeds(boundary))
             written = [scratch[index].read_value() for index in unit.writes]

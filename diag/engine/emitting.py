@@ -1,0 +1,182 @@
+"""A standalone program of one op or layer: what a vendor can run with nothing but TensorFlow and NumPy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from diag.engine.compiled import with_fetches
+from diag.engine.execution import readable_attributes, to_numpy
+from diag.engine.places import Place
+from diag.engine.program import Program
+from diag.errors import UserError
+
+if TYPE_CHECKING:
+    from diag.engine.replaying_units import LayerReplay, OpReplay
+
+OP = '''"""{title}
+
+TensorFlow {version}. Its inputs are in {data}. Compares {device} with the CPU, and both with the CPU in float64.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+data = np.load(Path(__file__).with_suffix(".npz"))
+dtypes = {dtypes}
+inputs = [tf.bitcast(data[f"input_{{i}}"], t) if t == "bfloat16" else tf.constant(data[f"input_{{i}}"], t)
+          for i, t in enumerate(dtypes)]
+attributes = {attributes}
+
+
+def run(device, values):
+    with tf.device(device):
+        result = tf.raw_ops.{op}(**dict(zip({names}, values)), **attributes)
+    return [tf.cast(x, "float64").numpy() for x in tf.nest.flatten(result)]
+
+
+print("TensorFlow", tf.__version__, tf.config.list_logical_devices())
+here, there = run("CPU:0", inputs), run("{device}", inputs)
+for k, (cpu, other) in enumerate(zip(here, there)):
+    print(f"output {{k}}: largest difference {{np.max(np.abs(cpu - other), initial=0):.6g}}, "
+          f"largest value {{np.max(np.abs(cpu), initial=0):.6g}}, {{np.sum(cpu != other)}} of {{cpu.size}} differ")
+'''
+
+LAYER = '''"""{title}
+
+TensorFlow {version}. The graph and its inputs are in {data}. Runs it compiled at {device}, and op by op on the CPU.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+data = np.load(Path(__file__).with_suffix(".npz"))
+graph = tf.compat.v1.GraphDef.FromString(data["graph"].tobytes())
+feeds, captures, fetches = {feeds}, {captures}, {fetches}
+names = {names}
+
+
+def load(key, dtype):
+    return tf.bitcast(data[key], dtype) if dtype == "bfloat16" else tf.constant(data[key], dtype)
+
+
+def run(device, eagerly):
+    with tf.device(device):
+        values = {{name: load(name.replace("/", "|"), dtype) for name, dtype in feeds.items()}}
+        state = {{name: tf.Variable(load(name.replace("/", "|"), dtype)) for name, dtype in captures.items()}}
+
+    @tf.function(autograph=False, jit_compile={xla})
+    def step(values):
+        handles = {{k: tf.compat.v1.get_default_graph().capture(v.handle) for k, v in state.items()}}
+        with tf.device(device):
+            return tf.graph_util.import_graph_def(graph, {{**values, **handles}}, fetches, name="")
+
+    if eagerly:  # no graph optimizer, so no fusion
+        tf.config.optimizer.set_experimental_options({{"disable_meta_optimizer": True}})
+    found = [tf.cast(x, "float64").numpy() for x in [*step(values), *state.values()]]
+    tf.config.optimizer.set_experimental_options({{"disable_meta_optimizer": False}})
+    return found
+
+
+print("TensorFlow", tf.__version__, tf.config.list_logical_devices())
+here, there = run("CPU:0", True), run("{device}", False)
+for name, cpu, other in zip(names, here, there):
+    print(f"{{name}}: largest difference {{np.max(np.abs(cpu - other), initial=0):.6g}}, "
+          f"largest value {{np.max(np.abs(cpu), initial=0):.6g}}, {{np.sum(cpu != other)}} of {{cpu.size}} differ")
+'''
+
+
+def emit(path: Path, replay: OpReplay | LayerReplay, program: Program, place: Place) -> None:
+    """Write FILE.py and FILE.npz.
+
+    Raises:
+      UserError: the place is simulated, so that its fault is in no program but this one; or the files
+        cannot be written.
+    """
+    if place.is_simulated:
+        raise UserError(f"--emit: {place} is simulated; its fault lives in tf-lockstep alone; name a real --place")
+    try:
+        if hasattr(replay, "node"):
+            _emit_op(path, replay, place)
+        else:
+            _emit_layer(path, replay, program, place)
+    except OSError as error:
+        raise UserError(f"--emit {path}: {error.strerror or error}; name a file that can be written") from error
+
+
+def _emit_op(path: Path, replay: OpReplay, place: Place) -> None:
+    node, evidence = replay.node, replay.evidence[0]
+    arrays = {f"input_{index}": _plain(to_numpy(x)) for index, x in enumerate(evidence.inputs)}
+    attributes = {name: value for name, value in readable_attributes(node.proto).items() if not name.startswith("_")}
+    definition = tf.raw_ops.__dict__.get(node.op)
+    if definition is None or node.op.startswith("Assign"):
+        raise UserError(f"--emit: tf.raw_ops cannot run {node.op} by itself; name its layer with --layer")
+    inferred, names = _signature(node)
+    text = OP.format(
+        title=f"{node.op} of {node.site.layer}, {node.site.phase}",
+        version=tf.__version__,
+        data=path.with_suffix(".npz").name,
+        device=place.device,
+        dtypes=[to_numpy(x).dtype.name for x in evidence.inputs],
+        attributes={name: value for name, value in attributes.items() if name not in inferred},
+        op=node.op,
+        names=names,
+    )
+    np.savez_compressed(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]
+    path.write_text(text, encoding="utf-8")
+
+
+def _signature(node: Any) -> tuple[set[str], list[str]]:
+    """The attributes that the inputs' dtypes and number determine, and the inputs' names."""
+    from diag.engine.execution import op_def
+
+    definition = op_def(node.op)
+    inferred = {a for arg in definition.input_arg for a in (arg.type_attr, arg.number_attr, arg.type_list_attr) if a}
+    if any(arg.number_attr or arg.type_list_attr for arg in definition.input_arg):
+        raise UserError(f"--emit: {node.op} takes a list of inputs; name its layer with --layer")
+    return inferred, [arg.name for arg in definition.input_arg]
+
+
+def _emit_layer(path: Path, replay: LayerReplay, program: Program, place: Place) -> None:
+    chosen = [number for number, unit in enumerate(replay.units) if unit.variable is None] or [0]
+    unit, boundary = replay.units[chosen[0]], replay.boundaries[chosen[0]]  # the layer's own, not an update
+    executable = unit.executable
+    feeds = dict(zip(executable.feeds, map(to_numpy, boundary), strict=True))
+    captures = {name: to_numpy(replay.state[index]) for name, index in executable.captures.items()}
+    constants = {name: to_numpy(value) for name, value in executable.constants.items()}
+    graph_def = with_fetches(executable)
+    given = {**feeds, **constants, **captures}
+    kept = [node for node in graph_def.node if node.name not in given]
+    used = {text.lstrip("^").split(":")[0] for node in kept for text in node.input}
+    del graph_def.node[:]
+    graph_def.node.extend(kept)
+    arrays = {name.replace("/", "|"): _plain(x) for name, x in given.items() if name in used}
+    text = LAYER.format(
+        title=f"Layer {unit.name}: {len(executable.graph.nodes)} ops, compiled together",
+        version=tf.__version__,
+        data=path.with_suffix(".npz").name,
+        device=place.device,
+        feeds={name: x.dtype.name for name, x in {**feeds, **constants}.items() if name in used},
+        captures={name: x.dtype.name for name, x in captures.items() if name in used},
+        fetches=[f"fetch/{index}:0" for index in range(len(executable.fetches))],
+        names=[str(port) for port in executable.fetches]
+        + [program.variables[index].name for name, index in executable.captures.items() if name in used],
+        xla=place.execution == "xla",
+    )
+    graph = np.frombuffer(graph_def.SerializeToString(), np.uint8)
+    np.savez_compressed(path.with_suffix(".npz"), graph=graph, **arrays)  # type: ignore[arg-type]
+    path.write_text(text, encoding="utf-8")
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """NumPy's own files know no bfloat16: its bits."""
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+
+

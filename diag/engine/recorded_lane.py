@@ -1,0 +1,60 @@
+"""A lane that ran elsewhere: its recorded values, with a stand-in here for what was not kept.
+
+The stand-in computes the same step from the same state on this machine's CPU.  It gives the inputs
+at the boundaries of layer units and the draws; what was recorded is what the candidate is compared with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from diag.engine.lanes import Lane, Recorded, check_device
+from diag.engine.places import Place
+from diag.engine.program import Program
+from diag.engine.recorded import RecordedRun, summary
+
+
+class RecordedLane(Lane):
+    """The lane `source` of a trace.  Steps of which it has no state run on from the stand-in's own."""
+
+    def __init__(self, name: str, recorded_run: RecordedRun, source: str, place: Place, first_step: int) -> None:
+        check_device(place)
+        state = recorded_run.state(first_step, source)
+        assert state is not None
+        super().__init__(name, place, None, state)
+        self.run = recorded_run
+        self.source = source
+        self.uncompared: list[int] = []
+        self._knows_state = False
+
+    @property
+    def label(self) -> str:
+        return f"trace:{self.run.path.name} ({self.source}, {self.run.reader.environment(self.source)['place']})"
+
+    def environment(self) -> dict[str, Any]:
+        return {**self.run.reader.environment(self.source), "place": self.label, "stand_in": str(self.place)}
+
+    def begin(self, step: int) -> None:
+        state = self.run.state(step, self.source)
+        self._knows_state = state is not None
+        if state is not None:
+            self.load(state)
+
+    def recorded(self, step: int, program: Program) -> Recorded | None:
+        values = self.run.values(step, self.source, program) if self._knows_state else {}
+        if not values:
+            self.uncompared.append(step)
+            return None
+        after = [None if x is None else tf.constant(x) for x in self.run.state_after(step, self.source)]
+        return Recorded({port: tf.constant(x) for port, x in values.items()}, after)
+
+    @property
+    def notes(self) -> list[str]:
+        if not self.uncompared:
+            return []
+        return [
+            f"steps {summary(sorted(set(self.uncompared)))}: {self.run.path.name} holds no state or no tensors of "
+            f"them, so the candidate is compared with {self.place} there instead"
+        ]

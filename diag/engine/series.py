@@ -1,0 +1,73 @@
+"""What a step shows, by name: the tensors that traces keep and that two recordings are paired by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diag.engine.execution import to_numpy
+from diag.engine.graph import Port
+from diag.engine.program import Program
+
+ACTIVATIONS, GRADIENTS, DRAWS = "activations", "gradients", "draws"
+WEIGHTS, UPDATES, STATE = "weights", "update", "state"
+ALWAYS_KEPT = frozenset({DRAWS})
+
+Name = tuple[str, str]
+"""(kind, name): "activations" by layer, "gradients", "update", "weights" and slots by variable."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One tensor of every step: its (kind, name), shape and dtype."""
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def tapped(program: Program) -> dict[Name, Port]:
+    """The step's own tensors: layer outputs, gradients, and what its random ops draw."""
+    found: dict[Name, Port] = {}
+    for layer, ports in program.layer_outputs.items():
+        for index, port in enumerate(ports):
+            found[ACTIVATIONS, layer if index == 0 else f"{layer}:{index}"] = port
+    found.update({(GRADIENTS, name): port for name, port in program.gradients.items()})
+    found.update({(DRAWS, port.node): port for port in program.random_ports})
+    return found
+
+
+def variable_names(program: Program) -> list[Name]:
+    """What each variable of the program is kept as, after the step: weights, state, or a slot of a weight."""
+    kinds = {"weight": WEIGHTS, "state": STATE, "optimizer": STATE}
+    return [(kinds.get(spec.kind, spec.kind), spec.of or spec.name) for spec in program.variables]
+
+
+def series_of(program: Program) -> list[Series]:
+    """Everything that a step of the program shows, in its order of execution."""
+    graph = program.graph
+    found = [
+        Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name)
+        for (kind, name), port in tapped(program).items()
+    ]
+    for (kind, name), spec in zip(variable_names(program), program.variables, strict=True):
+        found.append(Series(kind, name, tuple(spec.shape), spec.dtype))
+        if kind == WEIGHTS:
+            found.append(Series(UPDATES, name, tuple(spec.shape), spec.dtype))
+    return found
+
+
+def values_of(
+    program: Program, values: Mapping[Port, Any], before: Sequence[Any], after: Sequence[Any]
+) -> dict[Name, np.ndarray]:
+    """The arrays of one step in one lane, by name; those of `values` that were not tapped are left out."""
+    found = {name: to_numpy(values[port]) for name, port in tapped(program).items() if port in values}
+    for (kind, name), old, new in zip(variable_names(program), before, after, strict=True):
+        found[kind, name] = to_numpy(new)
+        if kind == WEIGHTS:
+            found[UPDATES, name] = to_numpy(new) - to_numpy(old)
+    return found

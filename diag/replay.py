@@ -1,0 +1,196 @@
+"""Run one recorded step again, from the saved state, batch and random streams, and say bit for bit what reproduces.
+
+The trace is enough by itself: it holds the traced training step.  Without --place each lane runs where it
+was recorded.  Exit code 0: every tensor has the recorded bits, 1: some have not (with --op or --layer: an
+output is out of its rounding bound), 2: the question could not be asked, 3: a bug of ours.
+
+Replaying runs the graph that the trace holds: replay only traces that you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diag import options as flags
+from diag.engine.places import Place, parse_place
+from diag.errors import UserError
+from traces.reader import TraceReader
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from diag.engine.recorded import RecordedRun
+    from diag.engine.replaying import Replayer
+
+OTHER_BITS, BUG = 1, 3
+LANES = ("reference", "candidate")
+# Switches that TensorFlow reads from the environment once, when it is loaded.
+SWITCHES = ("TF_ENABLE_ONEDNN_OPTS", "NVIDIA_TF32_OVERRIDE", "TF_DETERMINISTIC_OPS", "XLA_FLAGS", "TURN_OFF_REMAPPER")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = flags.OneLineParser(
+        prog="python -m diag.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("trace", metavar="TRACE", type=Path, help="a trace.h5 of diag.lockstep")
+    made.add_argument("--step", metavar="K", type=int, required=True, help="the step, counted from 0")
+    made.add_argument("--lane", choices=(*LANES, "both"), default="both", help="(default: %(default)s)")
+    made.add_argument(
+        "--place", metavar="PLACE", help="where instead, DEVICE[/EXECUTION]: CPU:0, GPU:0/eager, sim:tf32"
+    )
+    made.add_argument("--op", metavar="I", type=int, help="only op I, on its recomputed inputs, against float64 truth")
+    made.add_argument("--layer", metavar="NAME", help="only this layer, compiled by itself, against float64 truth")
+    made.add_argument("--seed", metavar="N", type=int, help="of the random streams, instead of their saved state")
+    made.add_argument(
+        "--from", dest="start", metavar="S", type=int, help="begin at the state stored before step S, not at the last"
+    )
+    made.add_argument("--emit", metavar="FILE.py", type=Path, help="write the op or layer as a program of its own")
+    made.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 (default: as recorded)")
+    made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return run(options)
+    except UserError as error:
+        print(f"replay: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("replay: interrupted; nothing was written", file=sys.stderr)
+        return UserError.exit_code
+    except Exception:
+        traceback.print_exc()
+        return BUG
+
+
+def run(options: argparse.Namespace) -> int:
+    place = None if options.place is None else parse_place(options.place)
+    check(options)
+    environment = recorded_environment(options.trace)
+    restore_switches(environment)
+    from diag.engine.quiet import import_tensorflow
+
+    import_tensorflow()
+    from rich.console import Console
+
+    from diag.engine.recorded import RecordedRun
+    from diag.engine.replaying import Replayer
+
+    restore_settings(environment, options.tf32)
+    with RecordedRun(options.trace) as recorded:
+        replayer = Replayer(recorded, place, options.seed, options.start)
+        replayer.check(options.step)
+        console = Console(quiet=options.json)
+        if options.op is not None or options.layer is not None:
+            return replay_part(options, recorded, replayer, console)
+        return replay_step(options, recorded, replayer, console)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be asked, before anything is loaded."""
+    if options.op is not None and options.layer is not None:
+        raise UserError("--op and --layer: one at a time; name the op, or the layer")
+    if options.emit is None:
+        return
+    if options.op is None and options.layer is None:
+        raise UserError("--emit: name what to write, --op I or --layer NAME")
+    if options.emit.suffix != ".py":
+        raise UserError(f"--emit {options.emit}: expected a file name that ends in .py")
+    if options.emit.exists():
+        raise UserError(f"--emit {options.emit} exists already; name a new file")
+    if not options.emit.absolute().parent.is_dir():
+        raise UserError(f"--emit {options.emit}: no folder {options.emit.absolute().parent}; make it, or name another")
+
+
+def recorded_environment(trace: Path) -> dict[str, Any]:
+    with TraceReader(trace) as reader:
+        return reader.environment("candidate")
+
+
+def restore_switches(environment: dict[str, Any]) -> None:
+    """Environment variables as they were, unless the person set them otherwise."""
+    for name in SWITCHES:
+        if name in environment:
+            os.environ.setdefault(name, str(environment[name]))
+
+
+def restore_settings(environment: dict[str, Any], tf32: str | None) -> None:
+    import tensorflow as tf
+
+    wanted = environment.get("tf32", True) if tf32 is None else tf32 == "on"
+    tf.config.experimental.enable_tensor_float_32_execution(bool(wanted))
+    if environment.get("op_determinism"):
+        tf.config.experimental.enable_op_determinism()
+
+
+def replay_step(options: argparse.Namespace, recorded: RecordedRun, replayer: Replayer, console: Console) -> int:
+    from diag.report import json_report
+    from diag.report import replay as written
+
+    lanes = LANES if options.lane == "both" else (options.lane,)
+    replays = [replayer.replay(options.step, lane) for lane in lanes]
+    changed = changed_environment(recorded, lanes, replayer.place)
+    if options.json:
+        print(json_report.to_text(written.report(str(options.trace), replays, changed)))
+    written.render(str(options.trace), replays, changed, console)
+    exact = all(replay.is_exact for replay in replays)
+    if not exact:
+        place = replayer.place or recorded.place(lanes[-1])
+        console.print("Is it rounding? Ask:")
+        command = f"python -m diag.lockstep --reference trace:{options.trace} --candidate {place}"
+        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+    return 0 if exact else OTHER_BITS
+
+
+def changed_environment(recorded: RecordedRun, lanes: Sequence[str], place: Place | None) -> dict[str, Any]:
+    """name -> (recorded, now), of what is no longer as it was."""
+    from diag.engine.environment import environment_of
+
+    changed = {}
+    for lane in lanes:
+        then, now = recorded.reader.environment(lane), environment_of(place or recorded.place(lane))
+        names = (then.keys() | now.keys()) - {"place", "execution", "policy", "stand_in"}
+        changed.update(
+            {name: (then.get(name), now.get(name)) for name in sorted(names) if then.get(name) != now.get(name)}
+        )
+    return changed
+
+
+def replay_part(options: argparse.Namespace, recorded: RecordedRun, replayer: Replayer, console: Console) -> int:
+    """One op or one layer, judged."""
+    from diag.engine import replaying_units as units
+    from diag.report import json_report
+    from diag.report import replay as written
+    from diag.verdict.findings import Verdict
+
+    lane = "candidate" if options.lane == "both" else options.lane
+    place = replayer.place or recorded.place(lane)
+    found: Any
+    if options.op is not None:
+        found = units.replay_op(recorded, options.step, options.op, lane, place, replayer)
+        title = f"Op {options.op} {found.node.op} of step {options.step} at {place.eagerly()}, on the CPU's inputs"
+    else:
+        found = units.replay_layer(recorded, options.step, options.layer, lane, place, replayer)
+        title = f"Layer {options.layer} of step {options.step} at {place}, compiled by itself, on the CPU's inputs"
+    if options.emit is not None:
+        from diag.engine.emitting import emit
+
+        emit(options.emit, found, recorded.program(options.step), place)
+        console.print(f"wrote {options.emit} and {options.emit.with_suffix('.npz')}", markup=False, highlight=False)
+    if options.json:
+        document = written.observations_report(str(options.trace), options.step, found.observations, str(place))
+        print(json_report.to_text(document))
+    written.render_observations(title, found.observations, console)
+    return OTHER_BITS if any(o.verdict is Verdict.DIVERGENCE for o in found.observations) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
