@@ -36,6 +36,7 @@ class Twins:
         self.candidate = Curve("candidate", 0.0)
         self.curves: list[Curve] = []
         self.envelope = Envelope()
+        self.candidate_has_left = False  # the envelope, at some step so far
         self.looked_closer: int | None = None
         self._lanes: list[Lane] = []
         self._steps: dict[int, list[CompiledSteps]] = {}
@@ -57,12 +58,8 @@ class Twins:
             _add(curve, program.loss, prediction, values, run.reference, _arrays(lane.variables, weights), reference)
         after = _arrays(run.after_candidate, weights)
         _add(self.candidate, program.loss, prediction, run.candidate, run.reference, after, reference)
-        self.envelope.add([curve.distance[-1] for curve in self.curves])
-
-    @property
-    def candidate_has_left(self) -> bool:
-        """Whether the candidate is outside the twins' envelope, at this step or an earlier one."""
-        return exit_of(self.candidate.distance, self.envelope.limits[1:]) is not None
+        limit = self.envelope.add([curve.distance[-1] for curve in self.curves])
+        self.candidate_has_left |= exit_of(self.candidate.distance[-1:], [limit]) is not None
 
     def trajectories(self, is_explained: bool) -> Trajectories:
         return Trajectories(

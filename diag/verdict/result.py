@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from diag.verdict.chaos import Trajectories
 from diag.verdict.findings import Divergence, Observation
 
 
@@ -51,7 +52,7 @@ class RunResult:
     divergence (or of the last step checked), in execution order; propagated and local errors of
     each.  microscope: op observations of the step that was zoomed into, those that differ or
     diverge.  worst: the units and ops of the whole run with the largest excess.
-    losses: per lane, one value a step.
+    losses: per lane, one value a step.  twins: how the candidate's own path grows, against chaos.
     """
 
     verdict: str
@@ -68,6 +69,7 @@ class RunResult:
     worst: tuple[Observation, ...]
     judged: Judged
     notes: tuple[str, ...] = ()
+    twins: Trajectories | None = None
     model: str = ""
     data: str = ""
     files: dict[str, str] = field(default_factory=dict)
