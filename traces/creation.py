@@ -27,6 +27,8 @@ SMALL_ROW_BYTES = 1 << 10
 """Below this the index and the filter's header cost more than compression gains."""
 NUMBERS_PER_CHUNK = 512
 ABSENT = -1
+TEXT_ATTRIBUTES = {"_Encoding": "utf-8"}
+"""By which netCDF readers tell text from bytes."""
 
 _COLUMN_DTYPES: dict[str, Any] = {
     "int64": np.dtype("<i8"),
@@ -42,7 +44,9 @@ def create_table(group: h5py.Group, layout: TableLayout, trace: TraceLayout, *, 
         compressed = column.dtype == "text" and not portable
         row: tuple[int, ...] = () if column.width is None else (column.width,)
         rows = max(1, NUMBERS_PER_CHUNK // (column.width or 1))
-        _create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, compressed)
+        dataset = _create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, compressed)
+        if column.dtype == "text":
+            dataset.attrs.update(TEXT_ATTRIBUTES)
     for spec in layout.tensors:
         _create_tensor(group, spec, layout, trace, portable)
     if layout.tensors:
@@ -51,6 +55,26 @@ def create_table(group: h5py.Group, layout: TableLayout, trace: TraceLayout, *, 
         _create_growing(group, "extent", shape, np.dtype("<i4"), 1, not portable, fill=ABSENT)
         rows = max(1, SMALL_ROW_BYTES // (8 * len(layout.tensors)))
         _create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows, False)
+
+
+def create_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> h5py.Dataset:
+    """A dataset of these texts, for good."""
+    encoded = [text.encode() for text in texts]
+    dataset = group.create_dataset(name, data=np.array(encoded, _text_dtype(encoded)))
+    dataset.attrs.update(TEXT_ATTRIBUTES)
+    return dataset
+
+
+def create_text(group: h5py.Group, name: str, text: str) -> None:
+    """A dataset of one text, for good."""
+    encoded = text.encode()
+    dataset = group.create_dataset(name, data=np.array(encoded, _text_dtype([encoded])))
+    dataset.attrs.update(TEXT_ATTRIBUTES)
+
+
+def _text_dtype(encoded: Sequence[bytes]) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
+    return dtype
 
 
 def _create_tensor(
@@ -62,7 +86,8 @@ def _create_tensor(
     rows = SMALL_ROW_BYTES // bytes_per_row(spec) if small else 1
     dtype = difference_dtype(stored) if base else stored
     path = tensor_path(spec, trace.lanes)
-    dataset = _create_growing(group, path, stored_shape(spec), dtype, rows, not (small or portable))
+    missing = dtype.type(np.nan) if dtype.kind in "fc" else None  # what other readers see of a row that holds none
+    dataset = _create_growing(group, path, stored_shape(spec), dtype, rows, not (small or portable), missing)
     dataset.attrs["dtype"] = spec.dtype
     if base:
         dataset.attrs["difference_from"] = f"{group.name}/{tensor_path(base, trace.lanes)}"
@@ -75,7 +100,7 @@ def _create_growing(
     dtype: Any,
     rows: int,
     compressed: bool,
-    fill: int | None = None,
+    fill: Any = None,
 ) -> h5py.Dataset:
     """A dataset of no rows of `shape` yet, in chunks of `rows` of them or of parts of one."""
     return group.create_dataset(

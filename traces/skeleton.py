@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 
 import h5py
-import numpy as np
 
 from diag import __version__
 from traces.blobs import create_blobs
-from traces.creation import create_table
+from traces.creation import create_table, create_text
+from traces.plots import create_plots
+from traces.scales import label_blobs, label_table
 from traces.schema import SCHEMA, TraceLayout
 
 BLOBS = ("programs", "reports")
@@ -32,10 +33,12 @@ def create_skeleton(
         portable=portable,
     )
     for name, document in documents.items():
-        text = json.dumps(document).encode()
-        file.create_dataset(name, data=np.array(text, h5py.string_dtype("utf-8", max(1, len(text)))))
+        create_text(file, name, json.dumps(document))
     for name, table in layout.tables.items():
         group = file.create_group(name, track_order=True)
         create_table(group, table, layout, portable=portable)
+        label_table(group, table, layout)
     for name in BLOBS:
         create_blobs(file.create_group(name))
+        label_blobs(file[name])
+    create_plots(file, layout)

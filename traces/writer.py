@@ -215,8 +215,9 @@ def _create(path: Path, layout: TraceLayout, documents: Mapping[str, object], po
         raise UserError(f"The trace {path} exists already; expected a new file; remove it or name another.")
     unfinished = path.with_name(path.name + ".partial")
     with explained_creation(path):
-        # Rows are written once and whole: a chunk cache would only hold a megabyte for every tensor.
-        file = h5py.File(unfinished, "w", libver="latest", rdcc_nbytes=0)
+        # The oldest format that has SWMR, for the tools of any HDF5 since 1.10. Rows are written once and
+        # whole: a chunk cache would only hold a megabyte for every tensor.
+        file = h5py.File(unfinished, "w", libver=("v110", "v110"), rdcc_nbytes=0)
         try:
             create_skeleton(file, layout, documents, portable=portable)
             file.swmr_mode = True
