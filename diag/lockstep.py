@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     places = flags.places_of(options)
     parse_keeping(options.dump, options.dump_steps)
+    options.follow, options.twins = flags.follow_and_twins(options)
     folder = output_folder(options.out)
     from diag.engine.quiet import import_tensorflow
 
@@ -162,8 +163,9 @@ def execute(
     steps = options.steps or flags.DEFAULT_STEPS
     trained = set_up(options.model, options.data, options.batch_size, steps, options.seed, options.policy)
     settings = Settings(
-        places.reference, candidate, steps, options.seed, options.follow, options.units, options.check_every
-    )
+        places.reference, candidate, steps, options.seed, options.follow, options.units, options.check_every,
+        twins=options.twins,
+    )  # fmt: skip
     return record(options, given, trained, settings, folder, notes)
 
 
@@ -257,7 +259,8 @@ def next_commands(result: Any, given: Sequence[str]) -> list[str]:
     command = shlex.join(["python", "-m", "diag.lockstep", *given[:place], *given[place + 2 :]])
     first = result.first_divergence
     if first is None:
-        return [f"{command} --follow free", f"{command} --units op"]
+        further = [] if result.twins is not None else [f"{command} --follow free"]
+        return [*further, f"{command} --units op"]
     commands = []
     if first.where.unit != "op" and "--units" not in given:
         commands.append(f"{command} --units op")

@@ -11,6 +11,7 @@ from diag.errors import UserError
 
 UNITS = ("op", "layer", "step")
 FOLLOW = ("reference", "candidate", "free")
+FEWEST_TWINS = 3  # as in diag/numerics/envelope.py: fewer have hardly a spread
 TRACE = "trace:"
 DEFAULT_STEPS = 20
 
@@ -30,6 +31,15 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received {text!r}")
     return value
+
+
+def not_negative(text: str) -> int:
+    if text == "0":
+        return 0
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, received {text!r}") from error
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +75,15 @@ def add_watch_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--follow",
         choices=FOLLOW,
-        default="reference",
-        help="whose state starts a step (default: %(default)s)",
+        help="whose state starts a step: the reference's (default), the candidate's, or each lane its own (free)",
+    )
+    group.add_argument(
+        "--twins",
+        type=not_negative,
+        metavar="N",
+        help=f"the reference N times more, each with its weights moved by one rounding: how fast chaos grows; follows "
+        f"free, one more step a step each ({FEWEST_TWINS} or more are worth it; default: {FEWEST_TWINS} where "
+        "--follow is free, else none)",
     )
     group.add_argument("--units", choices=UNITS, default="layer", help="what is compared (default: %(default)s)")
     group.add_argument(
@@ -106,6 +123,30 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--json", action="store_true", help="print report.json and nothing else")
     group.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def follow_and_twins(options: argparse.Namespace) -> tuple[str, int]:
+    """Whose state starts a step, and how many twins there are, where each may settle the other.
+
+    Raises UserError for twins with nothing to be held against: a candidate that starts every step from another
+    lane's state has no path of its own.
+    """
+    recorded = options.reference.startswith(TRACE)
+    twins = options.twins or 0
+    if twins and recorded:
+        raise UserError(
+            f"--twins {twins} with --reference {options.reference}: a twin is the reference run again, and a recorded "
+            "one cannot be; leave --twins out"
+        )
+    if twins and options.follow not in (None, "free"):
+        raise UserError(
+            f"--twins {twins} with --follow {options.follow}: twins are held against the candidate's own path, and "
+            "there is none where the lanes start each step from one state; leave --follow out or take --follow free"
+        )
+    follow = options.follow or ("free" if twins else "reference")
+    if options.twins is None and follow == "free" and not recorded:
+        twins = FEWEST_TWINS
+    return follow, twins
 
 
 def _with_trace(options: argparse.Namespace) -> Places:

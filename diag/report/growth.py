@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from diag.numerics.envelope import FEWEST_TWINS
+from diag.report.curves import BEYOND, CANDIDATE, ENVELOPE, TWINS
 from diag.report.wording import counted, figure, percent
 from diag.verdict.chaos import Curve, Exit, Outcome, Trajectories
 
@@ -31,6 +33,15 @@ def growth_sentence(trajectories: Trajectories) -> str:
             f"shows: --twins {max(MORE_TWINS, 2 * len(trajectories.twins))} and another --seed tell them apart."
         )
     return f"{text} {_few(trajectories)}".rstrip()
+
+
+def growth_legend(trajectories: Trajectories) -> str:
+    """What the marks of `curves.plot` mean."""
+    twins = counted(len(trajectories.twins), "twin")
+    marks = [f"{CANDIDATE} candidate", f"{TWINS} {twins}", f"{ENVELOPE} what they explain"]
+    if any(d == math.inf for d in trajectories.candidate.distance):
+        marks.append(f"{BEYOND} not finite")
+    return "   ".join(marks)
 
 
 def growth_facts(trajectories: Trajectories) -> list[tuple[str, str]]:
@@ -61,7 +72,7 @@ def _exit(found: Exit) -> str:
 
 def _why_unknown(trajectories: Trajectories) -> str:
     curves: tuple[Curve, ...] = (trajectories.candidate, *trajectories.twins)
-    if any(d != d for curve in curves for d in curve.distance):
+    if any(math.isnan(d) for curve in curves for d in curve.distance):
         return "the reference's own weights are not finite"
     return "no twin ever moved, which happens where every weight is zero"
 

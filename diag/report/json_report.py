@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from diag.errors import UserError
+from diag.report.growth import growth_sentence
+from diag.verdict.chaos import Trajectories
 from diag.verdict.findings import Observation, Where, json_number
 from diag.verdict.result import Amplifier, LaneInfo, RunResult
 
@@ -33,6 +35,8 @@ def report(result: RunResult) -> dict[str, Any]:
         "lanes": {lane.name: _lane(lane, result) for lane in result.lanes},
         "files": result.files,
     }
+    if result.twins is not None:
+        contents["twins"] = _twins(result.twins)
     safe: dict[str, Any] = json_safe(contents)
     return safe
 
@@ -136,6 +140,22 @@ def _amplifier(amplifier: Amplifier) -> dict[str, Any]:
         "inherited": amplifier.inherited,
         "produced": amplifier.produced,
         "factor": amplifier.factor,
+    }
+
+
+def _twins(twins: Trajectories) -> dict[str, Any]:
+    """The growth curves: a figure a step, and what they say."""
+    found = twins.exit
+    return {
+        "outcome": twins.outcome,
+        "inconclusive": twins.is_inconclusive,
+        "sentence": growth_sentence(twins),
+        "left": found and dataclasses.asdict(found),
+        "looked_closer": twins.looked_closer,
+        "steps": [twins.first_step + number for number in range(len(twins.envelope))],
+        "envelope": twins.envelope,
+        "candidate": dataclasses.asdict(twins.candidate),
+        "twins": [dataclasses.asdict(twin) for twin in twins.twins],
     }
 
 

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
+from diag.report.curves import plot
+from diag.report.growth import growth_facts, growth_legend, growth_sentence
 from diag.report.wording import counted, figure
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
 from diag.verdict.result import Amplifier, RunResult
@@ -150,6 +152,8 @@ def sentence(result: RunResult) -> str:
         return f"No verdict: nothing was judged in {steps}, so nothing was shown to be right."
     if result.verdict == "identical":
         return f"No divergence in {steps}: the two places agree bit for bit."
+    if result.twins is not None and result.twins.is_inconclusive:
+        return f"No divergence found in {steps}, and yet more than chaos. {growth_sentence(result.twins)}"
     parts = [f"No divergence in {steps}: the lanes differ by rounding only"]
     if result.first_bit_difference is not None:
         where = result.first_bit_difference.where
@@ -201,7 +205,7 @@ def _innocence(first: Divergence, result: RunResult) -> str:
 def render(result: RunResult, console: Console, next_commands: Sequence[str] = ()) -> None:
     """Print the whole report.  `next_commands` are command lines worth trying."""
     sections = (
-        _banner, _verdict, _path, _also_divergent, _worst, _amplifiers, _firsts, _judged, _notes, _files,
+        _banner, _verdict, _growth, _path, _also_divergent, _worst, _amplifiers, _firsts, _judged, _notes, _files,
     )  # fmt: skip
     for section in sections:
         _print(section(result, console.width), console)
@@ -292,6 +296,24 @@ def _where_cell(where: Where, room: int, judged_by: str) -> Text:
     """Two lines: the unit, then when it was and by what it was judged."""
     cell = Text(shortened(name_of(where), room))
     return cell.append(f"\n  {moment_of(where)}{judged_by}", style="dim")
+
+
+# -- each lane on its own path, against the twins --------------------------------------------------
+
+
+def _growth(result: RunResult, width: int) -> Iterator[RenderableType]:
+    twins = result.twins
+    if twins is None:
+        return
+    yield Text("Each lane on its own path: how far from the reference, all weights together", style="bold")
+    lines = plot(twins, width)
+    for line in lines:
+        yield _Unbroken(line)
+    if lines:
+        yield Text(growth_legend(twins), style="dim")
+    if not twins.is_inconclusive:  # that is the verdict's own sentence
+        yield Text(growth_sentence(twins))
+    yield _facts(growth_facts(twins))
 
 
 # -- the path to the loss --------------------------------------------------------------------------
