@@ -57,8 +57,24 @@ class Injection:
             inputs = [self._upstream(text, fault.name, replaced) for text in fault.input]
             del fault.input[:]
             fault.input.extend(inputs)
-        body.nodes.extend(added)
+        body.nodes.extend([*added, *self._kept_apart(body, added)])
         return body
+
+    @staticmethod
+    def _kept_apart(body: Body, added: list[Any]) -> list[Any]:
+        """BiasAddGrad reads a copy of its own, where it could be merged across calls to the fault.
+
+        oneDNN's layout pass merges it with the Conv2DBackpropFilter that reads the same gradient (Linux,
+        x86).  Calls to Python run one after the other; one that stands between the two, joined to both
+        by order alone, would then wait for itself.
+        """
+        copies = []
+        for node in body.nodes if added else ():
+            if node.op == "BiasAddGrad":
+                dtype = tf.dtypes.as_dtype(node.attr["T"].type)
+                copies.append(make_node(f"{node.name}/lockstep_copy", "Snapshot", [node.input[0]], T=dtype))
+                node.input[0] = f"{copies[-1].name}:0"
+        return copies
 
     @staticmethod
     def _upstream(text: str, fault: str, replaced: dict[str, str]) -> str:
