@@ -134,7 +134,7 @@ class UnitExplainer:
 
     def _operand_format(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
         """The operands of the unit's products rounded to a narrower format."""
-        upstream = _upstream(run.unit, output)
+        upstream = upstream_of(run.unit, output)
         if not any(is_product(n.op) for n in run.unit.executable.graph if n.name in upstream):
             return None
         accepted = {}
@@ -182,7 +182,7 @@ def bypasses(unit: Unit, output: int, length: int) -> list[tuple[Port, Port, tup
     A chain can be left out where what goes in has the shape and dtype of what comes out.
     """
     graph = unit.executable.graph
-    upstream = _upstream(unit, output)
+    upstream = upstream_of(unit, output)
     found = []
     for node in graph:
         if node.name not in upstream or node.is_silent or not node.dtypes or node.dtypes[0] not in FLOATS:
@@ -200,7 +200,7 @@ def bypasses(unit: Unit, output: int, length: int) -> list[tuple[Port, Port, tup
     return found
 
 
-def _upstream(unit: Unit, output: int) -> set[str]:
+def upstream_of(unit: Unit, output: int) -> set[str]:
     """Names of the nodes that an output of a unit, or a variable it writes, depends on."""
     graph = unit.executable.graph
     if output < len(unit.outputs):

@@ -73,13 +73,20 @@ class StepRun:
 
 @dataclass(frozen=True)
 class UnitRun:
-    """One layer unit at one step: the candidate's and the reference's results on the same inputs."""
+    """One layer unit at one step: the candidate's and the reference's results on the same inputs.
+
+    `judged` are the outputs that the candidate is known to have computed from these inputs; None: all.
+    """
 
     unit: Unit
     run: StepRun
     boundary: Sequence[Any]
     candidate: Sequence[Any]
     reference: Sequence[Any]
+    judged: frozenset[int] | None = None
+
+    def is_judged(self, index: int) -> bool:
+        return self.judged is None or index in self.judged
 
 
 @dataclass
@@ -186,7 +193,7 @@ class Telescope:
         found = []
         for unit in self.only:
             boundary = [run.reference[port] for port in unit.boundary]
-            outputs = self._unit(unit)(*self.candidate.place_feeds(boundary))
+            outputs = self.outputs_of(unit, boundary)
             written = [scratch[index].read_value() for index in unit.writes]
             for index in several.intersection(unit.writes):
                 scratch[index].assign(run.before[index])
@@ -197,18 +204,24 @@ class Telescope:
 
     def whole_step_run(self, run: StepRun) -> UnitRun:
         """The step itself as a unit: what was tapped of it, and the state it left."""
-        if self._whole is None:
-            self._whole = whole_step(self.program, self.safe_taps)
-        unit = self._whole
+        unit = self.whole_unit
         boundary = [run.reference[port] for port in unit.boundary]
         mine = [run.reference[port] for port in unit.outputs] + [run.after_reference[i] for i in unit.writes]
         theirs = [run.candidate[port] for port in unit.outputs] + [run.after_candidate[i] for i in unit.writes]
         return UnitRun(unit, run, boundary, theirs, mine)
 
-    def _unit(self, unit: Unit) -> Any:
+    @property
+    def whole_unit(self) -> Unit:
+        if self._whole is None:
+            self._whole = whole_step(self.program, self.safe_taps)
+        return self._whole
+
+    def outputs_of(self, unit: Unit, boundary: Sequence[Any]) -> list[Any]:
+        """A unit at the candidate, on its scratch variables."""
         if unit.name not in self._built:
             self._built[unit.name] = self.candidate.build(unit.executable, on_scratch=True)
-        return self._built[unit.name]
+        outputs: list[Any] = self._built[unit.name](*self.candidate.place_feeds(boundary))
+        return outputs
 
     def truth_of(self, unit: Unit) -> UnitTruth:
         if unit.name not in self._truths:
@@ -221,10 +234,14 @@ class Telescope:
         Without `truth_wanted`, lanes that agree within what truth allowed before need no new truth.
         """
         local = [_pair(a, b) for a, b in zip(unit_run.reference, unit_run.candidate, strict=True)]
-        needed = truth_wanted or any(not self._within(unit_run, i, s) for i, s in enumerate(local))
+        needed = truth_wanted or any(
+            not self._within(unit_run, i, s) for i, s in enumerate(local) if unit_run.is_judged(i)
+        )
         bounds = self._bounds(unit_run) if needed else [None] * len(local)
         observations = []
         for index, (statistics, judged) in enumerate(zip(local, bounds, strict=True)):
+            if not unit_run.is_judged(index):
+                continue
             where = self._where(unit_run, index)
             x = unit_run.candidate[index]
             bound, mine, theirs, note = judged or (

@@ -1,0 +1,93 @@
+"""Compare two traces of the same model and batches, made on two machines or by two versions.
+
+The first is the reference, the second the candidate. Nothing is trained: what was recorded is judged against
+float64 truth computed here. Tensors are paired by their exact names. Exit code 0: no divergence, 1:
+divergence, 2: the question could not be asked, 3: a bug of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from diag import options as flags
+from diag.errors import UserError
+
+DIVERGENCE, BUG = 1, 3
+LANES = ("reference", "candidate")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = flags.OneLineParser(
+        prog="python -m diag.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("reference", metavar="A.h5", type=Path, help="the trace to compare with")
+    made.add_argument("candidate", metavar="B.h5", type=Path, help="the trace in question")
+    made.add_argument("--lane-a", choices=LANES, default="reference", help="of the first trace (default: %(default)s)")
+    made.add_argument("--lane-b", choices=LANES, default="candidate", help="of the second (default: %(default)s)")
+    made.add_argument("--out", metavar="FILE.json", type=Path, help="write report.json under this name")
+    made.add_argument("--json", action="store_true", help="print report.json and nothing else")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return run(options)
+    except UserError as error:
+        print(f"compare: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("compare: interrupted; nothing was written", file=sys.stderr)
+        return UserError.exit_code
+    except Exception:
+        traceback.print_exc()
+        return BUG
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.out is not None and options.out.exists():
+        raise UserError(f"--out {options.out} exists already; name a new file")
+    from traces.reader import TraceReader
+
+    for path in (options.reference, options.candidate):
+        TraceReader(path).close()  # what is no trace is refused before TensorFlow is loaded
+    from diag.engine.quiet import import_tensorflow
+
+    import_tensorflow()
+    from rich.console import Console
+
+    from diag.engine.comparing import Comparison, Side
+    from diag.engine.recorded import RecordedRun
+    from diag.report import json_report, terminal
+
+    same = options.reference.resolve() == options.candidate.resolve()
+    with RecordedRun(options.reference) as a:
+        b = a if same else RecordedRun(options.candidate)
+        try:
+            result = Comparison(Side(a, options.lane_a), Side(b, options.lane_b)).run()
+        finally:
+            b.close()
+    contents = json_report.report(result)
+    if options.out is not None:
+        json_report.write(options.out, contents)
+    if options.json:
+        print(json_report.to_text(contents))
+    else:
+        terminal.render(result, Console(), next_commands(options))
+    return DIVERGENCE if result.verdict == "divergence" else 0
+
+
+def next_commands(options: argparse.Namespace) -> list[str]:
+    """A live candidate can be looked into; a recording only compared."""
+    return [
+        f"python -m traces diff {options.reference} --other {options.candidate}",
+        f"python -m diag.lockstep --reference trace:{options.reference}  # on the machine of the second trace",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
