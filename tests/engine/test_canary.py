@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import context
 from tensorflow.python.framework import config, function_def_to_graph, kernels, op_def_registry
+from tensorflow.python.util import _pywrap_util_port
 
 A, B = np.array([[1, 2], [3, 4]], np.float32), np.array([[5, 6], [7, 8]], np.float32)
 PRODUCT = [[19, 22], [43, 50]]
@@ -111,6 +112,10 @@ def test_a_function_can_be_made_known_to_the_runtime():
 
 def test_op_determinism_is_known():
     assert config.is_op_determinism_enabled() is False
+
+
+def test_onednn_is_known():
+    assert isinstance(_pywrap_util_port.IsMklEnabled(), bool)
 
 
 # ---- diag/engine/tracing.py

@@ -1,0 +1,67 @@
+"""What is read off a machine, from the texts its system gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diag.engine import machine
+
+OPEN = """NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  560.35.03  Release Build  (dvs-builder@U16)
+GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)
+"""
+CLOSED = """NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024
+GCC version:  gcc version 11.4.0 (Ubuntu 11.4.0-1ubuntu1~22.04)
+"""
+
+
+@pytest.mark.parametrize(("text", "version"), [(OPEN, "560.35.03"), (CLOSED, "550.54.15"), ("no driver\n", "")])
+def test_the_version_of_nvidias_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, version: str
+) -> None:
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
+    assert machine.nvidia_driver() == ""
+    machine.DRIVER.write_text(text)
+    assert machine.nvidia_driver() == version
+
+
+def test_the_processor_of_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "PROCESSORS", tmp_path / "cpuinfo")
+    machine.PROCESSORS.write_text("processor\t: 0\nvendor_id\t: X\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: B\n")
+    assert machine.processor() == "Some CPU @ 2 GHz"
+
+
+def test_the_chip_of_a_mac(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """sysctl's answer, by a stand-in: no Mac runs these tests."""
+    sysctl = tmp_path / "sysctl"
+    sysctl.write_text('#!/bin/sh\n[ "$*" = "-n machdep.cpu.brand_string" ] && echo "Apple M1 Pro"\n')
+    sysctl.chmod(0o755)
+    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.processor() == "Apple M1 Pro"
+    sysctl.unlink()
+    assert machine.processor() == ""
+
+
+def test_variables_that_change_arithmetic_and_no_others() -> None:
+    kept = {
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "TF_CUDNN_USE_AUTOTUNE": "0",
+        "XLA_FLAGS": "--xla_gpu_autotune_level=0",
+        "NVIDIA_TF32_OVERRIDE": "0",
+        "CUDA_VISIBLE_DEVICES": "1",
+        "MTL_DEBUG_LAYER": "1",
+        "METAL_DEVICE_WRAPPER_TYPE": "1",
+        "TURN_OFF_REMAPPER": "1",
+        "OMP_NUM_THREADS": "2",
+    }
+    left_out = {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_VAR_db_password": "secret of Terraform's",
+        "TF_TOKEN_app_terraform_io": "another",
+        "TF_SERVICE_API_KEY": "a third",
+        "CUDA_HOME": "/usr/local/cuda",
+        "PATH": "/bin",
+    }
+    assert machine.variables({**left_out, **kept}) == kept
