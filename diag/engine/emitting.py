@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,10 +12,8 @@ from diag.engine.compiled import with_fetches
 from diag.engine.execution import readable_attributes, to_numpy
 from diag.engine.places import Place
 from diag.engine.program import Program
+from diag.engine.replaying_units import LayerReplay, OpReplay
 from diag.errors import UserError
-
-if TYPE_CHECKING:
-    from diag.engine.replaying_units import LayerReplay, OpReplay
 
 OP = '''"""{title}
 
@@ -103,7 +101,7 @@ def emit(path: Path, replay: OpReplay | LayerReplay, program: Program, place: Pl
     if place.is_simulated:
         raise UserError(f"--emit: {place} is simulated; its fault lives in tf-lockstep alone; name a real --place")
     try:
-        if hasattr(replay, "node"):
+        if isinstance(replay, OpReplay):
             _emit_op(path, replay, place)
         else:
             _emit_layer(path, replay, program, place)
