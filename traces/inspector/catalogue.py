@@ -1,0 +1,159 @@
+"""Everything in a trace that has a name: tensors of steps, variables of snapshots, components of batches."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from diag.errors import UserError
+from traces.encoding import Array
+from traces.inspector.address import Address, StepSet
+from traces.inspector.judgements import Judgement
+from traces.inspector.reading import InspectedTrace
+from traces.inspector.words import shape_text
+from traces.schema import TensorSpec
+
+SNAPSHOTS, BATCHES, ACTIVATIONS = "snapshots", "batches", "activations"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named tensor: the same kind and name in every lane that has it.
+
+    `specs` has one for each lane, in the layout's order; what all lanes share has the lane "".
+    """
+
+    kind: str
+    name: str
+    layer: str
+    specs: tuple[TensorSpec, ...]
+
+    @property
+    def path(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        return tuple(spec.lane for spec in self.specs)
+
+    def within(self, lane: str | None) -> Entry:
+        """The same of one lane alone; what all lanes share is of each."""
+        return self if lane is None else replace(self, specs=tuple(s for s in self.specs if s.lane in ("", lane)))
+
+    @property
+    def is_of_steps(self) -> bool:
+        return self.kind not in (SNAPSHOTS, BATCHES)
+
+    @property
+    def dtype(self) -> str:
+        """Of the lanes; both where they have two."""
+        return "/".join(dict.fromkeys(spec.dtype for spec in self.specs))
+
+    @property
+    def shape(self) -> str:
+        return "/".join(dict.fromkeys(shape_text(spec.shape) for spec in self.specs))
+
+
+class Catalogue:
+    """The entries of a trace, and the values behind them."""
+
+    def __init__(self, trace: InspectedTrace, judgements: Iterable[Judgement] = ()) -> None:
+        self.trace = trace
+        layout = trace.layout
+        layer_of = _Layers(trace, judgements)
+        self.entries = [
+            *_entries((spec.kind, spec, layer_of(spec)) for spec in layout.tensors),
+            *_entries((SNAPSHOTS, spec, "") for spec in layout.variables),
+            *_entries((BATCHES, spec, "") for spec in layout.batch),
+        ]
+        """In the layout's order, which is that of the model."""
+        self._state = lru_cache(maxsize=2)(self._read_state)
+        self._checksums = lru_cache(maxsize=None)(self._read_checksums)
+
+    def select(self, address: Address) -> list[Entry]:
+        """The entries whose path, name, kind or layer the pattern matches, in the lane it names if it does.
+
+        Raises:
+          UserError: there is none.
+        """
+        found = [e.within(address.lane) for e in self.entries if address.matches(e.path, e.name, e.kind, e.layer)]
+        if not found:
+            raise UserError(f"Nothing in {self.trace.path} is called {address.pattern!r}; {self._nearest(address)}")
+        return [entry for entry in found if entry.specs]
+
+    def steps_of(self, entry: Entry) -> Sequence[int]:
+        """The whole steps; of a variable in snapshots, the steps before which a state was stored."""
+        return self.trace.snapshot_steps if entry.kind == SNAPSHOTS else self.trace.whole_steps
+
+    def choose_steps(self, entry: Entry, wanted: StepSet | None) -> list[int]:
+        steps = self.steps_of(entry)
+        what = "snapshots before steps" if entry.kind == SNAPSHOTS else "steps"
+        return wanted.select(steps, what) if wanted else list(steps)
+
+    def steps_kept(self, entry: Entry) -> list[int]:
+        """The steps of which some lane's value is stored."""
+        return [step for step in self.steps_of(entry) if any(self.holds(entry, step, lane) for lane in entry.lanes)]
+
+    def holds(self, entry: Entry, step: int, lane: str) -> bool:
+        """Whether the value itself is stored, and not just its checksum."""
+        if entry.is_of_steps:
+            return (lane, entry.kind, entry.name) in self.trace.kept(step)
+        return entry.name in self._checksums(entry.kind, step, lane)  # of these all are stored
+
+    def value(self, entry: Entry, step: int, lane: str) -> Array:
+        """A value that the trace holds, in its own dtype."""
+        if entry.is_of_steps:
+            return self.trace.tensor(step, lane, entry.kind, entry.name)
+        return self._state(entry.kind, step, lane)[entry.name]
+
+    def checksum(self, entry: Entry, step: int, lane: str) -> int | None:
+        """Of what the step had, be it kept or not; None where nothing was handed over."""
+        if entry.is_of_steps:
+            return self.trace.checksums(step).get((lane, entry.kind, entry.name))
+        return self._checksums(entry.kind, step, lane).get(entry.name)
+
+    def _read_state(self, kind: str, step: int, lane: str) -> dict[str, Array]:
+        return self.trace.batch(step) if kind == BATCHES else self.trace.snapshot(step, lane)
+
+    def _read_checksums(self, kind: str, step: int, lane: str) -> dict[str, int]:
+        if kind == SNAPSHOTS:
+            return self.trace.snapshot_checksums(step, lane)
+        return self.trace.batch_checksums(step) if step in self.trace.batch_steps else {}
+
+    def _nearest(self, address: Address) -> str:
+        names = [name for e in self.entries for name in (e.path, e.name, e.layer)]
+        near = list(dict.fromkeys(difflib.get_close_matches(address.pattern, names, 3)))
+        return f"did you mean {' or '.join(near)}?" if near else "see all names with: python -m traces ls FILE --all"
+
+
+def _entries(specs: Iterable[tuple[str, TensorSpec, str]]) -> list[Entry]:
+    """One entry for each kind and name, wherever its lanes stand."""
+    found: dict[tuple[str, str], tuple[str, list[TensorSpec]]] = {}
+    for kind, spec, layer in specs:
+        found.setdefault((kind, spec.name), (layer, []))[1].append(spec)
+    return [Entry(kind, name, layer, tuple(lanes)) for (kind, name), (layer, lanes) in found.items()]
+
+
+class _Layers:
+    """Which layer a step's tensor belongs to; "" where nothing says so."""
+
+    def __init__(self, trace: InspectedTrace, judgements: Iterable[Judgement]) -> None:
+        self._activations = {spec.name for spec in trace.layout.tensors if spec.kind == ACTIVATIONS}
+        self._variables = {spec.name for spec in trace.layout.variables}
+        self._of_variables = {
+            each.tensor[1]: each.layer
+            for each in judgements
+            if each.tensor and each.layer and each.tensor[0] != ACTIVATIONS
+        }
+
+    def __call__(self, spec: TensorSpec) -> str:
+        """Of an output, its layer; of a variable, the layer it was judged in, and else the path above it."""
+        if spec.kind == ACTIVATIONS:
+            first = re.sub(r":\d+$", "", spec.name)  # a layer's second output is called LAYER:1
+            return first if first in self._activations else spec.name
+        if spec.name in self._of_variables:
+            return self._of_variables[spec.name]
+        return spec.name.rpartition("/")[0] if spec.name in self._variables else ""
