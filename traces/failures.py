@@ -16,10 +16,12 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def explained_creation(path: Path) -> Iterator[None]:
-    """Turn a failure to make the trace into a `UserError`."""
+    """Turn a failure to make the trace into a `UserError`. Any other exception is a bug and passes unchanged."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 reports a failed flush as either
+        if isinstance(error, RuntimeError) and _error_number(error) is None:
+            raise
         raise UserError(
             f"Cannot create the trace {path}: {_reason(error)}; expected a folder that exists, can be "
             "written and has room; choose another output folder."
@@ -63,6 +65,19 @@ def explained_reading(path: Path) -> Iterator[None]:
             advice = "copy it again from where it was made, or record the run again"
         raise UserError(
             f"Cannot read the trace {path}: {reason}; expected a whole file that may be read; {advice}."
+        ) from error
+
+
+@contextmanager
+def explained_gaps(path: Path) -> Iterator[None]:
+    """Turn a part that is missing or makes no sense, in a file that HDF5 finds whole, into a `UserError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        reason = _reason(error).strip("'\"")
+        raise UserError(
+            f"Cannot read the trace {path}: a part is missing or damaged ({reason}); expected all that its schema "
+            "names; copy it again from where it was made, or record the run again."
         ) from error
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from diag.errors import UserError
 from traces.blobs import BlobReader
 from traces.encoding import Array
-from traces.failures import explained_reading
+from traces.failures import explained_gaps, explained_reading
 from traces.opening import open_trace
 from traces.schema import TensorKey, TraceLayout
 from traces.skeleton import BLOBS
@@ -34,6 +35,14 @@ class TraceReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._file = open_trace(self.path)
+        try:
+            with explained_reading(self.path), explained_gaps(self.path):
+                self._open_parts()
+        except UserError:
+            self._file.close()
+            raise
+
+    def _open_parts(self) -> None:
         self.layout = TraceLayout.from_json(self._document("layout"))
         """What the trace may hold: lanes, planned steps, tensors, variables, columns."""
         self._tables = {

@@ -80,10 +80,12 @@ def _label_tensors(group: h5py.Group, paths: Sequence[str], row: h5py.Dataset, s
     num_axes = group["extent"].shape[2]
     scales.attach(group["checksum"], [row, tensor])
     scales.attach(group["extent"], [row, tensor, _create_length(group, "axis", num_axes)])
-    lengths = {(axis, length) for path in paths for axis, length in enumerate(group[path].shape[1:])}
-    axes = {key: _create_length(group, "axis_{}_{}".format(*key), key[1]) for key in sorted(lengths)}
-    for path in paths:
-        scales.attach(group[path], [row, *(axes[key] for key in enumerate(group[path].shape[1:]))])
+    datasets = {path: group[path] for path in paths}
+    shapes = {path: dataset.shape[1:] for path, dataset in datasets.items()}
+    lengths = sorted({key for shape in shapes.values() for key in enumerate(shape)})
+    axes = {key: _create_length(group, "axis_{}_{}".format(*key), key[1]) for key in lengths}
+    for path, dataset in datasets.items():
+        scales.attach(dataset, [row, *(axes[key] for key in enumerate(shapes[path]))])
 
 
 def _create_length(group: h5py.Group, name: str, length: int | None) -> h5py.Dataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from io import BytesIO
 
 import h5py
 
@@ -16,16 +17,23 @@ from traces.scales import label_blobs, label_table
 from traces.schema import SCHEMA, TraceLayout
 
 BLOBS = ("programs", "reports")
+FORMAT = ("v110", "v110")
+"""The oldest that has SWMR, for the tools of any HDF5 since 1.10."""
 
 
-def create_skeleton(
-    file: h5py.File,
-    layout: TraceLayout,
-    documents: Mapping[str, object],
-    *,
-    portable: bool,
-) -> None:
-    """Fill a new file, up to the first row."""
+def skeleton_image(layout: TraceLayout, documents: Mapping[str, object], *, portable: bool) -> bytes:
+    """The file up to the first row.
+
+    It is made in memory: where the disk is full, HDF5 cannot close a file that it began there, and
+    crashes (1.14.6).
+    """
+    image = BytesIO()
+    with h5py.File(image, "w", libver=FORMAT) as file:
+        _fill(file, layout, documents, portable)
+    return image.getvalue()
+
+
+def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> None:
     file.attrs.update(
         schema=SCHEMA,
         version=__version__,

@@ -22,7 +22,7 @@ from traces.encoding import Array
 from traces.failures import explained_creation, explained_writing
 from traces.opening import claim
 from traces.schema import Column, StepRecord, TableLayout, TensorKey, TraceLayout
-from traces.skeleton import BLOBS, create_skeleton
+from traces.skeleton import BLOBS, FORMAT, skeleton_image
 from traces.table import TableWriter
 
 QUEUE_BYTES = 256 << 20
@@ -215,19 +215,16 @@ def _create(path: Path, layout: TraceLayout, documents: Mapping[str, object], po
         raise UserError(f"The trace {path} exists already; expected a new file; remove it or name another.")
     unfinished = path.with_name(path.name + ".partial")
     with explained_creation(path):
-        # The oldest format that has SWMR, for the tools of any HDF5 since 1.10. Rows are written once and
-        # whole: a chunk cache would only hold a megabyte for every tensor.
-        file = h5py.File(unfinished, "w", libver=("v110", "v110"), rdcc_nbytes=0)
         try:
-            create_skeleton(file, layout, documents, portable=portable)
+            unfinished.write_bytes(skeleton_image(layout, documents, portable=portable))
+            # Rows are written once and whole: a chunk cache would only hold a megabyte for every tensor.
+            file = h5py.File(unfinished, "r+", libver=FORMAT, rdcc_nbytes=0)
             file.swmr_mode = True
             os.replace(unfinished, path)
-            claim(path, file)
         except BaseException:
-            with contextlib.suppress(OSError, RuntimeError):
-                file.close()
             unfinished.unlink(missing_ok=True)
             raise
+    claim(path, file)
     return file
 
 

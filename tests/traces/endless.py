@@ -28,6 +28,7 @@ LAYOUT = TraceLayout(
     ),
     variables=tuple(TensorSpec("dense", (64, 9), "float32", lane) for lane in LANES),
     batch=(TensorSpec("inputs", (8, 3), "float32"),),
+    layers=("conv", "dense"),
     op_columns=(Column("step", "int64"), Column("op_type", "text"), Column("excess", "float64")),
 )
 
@@ -45,6 +46,19 @@ def tensors(step: int) -> dict[tuple[str, str, str], np.ndarray]:
     return {(spec.lane, spec.kind, spec.name): bits(step, spec.shape, spec.lane) for spec in LAYOUT.tensors}
 
 
+def kept(step: int) -> list[tuple[str, str, str]]:
+    """Every third step is kept whole, of the others the gradients; their rest leaves a checksum."""
+    return [spec.key for spec in LAYOUT.tensors if step % 3 == 0 or spec.kind == "gradient"]
+
+
+def excess(step: int) -> dict[str, float]:
+    return {"conv": step / 2, "dense": step / 3}
+
+
+def program(step: int) -> bytes:
+    return bytes([step % 256]) * (step % 5) * 100
+
+
 def ops(step: int) -> list[dict[str, object]]:
     return [{"step": step, "op_type": f"Op{row}", "excess": row / 4} for row in range(70)]
 
@@ -55,7 +69,9 @@ def write(path: str, num_steps: int) -> None:
         for step in range(num_steps):
             trace.write_batch(step, {"inputs": bits(step, (8, 3))})
             trace.write_snapshot(step, {lane: {"dense": bits(step, (64, 9), lane)} for lane in LANES})
-            trace.append_step(StepRecord(step, step, {lane: step / 8 for lane in LANES}, tensors(step)))
+            trace.write_program(program(step))
+            losses = {lane: step / 8 for lane in LANES}
+            trace.append_step(StepRecord(step, step, losses, tensors(step), kept(step), excess(step)))
             trace.append_ops(ops(step))
             trace.write_report({"steps": step})
             trace.flush()

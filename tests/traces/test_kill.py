@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from diag.errors import UserError
+from traces.checksums import tensor_checksum
 from traces.reader import TraceReader
 
 SCRIPT = Path(__file__).with_name("endless.py")
@@ -41,12 +42,16 @@ def wait_for(path: Path) -> None:
 
 
 def assert_whole(trace: TraceReader, step: int) -> None:
-    for (lane, kind, name), written in RUN["tensors"](step).items():
-        assert trace.tensor(step, lane, kind, name).tobytes() == written.tobytes(), (step, lane, kind, name)
+    for key, written in RUN["tensors"](step).items():
+        assert trace.checksum(step, *key) == tensor_checksum(written), (step, key)
+        assert trace.holds(step, *key) == (key in RUN["kept"](step)), (step, key)
+        if trace.holds(step, *key):
+            assert trace.tensor(step, *key).tobytes() == written.tobytes(), (step, key)
     assert trace.batch(step)["inputs"].tobytes() == RUN["bits"](step, (8, 3)).tobytes()
     for lane in RUN["LANES"]:
         assert trace.snapshot(step, lane)["dense"].tobytes() == RUN["bits"](step, (64, 9), lane).tobytes()
         assert trace.losses[lane][step] == step / 8
+    assert trace.excess[step].tolist() == list(RUN["excess"](step).values())
 
 
 def assert_whole_tables(trace: TraceReader, least_steps: int) -> None:
@@ -56,6 +61,9 @@ def assert_whole_tables(trace: TraceReader, least_steps: int) -> None:
     assert num_rows >= len(RUN["ops"](0)) * least_steps
     for name, values in table.items():
         assert list(values) == [row[name] for row in rows[:num_rows]], name
+    programs = trace.programs
+    assert len(programs) >= least_steps
+    assert programs == [RUN["program"](step) for step in range(len(programs))]
     report = trace.report()
     assert (-1 if report is None else report["steps"]) >= least_steps - 1
 
@@ -115,6 +123,28 @@ def test_a_full_disk_is_one_line_and_keeps_the_whole_steps(tmp_path: Path) -> No
     assert "free some room" in error
     with TraceReader(path) as trace:
         assert len(trace.steps) >= len(printed.split()) > 3
+        for step in trace.steps:
+            assert_whole(trace, step)
+
+
+@pytest.mark.parametrize("num_bytes", [1, 20_000, 40_000])
+def test_a_disk_that_is_full_from_the_start_is_one_line_and_leaves_nothing(tmp_path: Path, num_bytes: int) -> None:
+    path = tmp_path / "trace.h5"
+    with endless_run(path, "--file-size", num_bytes) as run:
+        printed, error = run.communicate(timeout=30)
+    assert (run.returncode, printed, error.count("\n")) == (2, "", 1)
+    assert f"Cannot create the trace {path}: File too large" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("num_bytes", [60_000, 100_000, 200_000, 333_333])
+def test_a_disk_that_fills_early_keeps_the_whole_steps(tmp_path: Path, num_bytes: int) -> None:
+    path = tmp_path / "trace.h5"
+    with endless_run(path, "--file-size", num_bytes) as run:
+        printed, error = run.communicate(timeout=30)
+    assert (run.returncode, error.count("\n")) == (2, 1)
+    with TraceReader(path) as trace:
+        assert len(trace.steps) >= len(printed.split())
         for step in trace.steps:
             assert_whole(trace, step)
 

@@ -62,6 +62,27 @@ def test_a_newer_schema(tmp_path: Path) -> None:
     assert_refused(path, "lockstep-trace/2", "expected at most lockstep-trace/1", "install a newer")
 
 
+@pytest.mark.parametrize("part", ["layout", "steps", "reports", "programs/stop"])
+def test_a_trace_that_lacks_a_part(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "trace.h5"
+    with write(path):
+        pass
+    with h5py.File(path, "r+") as file:
+        del file[part]
+    assert_refused(path, "a part is missing or damaged", part.split("/")[-1], "record the run again")
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"lanes": ["reference"]}', b"\xff"])
+def test_a_layout_that_makes_no_sense(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "trace.h5"
+    with write(path):
+        pass
+    with h5py.File(path, "r+") as file:
+        del file["layout"]
+        file["layout"] = np.bytes_(text)
+    assert_refused(path, "a part is missing or damaged")
+
+
 def test_a_trace_another_process_has_locked(tmp_path: Path) -> None:
     path = tmp_path / "trace.h5"
     with write(path):
