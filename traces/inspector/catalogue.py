@@ -88,10 +88,19 @@ class Catalogue:
         """The whole steps; of a variable in snapshots, the steps before which a state was stored."""
         return self.trace.snapshot_steps if entry.kind == SNAPSHOTS else self.trace.whole_steps
 
-    def choose_steps(self, entry: Entry, wanted: StepSet | None) -> list[int]:
-        steps = self.steps_of(entry)
-        what = "snapshots before steps" if entry.kind == SNAPSHOTS else "steps"
-        return wanted.select(steps, what) if wanted else list(steps)
+    def places(self, address: Address, steps: StepSet | None) -> list[tuple[Entry, int]]:
+        """The entries an address selects, each at those of its steps that the address or else `steps` chooses.
+
+        Raises:
+          UserError: it selects none, or a step that none of them has.
+        """
+        entries, wanted = self.select(address), address.steps or steps
+        if wanted is None:
+            return [(entry, step) for entry in entries for step in self.steps_of(entry)]
+        what = "snapshots before steps" if all(entry.kind == SNAPSHOTS for entry in entries) else "steps"
+        available = sorted({step for entry in entries for step in self.steps_of(entry)})
+        chosen = set(wanted.select(available, what))
+        return [(entry, step) for entry in entries for step in self.steps_of(entry) if step in chosen]
 
     def steps_kept(self, entry: Entry) -> list[int]:
         """The steps of which some lane's value is stored."""
@@ -142,6 +151,7 @@ class _Layers:
 
     def __init__(self, trace: InspectedTrace, judgements: Iterable[Judgement]) -> None:
         self._activations = {spec.name for spec in trace.layout.tensors if spec.kind == ACTIVATIONS}
+        self._known = self._activations | set(trace.layout.layers)
         self._variables = {spec.name for spec in trace.layout.variables}
         self._of_variables = {
             each.tensor[1]: each.layer
@@ -156,4 +166,5 @@ class _Layers:
             return first if first in self._activations else spec.name
         if spec.name in self._of_variables:
             return self._of_variables[spec.name]
-        return spec.name.rpartition("/")[0] if spec.name in self._variables else ""
+        above = spec.name.rpartition("/")[0]
+        return above if above in self._known or spec.name in self._variables else ""

@@ -65,7 +65,12 @@ def export_tensors(
       UserError: nothing is stored of what was asked for, or the file cannot be written.
     """
     refuse_existing(path, force)
-    places = list(_places(catalogue, address, steps, lanes))
+    places = [
+        _Place(entry, step, lane)
+        for entry, step in catalogue.places(address, steps)
+        for lane in entry.lanes
+        if lanes is None or lane in ("", *lanes)
+    ]
     kept = [place for place in places if catalogue.holds(place.entry, place.step, place.lane)]
     if not kept:
         raise UserError(
@@ -108,21 +113,6 @@ def export_table(
         writer.writerow(columns)
         writer.writerows([_field(column[row]) for column in values] for row in rows)
     return Exported(str(path), tuple(columns), num_rows=len(rows))
-
-
-def _places(
-    catalogue: Catalogue, address: Address, steps: StepSet | None, lanes: Sequence[str] | None
-) -> Iterator[_Place]:
-    """What a pattern selects; a kind of which it names no step at all, as of snapshots, is left out."""
-    entries = catalogue.select(address)
-    wanted = address.steps or steps
-    chosen = set(wanted.select(sorted({step for e in entries for step in catalogue.steps_of(e)}))) if wanted else None
-    for entry in entries:
-        for step in catalogue.steps_of(entry):
-            if chosen is None or step in chosen:
-                for lane in entry.lanes:
-                    if lanes is None or lane in lanes or lane == "":
-                        yield _Place(entry, step, lane)
 
 
 def _add_array(file: zipfile.ZipFile, name: str, value: Array) -> None:

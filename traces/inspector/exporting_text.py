@@ -17,7 +17,8 @@ from traces.inspector.words import size_text
 def render(found: Exported) -> Iterator[RenderableType]:
     held = counted(len(found.names), "tensor" if found.num_rows is None else "column")
     rows = "" if found.num_rows is None else f", {counted(found.num_rows, 'row')}"
-    yield Text(f"Wrote {found.path}: {held}{rows}, {size_text(Path(found.path).stat().st_size)}", style=GOOD)
+    yield Unbroken(f"Wrote {found.path}", style=GOOD)
+    yield Text(f"{held}{rows}, {size_text(Path(found.path).stat().st_size)}")
     if found.num_left_out:
         yield Text(f"{counted(found.num_left_out, 'tensor')} left out: only a checksum is stored", style=FAINT)
     if found.num_widened:

@@ -78,12 +78,10 @@ def views_of(
     Raises:
       UserError: it names none, or a lane has no such tensor.
     """
-    wanted = address.steps or steps
-    places = [
-        (entry, step)
-        for entry in catalogue.select(address)
-        for step in (catalogue.choose_steps(entry, wanted) if wanted else [_likely_step(catalogue, rows, entry)])
-    ]
+    if address.steps or steps:
+        places = catalogue.places(address, steps)
+    else:
+        places = [(entry, _likely_step(catalogue, rows, entry)) for entry in catalogue.select(address)]
     shown = places[:limit]
     views = [_view(catalogue, rows, entry, step, lanes, num_elements) for entry, step in shown]
     return views, len(places) - len(shown)

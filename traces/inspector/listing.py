@@ -99,11 +99,7 @@ def listing_of(trace: InspectedTrace, address: Address, steps: StepSet | None) -
         header_of(trace),
         tuple(_step_rows(trace, of_steps, rows, chosen)),
         tuple(_layer_rows(trace, of_steps, rows, chosen)),
-        tuple(
-            TensorRow(entry, tuple(catalogue.choose_steps(entry, None)), {})
-            for entry in entries
-            if not entry.is_of_steps
-        ),
+        tuple(TensorRow(entry, tuple(catalogue.steps_kept(entry)), {}) for entry in entries if not entry.is_of_steps),
     )
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diag.errors import UserError
 from traces.checksums import NO_CHECKSUM
 from traces.encoding import Array
-from traces.failures import explained_reading
+from traces.failures import explained_gaps, explained_reading
 from traces.reader import TraceReader
 from traces.schema import TensorKey
 from traces.table import TableReader
@@ -68,39 +67,18 @@ class InspectedTrace(TraceReader):
 
 @contextmanager
 def opened(path: Path) -> Iterator[InspectedTrace]:
-    """The trace, closed at the end; whatever shows that it is damaged becomes one line.
+    """The trace, closed at the end.
 
     Raises:
-      UserError: it cannot be read, or is no trace.
+      UserError: it cannot be read, or is no trace; also where a part read later is missing or no text. What h5py
+        says of a missing part is a KeyError in words of its own; any other KeyError is a bug and passes.
     """
-    try:
-        trace = InspectedTrace(path)
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(path, f"its layout cannot be read ({type(error).__name__}: {error})") from error
-    with trace, explained_damage(path):
-        yield trace
-
-
-@contextmanager
-def explained_damage(path: Path) -> Iterator[None]:
-    """Turn what only a file that was tampered with or half copied raises into a `UserError`.
-
-    A part that is missing is a KeyError of h5py's, in its words; a text that is no JSON, or that is JSON
-    of something else, fails where it is read.
-    """
-    try:
-        yield
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise _damaged(path, f"a text in it cannot be read ({error})") from error
-    except KeyError as error:
-        reason = str(error.args[0]) if error.args else ""
-        if "Unable to" not in reason:
-            raise
-        raise _damaged(path, f"a part is missing ({reason})") from error
-
-
-def _damaged(path: Path, what: str) -> UserError:
-    return UserError(
-        f"Cannot read the trace {path}: {what}; expected a file that diag.lockstep wrote; copy it again from where "
-        "it was made, or record the run again"
-    )
+    trace = InspectedTrace(path)
+    with trace:
+        try:
+            yield trace
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+            if isinstance(error, KeyError) and "Unable to" not in str(error):
+                raise
+            with explained_gaps(path):
+                raise

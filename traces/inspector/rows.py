@@ -41,9 +41,8 @@ def rows_of_op(trace: InspectedTrace, rows: Sequence[Judgement], op: int, steps:
     found = [row for row in of_ops if row.op_index == op]
     if not found:
         held = ranges_of(sorted({row.op_index for row in of_ops}))
-        raise UserError(
-            f"Op {op} is not in the op table of {trace.path}, which holds {f'ops {held}' if held else 'none'}"
-        )
+        holds = f"holds ops {held}" if held else "is empty: no step was looked at op by op"
+        raise UserError(f"The op table of {trace.path} has no op {op}; it {holds}")
     if steps:
         chosen = steps.select(dict.fromkeys(row.step for row in found), f"op {op} at steps")
         found = [row for row in found if row.step in chosen]
