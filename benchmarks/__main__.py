@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.timing import Row
     from benchmarks.workload import Workload
 
-MEASUREMENTS = ("telescope", "microscope", "memory", "statistics", "help")
+MEASUREMENTS = ("telescope", "microscope", "dump", "memory", "statistics", "help")
 SMALLEST_IMAGE = 46  # the motivating CNN's four unpadded convolutions and poolings leave one pixel of it
 
 
@@ -75,6 +75,10 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
             from benchmarks import microscope
 
             yield from microscope.measure(made, rounds)
+        elif name == "dump":
+            from benchmarks import dump
+
+            yield from dump.measure(image_size, batch_size)
         elif name == "memory":
             from benchmarks import memory
 

@@ -17,7 +17,7 @@ from diag.engine.lanes import Lane
 from diag.engine.places import Place
 from diag.engine.program import Program, trace
 from diag.engine.run import flat_batch
-from diag.engine.setup import set_up
+from diag.engine.setup import Trained, set_up
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,25 @@ class Workload:
 
 def motivating_workload(image_size: int, batch_size: int) -> Workload:
     """The motivating CNN on square images of noise, (batch_size, image_size, image_size, 3)."""
+    trained = motivating_training(image_size, batch_size)
+    assert trained.model is not None
+    batch = trained.batches[0]
+    program = trace(trained.model, batch)
+    start = program.initial_state()
+    feeds = [tf.constant(value) for value in flat_batch(batch)]
+    return Workload(trained.model, program, feeds, start, [_moved(value) for value in start])
+
+
+def motivating_training(image_size: int, batch_size: int) -> Trained:
+    """The motivating CNN and its one batch, from which every step is."""
     rng = np.random.default_rng(0)
     images = rng.random((batch_size, image_size, image_size, 3), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "images.npz"
         np.savez(data, x=images, y=np.arange(batch_size) % 2)
         trained = set_up(None, str(data), batch_size, steps=1, seed=0, policy=None)
-        batch = trained.batches[0]
-    program = trace(trained.model, batch)
-    start = program.initial_state()
-    feeds = [tf.constant(value) for value in flat_batch(batch)]
-    return Workload(trained.model, program, feeds, start, [_moved(value) for value in start])
+        trained.batches[0]  # read before the folder goes
+    return trained
 
 
 def _moved(value: tf.Tensor) -> Any:
