@@ -159,12 +159,13 @@ def execute(
         return _against_trace(options, given, places, candidate, folder, notes)
     from diag.engine.run import Settings
     from diag.engine.setup import set_up
+    from diag.engine.updates import adam_settings_of
 
     steps = options.steps or flags.DEFAULT_STEPS
     trained = set_up(options.model, options.data, options.batch_size, steps, options.seed, options.policy)
     settings = Settings(
         places.reference, candidate, steps, options.seed, options.follow, options.units, options.check_every,
-        twins=options.twins,
+        twins=options.twins, adam=adam_settings_of(trained.model),
     )  # fmt: skip
     return record(options, given, trained, settings, folder, notes)
 

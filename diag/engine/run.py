@@ -21,7 +21,9 @@ from diag.engine.switches import cures_of_op
 from diag.engine.telescope import StepRun, Telescope, UnitRun
 from diag.engine.twins import Twins
 from diag.engine.units import STEP
+from diag.engine.updates import AdamSettings, study_updates
 from diag.errors import UserError
+from diag.numerics.adam import AdamFigures
 from diag.numerics.figures import PairStatistics
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Divergence, Observation, Verdict
@@ -66,6 +68,7 @@ class Settings:
     check_every: int | None = None
     first_step: int = 0
     twins: int = 0
+    adam: AdamSettings | None = None
 
     @property
     def numbers(self) -> range:
@@ -106,6 +109,7 @@ class _Found:
     fallbacks: set[str] = field(default_factory=set)
     any_bit_differs: bool = False
     worst_innocent: dict[tuple[str, str], float] = field(default_factory=dict)
+    updates: list[AdamFigures] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -215,6 +219,7 @@ class LockstepRun:
             self._compare_untapped(telescope, batch, own_state, run)
         observations = self._judge(step, telescope, run, propagated, checked)
         self._remember(observations, checked, propagated)
+        self._study_updates(telescope, run)
         flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
         if self.settings.units == "op" or self._calls_for_microscope(observations, flagged):
             self.progress(
@@ -325,6 +330,12 @@ class LockstepRun:
         if step > self.settings.first_step and not self._is_suspicious(propagated):
             return []
         return telescope.judge_unit(whole, True, propagated)
+
+    def _study_updates(self, telescope: Telescope, run: StepRun) -> None:
+        """What Adam made of gradients that differ, the first time that there is truth of a whole step's."""
+        truth, telescope.gradient_truth = telescope.gradient_truth, None  # as large as the weights: not kept
+        if truth is not None and self.settings.adam is not None and not self.found.updates:
+            self.found.updates = study_updates(self.settings.adam, telescope.program, run, truth)
 
     def _remember(self, observations: Sequence[Observation], checked: bool, propagated: Any) -> None:
         found = self.found
@@ -486,7 +497,8 @@ class LockstepRun:
             worst=tuple(worst_of([*found.layers, *found.ops])[:WORST_KEPT]),
             judged=judged,
             notes=tuple(found.notes),
-            twins=self.twins and self.twins.trajectories(bool(found.divergences)),
+            updates=tuple(found.updates),
+            twins=None if self.twins is None else self.twins.trajectories(bool(found.divergences)),
         )
 
 

@@ -108,6 +108,15 @@ def units_of(program: Program) -> Cut:
     return cut(program, frozenset(n.op for n in program.graph if is_random(n.op)))
 
 
+@dataclass(frozen=True)
+class GradientTruth:
+    """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the
+    candidate's, and how far rounding moves it."""
+
+    step: int
+    of: Mapping[Port, tuple[Any, Any, Yardstick]]
+
+
 class Telescope:
     """Watches whole steps and checks layer units for one program and two lanes."""
 
@@ -119,6 +128,7 @@ class Telescope:
         self.position = {node.name: index for index, node in enumerate(program.graph)}
         self.shared: tuple[Port, ...] = ()
         self.only: Sequence[Unit] = self.cut.units  # the units that are run by themselves
+        self.gradient_truth: GradientTruth | None = None  # of the last whole step that was judged
         self._whole: Unit | None = None
         self._built: dict[str, Any] = {}
         self._truths: dict[str, UnitTruth] = {}
@@ -306,6 +316,12 @@ class Telescope:
         if any(not _same_bits(to_numpy(unit_run.reference[i]), to_numpy(unit_run.candidate[i])) for i in truth.given):
             theirs = truth.outputs(unit_run.boundary, before, unit_run.candidate)
         sticks = truth.yardsticks(unit_run.boundary, before, unit_run.reference, mine)
+        if unit_run.unit.layer == STEP:
+            gradients = set(self.program.gradients.values())
+            found = zip(unit_run.unit.outputs, mine, theirs, sticks, strict=False)  # variables follow the outputs
+            self.gradient_truth = GradientTruth(
+                unit_run.run.step, {port: (m, t, stick) for port, m, t, stick in found if port in gradients}
+            )
         return [self._bound(unit_run, index, mine, theirs, sticks[index]) for index in range(len(mine))]
 
     def _bound(self, unit_run: UnitRun, index: int, mine: Arrays, theirs: Arrays, stick: Yardstick) -> Any:

@@ -156,11 +156,16 @@ class AdamFigures:
 
 @dataclass(frozen=True)
 class AdamLane:
-    """What one lane made of a variable's optimizer state: arrays of the variable's shape, of its dtype."""
+    """What one lane made of a variable in one step: arrays of the variable's shape and dtype.
+
+    gradient: float64 truth, given what this lane decided on the way (which ReLU is open, which element
+    of a pool wins): a lane that rounded to the other side is right to follow its own decision.
+    """
 
     momentum: npt.NDArray[Any]
     velocity: npt.NDArray[Any]
     weight: npt.NDArray[Any]
+    gradient: Array
 
     def update(self, before: npt.NDArray[Any]) -> Array:
         return self.weight.astype(np.float64) - before.astype(np.float64)
@@ -169,7 +174,6 @@ class AdamLane:
 def judge_adam(
     variable: str,
     adam: Adam,
-    gradient: Array,
     gradient_error: float,
     before: npt.NDArray[Any],
     reference: AdamLane,
@@ -180,25 +184,18 @@ def judge_adam(
     Args:
         variable: its name, for the report.
         adam: the state before the step, of both lanes.
-        gradient: float64 truth.
-        gradient_error: the largest error of an element of it that rounding explains.
+        gradient_error: the largest error of an element of the gradient that rounding explains.
         before: the weight before the step.
         reference, candidate: the lanes after it.
     """
-    format = format_of(before.dtype)
-    rounding = adam.rounding(gradient, format)
-    allowed = (
-        (1 - adam.beta_1) * gradient_error + rounding[0],
-        (1 - adam.beta_2) * gradient_error * (2 * np.abs(gradient) + gradient_error) + rounding[1],
-        adam.reach(gradient, gradient_error)
-        + rounding[2]
-        + format.unit_roundoff * np.abs(candidate.weight.astype(np.float64)),
-    )
+    gradient = candidate.gradient
     truth = (adam.next_momentum(gradient), adam.next_velocity(gradient), adam.update(gradient))
     found = (candidate.momentum, candidate.velocity, candidate.update(before))
+    allowed = _allowed(adam, gradient, gradient_error, candidate.weight)
     excess = [np.abs(x.astype(np.float64) - t) / a for x, t, a in zip(found, truth, allowed, strict=True)]
-    flipped = np.sign(reference.update(before)) * np.sign(found[2]) < 0
-    is_noise = np.abs(truth[0]) <= allowed[0]
+    flipped = reference.update(before) * found[2] < 0
+    of_reference = np.abs(adam.next_momentum(reference.gradient))
+    is_noise = np.minimum(np.abs(truth[0]), of_reference) <= allowed[0]
     worst = np.unravel_index(int(np.argmax(excess[2])), gradient.shape)
     p50, p99 = np.percentile(adam.condition(gradient), (50, 99), method="lower")
     return AdamFigures(
@@ -213,4 +210,18 @@ def judge_adam(
         update=float(np.max(excess[2])),
         worst_index=tuple(int(i) for i in worst),
         from_rest=not np.any(adam.momentum),
+    )
+
+
+def _allowed(
+    adam: Adam, gradient: Array, gradient_error: float, weight: npt.NDArray[Any]
+) -> tuple[Array, Array, Array]:
+    """What the gradient's rounding, Adam's own and that of the sum with the weight explain."""
+    format = format_of(weight.dtype)
+    of_momentum, of_velocity, of_update = adam.rounding(gradient, format)
+    squares = gradient_error * (2 * np.abs(gradient) + gradient_error)
+    return (
+        of_momentum + (1 - adam.beta_1) * gradient_error,
+        of_velocity + (1 - adam.beta_2) * squares,
+        of_update + adam.reach(gradient, gradient_error) + format.unit_roundoff * np.abs(weight.astype(np.float64)),
     )

@@ -35,6 +35,8 @@ def report(result: RunResult) -> dict[str, Any]:
         "lanes": {lane.name: _lane(lane, result) for lane in result.lanes},
         "files": result.files,
     }
+    if result.updates:
+        contents["updates"] = [dataclasses.asdict(figures) for figures in result.updates]
     if result.twins is not None:
         contents["twins"] = _twins(result.twins)
     safe: dict[str, Any] = json_safe(contents)

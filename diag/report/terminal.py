@@ -14,6 +14,7 @@ from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
 from diag.report.curves import plot
 from diag.report.growth import growth_facts, growth_legend, growth_sentence
+from diag.report.updates import error_line, sign_lines
 from diag.report.wording import counted, figure
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
 from diag.verdict.result import Amplifier, RunResult
@@ -205,7 +206,8 @@ def _innocence(first: Divergence, result: RunResult) -> str:
 def render(result: RunResult, console: Console, next_commands: Sequence[str] = ()) -> None:
     """Print the whole report.  `next_commands` are command lines worth trying."""
     sections = (
-        _banner, _verdict, _growth, _path, _also_divergent, _worst, _amplifiers, _firsts, _judged, _notes, _files,
+        _banner, _verdict, _growth, _path, _also_divergent, _worst, _amplifiers, _updates, _firsts, _judged, _notes,
+        _files,
     )  # fmt: skip
     for section in sections:
         _print(section(result, console.width), console)
@@ -467,6 +469,16 @@ def _nearer_truth(observation: Observation) -> str:
     if math.isnan(theirs[1]) or math.isnan(ours[1]):
         return ""
     return "both alike" if theirs == ours else "candidate" if theirs < ours else "reference"
+
+
+# -- what Adam made of it --------------------------------------------------------------------------
+
+
+def _updates(result: RunResult, width: int) -> Iterator[RenderableType]:
+    if result.updates:
+        yield Text("Adam's updates, element by element, against float64 truth", style="bold")
+        for line in (*sign_lines(result.updates), error_line(result.updates)):
+            yield Text(line)
 
 
 # -- details ---------------------------------------------------------------------------------------

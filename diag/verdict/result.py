@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from diag.numerics.adam import AdamFigures
 from diag.verdict.chaos import Trajectories
 from diag.verdict.findings import Divergence, Observation
 
@@ -53,6 +54,8 @@ class RunResult:
     each.  microscope: op observations of the step that was zoomed into, those that differ or
     diverge.  worst: the units and ops of the whole run with the largest excess.
     losses: per lane, one value a step.  twins: how the candidate's own path grows, against chaos.
+    updates: what Adam made of each variable's gradient in the first step that was held against truth as
+    a whole.
     """
 
     verdict: str
@@ -70,6 +73,7 @@ class RunResult:
     judged: Judged
     notes: tuple[str, ...] = ()
     twins: Trajectories | None = None
+    updates: tuple[AdamFigures, ...] = ()
     model: str = ""
     data: str = ""
     files: dict[str, str] = field(default_factory=dict)
