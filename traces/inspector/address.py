@@ -72,15 +72,16 @@ class Address:
 def parse_address(text: str, lanes: Sequence[str]) -> Address:
     """Split an address at its last "@", if what follows it reads as steps and a lane.
 
-    A name may hold an "@" of its own: what follows it then does not read so, and belongs to the name.
+    A name may hold an "@" of its own: what follows it then does not read so, and belongs to the name. Before the
+    "@" nothing is as good as "*".
     """
     pattern, at, place = text.rpartition("@")
     steps, colon, lane = place.partition(":")
-    if not at or not pattern or not _reads_as_steps(steps, colon):
+    if not at or not _reads_as_steps(steps, colon):
         return Address(text, text)
     if colon and lane not in lanes:
         raise UserError(f"{text!r} names no lane of this trace; expected after the colon one of {', '.join(lanes)}")
-    return Address(text, pattern, StepSet(steps) if steps else None, lane or None)
+    return Address(text, pattern or "*", StepSet(steps) if steps else None, lane or None)
 
 
 def parse_lanes(text: str | None, lanes: Sequence[str]) -> tuple[str, ...] | None:

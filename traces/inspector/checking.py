@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from diag.report.wording import counted
 from traces.checksums import tensor_checksum
 from traces.inspector.reading import InspectedTrace
 from traces.inspector.words import ranges_of, shape_text
@@ -91,10 +92,11 @@ def _columns(name: str, table: TableReader) -> Check:
         except Exception as error:  # whatever it is, it is what a damaged file looks like
             problems.append(_problem(f"{name}/{column.name}", error))
         else:
-            if length != num_rows:
+            if length < num_rows:  # a run that goes on may have added some
                 problems.append(f"{name}/{column.name}: {length:,} rows, and the table has {num_rows:,}")
     number = len(table.layout.columns)
-    return Check(f"table {name}", f"{number} columns of {num_rows:,} rows", number * num_rows, tuple(problems))
+    said = f"{counted(number, 'column')} of {counted(num_rows, 'row')}"
+    return Check(f"table {name}", said, number * num_rows, tuple(problems))
 
 
 def _tensors(name: str, table: TableReader) -> Check:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from diag.numerics.figures import HISTOGRAM_EDGES, PairStatistics
@@ -56,8 +55,8 @@ def _view(view: TensorView, width: int) -> Iterator[RenderableType]:
 def _about(view: TensorView) -> Iterator[tuple[str, str]]:
     entry = view.entry
     yield "declared", f"{entry.dtype} {entry.shape}" + (f", of layer {entry.layer}" if entry.layer else "")
-    for row_ in view.judged:
-        yield "judged", _judged_text(row_)
+    for text in dict.fromkeys(map(_judged_text, view.judged)):  # a step that was run again is judged again
+        yield "judged", text
     if not view.figures:
         sums = [f"{lane or 'value'} {_checksum_text(view, lane)}" for lane in view.lanes]
         yield "stored", f"no value; checksums: {', '.join(sums)}{_checksums_agree(view)}"
@@ -79,7 +78,7 @@ def _checksums_agree(view: TensorView) -> str:
     return ": the same bits" if len(set(sums)) == 1 else ": not the same bits"
 
 
-def _lanes_table(view: TensorView, width: int) -> Table:
+def _lanes_table(view: TensorView, width: int) -> Group:
     columns = [word("lane"), *map(number, ("min", "max", "mean", "rms", "NaN", "Inf", "subnormal", "zero"))]
     rows = [
         row(
@@ -170,7 +169,7 @@ def _edge_text(bin: int) -> str:
 # -- elements --------------------------------------------------------------------------------------
 
 
-def _elements_table(view: TensorView, width: int) -> Table:
+def _elements_table(view: TensorView, width: int) -> Group:
     """On one line each if that fits, and else with the bits below the values."""
     compared = view.pair is not None
     lanes = view.lanes if compared else (view.figures[0].lane or "value",)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from diag.report.wording import counted, figure
@@ -22,11 +21,12 @@ MAX_LINES = 60
 MAX_LAYERS = 20
 MAX_STEP_LINES = 12
 MAX_OTHERS = 10
+MAX_RANGES = 4
 NO_LAYER = "(of no layer)"
 
 
 def render(found: Listing, everything: bool, width: int) -> Iterator[RenderableType]:
-    yield facts(facts_of(found.header))
+    yield facts([*facts_of(found.header), *_kept_facts(found.steps)])
     yield Text()
     if found.steps:
         yield _steps_table(found.steps, everything, width)
@@ -45,21 +45,18 @@ def render(found: Listing, everything: bool, width: int) -> Iterator[RenderableT
 # -- steps -----------------------------------------------------------------------------------------
 
 
-def _steps_table(steps: Sequence[StepRow], everything: bool, width: int) -> Table:
-    """Neighbouring steps that are alike on one line, the worst line first; or each step on its own."""
+def _steps_table(steps: Sequence[StepRow], everything: bool, width: int) -> Group:
+    """Neighbouring steps that diverge, or do not, on one line, the worst line first; or each step on its own."""
     groups = [[step] for step in steps] if everything else [list(alike) for _, alike in groupby(steps, _likeness)]
     if not everything:
         groups.sort(key=lambda group: _rank(_worst(group)), reverse=True)
     shown = groups if everything else groups[:MAX_STEP_LINES]
     rows = [_step_line(group) for group in shown]
     if len(groups) > len(shown):
-        rows.append(row(f"... {len(groups) - len(shown)} more", *[""] * 6, style=FAINT))
-    return table(
-        f"{counted(len(steps), 'step')}{'' if everything or len(groups) == 1 else ', worst first'}",
-        (word("steps"), number("worst\nexcess"), number("\nat"), number("\njudged"), number("diver-\ngences"),
-         word("values\nkept"), name("\nwhere it is worst")),
-        rows, width,
-    )  # fmt: skip
+        rows.append(row(f"... {len(groups) - len(shown)} more", *[""] * 5, style=FAINT))
+    title = f"{counted(len(steps), 'step')}{'' if everything or len(groups) == 1 else ', worst first'}"
+    columns = [word("steps"), number("worst\nexcess"), number("\nat"), number("\njudged"), number("diver-\ngences")]
+    return table(title, [*columns, name("\nwhere it is worst")], rows, width)
 
 
 def _step_line(group: Sequence[StepRow]) -> Row:
@@ -69,14 +66,13 @@ def _step_line(group: Sequence[StepRow]) -> Row:
         *_worst_cells(worst),
         _judged_text(group),
         f"{num_divergences:,}",
-        _kept_text(group[0]),
         worst.subject if worst else "",
         style=BAD if num_divergences else "",
     )
 
 
-def _likeness(step: StepRow) -> tuple[bool, int, bool]:
-    return step.num_divergences > 0, step.num_kept, step.worst is None
+def _likeness(step: StepRow) -> tuple[bool, bool]:
+    return step.num_divergences > 0, step.worst is None
 
 
 def _worst(group: Sequence[StepRow | LayerRow]) -> Judgement | None:
@@ -88,10 +84,19 @@ def _judged_text(group: Sequence[StepRow]) -> str:
     return f"{judged:,} of {judged + unjudged:,}" if unjudged else f"{judged:,}"
 
 
-def _kept_text(step: StepRow) -> str:
-    if not step.num_kept:
-        return "none"
-    return "all" if step.num_kept == step.num_tensors else f"{step.num_kept:,} of {step.num_tensors:,}"
+def _kept_facts(steps: Sequence[StepRow]) -> Iterator[tuple[str, str]]:
+    """Of which steps how many tensors are kept in full; of the others the checksums are."""
+    by_number: dict[int, list[int]] = {}
+    for step in steps:
+        by_number.setdefault(step.num_kept, []).append(step.step)
+    if not steps or not steps[0].num_tensors:
+        return
+    texts = []
+    for num_kept, of in sorted(by_number.items(), reverse=True):
+        total = steps[0].num_tensors
+        number_of = f"all {total:,}" if num_kept == total else f"{num_kept:,} of {total:,}" if num_kept else "no"
+        texts.append(f"{number_of} tensors in step{'s' if len(of) > 1 else ''} {ranges_of(of, MAX_RANGES)}")
+    yield "values", "; ".join(texts)
 
 
 # -- layers and tensors ----------------------------------------------------------------------------
@@ -109,7 +114,7 @@ def _trees_by_step(found: Listing, width: int) -> Iterator[RenderableType]:
         yield _tree_table(f"Step {step.step}", found.layers, step.step, width)
 
 
-def _tree_table(title: str, layers: Sequence[LayerRow], step: int | None, width: int) -> Table:
+def _tree_table(title: str, layers: Sequence[LayerRow], step: int | None, width: int) -> Group:
     """Of one step, or of the worst of all."""
     columns = [name("layer and tensors"), word("\nshape"), word("\ndtype"), number("worst\nexcess")]
     columns += [word("value\nkept")] if step is not None else [number("\nat"), word("values\nkept")]
@@ -127,7 +132,13 @@ def _layer_lines(layer: LayerRow, step: int | None) -> Iterator[Row]:
     yield row(layer.name or NO_LAYER, "", "", *cells, "", style=style or TITLE)
     for tensor in layer.tensors:
         cells, style = judged_cells(tensor)
-        kept = ranges_of(tensor.steps_kept) or "none" if step is None else "yes" if step in tensor.steps_kept else "no"
+        kept = (
+            ranges_of(tensor.steps_kept, MAX_RANGES) or "none"
+            if step is None
+            else "yes"
+            if step in tensor.steps_kept
+            else "no"
+        )
         yield row(f"  {tensor.entry.path}", tensor.entry.shape, tensor.entry.dtype, *cells, kept, style=style)
 
 
@@ -178,7 +189,9 @@ def _others(tensors: Sequence[TensorRow], everything: bool) -> Iterator[Renderab
         steps = group[0].steps_kept
         number_of = counted(len(group), "variable" if kind == SNAPSHOTS else "component")
         when = f"{'before' if kind == SNAPSHOTS else 'of'} step{'' if len(steps) == 1 else 's'}"
-        lines.append((kind, f"{number_of}, {when} {ranges_of(steps)}" if steps else f"{number_of}, none stored"))
+        lines.append(
+            (kind, f"{number_of}, {when} {ranges_of(steps, MAX_STEP_LINES)}" if steps else f"{number_of}, none stored")
+        )
         if everything or len(group) <= MAX_OTHERS:
             lines += [("", f"{each.entry.path}  {each.entry.shape} {each.entry.dtype}") for each in group]
     if lines:
@@ -191,7 +204,7 @@ def _next(found: Listing) -> Iterator[Sequence[str]]:
     rows = [layer.worst for layer in found.layers if layer.worst]
     tensors = [each for layer in found.layers for each in layer.tensors if each.worst and each.steps_kept]
     worst_tensor = max(tensors, key=lambda each: _rank(each.worst), default=None)
-    worst_op = max((each for each in rows if each.table == "ops"), key=lambda each: each.rank, default=None)
+    worst_op = max((each for each in rows if each.op_index >= 0), key=lambda each: each.rank, default=None)
     if rows and found.num_tensors + len(found.layers) > MAX_LINES:
         yield "ls", path, max(rows, key=lambda each: each.rank).layer or "*"
     if worst_tensor and worst_tensor.worst and worst_tensor.worst.step in worst_tensor.steps_kept:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from diag.report.wording import figure
@@ -66,7 +65,7 @@ def _verdict_text(judged: Judgement, bound: float) -> str:
     return f"{judged.verdict}, excess {figure(judged.excess)}{over}"
 
 
-def _statistics(columns: dict[str, Any], width: int) -> Iterator[Table | Text]:
+def _statistics(columns: dict[str, Any], width: int) -> Iterator[Group | Text]:
     sources = [source for source in SOURCES if any(_source(key) == source for key in columns)]
     names = dict.fromkeys(key.removeprefix(f"{source}_") for key in columns if (source := _source(key)))
     rows = [

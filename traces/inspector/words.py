@@ -9,15 +9,19 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def ranges_of(numbers: Iterable[int]) -> str:
-    """Ascending numbers, runs of them joined: "0-3, 7"."""
+def ranges_of(numbers: Iterable[int], most: int | None = None) -> str:
+    """Ascending numbers, runs of them joined: "0-3, 7"; of more than `most` runs the first ones and how many steps."""
+    numbers = list(numbers)
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    if most is not None and len(texts) > most:
+        return f"{', '.join(texts[:most])}, ... ({len(numbers):,})"
+    return ", ".join(texts)
 
 
 def size_text(num_bytes: float) -> str:

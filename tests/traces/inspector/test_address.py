@@ -20,6 +20,7 @@ LANES = ("reference", "candidate")
         ("gradients/*@*:candidate", "gradients/*", "*", "candidate"),
         ("dense@:reference", "dense", None, "reference"),
         ("dense@last", "dense", "last", None),
+        ("@last:candidate", "*", "last", "candidate"),
         ("my@layer", "my@layer", None, None),  # a name's own "@"
         ("my@layer@7", "my@layer", "7", None),
         ("dense@", "dense@", None, None),
@@ -70,6 +71,8 @@ def test_globs_cross_slashes_and_brackets_may_be_in_a_name() -> None:
 def test_runs_of_steps_are_joined() -> None:
     assert ranges_of([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert ranges_of([]) == ""
+    assert ranges_of(range(0, 3000, 3), most=3) == "0, 3, 6, ... (1,000)"
+    assert ranges_of([0, 1, 2, 5], most=2) == "0-2, 5"
 
 
 def test_a_long_name_keeps_its_ends() -> None:
