@@ -11,7 +11,7 @@ from functools import lru_cache
 from diag.errors import UserError
 from traces.encoding import Array
 from traces.inspector.address import Address, StepSet
-from traces.inspector.judgements import Judgement
+from traces.inspector.judgements import Judgement, judgements
 from traces.inspector.reading import InspectedTrace
 from traces.inspector.words import shape_text
 from traces.schema import TensorSpec
@@ -44,6 +44,10 @@ class Entry:
         return self if lane is None else replace(self, specs=tuple(s for s in self.specs if s.lane in ("", lane)))
 
     @property
+    def is_shared(self) -> bool:
+        return self.lanes == ("",)
+
+    @property
     def is_of_steps(self) -> bool:
         return self.kind not in (SNAPSHOTS, BATCHES)
 
@@ -58,12 +62,13 @@ class Entry:
 
 
 class Catalogue:
-    """The entries of a trace, and the values behind them."""
+    """The entries of a trace, the values behind them, and how they were judged."""
 
-    def __init__(self, trace: InspectedTrace, judgements: Iterable[Judgement] = ()) -> None:
+    def __init__(self, trace: InspectedTrace) -> None:
         self.trace = trace
+        self.judgements = judgements(trace)
         layout = trace.layout
-        layer_of = _Layers(trace, judgements)
+        layer_of = _Layers(trace, self.judgements)
         self.entries = [
             *_entries((spec.kind, spec, layer_of(spec)) for spec in layout.tensors),
             *_entries((SNAPSHOTS, spec, "") for spec in layout.variables),
@@ -79,10 +84,14 @@ class Catalogue:
         Raises:
           UserError: there is none.
         """
-        found = [e.within(address.lane) for e in self.entries if address.matches(e.path, e.name, e.kind, e.layer)]
-        if not found:
+        named = [e for e in self.entries if address.matches(e.path, e.name, e.kind, e.layer)]
+        if not named:
             raise UserError(f"Nothing in {self.trace.path} is called {address.pattern!r}; {self._nearest(address)}")
-        return [entry for entry in found if entry.specs]
+        found = [entry for each in named if (entry := each.within(address.lane)).specs]
+        if not found:
+            lanes = ", ".join(dict.fromkeys(lane for each in named for lane in each.lanes))
+            raise UserError(f"{address.pattern!r} has no lane {address.lane!r} in {self.trace.path}; it has {lanes}")
+        return found
 
     def steps_of(self, entry: Entry) -> Sequence[int]:
         """The whole steps; of a variable in snapshots, the steps before which a state was stored."""
@@ -97,10 +106,23 @@ class Catalogue:
         entries, wanted = self.select(address), address.steps or steps
         if wanted is None:
             return [(entry, step) for entry in entries for step in self.steps_of(entry)]
-        what = "snapshots before steps" if all(entry.kind == SNAPSHOTS for entry in entries) else "steps"
-        available = sorted({step for entry in entries for step in self.steps_of(entry)})
-        chosen = set(wanted.select(available, what))
+        chosen = self.choose(entries, wanted)
         return [(entry, step) for entry in entries for step in self.steps_of(entry) if step in chosen]
+
+    def choose(self, entries: Iterable[Entry], wanted: StepSet) -> frozenset[int]:
+        """Those of the steps of any of these entries that are wanted.
+
+        The last is the last whole step: a state may be stored before one that is not whole yet.
+
+        Raises:
+          UserError: none is, or a single one is not there.
+        """
+        kinds = {entry.kind for entry in entries}
+        if kinds == {SNAPSHOTS}:
+            return frozenset(wanted.select(self.trace.snapshot_steps, "snapshots before steps"))
+        whole = self.trace.whole_steps
+        states = self.trace.snapshot_steps if SNAPSHOTS in kinds else []
+        return frozenset(wanted.select(sorted({*whole, *(step for step in states if step <= max(whole, default=0))})))
 
     def steps_kept(self, entry: Entry) -> list[int]:
         """The steps of which some lane's value is stored."""

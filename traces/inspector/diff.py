@@ -80,7 +80,7 @@ def _compared(options: argparse.Namespace, a: Catalogue, b: Catalogue) -> Compar
     if second is not None:
         return comparison_of(pair_two(Question(a, b, step_pair, steps, lanes), first, second))
     if first.steps is not None:
-        steps = frozenset(first.steps.select(_available(a)))
+        steps = a.choose(a.select(first), first.steps)
     lanes = (first.lane,) if first.lane else lanes
     return comparison_of(pair_all(Question(a, b, step_pair, steps, lanes), first))
 
@@ -92,15 +92,11 @@ def _steps(texts: list[str] | None, a: Catalogue, b: Catalogue) -> tuple[tuple[i
     if not texts:
         return None, None
     if len(texts) == 1:
-        return None, frozenset(StepSet(texts[0]).select(_available(a)))
-    chosen = [StepSet(text).select(_available(side)) for text, side in zip(texts, (a, b), strict=False)]
+        return None, a.choose(a.entries, StepSet(texts[0]))
+    chosen = [sorted(side.choose(side.entries, StepSet(text))) for text, side in zip(texts, (a, b), strict=False)]
     if len(texts) > 2 or any(len(steps) != 1 for steps in chosen):
         raise UserError(f"--steps {' '.join(texts)}: expected such as 0,3-5, or two single steps, such as 3 4")
     return (chosen[0][0], chosen[1][0]), None
-
-
-def _available(catalogue: Catalogue) -> list[int]:
-    return sorted({*catalogue.trace.whole_steps, *catalogue.trace.snapshot_steps})
 
 
 def _print_json(options: argparse.Namespace, found: Comparison) -> None:

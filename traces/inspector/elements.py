@@ -61,10 +61,6 @@ def as_real(array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(array.shape).view(f"f{array.itemsize // 2}").reshape(*array.shape, 2)
 
 
-def same_bits(a: Array, b: Array) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(_bits(a), _bits(b)))
-
-
 def num_different_bits(a: Array, b: Array) -> int:
     """Elements, of two tensors of one dtype and shape, that differ in any bit."""
     return int(np.count_nonzero(_bits(a) != _bits(b)))

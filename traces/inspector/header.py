@@ -85,10 +85,6 @@ def facts_of(header: Header) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
-def is_divergent(header: Header) -> bool:
-    return header.report is not None and header.report.get("verdict") == "divergence"
-
-
 def _model_text(config: Mapping[str, Any] | None) -> str:
     if config is None:
         return ""

@@ -63,7 +63,6 @@ class TensorView:
 
 def views_of(
     catalogue: Catalogue,
-    rows: Sequence[Judgement],
     address: Address,
     steps: StepSet | None,
     lanes: Sequence[str] | None,
@@ -81,29 +80,28 @@ def views_of(
     if address.steps or steps:
         places = catalogue.places(address, steps)
     else:
-        places = [(entry, _likely_step(catalogue, rows, entry)) for entry in catalogue.select(address)]
+        places = [(entry, _likely_step(catalogue, entry)) for entry in catalogue.select(address)]
     shown = places[:limit]
-    views = [_view(catalogue, rows, entry, step, lanes, num_elements) for entry, step in shown]
+    views = [_view(catalogue, entry, step, lanes, num_elements) for entry, step in shown]
     return views, len(places) - len(shown)
 
 
-def _likely_step(catalogue: Catalogue, rows: Sequence[Judgement], entry: Entry) -> int:
+def _likely_step(catalogue: Catalogue, entry: Entry) -> int:
     kept = catalogue.steps_kept(entry) or list(catalogue.steps_of(entry))
     if not kept:
         raise UserError(f"{entry.path} is stored of no step: the trace {catalogue.trace.path} holds no whole step yet")
-    judged = [row for row in rows if row.tensor == (entry.kind, entry.name) and row.step in set(kept)]
+    judged = [row for row in catalogue.judgements if row.tensor == (entry.kind, entry.name) and row.step in set(kept)]
     return max(judged, key=lambda row: row.rank).step if judged else kept[0]
 
 
 def _view(
     catalogue: Catalogue,
-    rows: Sequence[Judgement],
     entry: Entry,
     step: int,
     lanes: Sequence[str] | None,
     num_elements: int,
 ) -> TensorView:
-    lanes = ("",) if entry.lanes == ("",) else tuple(lanes or entry.lanes[:2])
+    lanes = ("",) if entry.is_shared else tuple(lanes or entry.lanes[:2])
     if missing := [lane for lane in lanes if lane not in entry.lanes]:
         raise UserError(f"{entry.path} has no lane {missing[0]!r}; expected one of {', '.join(entry.lanes)}")
     values = {lane: catalogue.value(entry, step, lane) for lane in lanes if catalogue.holds(entry, step, lane)}
@@ -123,7 +121,9 @@ def _view(
         pair=pair,
         not_compared=not_compared,
         elements=tuple(elements),
-        judged=tuple(row for row in rows if row.tensor == (entry.kind, entry.name) and row.step == step),
+        judged=tuple(
+            row for row in catalogue.judgements if row.tensor == (entry.kind, entry.name) and row.step == step
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from traces.inspector.address import Address, StepSet
 from traces.inspector.catalogue import Catalogue, Entry
 from traces.inspector.header import Header, header_of
-from traces.inspector.judgements import DIVERGENCE, Judgement, judgements, worst_by
+from traces.inspector.judgements import DIVERGENCE, Judgement, worst_by
 from traces.inspector.reading import InspectedTrace
 
 
@@ -87,14 +87,17 @@ def listing_of(trace: InspectedTrace, address: Address, steps: StepSet | None) -
     Raises:
       UserError: it selects nothing.
     """
-    rows = judgements(trace)
-    catalogue = Catalogue(trace, rows)
+    catalogue = Catalogue(trace)
     entries = catalogue.select(address)
     of_steps = [entry for entry in entries if entry.is_of_steps]
     wanted = address.steps or steps
     chosen = wanted.select(trace.whole_steps) if wanted else trace.whole_steps
     tensors = {(entry.kind, entry.name) for entry in of_steps}
-    rows = [row for row in rows if row.step in set(chosen) and (row.tensor in tensors or address.matches(row.layer))]
+    rows = [
+        row
+        for row in catalogue.judgements
+        if row.step in set(chosen) and (row.tensor in tensors or address.matches(row.layer))
+    ]
     return Listing(
         header_of(trace),
         tuple(_step_rows(trace, of_steps, rows, chosen)),

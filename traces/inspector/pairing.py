@@ -92,14 +92,11 @@ def pair_two(question: Question, first: Address, second: Address) -> Pairing:
     one, other = _one_entry(question.a, first), _one_entry(question.b, second)
     steps = _one_step(question, 0, one, first, second), _one_step(question, 1, other, second, first)
     question = Question(question.a, question.b, steps, lanes=_two_lanes(question, first, second))
+    if one.path == other.path and question.is_within_step:
+        _refuse_twice(question, one)
     if one.path == other.path:
-        question.refuse_itself()
         return Pairing(tuple(_of_entries(question, one, other)))
-    lanes = [(lane, lane) for lane in one.lanes if lane in other.lanes]
-    if question.lanes:
-        lanes = [(question.lanes[0], question.lanes[-1])]
-    if one.lanes == ("",) or other.lanes == ("",):
-        lanes = [(_lane_of(one, a), _lane_of(other, b)) for a, b in lanes or [(one.lanes[0], other.lanes[0])]]
+    lanes = _lanes_of_two(question, one, other)
     return Pairing(tuple((Side(question.a, one, steps[0], a), Side(question.b, other, steps[1], b)) for a, b in lanes))
 
 
@@ -181,5 +178,17 @@ def _two_lanes(question: Question, first: Address, second: Address) -> tuple[str
     return (str(said[0]), str(said[1])) if said[0] else question.lanes
 
 
-def _lane_of(entry: Entry, lane: str) -> str:
-    return "" if entry.lanes == ("",) else lane
+def _lanes_of_two(question: Question, one: Entry, other: Entry) -> list[tuple[str, str]]:
+    """Lane by lane; what all lanes share is held against each lane of the other."""
+    if question.lanes:
+        first, second = question.lanes[0], question.lanes[-1]
+        return [("" if one.is_shared else first, "" if other.is_shared else second)]
+    if one.is_shared or other.is_shared:
+        return [(a, b) for a in one.lanes for b in other.lanes]
+    return [(lane, lane) for lane in one.lanes if lane in other.lanes]
+
+
+def _refuse_twice(question: Question, entry: Entry) -> None:
+    """One tensor of one step differs from itself only between lanes, which must then be said."""
+    if question.lanes is None or question.lanes[0] == question.lanes[-1] or entry.is_shared:
+        raise UserError(f"A and B are both {entry.path}; expected two steps or two lanes, as {entry.path}@STEP:LANE")

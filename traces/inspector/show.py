@@ -54,31 +54,25 @@ class ShowCommand:
             raise UserError("show needs either a PATH, such as activations/dense@3 or ops, or --op I; see show --help")
         steps = StepSet(options.steps) if options.steps else None
         with opened(options.file) as trace:
-            rows = judgements(trace)
             if options.op is not None:
-                _show_op(options, trace, rows, steps)
-            elif table_of(options.path.partition("@")[0]):
-                _show_rows(options, trace, rows, parse_address(options.path, trace.layout.lanes), steps)
+                _show_op(options, trace, judgements(trace), steps)
+                return 0
+            address = parse_address(options.path, trace.layout.lanes)
+            if table_of(address.pattern):
+                _show_rows(options, trace, judgements(trace), address, steps)
             else:
-                _show_tensors(options, trace, rows, parse_address(options.path, trace.layout.lanes), steps)
+                _show_tensors(options, trace, address, steps)
         return 0
 
 
-def _show_tensors(
-    options: argparse.Namespace,
-    trace: InspectedTrace,
-    rows: Sequence[Judgement],
-    address: Address,
-    steps: StepSet | None,
-) -> None:
+def _show_tensors(options: argparse.Namespace, trace: InspectedTrace, address: Address, steps: StepSet | None) -> None:
     from traces.inspector.address import parse_lanes
     from traces.inspector.catalogue import Catalogue
     from traces.inspector.inspection import views_of
 
     lanes = (address.lane,) if address.lane else parse_lanes(options.lanes, trace.layout.lanes)
     limit = None if options.all else MAX_TENSORS
-    catalogue = Catalogue(trace, rows)
-    views, num_hidden = views_of(catalogue, rows, address, steps, lanes, options.worst or NUM_ELEMENTS, limit)
+    views, num_hidden = views_of(Catalogue(trace), address, steps, lanes, options.worst or NUM_ELEMENTS, limit)
     if options.json:
         from traces.inspector.documents import print_document
 

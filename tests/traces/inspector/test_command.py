@@ -150,6 +150,47 @@ def test_a_trace_that_is_still_written(tmp_path: Path) -> None:
         assert "Sound" in command("verify")
 
 
+def test_a_layer_is_the_same_in_every_command(run, tmp_path: Path) -> None:
+    """The variable of an LSTM's cell is the layer's, which only the unit table says."""
+    lanes = ("reference", "candidate")
+    names = {"activations": "lstm", "gradients": "lstm/lstm_cell/kernel"}
+    layout = TraceLayout(
+        tensors=tuple(TensorSpec(n, (2,), "float32", lane, k) for k, n in names.items() for lane in lanes)
+    )
+    path = tmp_path / "t.h5"
+    with TraceWriter(path, layout, environment={lane: {} for lane in lanes}) as trace:
+        tensors = {spec.key: np.ones(2, np.float32) for spec in layout.tensors}
+        trace.append_step(StepRecord(0, 0, {"reference": 1.0, "candidate": 1.0}, tensors))
+        row = {column.name: None for column in layout.unit_columns}
+        trace.append_units([row | {"step": 0, "unit": "layer:gradient of lstm/lstm_cell/kernel", "layer": "lstm"}])
+    expected = {"activations/lstm", "gradients/lstm/lstm_cell/kernel"}
+    (layer,) = run("ls", path, "lstm", "--json").document["layers"]
+    assert {tensor["path"] for tensor in layer["tensors"]} == expected
+    assert {view["address"] for view in run("show", path, "lstm@0", "--json").document["tensors"]} == {
+        f"{name}@0" for name in expected
+    }
+    assert run("diff", path, "lstm", "--json").document["num_compared"] == 2
+    assert len(run("export", path, "lstm", "--to", tmp_path / "t.npz", "--json").document["names"]) == 4
+
+
+def test_the_last_step_is_a_whole_one(run, tmp_path: Path) -> None:
+    """A state may be stored before a step that was not whole when the run was killed."""
+    spec = TensorSpec("dense", (2,), "float32", "reference")
+    layout = TraceLayout(
+        lanes=("reference",), tensors=(TensorSpec("dense", (2,), "float32", "reference", "update"),), variables=(spec,)
+    )
+    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}}) as trace:
+        value = np.ones(2, np.float32)
+        for step in range(3):
+            trace.write_snapshot(step, {"reference": {"dense": value}})
+            if step < 2:
+                trace.append_step(StepRecord(step, 0, {"reference": 1.0}, {("reference", "update", "dense"): value}))
+    found = run("show", tmp_path / "t.h5", "dense@last", "--json").document["tensors"]
+    assert [view["address"] for view in found] == ["update/dense@1", "snapshots/dense@1"]
+    (state,) = run("show", tmp_path / "t.h5", "snapshots/dense@last", "--json").document["tensors"]
+    assert state["step"] == 2
+
+
 def test_a_pipe_that_closes_early_is_no_error(small: Path) -> None:
     command = f"{sys.executable} -m traces ls {small} --all | head -n 1"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from traces.inspector.diff import SCHEMA
+from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.writer import TraceWriter
 
 
 def differing(document: dict) -> list[tuple[str, str]]:
@@ -97,6 +99,14 @@ def test_two_tensors(run, small: Path, value_of) -> None:
     assert other_shape.document["first"]["note"] == "float32 2x3 against int64 4"
 
 
+def test_a_batch_is_held_against_each_lane(run, small: Path) -> None:
+    found = run("diff", small, "batches/inputs@0", "activations/dense_1@0", "--json").document["differences"]
+    assert [(each["a"], each["b"]) for each in found] == [
+        ("batches/inputs@0", f"activations/dense_1@0:{lane}") for lane in ("reference", "candidate")
+    ]
+    assert {each["note"] for each in found} == {"float32 2x2 against bfloat16 2x2"}
+
+
 def test_one_step_or_lane_said_holds_for_both(run, small: Path) -> None:
     found = run("diff", small, "gradients/dense/kernel@2:candidate", "update/dense/kernel", "--json").document["first"]
     assert (found["a"], found["b"]) == ("gradients/dense/kernel@2:candidate", "update/dense/kernel@2:candidate")
@@ -121,9 +131,6 @@ def test_two_traces(run, write, small: Path, tmp_path: Path) -> None:
 
 
 def test_what_only_one_trace_has_is_a_difference(run, small: Path, tmp_path: Path) -> None:
-    from traces.schema import StepRecord, TensorSpec, TraceLayout
-    from traces.writer import TraceWriter
-
     layout = TraceLayout(tensors=(TensorSpec("pool", (1,), "float32", "reference", "activations"),))
     with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
         losses = {"reference": 1.0, "candidate": 1.0}
@@ -153,6 +160,8 @@ def test_values_that_are_equal_in_other_bits(run, write, tmp_path: Path) -> None
         (("--lanes", "candidate"), "would hold lane candidate against itself"),
         (("dense@0:candidate",), "would hold lane candidate against itself"),
         (("--steps", "1", "1", "--lane", "candidate"), "against itself"),
+        (("gradients/dense/kernel@1", "gradients/dense/kernel@1"), "A and B are both gradients/dense/kernel"),
+        (("batches/inputs@1", "batches/inputs@1"), "A and B are both batches/inputs"),
         (("--steps", "0", "1", "2"), "two single steps, such as 3 4"),
         (("--steps", "0-1", "2"), "two single steps"),
         (("--steps", "7"), "no step 7"),

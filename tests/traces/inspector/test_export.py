@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from traces.schema import TraceLayout
+from traces.writer import TraceWriter
+
 
 def test_tensors_go_out_bit_for_bit(run, small: Path, tmp_path: Path, value_of) -> None:
     done = run("export", small, "--to", tmp_path / "all.npz")
@@ -78,9 +81,6 @@ def test_rows_are_chosen_too_and_losses_are_a_table(run, small: Path, tmp_path: 
 
 
 def test_infinities_stay_infinite(run, tmp_path: Path) -> None:
-    from traces.schema import TraceLayout
-    from traces.writer import TraceWriter
-
     layout = TraceLayout()
     with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
         row = {column.name: None for column in layout.op_columns}

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from traces.inspector.inspection_text import bar_of
+from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.writer import TraceWriter
 
 
 def hex_of(value: float) -> str:
@@ -177,10 +179,17 @@ def test_what_cannot_be_shown(refused, small: Path, arguments: tuple[str, ...], 
     assert complaint in refused("show", small, *arguments)
 
 
-def test_lanes_of_another_dtype_are_not_compared(run, tmp_path: Path) -> None:
-    from traces.schema import StepRecord, TensorSpec, TraceLayout
-    from traces.writer import TraceWriter
+def test_a_lane_that_has_no_such_tensor(refused, tmp_path: Path) -> None:
+    layout = TraceLayout(tensors=(TensorSpec("pool", (1,), "float32", "reference", "activations"),))
+    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
+        losses = {"reference": 1.0, "candidate": 1.0}
+        trace.append_step(StepRecord(0, 0, losses, {("reference", "activations", "pool"): np.ones(1, np.float32)}))
+    for command in ("show", "ls"):
+        assert "'pool' has no lane 'candidate'" in refused(command, tmp_path / "t.h5", "pool@0:candidate")
+    assert "has no lane 'candidate'" in refused("show", tmp_path / "t.h5", "pool@0", "--lane", "candidate")
 
+
+def test_lanes_of_another_dtype_are_not_compared(run, tmp_path: Path) -> None:
     lanes = {"reference": "float32", "candidate": "float16"}
     layout = TraceLayout(tensors=tuple(TensorSpec("mix", (2,), d, lane, "activations") for lane, d in lanes.items()))
     with TraceWriter(tmp_path / "t.h5", layout, environment={lane: {} for lane in lanes}) as trace:
