@@ -176,6 +176,19 @@ class Telescope:
         pairs = zip(self.program.variables, lane.variables, tapped, strict=True)
         return [spec.name for spec, now, then in pairs if not _same_bits(to_numpy(now), to_numpy(then))]
 
+    def not_reproduced(self, run: StepRun, again: StepRun) -> list[str]:
+        """Variables that the candidate's step, run again from the same state, leaves with other bits.
+
+        Empty where the step drew other random numbers the second time.
+        """
+        if any(not _same_bits(to_numpy(run.candidate[p]), to_numpy(again.candidate[p])) for p in self._own_draws(run)):
+            return []
+        pairs = zip(self.program.variables, run.after_candidate, again.after_candidate, strict=True)
+        return [spec.name for spec, then, now in pairs if not _same_bits(to_numpy(then), to_numpy(now))]
+
+    def _own_draws(self, run: StepRun) -> list[Port]:
+        return [port for port in self.program.random_ports if port in run.candidate]
+
     def propagated(self, run: StepRun) -> dict[tuple[str, str], PairStatistics]:
         """(kind, name) -> the candidate's whole step against the reference's."""
         found: dict[tuple[str, str], PairStatistics] = {}

@@ -69,18 +69,22 @@ class Twins:
 
     def _start(self, run: StepRun, program: Program) -> None:
         self.first_step = run.step
-        weights, format = weights_of(program), coarsest_format(program)
+        weights = weights_of(program)
         before = _arrays(run.before, weights)
         for number in range(1, self.count + 1):
             lane = Lane.at(f"twin {number}", self.place, program, self.seed)
-            lane.load(run.before)
-            generator = np.random.default_rng((abs(self.seed), number))
-            for index in weights:
-                moved = moved_by_one_ulp(to_numpy(run.before[index]), generator, format)
-                lane.variables[index].assign(moved)
+            lane.load(perturbed(program, run.before, np.random.default_rng((abs(self.seed), number))))
             self._lanes.append(lane)
             self.curves.append(Curve(lane.name, relative_distance(_arrays(lane.variables, weights), before)))
         self.envelope.add([curve.start for curve in self.curves])
+
+
+def perturbed(program: Program, state: Sequence[Any], generator: np.random.Generator) -> list[Any]:
+    """A training state with every weight moved by one rounding, up or down; all else as it is."""
+    format, moved = coarsest_format(program), list(state)
+    for index in weights_of(program):
+        moved[index] = moved_by_one_ulp(to_numpy(state[index]), generator, format)
+    return moved
 
 
 def _add(

@@ -64,9 +64,13 @@ def _against(mine: float, theirs: Sequence[float], wording: Callable[[float], st
 
 
 def _exit(found: Exit) -> str:
+    if math.isinf(found.factor):
+        return f"at step {found.step}, where its weights are not finite"
     text = f"at step {found.step} by a factor of {figure(found.factor)}"
     if figure(found.largest) == figure(found.factor):
         return text
+    if math.isinf(found.largest):
+        return f"{text} (its weights are not finite at step {found.largest_at})"
     return f"{text} (at most {figure(found.largest)}, at step {found.largest_at})"
 
 
