@@ -467,8 +467,18 @@ class LockstepRun:
             self._zoom(run.step, telescope, closer, flagged)
             if self.found.divergences:
                 break
+        else:
+            self._note_not_reproduced(telescope.not_reproduced(run, closer), run.step)
         self.reference.load(run.after_reference)
         self.candidate.load(run.after_candidate)
+
+    def _note_not_reproduced(self, variables: Sequence[str], step: int) -> None:
+        if variables:
+            some = ", ".join(variables[:3]) + (", ..." if len(variables) > 3 else "")
+            self.found.note(
+                f"step {step} of the candidate, run again from its own state on the same batch, leaves other bits in "
+                f"{len(variables)} variables ({some}): what it did there cannot be reproduced"
+            )
 
     # -- the result --------------------------------------------------------------------------------
 
