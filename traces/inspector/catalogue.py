@@ -84,14 +84,19 @@ class Catalogue:
         Raises:
           UserError: there is none.
         """
-        named = [e for e in self.entries if address.matches(e.path, e.name, e.kind, e.layer)]
+        found = self.matching(address)
+        if found:
+            return found
+        named = self.matching(replace(address, lane=None))
         if not named:
             raise UserError(f"Nothing in {self.trace.path} is called {address.pattern!r}; {self._nearest(address)}")
-        found = [entry for each in named if (entry := each.within(address.lane)).specs]
-        if not found:
-            lanes = ", ".join(dict.fromkeys(lane for each in named for lane in each.lanes))
-            raise UserError(f"{address.pattern!r} has no lane {address.lane!r} in {self.trace.path}; it has {lanes}")
-        return found
+        lanes = ", ".join(dict.fromkeys(lane for each in named for lane in each.lanes))
+        raise UserError(f"{address.pattern!r} has no lane {address.lane!r} in {self.trace.path}; it has {lanes}")
+
+    def matching(self, address: Address) -> list[Entry]:
+        """As `select`, but there may be none."""
+        named = (e for e in self.entries if address.matches(e.path, e.name, e.kind, e.layer))
+        return [entry for each in named if (entry := each.within(address.lane)).specs]
 
     def steps_of(self, entry: Entry) -> Sequence[int]:
         """The whole steps; of a variable in snapshots, the steps before which a state was stored."""

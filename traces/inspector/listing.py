@@ -84,20 +84,20 @@ class Listing:
 def listing_of(trace: InspectedTrace, address: Address, steps: StepSet | None) -> Listing:
     """What the address selects, in the steps it or `steps` chooses.
 
+    The loss and the optimizer are layers without tensors, which only judgements name.
+
     Raises:
       UserError: it selects nothing.
     """
     catalogue = Catalogue(trace)
-    entries = catalogue.select(address)
+    layers = {layer for layer in {row.layer for row in catalogue.judgements} if address.matches(layer)}
+    entries = catalogue.matching(address) if layers or address.pattern == "*" else catalogue.select(address)
     of_steps = [entry for entry in entries if entry.is_of_steps]
     wanted = address.steps or steps
     chosen = wanted.select(trace.whole_steps) if wanted else trace.whole_steps
     tensors = {(entry.kind, entry.name) for entry in of_steps}
-    rows = [
-        row
-        for row in catalogue.judgements
-        if row.step in set(chosen) and (row.tensor in tensors or address.matches(row.layer))
-    ]
+    meant = set(chosen)
+    rows = [row for row in catalogue.judgements if row.step in meant and (row.tensor in tensors or row.layer in layers)]
     return Listing(
         header_of(trace),
         tuple(_step_rows(trace, of_steps, rows, chosen)),

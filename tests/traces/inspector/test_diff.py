@@ -141,6 +141,53 @@ def test_what_only_one_trace_has_is_a_difference(run, small: Path, tmp_path: Pat
     assert "activations/dense" in done.document["only_a"] and "steps 0-2" in done.document["only_a"]
 
 
+def test_the_first_is_the_first_in_time(run, write, small: Path, tmp_path: Path) -> None:
+    def change(step: int, tensors: dict) -> None:
+        if step == 2:
+            tensors["reference", "activations", "dense"] += 1
+        tensors["reference", "update", "dense/kernel"] += step
+
+    found = run(
+        "diff", small, "--other", write(tmp_path / "other.h5", change), "--lane", "reference", "--json"
+    ).document
+    assert [a for a, _ in differing(found)] == [
+        "update/dense/kernel@1:reference", "activations/dense@2:reference", "update/dense/kernel@2:reference",
+    ]  # fmt: skip
+
+
+def zeros(path: Path, dtypes: dict[str, str], steps: dict[int, tuple[str, ...]]) -> Path:
+    """A trace of one lane, of zeros, which have the same checksum in every dtype of one width."""
+    layout = TraceLayout(
+        lanes=("reference",),
+        tensors=tuple(TensorSpec(name, (2,), dtype, "reference", "activations") for name, dtype in dtypes.items()),
+    )
+    with TraceWriter(path, layout, environment={"reference": {}}) as trace:
+        for step, names in steps.items():
+            tensors = {("reference", "activations", name): np.zeros(2, dtypes[name]) for name in names}
+            trace.append_step(StepRecord(step, 0, {"reference": 1.0}, tensors))
+    return path
+
+
+def test_zeros_of_another_dtype_are_not_the_same(run, tmp_path: Path) -> None:
+    path = zeros(tmp_path / "t.h5", {"a": "float32", "b": "int32"}, {0: ("a", "b")})
+    found = run("diff", path, "activations/a", "activations/b", "--json")
+    assert (found.code, found.document["first"]["note"]) == (1, "float32 2 against int32 2")
+
+
+def test_what_a_step_left_out(run, tmp_path: Path) -> None:
+    path = zeros(tmp_path / "t.h5", dict.fromkeys("abc", "float32"), {0: ("a", "b"), 1: ("a",)})
+    found = run("diff", path, "--steps", "0", "1", "--all", "--json").document
+    assert [(each["a"], each["by"]) for each in found["differences"]] == [
+        ("activations/a@0:reference", "checksums"), ("activations/b@0:reference", "one-sided"),
+    ]  # fmt: skip
+    assert found["first"]["note"] == "activations/b@0:reference is there, activations/b@1:reference is not"
+
+
+def test_nothing_on_either_side_is_not_the_same(refused, tmp_path: Path) -> None:
+    path = zeros(tmp_path / "t.h5", {"a": "float32"}, {0: (), 1: ()})
+    assert "neither a value nor a checksum is stored" in refused("diff", path, "--steps", "0", "1")
+
+
 def test_values_that_are_equal_in_other_bits(run, write, tmp_path: Path) -> None:
     def change(step: int, tensors: dict) -> None:
         tensors["reference", "update", "dense/kernel"][:] = 0.0

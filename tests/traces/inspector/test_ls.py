@@ -53,6 +53,12 @@ def test_a_layers_worst_may_be_an_op(run, small: Path) -> None:
     assert (layers["loss"]["tensors"], layers["loss"]["worst"]["excess"]) == ([], 0.03)
 
 
+def test_a_layer_without_tensors_can_be_named(run, small: Path) -> None:
+    found = run("ls", small, "loss", "--json").document
+    assert [(layer["layer"], layer["worst"]["excess"]) for layer in found["layers"]] == [("loss", 0.03)]
+    assert [step["num_judged"] for step in found["steps"]] == [0, 0, 1]
+
+
 def test_steps_are_counted(run, small: Path) -> None:
     steps = run("ls", small, "--json").document["steps"]
     assert [(s["step"], s["num_judged"], s["num_unjudged"], s["num_divergences"]) for s in steps] == [
@@ -158,6 +164,20 @@ def test_a_step_written_again_counts_once(run, tmp_path: Path) -> None:
 )
 def test_a_unit_is_one_tensor_or_none(unit: str, layer: str, variable: str, tensor: tuple[str, str] | None) -> None:
     assert tensor_of_unit(unit, layer, variable) == tensor
+
+
+def test_a_divergence_is_worse_than_a_larger_benign_excess(run, tmp_path: Path) -> None:
+    """Of a tie decided the other way, or a Winograd convolution, an excess is no divergence (docs/BOUNDS.md)."""
+    layout = TraceLayout()
+    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
+        trace.append_step(StepRecord(0, 0, {"reference": 1.0, "candidate": 1.0}))
+        row = {column.name: None for column in layout.unit_columns} | {"step": 0, "layer": "pool"}
+        trace.append_units([
+            row | {"unit": "layer:MaxPoolGrad", "excess": 900.0, "verdict": "rounding"},
+            row | {"unit": "layer:output", "excess": 3.0, "verdict": "divergence"},
+        ])  # fmt: skip
+    (layer,) = run("ls", tmp_path / "t.h5", "--json").document["layers"]
+    assert layer["worst"]["excess"] == 3.0
 
 
 def test_outputs_of_one_layer_are_not_told_apart_by_guess(run, tmp_path: Path) -> None:
