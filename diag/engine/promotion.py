@@ -8,6 +8,7 @@ rounds, for both lanes read the rounded value and so must the truth.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,12 +122,13 @@ class Promotion:
             proto.input[position] = f"{base}:0"
 
     def _add_noise(self, port: Port, replaced: dict[str, str], added: list[Any]) -> None:
-        """port * (1 + noise * uniform(-1, 1))"""
+        """port * (1 + noise * uniform(-1, 1)), each port with a stream of its own that every process repeats."""
         base = f"lockstep_wide/{port.node}/noise{port.index}"
         double = tf.float64
+        seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
         added += [
             make_node(f"{base}/shape", "Shape", [str(port)], T=double, out_type=tf.int32),
-            make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double),
+            make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
             _scalar(f"{base}/width", 2 * self.noise),
             _scalar(f"{base}/low", 1 - self.noise),
             make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", f"{base}/width:0"], T=double),

@@ -138,7 +138,7 @@ def rewired(body: Body, replaced: Mapping[str, str], keep: Callable[[str], bool]
 
 
 def make_node(name: str, op: str, inputs: Iterable[str], **attrs: Any) -> Any:
-    """A NodeDef; attributes are dtypes, lists of dtypes, or AttrValues."""
+    """A NodeDef; attributes are integers, dtypes, lists of dtypes, or AttrValues."""
     node = tf.compat.v1.NodeDef(name=name, op=op)
     node.input.extend(inputs)
     for key, value in attrs.items():
@@ -146,6 +146,8 @@ def make_node(name: str, op: str, inputs: Iterable[str], **attrs: Any) -> Any:
             node.attr[key].type = value.as_datatype_enum
         elif isinstance(value, list):
             node.attr[key].list.type.extend(dtype.as_datatype_enum for dtype in value)
+        elif isinstance(value, int):
+            node.attr[key].i = value
         else:
             node.attr[key].CopyFrom(value)
     return node
