@@ -73,11 +73,10 @@ def _compile(executable: Executable, graph_def: Any, place: Place, variables: Se
 
     @tf.function(autograph=False, jit_compile=place.execution == "xla")
     def run(*feeds: tf.Tensor) -> list[tf.Tensor]:
-        captured = {
-            name: tf.compat.v1.get_default_graph().capture(variables[index].handle)  # type: ignore[attr-defined]
-            for name, index in executable.captures.items()
-        }
-        given = {**dict(zip(executable.feeds, feeds, strict=True)), **captured, **executable.constants}
+        capture = tf.compat.v1.get_default_graph().capture  # type: ignore[attr-defined]
+        handles = {name: variables[index].handle for name, index in executable.captures.items()}
+        captured = {name: capture(value) for name, value in {**handles, **executable.constants}.items() if name in used}
+        given = {**dict(zip(executable.feeds, feeds, strict=True)), **captured}
         given = {name: value for name, value in given.items() if name in used}
         with tf.device(place.device):
             return tf.graph_util.import_graph_def(  # type: ignore[no-any-return]

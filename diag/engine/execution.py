@@ -18,6 +18,7 @@ from tensorflow.python.framework import kernels, op_def_registry
 
 FLOATS = (tf.float32, tf.float16, tf.bfloat16, tf.float64)
 _FLOAT_ENUMS = {dtype.as_datatype_enum for dtype in FLOATS}
+PYTHON_FUNCTIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
 
 def op_def(op_type: str) -> Any:
@@ -143,7 +144,8 @@ def in_dtype(op_type: str, attrs: dict[str, Any], dtype: tf.DType) -> dict[str, 
 
     wide = {name: widened(value) if name in type_attributes(op_type) else value for name, value in attrs.items()}
     has_floats = any(_holds_float(attrs[name]) for name in type_attributes(op_type) if name in attrs)
-    return wide if has_floats and has_kernel(op_type, wide, "CPU") else None
+    fixed = op_type in PYTHON_FUNCTIONS or op_type.startswith("LookupTable")  # what they call or hold has its dtype
+    return wide if has_floats and not fixed and has_kernel(op_type, wide, "CPU") else None
 
 
 def _holds_float(value: Any) -> bool:

@@ -174,7 +174,8 @@ class UnitTruth:
         feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(self.given))))
         graph = graph_from_def(graph_def, feeds, outputs)
         captures = {name: position for position, name in enumerate(executable.captures)}
-        promoted = Executable(graph, {}, graph_def, feeds, captures, executable.constants, outputs)
+        constants = {k: widened(x) if x.dtype in FLOATS else x for k, x in executable.constants.items()}
+        promoted = Executable(graph, {}, graph_def, feeds, captures, constants, outputs)
         return build(promoted, CPU, None, self.variables)
 
     @staticmethod
