@@ -10,6 +10,10 @@ from traces.encoding import Array
 from traces.inspector.reading import InspectedTrace
 
 DIVERGENCE, UNJUDGED = "divergence", "unjudged"
+TABLES = ("ops", "units")
+COLUMNS = (
+    "step", "phase", "layer", "variable", "unit", "index", "op_type", "output", "excess", "verdict",
+)  # fmt: skip
 
 TensorName: TypeAlias = tuple[str, str]
 """(kind, name)"""
@@ -67,7 +71,7 @@ def judgements(trace: InspectedTrace) -> list[Judgement]:
     """All rows of both tables, in their order; columns that a trace lacks read as missing."""
     names = {spec.name for spec in trace.layout.tensors if spec.kind == "activations"}
     several = frozenset(name.removesuffix(":1") for name in names if name.endswith(":1"))
-    return [row for table, columns in trace.tables.items() for row in _rows(table, columns, several)]
+    return [row for table in TABLES for row in _rows(table, trace.columns(table, COLUMNS), several)]
 
 
 def worst_by(rows: Iterable[Judgement], key: Callable[[Judgement], Key]) -> dict[Key, Judgement]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -40,6 +40,16 @@ class InspectedTrace(TraceReader):
     @cached_property
     def batch_steps(self) -> frozenset[int]:
         return frozenset(self.steps_with_batches)
+
+    def columns(self, table: str, names: Collection[str]) -> dict[str, Array]:
+        """Some columns of a table, of one length; those of the names that it has. All 55 take five times as long."""
+        reader = self._tables[table]
+        with explained_reading(self.path):
+            found = {
+                column.name: reader.column(column.name) for column in reader.layout.columns if column.name in names
+            }
+        num_rows = min(map(len, found.values()), default=0)
+        return {name: values[:num_rows] for name, values in found.items()}
 
     @cached_property
     def tables(self) -> dict[str, dict[str, Array]]:

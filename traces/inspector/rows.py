@@ -8,11 +8,9 @@ from typing import Any
 
 from diag.errors import UserError
 from traces.inspector.address import Address, StepSet
-from traces.inspector.judgements import Judgement
+from traces.inspector.judgements import TABLES, Judgement
 from traces.inspector.reading import InspectedTrace
 from traces.inspector.words import ranges_of
-
-TABLES = ("ops", "units")
 
 
 @dataclass(frozen=True)
