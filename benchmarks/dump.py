@@ -26,14 +26,15 @@ DISTANCES = {"a few ULP apart": 2.0**-23, "as far apart as TF32": 2.0**-11}
 
 
 def measure(image_size: int, batch_size: int) -> Iterator[Row]:
-    """Rows of time and bytes; without tensorboard installed, ours alone, with no target."""
+    """Rows of time and bytes.  TensorFlow's debugger needs no tensorboard to write, only to show."""
     theirs = _child("debugger", image_size, batch_size)
     for portable in (False, True):
         for words, distance in DISTANCES.items():
             ours = _child("trace", image_size, batch_size, str(portable), str(distance))
-            kind = "portable dump" if portable else "dump"
-            yield _row(f"{kind}, lanes {words}: time / {DEBUGGER}", ours, theirs, "seconds", None if portable else TARGET_TIME)
-            yield _row(f"{kind}, lanes {words}: bytes / {DEBUGGER}", ours, theirs, "bytes", None if portable else TARGET_BYTES)
+            what = f"{'portable dump' if portable else 'dump'}, lanes {words}"
+            targets = (None, None) if portable else (TARGET_TIME, TARGET_BYTES)
+            yield _row(f"{what}: time / {DEBUGGER}", ours, theirs, "seconds", targets[0])
+            yield _row(f"{what}: bytes / {DEBUGGER}", ours, theirs, "bytes", targets[1])
 
 
 def _row(what: str, ours: dict[str, float], theirs: dict[str, float], key: str, target: float | None) -> Row:
