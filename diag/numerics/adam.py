@@ -120,8 +120,11 @@ class Adam:
         )
 
     def _alpha_error(self, u: float) -> float:
-        """Relative: powers of beta, each within Pow's allowance, taken from 1, where they may cancel."""
-        power = 2 * u * allowance_ulp("Pow")
+        """Relative: powers of beta, taken from 1, where they may cancel.
+
+        Each is within Pow's allowance of the power of beta as rounded, which is `iteration` roundings away.
+        """
+        power = u * (2 * allowance_ulp("Pow") + self.iteration)
         first, second = self.beta_1**self.iteration, self.beta_2**self.iteration
         return power * (first / (1 - first) + 0.5 * second / (1 - second)) + 4 * u
 

@@ -25,5 +25,5 @@ def counted(number: int, noun: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Of a share between 0 and 1: 12%, 0.4%, 0%."""
-    return f"{figure(100 * share)}%"
+    """Of a share between 0 and 1, to three digits: 12%, 11.9%, 0.04%."""
+    return f"{100 * share:.3g}%" if share >= 1e-5 else f"{figure(100 * share)}%"
