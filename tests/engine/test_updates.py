@@ -1,0 +1,89 @@
+"""Adam's figures on real steps: Keras's own optimizer is within what they allow, a planted fault is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+import pytest
+import tensorflow as tf
+
+from diag.engine.lanes import Lane
+from diag.engine.places import parse_place
+from diag.engine.program import trace
+from diag.engine.run import flat_batch
+from diag.engine.telescope import Telescope
+from diag.engine.updates import AdamSettings, adam_settings_of, study_updates
+from tests import zoo
+
+
+def studied(model, candidate, num_steps=1):
+    """By variable: what a step made of it that started both lanes from the reference's state."""
+    made, batch = zoo.made(model), zoo.batch_for(model, 8, seed=5)
+    program = trace(made, batch)
+    lanes = [Lane.at(name, parse_place(place), program, 0) for name, place in
+             (("reference", "CPU:0"), ("candidate", candidate))]  # fmt: skip
+    telescope = Telescope(program, *lanes)
+    telescope.shared = program.random_ports
+    for step in range(num_steps):
+        lanes[1].load(lanes[0].state())
+        run = telescope.run_step(step, [tf.constant(value) for value in flat_batch(batch)], with_boundaries=False)
+    telescope.judge_unit(telescope.whole_step_run(run), True, {})
+    truth = telescope.gradient_truth
+    assert truth is not None and truth.step == num_steps - 1
+    return {each.variable: each for each in study_updates(adam_settings_of(made), program, run, truth)}
+
+
+@pytest.mark.parametrize("model, num_steps, num_variables", [(zoo.transformer, 1, 16), (zoo.cnn, 3, 6)])
+def test_keras_on_another_execution_is_within(model, num_steps, num_variables):
+    """All but the transformer's embedding, whose gradient is sparse."""
+    found = studied(model, "CPU:0/eager", num_steps)
+    assert len(found) == num_variables
+    for each in found.values():
+        assert each.momentum <= 1 and each.velocity <= 1 and each.update <= 1, each
+        assert each.from_rest == (num_steps == 1)
+        assert each.unexplained_sign == 0
+
+
+def test_a_gradient_that_is_zero_in_exact_arithmetic_is_noise():
+    """The bias of a convolution before BatchNormalization: it is subtracted again with the mean."""
+    found = studied(zoo.xception_block, "sim:reordered-sums")
+    bias = found["separable/bias"]
+    assert bias.other_sign > 0 and bias.of_noise == bias.other_sign
+    assert found["classes/kernel"].other_sign == 0
+
+
+def test_a_fault_is_not_noise():
+    """The wrong gradient of a fused Dense: signs differ where no rounding could make them."""
+    found = studied(zoo.perceptron, "sim:metal-fused-dense")
+    hidden = found["hidden/kernel"]
+    assert hidden.unexplained_sign > 0.01
+    assert hidden.momentum > 100 and hidden.update > 100
+
+
+def test_only_plain_adam_has_this_formula():
+    def settings(optimizer):
+        model = zoo.made(zoo.perceptron)
+        model.optimizer = optimizer
+        return adam_settings_of(model)
+
+    assert settings(keras.optimizers.Adam(beta_1=0.8, epsilon=1e-3)) == AdamSettings(0.8, 0.999, 1e-3)
+    for other in (keras.optimizers.SGD(), keras.optimizers.AdamW(), keras.optimizers.Adam(amsgrad=True),
+                  keras.optimizers.Adam(clipnorm=1.0), keras.optimizers.Nadam()):  # fmt: skip
+        assert settings(other) is None
+    assert adam_settings_of(None) is None
+
+
+def test_a_rate_that_is_no_variable_is_left_alone():
+    """A schedule computes the rate inside the step."""
+    model, batch = zoo.made(zoo.perceptron), zoo.batch_for(zoo.perceptron)
+    program = trace(model, batch)
+    named = tuple(replace(v, name="optimizer/rate") if "learning_rate" in v.name else v for v in program.variables)
+    lanes = [Lane.at(name, parse_place("CPU:0"), program, 0) for name in ("reference", "candidate")]
+    telescope = Telescope(program, *lanes)
+    run = telescope.run_step(0, [tf.constant(value) for value in flat_batch(batch)], with_boundaries=False)
+    telescope.judge_unit(telescope.whole_step_run(run), True, {})
+    assert telescope.gradient_truth is not None
+    settings = AdamSettings(0.9, 0.999, 1e-7)
+    assert study_updates(settings, program, run, telescope.gradient_truth)
+    assert study_updates(settings, replace(program, variables=named), run, telescope.gradient_truth) == []
