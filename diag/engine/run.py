@@ -477,7 +477,8 @@ class LockstepRun:
             some = ", ".join(variables[:3]) + (", ..." if len(variables) > 3 else "")
             self.found.note(
                 f"step {step} of the candidate, run again from its own state on the same batch, leaves other bits in "
-                f"{len(variables)} variables ({some}): what it did there cannot be reproduced"
+                f"{len(variables)} of {len(self.program.variables)} variables ({some}): what it did there cannot be "
+                "reproduced"
             )
 
     # -- the result --------------------------------------------------------------------------------
