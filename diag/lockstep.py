@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from diag.verdict.result import RunResult
 
 DIVERGENCE, BUG = 1, 3
+MORE_TWINS = 9  # of ten curves of one kind each is the largest in one of ten runs
 SIMULATED_BY_DEFAULT = "sim:metal-fused-dense"
 SMALLEST_FREE = 64 << 20  # bytes: room for a report and a small trace
 
@@ -260,7 +261,9 @@ def next_commands(result: Any, given: Sequence[str]) -> list[str]:
     command = shlex.join(["python", "-m", "diag.lockstep", *given[:place], *given[place + 2 :]])
     first = result.first_divergence
     if first is None:
-        further = [] if result.twins is not None else [f"{command} --follow free"]
+        further = [f"{command} --follow free"]
+        if result.twins is not None:
+            further = [f"{command} --twins {MORE_TWINS}"] if result.twins.is_inconclusive else []
         return [*further, f"{command} --units op"]
     commands = []
     if first.where.unit != "op" and "--units" not in given:
