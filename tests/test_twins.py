@@ -107,6 +107,7 @@ def test_what_nothing_explains_is_inconclusive(run, files):
     assert (found["left"]["step"], found["looked_closer"]) == (2, 2)
     assert "and yet more than chaos. Inconclusive: the candidate leaves the envelope of 3 twins at step 2" in said
     assert "what it did there cannot be reproduced" in said
+    assert "--twins 9" in said.split("Next")[1]
 
 
 def test_a_fault_on_the_candidates_path_alone_is_found_by_looking_there(run, files):
