@@ -10,20 +10,33 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from diag.engine.execution import FLOATS, to_numpy
+from diag.engine.axes import axis_names
+from diag.engine.execution import FLOATS, readable_attributes, to_numpy
 from diag.engine.graph import ASSIGN_OPS, Node, Port
-from diag.engine.judging import OpEvidence, OpJudge
+from diag.engine.judging import OpEvidence, OpJudge, sums_in
 from diag.engine.microscope import OpRecord
 from diag.engine.promotion import OperandRounding, is_product
 from diag.engine.telescope import UnitRun
 from diag.engine.truth import UnitTruth
 from diag.engine.units import Unit
-from diag.numerics.bounds import Bound, Yardstick, absolute_error, composite_bound, where_both_overflow
+from diag.numerics.bounds import (
+    CONTRACTION_MAX,
+    Bound,
+    Yardstick,
+    absolute_error,
+    composite_bound,
+    contraction_error,
+    exact_bound,
+    where_both_overflow,
+)
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
+from diag.numerics.terms import terms_of
 from diag.numerics.ulp import ulp_error
-from diag.verdict.causes import INPUT_FORMATS, Case, explain
+from diag.verdict.case import Case
+from diag.verdict.causes import explain
 from diag.verdict.findings import Cause, Observation
+from diag.verdict.narrowing import INPUT_FORMATS
 
 # How far back a missing-op hypothesis looks: one op left out, or a chain of up to three.
 MAX_CHAIN = 3
@@ -43,10 +56,11 @@ class OpExplainer:
     def case(self, record: OpRecord) -> Case:
         evidence, output, bound = record.evidence, record.output, record.observation.bound
         assert bound is not None
-        x, reference = evidence.candidate[output], evidence.reference[output]
+        x, reference, node = evidence.candidate[output], evidence.reference[output], evidence.node
         raw = evidence.truth[output] if evidence.truth is not None else reference.astype(np.float64)
         truth = where_both_overflow(x, reference, raw.astype(np.float64))
         wide = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
+        attrs = readable_attributes(node.proto)
         return Case(
             output=x,
             reference=reference,
@@ -54,9 +68,17 @@ class OpExplainer:
             bound=bound,
             inputs=wide,
             judge=lambda other: self._judge(evidence, output, other),
-            recompute=lambda inputs: self._recompute(evidence.node, inputs, output),
+            judge_other=lambda other: self._judge_other(evidence, output, other),
+            recompute=lambda inputs: self._recompute(node, inputs, output),
             out_of_bound=out_of_bound(evidence, output, truth, bound),
-            before=to_numpy(evidence.inputs[0]) if evidence.node.op in ASSIGN_OPS else None,
+            before=to_numpy(evidence.inputs[0]) if node.op in ASSIGN_OPS else None,
+            op_type=node.op,
+            terms=lambda elements: terms_of(node.op, wide, attrs, x.shape, elements),
+            sums_in=sums_in(evidence, output),
+            axes=axis_names(node, x.ndim),
+            repeated=record.repeated,
+            isolated=record.isolated,
+            past=record.past,
         )
 
     def _judge(self, evidence: OpEvidence, output: int, other: npt.NDArray[np.float64]) -> Bound:
@@ -68,9 +90,16 @@ class OpExplainer:
         assert bound is not None
         return bound
 
+    def _judge_other(self, evidence: OpEvidence, output: int, other: npt.NDArray[Any]) -> Bound:
+        outputs = list(evidence.candidate)
+        outputs[output] = other
+        if evidence.truth is None:
+            return exact_bound(other, evidence.reference[output])
+        bound = self.judge.against(evidence, outputs, evidence.reference)[output].bound
+        assert bound is not None
+        return bound
+
     def _recompute(self, node: Node, inputs: Sequence[Any], output: int) -> npt.NDArray[np.float64] | None:
-        if node.op in ASSIGN_OPS:
-            return None
         found = self.judge.truth.outputs(node, [tf.constant(x) for x in inputs])
         return None if found is None else found[output]
 
@@ -82,16 +111,17 @@ def out_of_bound(
     x = evidence.candidate[output]
     if x.dtype.kind in "biu" or bound.error_class is ErrorClass.EXACT:
         return np.asarray(x != truth.astype(x.dtype))
-    form = format_of(x.dtype)
+    form, measures = format_of(x.dtype), evidence.measures
     with np.errstate(all="ignore"):
-        if bound.error_class is ErrorClass.CONTRACTION and evidence.scale is not None:
-            unit = form.unit_roundoff * np.asarray(evidence.scale[output], np.float64) + form.smallest_normal
-            wrong = np.abs(x.astype(np.float64) - truth) > 16.0 * unit
+        if measures is not None and measures.scale is not None and measures.sums_in is not None:
+            error = contraction_error(x, truth, measures.scale[output], measures.sums_in[output])
+            wrong = error > CONTRACTION_MAX
         elif bound.error_class is ErrorClass.COMPOSITE:
             allowed = bound.max / bound.excess if np.isfinite(bound.excess) else 0.0
             wrong = np.abs(x.astype(np.float64) - truth) > allowed
         else:
-            wrong = np.abs(ulp_error(x, truth, form, flushed=True)) > allowance_ulp(evidence.node.op) * (1 + 2.0**-20)
+            error = np.abs(ulp_error(x, truth, form, flushed=form.is_flushed))
+            wrong = error > allowance_ulp(evidence.node.op) * (1 + 2.0**-20)
     return np.asarray(wrong | (~np.isfinite(x) & np.isfinite(truth)))
 
 

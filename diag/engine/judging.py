@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from diag.engine.eager import EagerPlace
 from diag.engine.execution import FLOATS, to_numpy
 from diag.engine.graph import Node
-from diag.engine.promotion import is_random
+from diag.engine.promotion import is_product, is_random
 from diag.engine.truth import Arrays, OpTruth
 from diag.numerics.bounds import (
+    AbsoluteError,
     Bound,
+    Yardstick,
     absolute_error,
     allowance_bound,
     composite_bound,
@@ -26,12 +29,13 @@ from diag.numerics.bounds import (
     where_both_overflow,
 )
 from diag.numerics.figures import TruthStatistics
-from diag.numerics.formats import Format, format_of
+from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, allowance_ulp, class_of
 from diag.numerics.statistics import against_truth
 
 DECISION_FLIP = "decision-flip"
 NORMWISE = "algorithm:normwise"
+NONDETERMINISM = "nondeterminism"
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,27 @@ class OpJudgement:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What an op's bounds are measured by, one a output; taken once, from truth and the reference.
+
+    scale: |A||B| of a contraction.  sums_in: the format its sums have to be kept in.  sticks, reference_errors:
+    of a composite.  None where the op's class has no such measure.
+    """
+
+    scale: Sequence[npt.NDArray[Any]] | None = None
+    sums_in: Sequence[Format] | None = None
+    sticks: Sequence[Yardstick] | None = None
+    reference_errors: Sequence[AbsoluteError] | None = None
+
+
 @dataclass
 class OpEvidence:
     """What one op did: its inputs (tensors), and numpy outputs of the lanes on those inputs.
 
     For an op that writes a variable, `inputs[0]` is the value before and `outputs` the value after.
+    `run_again` executes the op once more on the same inputs, at a place that it is given.  `own_inputs` are
+    the inputs as the candidate has them, `inherited` the largest norm-wise relative difference to those.
     """
 
     node: Node
@@ -55,7 +75,10 @@ class OpEvidence:
     candidate: list[npt.NDArray[Any]]
     reference: list[npt.NDArray[Any]]
     truth: Arrays | None = None
-    scale: list[npt.NDArray[Any]] | None = None
+    measures: Measures | None = None
+    run_again: Callable[[EagerPlace], list[npt.NDArray[Any]]] | None = None
+    own_inputs: Sequence[Any] = ()
+    inherited: float = 0.0
 
     @property
     def error_class(self) -> ErrorClass:
@@ -71,7 +94,7 @@ class OpJudge:
         self.truth = OpTruth()
 
     def judge(self, evidence: OpEvidence) -> list[OpJudgement]:
-        """Judge the candidate's outputs; fills in the evidence's truth and scale."""
+        """Judge the candidate's outputs; fills in the evidence's truth and measures."""
         if is_random(evidence.node.op):
             return [OpJudgement(None, note="random") for _ in evidence.candidate]
         if evidence.error_class is ErrorClass.EXACT and _all_equal(evidence):
@@ -94,54 +117,96 @@ class OpJudge:
     def against(
         self, evidence: OpEvidence, outputs: Sequence[npt.NDArray[Any]], others: Sequence[npt.NDArray[Any]]
     ) -> list[OpJudgement]:
+        """Outputs on the evidence's inputs, held against the evidence's truth by its measures."""
         assert evidence.truth is not None
-        if evidence.error_class is ErrorClass.CONTRACTION and evidence.scale is None:
-            evidence.scale = self.truth.scale(evidence.node, evidence.inputs)
-        sticks = None
-        if evidence.error_class is ErrorClass.COMPOSITE:
-            sticks = self.truth.yardsticks(evidence.node, evidence.inputs, evidence.truth)
+        if evidence.measures is None:
+            evidence.measures = self._measures(evidence)
         found = []
         for index, (x, other, raw) in enumerate(zip(outputs, others, evidence.truth, strict=True)):
             if x.dtype.kind in "biu":
                 found.append(OpJudgement(exact_bound(x, raw.astype(x.dtype))))
                 continue
             expected = where_both_overflow(x, other, raw)
-            statistics = against_truth(x, expected, flushed=True)
-            if sticks is not None:
-                error = absolute_error(other, where_both_overflow(other, x, raw))
-                bound = composite_bound(x, expected, sticks[index], error)
-            else:
-                bound = self._bound(evidence, index, x, expected, statistics)
+            statistics = _statistics(x, expected)
+            bound = _bound(evidence, index, x, expected, statistics)
             note = ""
-            if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected)) is not None:
+            if not bound.is_explained and (normwise := _normwise(evidence, index, x, expected)) is not None:
                 bound, note = normwise, NORMWISE
             if not bound.is_explained and (settled := settle_ties(evidence, x, expected)) is not None:
-                again = self._bound(evidence, index, x, settled, against_truth(x, settled, flushed=True))
+                again = _bound(evidence, index, x, settled, _statistics(x, settled))
                 bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
             found.append(OpJudgement(bound, statistics, note))
         return found
 
-    @staticmethod
-    def _normwise(
-        evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]
-    ) -> Bound | None:
-        """The bound of a convolution that was computed by way of a transform, where that explains it."""
-        if evidence.scale is None or not evidence.node.op.startswith(("Conv", "DepthwiseConv")):
-            return None
-        bound = normwise_bound(x, expected, evidence.scale[index], _working_format(evidence))
-        return bound if bound.is_explained else None
+    def _measures(self, evidence: OpEvidence) -> Measures:
+        assert evidence.truth is not None
+        if evidence.error_class is ErrorClass.CONTRACTION:
+            scale = self.truth.scale(evidence.node, evidence.inputs)
+            return Measures(scale, None if scale is None else _sums_in(evidence, scale))
+        if evidence.error_class is not ErrorClass.COMPOSITE:
+            return Measures()
+        sticks = self.truth.yardsticks(evidence.node, evidence.inputs, evidence.truth)
+        pairs = zip(evidence.reference, evidence.candidate, evidence.truth, strict=True)
+        errors = [
+            AbsoluteError(0.0, 0.0, None) if x.dtype.kind in "biu"
+            else absolute_error(x, where_both_overflow(x, other, truth)) for x, other, truth in pairs
+        ]  # fmt: skip
+        return Measures(sticks=sticks, reference_errors=errors)
 
-    def _bound(
-        self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64],
-        statistics: TruthStatistics,
-    ) -> Bound:  # fmt: skip
-        kind, op = evidence.error_class, evidence.node.op
-        if kind is ErrorClass.EXACT:
-            return exact_bound(x, expected.astype(x.dtype))
-        if kind is ErrorClass.CONTRACTION and evidence.scale is not None:
-            terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
-            return contraction_bound(x, expected, evidence.scale[index], terms, _working_format(evidence))
-        return allowance_bound(statistics, allowance_ulp(op), kind)
+
+def _bound(
+    evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64],
+    statistics: TruthStatistics,
+) -> Bound:  # fmt: skip
+    kind, op, measures = evidence.error_class, evidence.node.op, evidence.measures
+    assert measures is not None
+    if kind is ErrorClass.EXACT:
+        return exact_bound(x, expected.astype(x.dtype))
+    if measures.sticks is not None and measures.reference_errors is not None:
+        return composite_bound(x, expected, measures.sticks[index], measures.reference_errors[index])
+    if measures.scale is not None and measures.sums_in is not None:
+        terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
+        return contraction_bound(x, expected, measures.scale[index], terms, measures.sums_in[index])
+    return allowance_bound(statistics, allowance_ulp(op), kind)
+
+
+def _sums_in(evidence: OpEvidence, scale: Sequence[npt.NDArray[Any]]) -> list[Format]:
+    """The format in which an op has to keep its sums.
+
+    Products of narrow numbers are summed in float32 and rounded once, by default in every CPU and GPU library
+    that TensorFlow calls; but where the reference itself sums in the narrow format, as Eigen does in a few
+    kernels, no more than that can be asked for.  Other sums are kept in the format of the op.
+    """
+    own = _working_format(evidence)
+    if own.unit_roundoff <= FLOAT32.unit_roundoff or not is_product(evidence.node.op):
+        return [own] * len(scale)
+    assert evidence.truth is not None
+    found = []
+    for x, truth, size in zip(evidence.reference, evidence.truth, scale, strict=True):
+        terms = num_terms(evidence.node.op, [tuple(t.shape) for t in evidence.inputs], x.shape)
+        found.append(FLOAT32 if contraction_bound(x, truth, size, terms, FLOAT32).is_explained else own)
+    return found
+
+
+def sums_in(evidence: OpEvidence, output: int) -> Format:
+    """The format in which an op has to keep the sums of an output; its own where it has none."""
+    measures = evidence.measures
+    if measures is None or measures.sums_in is None:
+        return _working_format(evidence) if _float_dtypes(evidence) else FLOAT32
+    return measures.sums_in[output]
+
+
+def _normwise(evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]) -> Bound | None:
+    """The bound of a convolution that was computed by way of a transform, where that explains it."""
+    measures = evidence.measures
+    if measures is None or measures.scale is None or not evidence.node.op.startswith(("Conv", "DepthwiseConv")):
+        return None
+    bound = normwise_bound(x, expected, measures.scale[index], sums_in(evidence, index))
+    return bound if bound.is_explained else None
+
+
+def _statistics(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> TruthStatistics:
+    return against_truth(x, truth, flushed=format_of(x.dtype).is_flushed)
 
 
 def settle_ties(

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from diag.engine.execution import to_numpy
 from diag.engine.explaining import OpExplainer, UnitExplainer
+from diag.engine.history import History
 from diag.engine.judging import DECISION_FLIP, NORMWISE
 from diag.engine.lanes import Lane
 from diag.engine.microscope import Microscope, snapshot_lanes
@@ -29,6 +30,7 @@ from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import (
     amplifiers_in,
+    amplifying_ops,
     blame_of_layer,
     blame_of_op,
     first_difference,
@@ -36,16 +38,14 @@ from diag.verdict.ladder import (
     overall,
     unexplained_layers,
 )
-from diag.verdict.result import Judged, LaneInfo, RunResult
+from diag.verdict.remarks import Remarks
+from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult
 
 if TYPE_CHECKING:
     from diag.engine.batches import Batch
 
-# What an op may do that no bound per element allows and that is right all the same.
-BENIGN = {
-    DECISION_FLIP: "ties were decided the other way (decision-flip)",
-    NORMWISE: "right in norm but not element by element, as Winograd and FFT are (algorithm:normwise)",
-}
+# What explains a layer that is out of its bound although no op of it is at fault.
+INNOCENT = (DECISION_FLIP, NORMWISE)
 # Full looks with the microscope in one run: each costs a few eager steps.
 MAX_ZOOMS = 3
 # Benign layer units stayed below a third of their bound (docs/BOUNDS.md); one above is worth a look.
@@ -110,6 +110,8 @@ class _Found:
     any_bit_differs: bool = False
     worst_innocent: dict[tuple[str, str], float] = field(default_factory=dict)
     updates: list[AdamFigures] = field(default_factory=list)
+    remarks: Remarks = field(default_factory=Remarks)
+    amplifying: list[Amplifier] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -138,6 +140,7 @@ class LockstepRun:
         self.twins = Twins(settings.reference, settings.seed, settings.twins) if settings.twins else None
         self.found = _Found()
         self.streams = RandomStreams()
+        self.history = History(settings.candidate)
         self._near: set[Any] = set()
         self._unit_runs: list[UnitRun] = []
         self._whole_run: UnitRun | None = None
@@ -176,6 +179,7 @@ class LockstepRun:
             losses = [float(values[telescope.program.loss]) for values in (run.compared, run.candidate)]
             for lane, loss in zip(self.found.losses.values(), losses, strict=True):
                 lane.append(loss)
+            self.history.remember(step, telescope.program, run.before, run.batch)
             self.progress(step + 1, "watching", *losses)
         return self._result()
 
@@ -367,6 +371,7 @@ class LockstepRun:
             self.settings.units != "op" or step == self.settings.first_step,
         )
         microscope.share_random = self.streams.are_shared
+        microscope.history = self.history
         explainer = OpExplainer(microscope.judge)
         records: dict[Any, Any] = {}
 
@@ -383,9 +388,9 @@ class LockstepRun:
         unjudged = [o for o in ops if o.verdict is Verdict.UNJUDGED]
         found.num_unjudged += len(unjudged)
         found.unjudged |= {o.where.op_type or "" for o in unjudged}
-        flips = [o for o in ops if o.note in BENIGN and o.differs]
-        for observation in flips:
-            found.note(f"{observation.where.describe()}: {BENIGN[observation.note]}, no fault")
+        flips = [o for o in ops if o.note in INNOCENT and o.differs]
+        found.remarks.add(ops)
+        found.amplifying = found.amplifying or amplifying_ops(ops)
         guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
         for observation in guilty:
             evidence = dict(observation.evidence)
@@ -487,7 +492,7 @@ class LockstepRun:
         found = self.found
         judged = Judged(
             found.num_layer_outputs, found.num_op_outputs, found.num_unjudged, tuple(found.zoomed),
-            tuple(sorted(found.fallbacks)), tuple(sorted(found.unjudged)),
+            tuple(sorted(found.fallbacks)), tuple(sorted(found.unjudged)), **found.remarks.as_judged(),
         )  # fmt: skip
         differs = found.any_bit_differs or self.first_bit is not None
         return RunResult(
@@ -496,7 +501,7 @@ class LockstepRun:
             divergences=tuple(found.divergences),
             first_bit_difference=self.first_bit,
             first_nonfinite=self.first_nonfinite,
-            amplifiers=tuple(amplifiers_in(found.path)),
+            amplifiers=(*amplifiers_in(found.path), *found.amplifying[:WORST_KEPT]),
             steps=self.settings.steps,
             lanes=tuple(
                 LaneInfo(lane.name, lane.label, lane.place.is_simulated, lane.environment())
@@ -507,7 +512,7 @@ class LockstepRun:
             microscope=tuple(found.ops),
             worst=tuple(worst_of([*found.layers, *found.ops])[:WORST_KEPT]),
             judged=judged,
-            notes=tuple(found.notes),
+            notes=(*found.notes, *found.remarks.notes),
             updates=tuple(found.updates),
             twins=None if self.twins is None else self.twins.trajectories(bool(found.divergences)),
         )

@@ -17,6 +17,7 @@ from diag.numerics.figures import Index, TruthStatistics
 from diag.numerics.formats import Format, format_of
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.statistics import scaled_error
+from diag.numerics.ulp import ulp
 
 # Error over u(|A||B|), rms over the tensor: an x86 CPU measured at most 1.3 on 24 contractions of the
 # motivating CNN (n from 2 to 700,928), TF32 inputs at least 190.  8 is six times the one.
@@ -68,9 +69,9 @@ class Yardstick:
 
 
 def exact_bound(x: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Bound:
-    """Equal bits, the sign of zero apart; NaN equals NaN, and a subnormal may be flushed."""
+    """Equal bits, the sign of zero apart; NaN equals NaN, and a subnormal may be flushed where it is elsewhere."""
     same = (x == expected) | ((x != x) & (expected != expected))
-    if x.dtype.kind not in "biu" and not np.all(same):
+    if x.dtype.kind not in "biu" and format_of(x.dtype).is_flushed and not np.all(same):
         tiny = format_of(x.dtype).smallest_normal
         same |= (np.abs(x) < tiny) & (np.abs(expected) < tiny)
     if np.all(same):
@@ -101,12 +102,13 @@ def contraction_bound(
 ) -> Bound:
     """Error in units of u(|A||B|); `scale` is the op on absolute values, `num_terms` its sums' length.
 
-    `arithmetic` is the format that the op works in.  Rounding the result to a narrower dtype of its
-    own is covered, since |result| <= |A||B|.
+    `arithmetic` is the format that the sums are kept in, u its unit roundoff.  Where the result's own format
+    is narrower, only what is left of the error beyond its one rounding counts.
     """
-    coarser = max(arithmetic.unit_roundoff, format_of(x.dtype).unit_roundoff)
-    underflow = num_terms * format_of(x.dtype).smallest_normal
-    error = scaled_error(x, truth, scale, coarser, underflow)
+    own = format_of(x.dtype)
+    if own.unit_roundoff > arithmetic.unit_roundoff:
+        truth = _without_last_rounding(x, truth)
+    error = scaled_error(x, truth, scale, arithmetic.unit_roundoff, num_terms * arithmetic.underflow)
     if math.isinf(error.max):
         rule = "finite, and no error where |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
@@ -118,6 +120,27 @@ def contraction_bound(
     return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
 
 
+def contraction_error(
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], scale: npt.ArrayLike, arithmetic: Format
+) -> npt.NDArray[np.float64]:
+    """The error that `contraction_bound` limits, element by element, in units of u(|A||B|)."""
+    if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
+        truth = _without_last_rounding(x, truth)
+    unit = arithmetic.unit_roundoff * np.asarray(scale, np.float64) + arithmetic.underflow
+    with np.errstate(invalid="ignore"):
+        error = np.abs(x.astype(np.float64) - truth) / unit
+    same = (x == truth) | (np.isnan(x) & np.isnan(truth))
+    return np.where(same, 0.0, np.where(np.isfinite(error), error, np.inf))
+
+
+def _without_last_rounding(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Truth moved towards x by up to half an ULP: what x was before it was rounded, at best."""
+    half = 0.5 * ulp(truth, format_of(x.dtype))
+    with np.errstate(invalid="ignore"):
+        moved = truth + np.clip(x.astype(np.float64) - truth, -half, half)
+    return np.where(np.isfinite(moved), moved, truth)
+
+
 def normwise_bound(
     x: npt.NDArray[Any], truth: npt.NDArray[np.float64], scale: npt.ArrayLike, arithmetic: Format
 ) -> Bound:
@@ -127,7 +150,9 @@ def normwise_bound(
     inherits the rounding of its neighbours' large ones (Barabasz et al. 2020, Error analysis and
     improving the accuracy of Winograd convolution).  One wrong element is still an outlier.
     """
-    u = max(arithmetic.unit_roundoff, format_of(x.dtype).unit_roundoff)
+    u = arithmetic.unit_roundoff
+    if format_of(x.dtype).unit_roundoff > u:
+        truth = _without_last_rounding(x, truth)
     sizes = np.asarray(scale, np.float64)
     unit = u * float(np.sqrt(np.mean(np.square(sizes)))) if sizes.size else 0.0
     error = absolute_error(x, truth)
@@ -198,7 +223,8 @@ def composite_bound(
     finite = truth[np.isfinite(truth)]
     size = float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
     largest = float(np.max(np.abs(finite))) if finite.size else 0.0
-    underflow = format_of(x.dtype).smallest_normal
+    # Noise is relative to each value and misses what a subnormal result loses.
+    underflow = 2 * COMPOSITE * format_of(x.dtype).underflow
     rms_unit = yardstick.rms + _trusted(reference_error.rms, yardstick.rms, u * size)
     max_unit = yardstick.max + _trusted(reference_error.max, yardstick.max, u * largest)
     rms_allowed = COMPOSITE * rms_unit + 2 * COMPOSITE_ULP * u * size + underflow

@@ -53,6 +53,21 @@ class Format:
         return math.ldexp(2.0 - math.ldexp(1.0, 1 - self.precision), self.max_exponent)
 
     @property
+    def is_flushed(self) -> bool:
+        """Whether TensorFlow's own kernels may return zero for a subnormal of this format.
+
+        It sets the processor's flush-to-zero and denormals-are-zero, which act on float32; CUDA kernels are
+        built to do the same.  bfloat16 has float32's exponents.  float16's subnormals are normal numbers of
+        float32, in which they are computed, and stay: 1e-6 * 1 is 1e-6 on the CPU (measured).
+        """
+        return self.min_exponent == -126
+
+    @property
+    def underflow(self) -> float:
+        """The absolute error that one operation makes where its result is subnormal."""
+        return self.smallest_normal if self.is_flushed else self.smallest_subnormal
+
+    @property
     def overflow_threshold(self) -> float:
         """The smallest magnitude that rounds (to nearest) to infinity: `largest` + half its ULP.
 

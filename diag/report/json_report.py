@@ -142,6 +142,7 @@ def _amplifier(amplifier: Amplifier) -> dict[str, Any]:
         "inherited": amplifier.inherited,
         "produced": amplifier.produced,
         "factor": amplifier.factor,
+        "flipped": amplifier.flipped,
     }
 
 

@@ -498,7 +498,8 @@ def _amplifier_line(amplifier: Amplifier) -> str:
     where = amplifier.observation.where
     grown = f"{figure(amplifier.inherited)} became {figure(amplifier.produced)}"
     times = f", {figure(amplifier.factor)} times as much" if amplifier.factor else ""
-    return f"{name_of(where)}, {moment_of(where)}: {grown}{times}"
+    flipped = f"; {amplifier.flipped} flipped" if amplifier.flipped else ""
+    return f"{name_of(where)}, {moment_of(where)}: {grown}{times}{flipped}"
 
 
 def _firsts(result: RunResult, width: int) -> Iterator[RenderableType]:

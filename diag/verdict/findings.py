@@ -20,6 +20,17 @@ class Verdict(str, Enum):
     UNJUDGED = "unjudged"  # no truth to judge by
 
 
+class Relation(str, Enum):
+    """Of an output's difference to those of its inputs."""
+
+    NONE = "none"  # the output does not differ
+    INTRODUCED = "introduced"  # by this unit: its inputs do not differ, or it is out of bound by itself
+    INHERITED = "inherited"  # of the size that the inputs differ by
+    AMPLIFIED = "amplified"  # far larger than the inputs differ by, although the unit is right by itself
+
+
+# A unit that makes a difference this many times larger is worth a line.
+AMPLIFIES = 30.0
 PHASE_ORDER = {"forward": 0, "backward": 1, "optimizer": 2}
 
 
@@ -66,7 +77,9 @@ class Observation:
     """One output, seen and judged.
 
     propagated: the candidate on its own values against the reference.  local: the candidate's
-    output on the reference's inputs, against truth.  reference_local: the same for the reference.
+    output on the reference's inputs, against truth.  reference_local: the same for the reference, and
+    reference_bound its bound.  inherited: the largest norm-wise relative difference of the op's inputs.
+    flipped: what the lanes decided differently, in words.
     """
 
     where: Where
@@ -80,6 +93,23 @@ class Observation:
     became_nonfinite: bool = False
     note: str = ""
     evidence: dict[str, Any] = field(default_factory=dict)
+    reference_bound: Bound | None = None
+    inherited: float = 0.0
+    flipped: str = ""
+
+    @property
+    def produced(self) -> float:
+        """The norm-wise relative difference of the output, the lanes on their own values."""
+        return 0.0 if self.propagated is None else self.propagated.normwise_relative_error
+
+    @property
+    def relation(self) -> Relation:
+        """Where the difference of this output comes from."""
+        if not self.differs:
+            return Relation.NONE
+        if self.verdict is Verdict.DIVERGENCE or not self.inherited:
+            return Relation.INTRODUCED
+        return Relation.AMPLIFIED if self.produced > AMPLIFIES * self.inherited else Relation.INHERITED
 
     @property
     def excess(self) -> float:

@@ -1,23 +1,30 @@
 """The verdict ladder: from judged outputs to one verdict, in the order in which it is decided.
 
-| rung | what is seen | verdict |
-|---|---|---|
-| 1 | an op, alone and on the same inputs, is out of its bound | divergence, blame by its kind |
-| 2 | a compiled layer is out of its bound, each of its ops is within | divergence, blame the rewriter (or XLA) |
-| 3 | the compiled step is out of its bound, each layer is within | divergence, blame the rewriter (or XLA) |
-| 4 | bits differ, everything judged is within its bound | rounding |
-| 5 | no bit differs | identical |
+| rung | what is seen | verdict | blame |
+|---|---|---|---|
+| 1 | an op, alone and on the same inputs, is out of its bound | divergence | by its cause, see `BLAME`; else kernel |
+| 2 | a compiled layer is out of its bound, each of its ops is within | divergence | graph-rewriter, or xla |
+| 3 | the compiled step is out of its bound, each layer is within | divergence | graph-rewriter, or xla |
+| 4 | a random stream repeats itself or is not uniform | divergence | random-stream |
+| 5 | an op differs on the same inputs and has no float64 truth | rounding, said to be inconclusive there | none |
+| 6 | an op is right in norm, or decides ties the other way, or gives other bits in a second run, and is \
+within its bound every time | rounding, with a note of the cause | none |
+| 7 | bits differ, everything judged is within its bound | rounding | none |
+| 8 | no bit differs | identical | none |
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from diag.verdict.findings import PHASE_ORDER, Divergence, Observation, Verdict
+from diag.verdict.findings import AMPLIFIES, PHASE_ORDER, Divergence, Observation, Relation, Verdict
 from diag.verdict.result import Amplifier
 
-# A unit that makes a difference this many times larger is worth a line.
-AMPLIFIES = 30.0
+# Rung 1: whose fault an op's error is, where the cause or the op says that it is no arithmetic.
+BLAME: dict[str, str] = {
+    "random-stream": "random-stream",
+    "skipped-update": "state-update",
+}
 
 
 def overall(divergences: Sequence[Divergence], any_bit_differs: bool) -> str:
@@ -27,10 +34,19 @@ def overall(divergences: Sequence[Divergence], any_bit_differs: bool) -> str:
 
 
 def blame_of_op(cause: str, observation: Observation) -> str:
-    """Rung 1: an op that is wrong by itself is its kernel's fault, but for what is no arithmetic."""
-    if cause == "random-stream":
-        return "random-stream"
-    if cause == "skipped-update" or "Assign" in (observation.where.op_type or ""):
+    """Rung 1: an op that is wrong by itself is its kernel's fault, but for what is no arithmetic.
+
+    What ran in another dtype than the graph says, inputs and result, was cast by the framework: a kernel does
+    not choose its dtype.  A check of the optimizer's that let numbers pass that are not finite decided what is
+    written.
+    """
+    if cause in BLAME:
+        return BLAME[cause]
+    if "computed_in" in observation.evidence:
+        return "framework"
+    if "unheeded" in observation.evidence and observation.where.phase == "optimizer":
+        return "state-update"
+    if "Assign" in (observation.where.op_type or ""):
         return "state-update"
     return "kernel"
 
@@ -87,3 +103,11 @@ def amplifiers_in(path: Sequence[Observation]) -> list[Amplifier]:
             found.append(Amplifier(observation, inherited, produced))
         inherited = max(inherited, produced)
     return found
+
+
+def amplifying_ops(ops: Sequence[Observation]) -> list[Amplifier]:
+    """The same of single ops, each against what its own inputs differ by."""
+    return [
+        Amplifier(op, op.inherited, op.produced, op.flipped)
+        for op in ops if op.relation is Relation.AMPLIFIED and op.where.phase != "optimizer"
+    ]  # fmt: skip

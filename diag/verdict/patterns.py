@@ -2,45 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+Mask = npt.NDArray[np.bool_]
 
-def describe_elements(wrong: npt.NDArray[Any]) -> dict[str, Any]:
-    """`{"num_wrong": 3, "size": 64, "where": "axis 3: only 127"}`; axes that say nothing are left out.
+# Of so many indices or fewer each is named.
+FEW = 4
+# Indices that hold almost all of an axis say nothing about it.
+NEARLY_ALL = 0.9
+TILES = tuple(1 << power for power in range(10, 2, -1))  # what a kernel works on at a time, the largest first
 
-    wrong: bool, any shape.
+
+def describe_elements(wrong: npt.NDArray[Any], axes: Sequence[str] = ()) -> dict[str, Any]:
+    """`{"num_wrong": 3, "size": 64, "where": "all in output channel 127 (the last of 128)"}`.
+
+    Axes that say nothing are left out; `by_axis` has, for those that do, the indices that hold wrong elements.
+
+    Args:
+        wrong: bool, any shape.
+        axes: names of the axes; "axis-K index" where there are none.
     """
     wrong = np.asarray(wrong, bool)
     found: dict[str, Any] = {"num_wrong": int(wrong.sum()), "size": int(wrong.size)}
-    if found["num_wrong"] and wrong.ndim:
-        parts = [_axis(wrong, axis) for axis in range(wrong.ndim)]
-        said = [f"axis {axis}: {part}" for axis, part in enumerate(parts) if part]
-        found["where"] = "; ".join(said) or "scattered over all axes"
+    if not found["num_wrong"] or not wrong.ndim:
+        return found
+    names = list(axes) if len(axes) == wrong.ndim else [f"axis-{axis} index" for axis in range(wrong.ndim)]
+    said: dict[str, str] = {}
+    for axis, name in enumerate(names):
+        text = describe_indices(_touched(wrong, axis), name)
+        if text:
+            said[name] = text
+    found["where"] = "all in " + "; ".join(said.values()) if said else "scattered over all axes"
+    if said and wrong[np.ix_(*(np.flatnonzero(_touched(wrong, axis)) for axis in range(wrong.ndim)))].all():
+        found["every_element_there"] = True
     return found
 
 
-def _axis(wrong: npt.NDArray[Any], axis: int) -> str:
-    """What is special about the indices along one axis that hold wrong elements."""
-    length = wrong.shape[axis]
-    others = tuple(i for i in range(wrong.ndim) if i != axis)
-    touched = np.flatnonzero(wrong.any(axis=others)) if others else np.flatnonzero(wrong)
-    if touched.size == length or length == 1:
+def _touched(wrong: Mask, axis: int) -> Mask:
+    """Which indices along an axis hold a wrong element."""
+    return np.asarray(wrong.any(axis=tuple(i for i in range(wrong.ndim) if i != axis)))
+
+
+def describe_indices(touched: npt.NDArray[Any], name: str) -> str:
+    """What is special about some indices along an axis, "" where nothing is: "channel 127 (the last of 128)".
+
+    touched: bool, one dimension.
+    """
+    length = touched.size
+    indices = np.flatnonzero(touched)
+    if indices.size == length or length == 1 or not indices.size:
         return ""
-    first, last = int(touched[0]), int(touched[-1])
-    if touched.size == 1:
-        return f"only {first}" + (" (the last)" if first == length - 1 else "")
-    steps = np.unique(np.diff(touched))
-    if steps.size == 1 and steps[0] > 1:
-        return f"every {int(steps[0])}th from {first}"
-    if steps.size == 1 and last == length - 1:
-        return f"from {first} to the end"
-    if steps.size == 1 and first == 0:
-        return f"before {last + 1}"
-    if steps.size == 1:
-        return f"{first} to {last}"
-    if touched.size <= 4:
-        return "only " + ", ".join(str(int(i)) for i in touched)
-    return f"{touched.size} of {length}" if touched.size < 0.9 * length else ""
+    first, last = int(indices[0]), int(indices[-1])
+    if indices.size == 1:
+        return f"{name} {first}{' (the last of ' + str(length) + ')' if first == length - 1 else ''}"
+    gaps = np.unique(np.diff(indices))
+    if gaps.size == 1 and gaps[0] == 1:
+        return f"{name} {_run(first, last, length)}"
+    if gaps.size == 1:
+        return f"every {_ordinal(int(gaps[0]))} {name} from {first}"
+    if indices.size <= FEW:
+        return f"{name} " + ", ".join(str(int(i)) for i in indices)
+    repeated = _periodic(touched, first)
+    if repeated:
+        return f"{name} {repeated}"
+    return f"{indices.size} of {length} of {name}" if indices.size < NEARLY_ALL * length else ""
+
+
+def _run(first: int, last: int, length: int) -> str:
+    """A run of neighbours."""
+    if last < length - 1:
+        return f"before {last + 1}" if first == 0 else f"{first} to {last}"
+    count = length - first
+    tile = next((size for size in TILES if first % size == 0 and count <= size and first), None)
+    if tile is not None and count < tile:
+        return f"from {first} to the end (the last {count}, in the unfinished tile of {tile})"
+    if tile is not None:
+        return f"from {first} to the end (the last tile of {tile})"
+    return f"from {first} to the end (the last {count} of {length})"
+
+
+def _periodic(touched: Mask, first: int) -> str:
+    """Runs that come back: "past 1024, period 1024, the first 3 of each"."""
+    rest = touched[first:]
+    run = int(np.argmin(rest)) if not rest.all() else rest.size
+    starts = np.flatnonzero(rest[1:] & ~rest[:-1]) + 1
+    if not starts.size:
+        return ""
+    period = int(starts[0])
+    if rest.size < 2 * period or not np.array_equal(rest[period:], rest[:-period]):
+        return ""
+    return f"from {first} on, period {period}, {run} of each"
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"

@@ -17,6 +17,7 @@ class Amplifier:
     observation: Observation
     inherited: float  # largest norm-wise relative difference of its inputs
     produced: float  # norm-wise relative difference of its output
+    flipped: str = ""  # what the lanes decided differently in it, in words
 
     @property
     def factor(self) -> float:
@@ -33,6 +34,9 @@ class Judged:
     microscope_steps: tuple[int, ...] = ()
     fallback_ops: tuple[str, ...] = ()  # op types that have no kernel on the candidate and ran on the CPU
     unjudged_ops: tuple[str, ...] = ()
+    benign: tuple[dict[str, Any], ...] = ()  # ops with a cause that is no fault, one a site
+    inconclusive: tuple[dict[str, Any], ...] = ()  # ops that differ by themselves and have no truth
+    reference_less_accurate: dict[str, Any] | None = None  # how often, of how many that differ; the worst
 
 
 @dataclass(frozen=True)

@@ -127,13 +127,14 @@ def test_lanes():
     assert lanes["candidate"] == {
         "place": "sim:tf32/graph", "simulated": True, "tf32": True, "plugin": "/a", "loss": ["nan", "-inf"],
         "judged": {"layer_outputs": 34, "op_outputs": 812, "unjudged": 3, "microscope_steps": [0],
-                   "fallback_ops": ["TopKV2"], "unjudged_ops": ["RandomUniform"]},
+                   "fallback_ops": ["TopKV2"], "unjudged_ops": ["RandomUniform"], "benign": [], "inconclusive": [],
+                   "reference_less_accurate": None},
     }  # fmt: skip
 
 
 def test_amplifiers():
     (amplifier,) = strict(report(result()))["amplifiers"]
-    assert set(amplifier) == PLACE_KEYS | {"inherited", "produced", "factor"}
+    assert set(amplifier) == PLACE_KEYS | {"inherited", "produced", "factor", "flipped"}
     assert amplifier["factor"] == pytest.approx(1e4)
 
 

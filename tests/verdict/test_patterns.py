@@ -15,26 +15,44 @@ def mask(shape: tuple[int, ...], *wrong: object) -> np.ndarray:
     return found
 
 
+IMAGE = ("batch", "height", "width", "channel")
+MATRIX = ("row", "column")
+
+
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "axes", "words"),
     [
-        (mask((2, 4, 4, 8), np.s_[..., 7]), "axis 3: only 7 (the last)"),
-        (mask((2, 4, 4, 8), np.s_[..., 3]), "axis 3: only 3"),
-        (mask((40, 5), np.s_[32:]), "axis 0: from 32 to the end"),
-        (mask((40, 5), np.s_[:8]), "axis 0: before 8"),
-        (mask((40, 5), np.s_[8:16]), "axis 0: 8 to 15"),
-        (mask((5, 24), np.s_[:, 1::4]), "axis 1: every 4th from 1"),
-        (mask((5, 24), np.s_[2:, 0::8]), "axis 0: from 2 to the end; axis 1: every 8th from 0"),
-        (mask((3, 20), np.s_[:, [2, 3, 11]]), "axis 1: only 2, 3, 11"),
-        (mask((3, 30), np.s_[:, [0, 1, 5, 9, 10, 22]]), "axis 1: 6 of 30"),
-        (mask((2, 3), np.s_[:]), "scattered over all axes"),
-        (np.eye(6, dtype=bool), "scattered over all axes"),
-        (mask((1, 6), np.s_[0, 5]), "axis 1: only 5 (the last)"),
+        (mask((2, 4, 4, 8), np.s_[..., 7]), IMAGE, "all in channel 7 (the last of 8)"),
+        (mask((2, 4, 4, 128), np.s_[..., 127]), IMAGE, "all in channel 127 (the last of 128)"),
+        (mask((2, 4, 4, 8), np.s_[..., 3]), IMAGE, "all in channel 3"),
+        (mask((40, 5), np.s_[20:]), MATRIX, "all in row from 20 to the end (the last 20 of 40)"),
+        (mask((40, 5), np.s_[32:]), MATRIX, "all in row from 32 to the end (the last 8, in the unfinished tile of 32)"),
+        (mask((64, 5), np.s_[32:]), MATRIX, "all in row from 32 to the end (the last tile of 32)"),
+        (mask((40, 5), np.s_[:8]), MATRIX, "all in row before 8"),
+        (mask((40, 5), np.s_[8:16]), MATRIX, "all in row 8 to 15"),
+        (mask((5, 24), np.s_[:, 1::4]), MATRIX, "all in every 4th column from 1"),
+        (mask((5, 24), np.s_[:, 1::2]), MATRIX, "all in every 2nd column from 1"),
+        (
+            mask((5, 24), np.s_[2:, 0::8]), MATRIX,
+            "all in row from 2 to the end (the last 3 of 5); every 8th column from 0",
+        ),
+        (mask((3, 20), np.s_[:, [2, 3, 11]]), MATRIX, "all in column 2, 3, 11"),
+        (mask((3, 30), np.s_[:, [0, 1, 5, 9, 10, 22]]), MATRIX, "all in 6 of 30 of column"),
+        (mask((3, 5000), np.s_[:, [c for c in range(1024, 5000) if c % 1024 < 3]]), MATRIX,
+         "all in column from 1024 on, period 1024, 3 of each"),
+        (mask((2, 3), np.s_[:]), MATRIX, "scattered over all axes"),
+        (np.eye(6, dtype=bool), MATRIX, "scattered over all axes"),
+        (mask((1, 6), np.s_[0, 5]), (), "all in axis-1 index 5 (the last of 6)"),
     ],
-)
-def test_the_region_in_words(wrong, words):
-    found = describe_elements(wrong)
-    assert found == {"num_wrong": int(np.count_nonzero(wrong)), "size": wrong.size, "where": words}
+)  # fmt: skip
+def test_the_region_in_words(wrong, axes, words):
+    found = describe_elements(wrong, axes)
+    assert (found["num_wrong"], found["size"], found["where"]) == (np.count_nonzero(wrong), wrong.size, words)
+
+
+def test_whether_the_whole_region_is_wrong():
+    assert describe_elements(mask((4, 6), np.s_[2:, 1]))["every_element_there"] is True
+    assert "every_element_there" not in describe_elements(mask((4, 6), (2, 1), (3, 2)))
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((3, 4), bool), np.zeros((0, 4), bool)])

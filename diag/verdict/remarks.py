@@ -1,0 +1,104 @@
+"""What is worth saying of ops that are no fault: benign causes, a reference that is further from truth, no truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from diag.verdict.findings import Observation, Verdict, json_number
+
+# What an op may do that no bound per element allows, or that another run does not repeat, and that is right
+# all the same: by the note of its observation.
+BENIGN = {
+    "decision-flip": "ties were decided the other way (decision-flip)",
+    "algorithm:normwise": "right in norm but not element by element, as Winograd and FFT are (algorithm:normwise)",
+    "nondeterminism": "other bits in a second run on the same inputs, each run within its bound (nondeterminism)",
+}
+NAMED = 3  # of many ops, so many are named in a sentence
+
+
+@dataclass
+class Remarks:
+    """Gathered from the ops under the microscope, step by step."""
+
+    benign: dict[tuple[Any, ...], Observation] = field(default_factory=dict)
+    inconclusive: dict[tuple[Any, ...], Observation] = field(default_factory=dict)
+    num_compared: int = 0
+    num_reference_worse: int = 0
+    reference_out: dict[tuple[Any, ...], Observation] = field(default_factory=dict)
+    reference_worst: Observation | None = None
+
+    def add(self, ops: Iterable[Observation]) -> None:
+        for op in ops:
+            if op.note in BENIGN and op.verdict is not Verdict.DIVERGENCE:
+                self.benign.setdefault((op.note, *op.where.site), op)
+            if is_inconclusive(op):
+                self.inconclusive.setdefault(op.where.site, op)
+            if op.differs and op.bound is not None and op.reference_bound is not None:
+                self._compare(op, op.bound.excess, op.reference_bound.excess)
+
+    def _compare(self, op: Observation, candidate: float, reference: float) -> None:
+        self.num_compared += 1
+        if reference <= candidate:
+            return
+        self.num_reference_worse += 1
+        worst = self.reference_worst
+        if worst is None or worst.reference_bound is None or reference > worst.reference_bound.excess:
+            self.reference_worst = op
+        if reference > 1:
+            self.reference_out.setdefault(op.where.site, op)
+
+    @property
+    def notes(self) -> list[str]:
+        found = [
+            f"{_listed([op for key, op in self.benign.items() if key[0] == kind])}: {words}, no fault"
+            for kind, words in BENIGN.items() if any(key[0] == kind for key in self.benign)
+        ]  # fmt: skip
+        if self.reference_out:
+            found.append(
+                f"the reference is the one that is out of its bound in {_listed(list(self.reference_out.values()))}: "
+                "the candidate is nearer to float64 truth there"
+            )
+        if self.inconclusive:
+            found.append(
+                f"inconclusive: {_listed(list(self.inconclusive.values()))} differ on the same inputs and have no "
+                "float64 truth to be held against"
+            )
+        return found
+
+    def as_judged(self) -> dict[str, Any]:
+        """The fields of `Judged` that these fill."""
+        worst = self.reference_worst
+        return {
+            "benign": tuple({"cause": key[0], **_place(op)} for key, op in self.benign.items()),
+            "inconclusive": tuple(_place(op) for op in self.inconclusive.values()),
+            "reference_less_accurate": {
+                "num_outputs": self.num_reference_worse,
+                "of_differing": self.num_compared,
+                "num_out_of_bound": len(self.reference_out),
+                "worst": None if worst is None else {**_place(worst), "excess": _excess_of_reference(worst)},
+            },
+        }
+
+
+def is_inconclusive(op: Observation) -> bool:
+    """Whether a difference that an op made by itself could not be judged."""
+    return op.verdict is Verdict.UNJUDGED and op.differs and op.note != "random"
+
+
+def _excess_of_reference(op: Observation) -> float | str:
+    return json_number(op.reference_bound.excess if op.reference_bound is not None else 0.0)
+
+
+def _place(op: Observation) -> dict[str, Any]:
+    where = op.where
+    return {
+        "step": where.step, "phase": where.phase, "op_type": where.op_type, "op_index": where.op_index,
+        "output": where.output, "layer": where.layer, "variable": where.variable,
+    }  # fmt: skip
+
+
+def _listed(ops: Sequence[Observation]) -> str:
+    named = "; ".join(op.where.describe() for op in ops[:NAMED])
+    return named + (f"; and {len(ops) - NAMED} more ops" if len(ops) > NAMED else "")

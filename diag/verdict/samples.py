@@ -1,0 +1,82 @@
+"""A sample of the elements of a sum, with their terms written out: cheap to try hypotheses on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diag.numerics.bounds import CONTRACTION_MAX, CONTRACTION_RMS
+from diag.numerics.formats import format_of
+from diag.numerics.terms import Terms
+from diag.verdict.case import Array, Case, Truth
+
+# Elements of a sample, and the terms that all of them together may have.
+SAMPLE, ROOM = 512, 1 << 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some elements of a sum, written out, and the errors that rounding in the op's own sums allows them.
+
+    unit: u |A||B| of each.  half_ulp: of the result's rounding to a format narrower than the sum's; zero where it
+    has none.
+    """
+
+    output: Truth
+    truth: Truth
+    terms: Terms
+    unit: Truth
+    half_ulp: Truth
+    is_wrong: Array
+
+    @property
+    def num_terms(self) -> int:
+        return int(self.terms.left.shape[1])
+
+    def error(self, expected: Truth) -> Truth:
+        """In units of u |A||B|, beyond the last rounding."""
+        with np.errstate(invalid="ignore"):
+            error = np.maximum(np.abs(self.output - expected) - self.half_ulp, 0.0) / self.unit
+        return np.where(self.output == expected, 0.0, np.where(np.isfinite(error), error, np.inf))
+
+    def excess(self, expected: Truth) -> float:
+        """What `contraction_bound` would say of these elements."""
+        error = self.error(expected)
+        rms = float(np.sqrt(np.mean(np.square(error))))
+        return max(rms / CONTRACTION_RMS, float(np.max(error, initial=0.0)) / CONTRACTION_MAX)
+
+
+def sample_of(case: Case, only_wrong: bool) -> Sample | None:
+    """None where the op is not written out, or nothing is wrong with any element by itself."""
+    if case.terms is None or not case.is_contraction or not case.wrong.any():
+        return None
+    elements = _elements(case, only_wrong)
+    first = case.terms(elements[:1])
+    if first is None or first.left.shape[1] < 2:
+        return None
+    elements = elements[: max(ROOM // first.left.shape[1], 8)]
+    terms = case.terms(elements)
+    assert terms is not None
+    at, own = tuple(elements.T), format_of(case.output.dtype)
+    truth = case.truth[at]
+    scale = abs(terms.weight) * np.abs(terms.products).sum(axis=1)
+    unit = case.sums_in.unit_roundoff * scale + case.sums_in.underflow
+    is_narrower = own.unit_roundoff > case.sums_in.unit_roundoff
+    half = own.unit_roundoff * np.abs(truth) + 0.5 * own.smallest_subnormal if is_narrower else np.zeros_like(truth)
+    return Sample(case.output[at].astype(np.float64), truth, terms, unit, half, case.wrong[at])
+
+
+def _elements(case: Case, only_wrong: bool) -> Array:
+    """Indices, (elements, axes), spread over the tensor; wrong ones and others in turn."""
+    wrong = _spread(np.flatnonzero(case.wrong))
+    others = _spread(np.flatnonzero(~case.wrong))[: 0 if only_wrong else None]
+    common = min(len(wrong), len(others))
+    mixed = np.stack([wrong[:common], others[:common]], axis=1).reshape(-1)
+    chosen = np.concatenate([mixed, wrong[common:], others[common:]])[:SAMPLE].astype(int)
+    return np.array(np.unravel_index(chosen, case.output.shape), int).reshape(case.output.ndim, len(chosen)).T
+
+
+def _spread(indices: Array) -> Array:
+    found: Array = indices[np.linspace(0, len(indices) - 1, min(len(indices), SAMPLE)).astype(int)]
+    return np.random.default_rng(0).permutation(found)

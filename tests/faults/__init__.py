@@ -1,0 +1,1 @@
+"""The catalogue benchmark: every simulated place planted in several models, and what the program says of it."""

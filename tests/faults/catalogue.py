@@ -1,0 +1,130 @@
+"""What is planted where, and what the program has to say of it: FAULT x MODEL -> cause, blame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent
+ZOO, OWN = TESTS / "zoo.py", Path(__file__).with_name("models.py")
+F16, BF16 = "mixed_float16", "mixed_bfloat16"
+
+
+@dataclass(frozen=True)
+class Planting:
+    """One run: a place, a model, and what is right to say; no causes for a control."""
+
+    place: str
+    model: str
+    causes: tuple[str, ...] = ()  # a cause is right if it starts with one of these
+    blame: str = "kernel"
+    policy: str = "float32"
+    data: str | None = None
+    steps: int = 2
+    seed: int = 0
+    arguments: tuple[str, ...] = ()
+    noted: str = ""  # what a control's notes have to mention
+    least_steps: int = 0  # changes of no more steps of the format are roundings of ties
+
+    @property
+    def is_control(self) -> bool:
+        return not self.causes
+
+    @property
+    def name(self) -> str:
+        policy = "" if self.policy == "float32" else f"/{self.policy}"
+        seed = f" seed {self.seed}" if self.seed else ""
+        return f"{self.place} in {self.model.split(':')[-1]}{policy}{seed}"
+
+    def command(self, folder: Path) -> list[str]:
+        policy = [] if self.policy == "float32" else ["--policy", self.policy]
+        data = [] if self.data is None else ["--data", f"{OWN}:{self.data}"]
+        return [
+            "--model", self.model, "--candidate", self.place, "--steps", str(self.steps), "--batch-size", "4",
+            "--seed", str(self.seed), "--out", str(folder), "--quiet", "--dump", "none", *policy, *data,
+            *self.arguments,
+        ]  # fmt: skip
+
+
+def zoo(name: str) -> str:
+    return f"{ZOO}:{name}"
+
+
+def own(name: str) -> str:
+    return f"{OWN}:{name}"
+
+
+ALL = tuple(map(zoo, ("cnn", "mlp", "xception_block", "lstm", "transformer")))
+CNN, MLP, XCEPTION, LSTM, TRANSFORMER = ALL
+
+
+def _formats() -> Iterator[Planting]:
+    for place, cause in (
+        ("sim:tf32", "format:tf32-rne"), ("sim:tf32-truncate", "format:tf32-rz"), ("sim:bf16-inputs", "format:bf16"),
+    ):  # fmt: skip
+        yield from (Planting(place, model, (cause,)) for model in ALL)
+    yield from (Planting("sim:gemm-11bit", model, ("format:tf32-rz", "format:11bit")) for model in ALL)
+    summing = (CNN, own("broad"), own("many_channels"), LSTM, TRANSFORMER)
+    yield from (
+        Planting("sim:fp16-accumulate", model, ("accumulate:fp16",), policy=F16, least_steps=1) for model in summing
+    )
+
+
+def _fusions() -> Iterator[Planting]:
+    relu = zoo("perceptron")
+    yield from (Planting("sim:metal-fused-dense", m, ("missing-op",), "graph-rewriter") for m in (CNN, MLP, relu))
+    yield from (Planting("sim:metal-fused-dense", m, ("missing-op",), "graph-rewriter", F16) for m in (CNN, MLP))
+    yield from (
+        Planting("sim:fused-adam-no-bias-correction", m, ("missing-op", "scaled"), "graph-rewriter") for m in ALL
+    )
+
+
+def _elements() -> Iterator[Planting]:
+    yield Planting("sim:conv1d-last-channel", own("wide"), ("wrong-elements",))
+    yield Planting("sim:topk-16", own("sorting"), ("wrong-elements",))
+    yield from (Planting("sim:filter-grad-tail", m, ("wrong-elements", "stale-data")) for m in (CNN, XCEPTION))
+    yield from (Planting("sim:strided-read", m, ("permuted",)) for m in (LSTM, TRANSFORMER))
+    for model in ALL:
+        yield from (Planting("sim:one-bit", model, ("wrong-elements",), steps=3, seed=s) for s in range(4))
+    yield from (Planting("sim:one-bit", m, ("wrong-elements",), policy=F16, steps=3, seed=7) for m in (CNN, MLP))
+
+
+def _updates() -> Iterator[Planting]:
+    yield from (Planting("sim:skipped-update", m, ("skipped-update",), "state-update") for m in ALL)
+    yield Planting("sim:ignored-found-inf", own("deep"), ("nonfinite",), "state-update", F16)
+    yield from (Planting("sim:fp16-adam-epsilon", m, ("nonfinite", "format:fp16"), "framework") for m in ALL)
+
+
+def _streams() -> Iterator[Planting]:
+    dropout = (CNN, TRANSFORMER)
+    yield from (Planting("sim:rng-frozen", m, ("random-stream",), "random-stream") for m in dropout)
+    yield from (Planting("sim:rng-other-stream", m, noted="random-stream") for m in dropout)
+
+
+def _functions() -> Iterator[Planting]:
+    yield from (Planting("sim:exp-log-approx", m, ("approximate-function",)) for m in (MLP, LSTM))
+    yield from (Planting("sim:rsqrt-12bit", m, ("approximate-function",)) for m in ALL)
+    yield from (Planting("sim:flush-subnormals", m, ("subnormal-flush",), policy=F16) for m in (CNN, MLP, LSTM))
+    yield from (Planting("sim:flush-subnormals", m) for m in ALL)
+
+
+def _history() -> Iterator[Planting]:
+    pairs = ((CNN, "seven_images"), (MLP, "seven_rows"), (XCEPTION, "seven_blocks"), (TRANSFORMER, "seven_sentences"))
+    yield from (Planting("sim:stale-partial-batch", m, ("stale-data",), data=data) for m, data in pairs)
+
+
+def _controls() -> Iterator[Planting]:
+    yield Planting("sim:winograd-4x4", own("many_channels"))
+    yield from (Planting("sim:reordered-sums", m) for m in ALL)
+    for place in ("CPU:0/eager", "CPU:0/xla"):
+        yield from (Planting(place, m) for m in ALL)
+    for policy in (F16, BF16):
+        yield from (Planting(place, m, policy=policy) for m in ALL for place in ("CPU:0/eager", "sim:reordered-sums"))
+
+
+def plantings() -> list[Planting]:
+    families = (
+        _formats, _fusions, _elements, _updates, _streams, _functions, _history, _controls,
+    )  # fmt: skip
+    return [planting for family in families for planting in family()]

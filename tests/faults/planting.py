@@ -1,0 +1,142 @@
+"""Where a fault really struck, taken down by the fault itself while the program runs.
+
+The record is the benchmark's oracle: it is made from what goes into and comes out of the fault's
+function, and knows nothing of bounds, lanes or verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from diag.engine import lanes
+from diag.engine.faults import Call, Simulation, simulation_of
+from diag.engine.places import Place
+
+PHASES = ("forward", "backward", "optimizer")
+# A change below this share of the largest element is a rounding, whatever made it.
+ROUNDING = 2.0**-21
+
+
+@dataclass(frozen=True, order=True)
+class Strike:
+    """One op, or one node of a rewritten graph, that a fault changed."""
+
+    step: int
+    phase_order: int
+    index: int
+    op_type: str = field(compare=False)
+    layer: str | None = field(compare=False)
+    variable: str | None = field(compare=False)
+    size: float = field(compare=False)  # largest change, of the largest element
+    steps: float = field(compare=False, default=np.inf)  # largest change, in steps of the format
+
+    def __str__(self) -> str:
+        return f"step {self.step} {PHASES[self.phase_order]} op {self.index} {self.op_type} of {self.layer}"
+
+
+@dataclass
+class Strikes:
+    """All that one fault changed in one run."""
+
+    by_op: set[Strike] = field(default_factory=set)
+    by_rewriter: set[Strike] = field(default_factory=set)
+
+    def first(self, least_steps: int = 0) -> tuple[Strike, ...]:
+        """The first change that is no rounding, and before it those of so few steps that they may be one."""
+        changes = sorted(s for s in self.by_op if s.size > ROUNDING) or sorted(self.by_rewriter)
+        sure = next((k for k, s in enumerate(changes) if s.steps > least_steps), -1)
+        return tuple(changes[: sure + 1]) if least_steps else tuple(changes[sure : sure + 1])
+
+
+@contextmanager
+def recorded() -> Iterator[Strikes]:
+    """While it is open, every simulated place takes down what it changes."""
+    strikes = Strikes()
+
+    def at(place: Place) -> Simulation | None:
+        simulation = simulation_of(place)
+        return None if simulation is None else _recording(simulation, strikes)
+
+    with mock.patch.object(lanes, "simulation_of", at):
+        yield strikes
+
+
+def _recording(simulation: Simulation, strikes: Strikes) -> Simulation:
+    fault, rewriter, bind = simulation.fault, simulation.rewriter, simulation.bind
+    programs: list[Any] = []
+
+    def recording_fault(call: Call) -> list[np.ndarray] | None:
+        assert fault is not None
+        changed = fault(call)
+        size = 0.0 if changed is None else max(map(_change, call.outputs, changed))
+        if changed is not None and size and call.execution != "eager":
+            strikes.by_op.add(_strike(call, size, max(map(_steps, call.outputs, changed))))
+        return changed
+
+    def recording_rewriter(graph_def: Any) -> Any:
+        assert rewriter is not None
+        before = {node.name: _wiring(node) for node in graph_def.node}
+        result = rewriter(graph_def)
+        for node in (result or graph_def).node:
+            if before.get(node.name) != _wiring(node):
+                strikes.by_rewriter.update(_rewritten(programs[0], node.name))
+        return result
+
+    def recording_bind(program: Any, seed: int) -> None:
+        programs.append(program)
+        if bind is not None:
+            bind(program, seed)
+
+    simulation.fault = recording_fault if fault is not None else None
+    simulation.rewriter = recording_rewriter if rewriter is not None else None
+    simulation.bind = recording_bind
+    return simulation
+
+
+def _wiring(node: Any) -> tuple[str, ...]:
+    return (node.op, *node.input)
+
+
+def _strike(call: Call, size: float, steps: float) -> Strike:
+    phase = PHASES.index(call.phase)
+    return Strike(call.step, phase, call.index, call.op_type, call.layer, call.variable, size, steps)
+
+
+def _rewritten(program: Any, name: str) -> Iterator[Strike]:
+    node = program.graph.by_name.get(name)
+    if node is not None and node.site.index is not None:
+        site = node.site
+        yield Strike(0, PHASES.index(site.phase), site.index, node.op, site.layer, site.variable, 1.0)
+
+
+def _steps(before: np.ndarray, after: np.ndarray) -> float:
+    """The largest change in steps of the format; infinite for what has none."""
+    after = np.asarray(after)
+    if before.dtype.name not in ("float16", "bfloat16", "float32") or after.dtype != before.dtype:
+        return float("inf")
+    if not (np.isfinite(before.astype(np.float64)).all() and np.isfinite(after.astype(np.float64)).all()):
+        return float("inf")
+    word, sign = np.dtype(f"i{before.itemsize}"), np.int64(1) << (8 * before.itemsize - 1)
+    old, new = (np.ascontiguousarray(x).view(word).astype(np.int64) for x in (before, after))
+    old, new = (np.where(x < 0, -(x + sign), x) for x in (old, new))
+    return float(np.abs(new - old).max(initial=0))
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> float:
+    """The largest change, as a share of the largest element; infinite where one side is not finite."""
+    old, new = (np.asarray(x).astype(np.float64) for x in (before, after))
+    same = (old == new) | (np.isnan(old) & np.isnan(new))
+    if same.all():
+        return 0.0
+    with np.errstate(all="ignore"):
+        change = np.abs(new - old)[~same]
+        largest = np.abs(old[np.isfinite(old)]).max(initial=0.0)
+    if not np.isfinite(change).all() or largest == 0.0:
+        return float("inf")
+    return float(change.max() / largest)

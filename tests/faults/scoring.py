@@ -1,0 +1,81 @@
+"""Running one planting through the command, and scoring what it says against where the fault struck."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diag import lockstep
+from tests.faults.catalogue import Planting
+from tests.faults.planting import PHASES, Strike, recorded
+
+
+@dataclass(frozen=True)
+class Score:
+    """What was said of one planting, and whether it is right."""
+
+    planting: Planting
+    struck: tuple[Strike, ...]  # any of these may be named
+    verdict: str
+    first: dict[str, Any] | None
+    notes: str
+    seconds: float
+
+    @property
+    def was_planted(self) -> bool:
+        return self.planting.is_control or bool(self.struck)
+
+    @property
+    def place_is_right(self) -> bool:
+        if self.planting.is_control:
+            return self.verdict in ("identical", "rounding")
+        return self.first is not None and any(self._names(struck) for struck in self.struck)
+
+    def _names(self, struck: Strike) -> bool:
+        assert self.first is not None
+        first = self.first
+        if first["unit"] == "op":
+            named = (first["step"], first["phase"], first["op_index"])
+            return named == (struck.step, PHASES[struck.phase_order], struck.index)
+        return (first["step"], first["unit"], first["layer"], first["variable"]) == (
+            struck.step, "layer", struck.layer, struck.variable,
+        )  # fmt: skip
+
+    @property
+    def cause_is_right(self) -> bool:
+        if self.planting.is_control:
+            return self.planting.noted in self.notes
+        return self.first is not None and self.first["cause"].startswith(self.planting.causes)
+
+    @property
+    def blame_is_right(self) -> bool:
+        return self.planting.is_control or (self.first is not None and self.first["blame"] == self.planting.blame)
+
+    @property
+    def is_right(self) -> bool:
+        return self.place_is_right and self.cause_is_right and self.blame_is_right
+
+
+def score(planting: Planting, folder: Path) -> Score:
+    """Run the command in this process; raises RuntimeError where it refuses or breaks."""
+    out, err = io.StringIO(), io.StringIO()
+    start = time.perf_counter()
+    with recorded() as strikes, redirect_stdout(out), redirect_stderr(err):
+        code = lockstep.main(planting.command(folder))
+    seconds = time.perf_counter() - start
+    if code not in (0, 1):
+        raise RuntimeError(f"{planting.name}: exit code {code}: {err.getvalue()[-2000:]}")
+    report = json.loads((folder / "report.json").read_text())
+    return Score(
+        planting,
+        strikes.first(planting.least_steps),
+        report["verdict"],
+        report["first_divergence"],
+        " ".join(out.getvalue().split()),
+        seconds,
+    )
