@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -240,7 +240,6 @@ class LockstepRun:
                 self._look_closer(telescope, run)
         if self.recorder is not None:
             self.recorder.step(run, telescope, bool(flagged), observations)
-            self.recorder.observations(observations)
         return run
 
     def _calls_for_microscope(self, observations: Sequence[Observation], flagged: Sequence[Observation]) -> bool:
@@ -298,14 +297,25 @@ class LockstepRun:
             (self.reference, run.before, run.after_reference),
             (self.candidate, own_state, run.after_candidate),
         ):
-            changed = telescope.untapped_differs(lane, batch, before, run)
+            changed = telescope.differs_again(lane, batch, before, run, tapped=False)
             if changed:
-                some = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
-                self.found.note(
-                    f"watching changes the {lane.name}: without taps the step leaves other bits in {len(changed)} "
-                    f"variables ({some})"
-                )
+                again = set(telescope.differs_again(lane, batch, before, run, tapped=True))
+                self._note_changed(lane, changed, again)
             lane.load(after)
+
+    def _note_changed(self, lane: Lane, changed: Sequence[str], unstable: Collection[str]) -> None:
+        """Say which bits depend on being watched, and which on nothing that a step is given."""
+        watched = [name for name in changed if name not in unstable]
+        if unstable:
+            self.found.note(
+                f"the {lane.name} is not deterministic: the same step run again leaves other bits in {len(unstable)} "
+                f"variables ({_some(sorted(unstable))})"
+            )
+        if watched:
+            self.found.note(
+                f"watching changes the {lane.name}: without taps the step leaves other bits in {len(watched)} "
+                f"variables ({_some(watched)})"
+            )
 
     # -- judging -----------------------------------------------------------------------------------
 
@@ -516,6 +526,10 @@ class LockstepRun:
             updates=tuple(found.updates),
             twins=None if self.twins is None else self.twins.trajectories(bool(found.divergences)),
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def flat_batch(batch: Batch) -> list[Any]:

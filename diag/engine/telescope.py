@@ -117,6 +117,20 @@ class GradientTruth:
     of: Mapping[Port, tuple[Any, Any, Yardstick]]
 
 
+@dataclass
+class _Wrong:
+    """An output that truth found out of its bound, and how far from the reference it was then."""
+
+    step: int
+    excess: float
+    distance: float
+    times_believed: int = 0
+
+
+# An output once found wrong, and as far off again within this factor, is held against truth only every so often.
+AS_WRONG_AS_BEFORE, BELIEVED = 4.0, 10
+
+
 class Telescope:
     """Watches whole steps and checks layer units for one program and two lanes."""
 
@@ -133,6 +147,7 @@ class Telescope:
         self._built: dict[str, Any] = {}
         self._truths: dict[str, UnitTruth] = {}
         self._calibrations: dict[tuple[str, int], _Calibration] = {}
+        self._wrong: dict[tuple[str, int], _Wrong] = {}
 
     # -- whole steps ---------------------------------------------------------------------------
 
@@ -163,17 +178,23 @@ class Telescope:
         ports = [port for port in self.program.random_ports if port not in self.shared]
         return tuple(p for p in ports if not np.array_equal(to_numpy(run.reference[p]), to_numpy(run.candidate[p])))
 
-    def untapped_differs(self, lane: Lane, batch: Sequence[Any], before: Sequence[Any], run: StepRun) -> list[str]:
-        """Variables that end with other bits when nothing is tapped, from the same state.
+    def differs_again(
+        self, lane: Lane, batch: Sequence[Any], before: Sequence[Any], run: StepRun, tapped: bool
+    ) -> list[str]:
+        """Variables that end with other bits when the step is run again from the same state, tapped as it was or not.
 
-        Leaves the lane in the state of the untapped step.
+        Leaves the lane in the state of that second run.
         """
-        tapped = run.after_reference if lane is self.reference else run.after_candidate
+        taps: tuple[Port, ...] = ()
+        if tapped:
+            boundaries = lane is self.reference and run.with_boundaries
+            taps = (*self.safe_taps, *(self.cut.taps if boundaries else ()))
+        ended = run.after_reference if lane is self.reference else run.after_candidate
         lane.load(before)
         lane.enter_step(run.step)
         shared = {port: run.reference[port] for port in self.shared} if lane is self.candidate else {}
-        self.steps[lane.name].run(batch, (), shared)
-        pairs = zip(self.program.variables, lane.variables, tapped, strict=True)
+        self.steps[lane.name].run(batch, taps, shared)
+        pairs = zip(self.program.variables, lane.variables, ended, strict=True)
         return [spec.name for spec, now, then in pairs if not _same_bits(to_numpy(now), to_numpy(then))]
 
     def not_reproduced(self, run: StepRun, again: StepRun) -> list[str]:
@@ -273,6 +294,8 @@ class Telescope:
                 None,
                 "",
             )
+            if judged:
+                self._remember_wrong(unit_run, index, statistics, bound)
             verdict = Verdict.IDENTICAL if statistics.num_unequal == 0 else Verdict.ROUNDING
             if bound is not None and not bound.is_explained:
                 verdict = Verdict.DIVERGENCE
@@ -296,6 +319,8 @@ class Telescope:
     def _within(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> bool:
         if statistics.num_unequal == 0:
             return True
+        if self._as_wrong_as_before(unit_run, index, statistics) is not None:
+            return True
         known = self._calibrations.get((unit_run.unit.name, index))
         if known is None or statistics.classes.num_mismatched or not np.isfinite(statistics.max):
             return False
@@ -305,20 +330,35 @@ class Telescope:
             and statistics.max_absolute_difference <= known.max * largest
         )
 
+    def _as_wrong_as_before(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> _Wrong | None:
+        wrong = self._wrong.get((unit_run.unit.name, index))
+        if wrong is None or wrong.times_believed >= BELIEVED or not wrong.distance:
+            return None
+        ratio = statistics.normwise_relative_error / wrong.distance
+        return wrong if 1 / AS_WRONG_AS_BEFORE <= ratio <= AS_WRONG_AS_BEFORE else None
+
+    def _remember_wrong(self, unit_run: UnitRun, index: int, statistics: PairStatistics, bound: Bound) -> None:
+        """After truth: is this output wrong, and how far off?"""
+        key, distance = (unit_run.unit.name, index), statistics.normwise_relative_error
+        self._wrong.pop(key, None)
+        if not bound.is_explained and np.isfinite(bound.excess) and np.isfinite(distance):
+            self._wrong[key] = _Wrong(unit_run.run.step, bound.excess, distance)
+
     def _by_agreement(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> Bound:
-        """The bound of an output that agrees with the reference, which was held against truth before."""
+        """The bound of an output whose distance from the reference was held against truth before."""
         if statistics.num_unequal == 0:
             return Bound(ErrorClass.COMPOSITE, 0.0, 0.0, 0.0, "the reference's bits")
-        known = self._calibrations[unit_run.unit.name, index]
-        share = statistics.normwise_relative_error / known.rms
-        rule = "half of what truth allowed at an earlier step, from the reference"
-        return Bound(
-            ErrorClass.COMPOSITE,
-            0.5 * share,
-            statistics.normwise_relative_error,
-            statistics.max_relative_error,
-            rule,
-        )
+        distance = statistics.normwise_relative_error
+        wrong = self._as_wrong_as_before(unit_run, index, statistics)
+        if wrong is not None:
+            wrong.times_believed += 1
+            excess = max(wrong.excess * distance / wrong.distance, 1 + 2.0**-10)
+            rule = f"as far from the reference as at step {wrong.step}, where truth was asked"
+        else:
+            excess = 0.5 * distance / self._calibrations[unit_run.unit.name, index].rms
+            rule = "half of what truth allowed at an earlier step, from the reference"
+        rms = distance * _rms(to_numpy(unit_run.reference[index]).astype(np.float64))
+        return Bound(ErrorClass.COMPOSITE, excess, rms, statistics.max_absolute_difference, rule)
 
     def _bounds(self, unit_run: UnitRun) -> list[Any]:
         """(bound, candidate's statistics, reference's statistics, note) for each output, by truth."""
