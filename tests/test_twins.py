@@ -84,6 +84,10 @@ def test_rounding_grows_like_chaos(run):
     assert "Grows like chaos: over 4 steps the candidate stays within the envelope of 3 twins." in said
     assert "o candidate : 3 twins - what they explain" in said
     assert "--follow free" not in said  # it is followed freely already
+    assert [each["variable"] for each in report["updates"]] == [
+        "hidden/kernel", "hidden/bias", "logits/kernel", "logits/bias",
+    ]  # fmt: skip
+    assert "Adam's updates, element by element, against float64 truth" in said
 
 
 def test_a_fault_leaves_the_envelope_and_is_named(run):
