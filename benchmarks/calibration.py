@@ -1,7 +1,8 @@
 """Measure what healthy and faulty places do to the bounds: many runs of diag.lockstep, one table, one figure.
 
 `run` makes the runs, each in a process of its own, and keeps report and trace of each; `table` prints verdicts and
-the largest excess of each; `figure` draws how excess is distributed over healthy and faulty ops.
+the largest excess of each; `figure` draws how excess is distributed over healthy and faulty ops; `collect` keeps
+what `figure` needs in one small file.
 """
 
 from __future__ import annotations
@@ -138,8 +139,14 @@ def figure(options: argparse.Namespace) -> int:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    healthy = [excesses(path) for path in options.out.glob("*/trace.h5") if _is_healthy(path.parent.name)]
-    faulty = [excesses(path) for path in options.out.glob("*/trace.h5") if _is_faulty(path.parent.name)]
+    found = collected(options.out)
+    for other in options.more:
+        with np.load(other) as file:
+            for key in file.files:
+                name, _, part = key.rpartition("/")
+                found.setdefault(f"{other.stem} {name}", {})[part] = file[key]
+    healthy = [parts for name, parts in found.items() if not _is_faulty(name)]
+    faulty = [parts for name, parts in found.items() if _is_faulty(name)]
     series = {
         "ops of healthy runs": [x["ops"] for x in healthy],
         "layers of healthy runs": [x["units"] for x in healthy],
@@ -158,12 +165,21 @@ def figure(options: argparse.Namespace) -> int:
     return 0
 
 
+def collected(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Every excess of every run of a folder, by the run's name."""
+    return {path.parent.name: excesses(path) for path in sorted(folder.glob("*/trace.h5"))}
+
+
+def collect(options: argparse.Namespace) -> int:
+    """Keep the excesses of a folder in one file, to be drawn with those of another machine."""
+    arrays = {f"{name}/{part}": x for name, parts in collected(options.out).items() for part, x in parts.items()}
+    np.savez_compressed(options.to, **arrays)
+    print(f"wrote {options.to}")
+    return 0
+
+
 def _is_faulty(name: str) -> bool:
     return any(place.replace(":", "-") in name.split("_") for place in FAULTY) or "tf32_on" in name
-
-
-def _is_healthy(name: str) -> bool:
-    return not _is_faulty(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -181,8 +197,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     showing.set_defaults(command=table)
     drawing = commands.add_parser("figure")
     drawing.add_argument("--to", type=Path, default=Path("docs/images/excess.png"))
+    drawing.add_argument("--more", type=Path, nargs="*", default=[], metavar="FILE.npz", help="of other machines")
     drawing.set_defaults(command=figure)
-    for command in (running, showing, drawing):
+    keeping = commands.add_parser("collect")
+    keeping.add_argument("--to", type=Path, required=True, metavar="FILE.npz")
+    keeping.set_defaults(command=collect)
+    for command in (running, showing, drawing, keeping):
         command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the runs are")
     options = made.parse_args(arguments)
     return int(options.command(options))
