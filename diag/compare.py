@@ -15,6 +15,7 @@ from pathlib import Path
 
 from diag import options as flags
 from diag.errors import UserError
+from diag.report.wording import counted
 
 DIVERGENCE, BUG = 1, 3
 LANES = ("reference", "candidate")
@@ -49,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.out is not None and options.out.exists():
-        raise UserError(f"--out {options.out} exists already; name a new file")
+    check_out(options.out)
     from traces.reader import TraceReader
 
     for path in (options.reference, options.candidate):
@@ -68,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
     with RecordedRun(options.reference) as a:
         b = a if same else RecordedRun(options.candidate)
         try:
-            result = Comparison(Side(a, options.lane_a), Side(b, options.lane_b)).run()
+            comparison = Comparison(Side(a, options.lane_a), Side(b, options.lane_b))
+            result = comparison.run()
         finally:
             b.close()
     contents = json_report.report(result)
@@ -76,13 +77,33 @@ def run(options: argparse.Namespace) -> int:
         json_report.write(options.out, contents)
     if options.json:
         print(json_report.to_text(contents))
+    elif result.verdict == "identical":
+        console = Console(highlight=False)
+        console.print(f"[bold green]{same_bits(comparison.num_compared, result.steps)}[/bold green]")
+        for each in (*(f"{lane.name}: {lane.place}" for lane in result.lanes), *result.notes):
+            console.print(f"  {each}", markup=False)
     else:
         terminal.render(result, Console(), next_commands(options))
     return DIVERGENCE if result.verdict == "divergence" else 0
 
 
+def check_out(out: Path | None) -> None:
+    """Refuse a report that could not be written, before anything is loaded."""
+    if out is None:
+        return
+    if out.exists():
+        raise UserError(f"--out {out} exists already; name a new file")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: no folder {out.absolute().parent}; make it, or name another")
+
+
+def same_bits(num_tensors: int, num_steps: int) -> str:
+    compared = f"{counted(num_tensors, 'tensor')} in {counted(num_steps, 'step')}"
+    return f"The traces agree bit for bit: {compared}, by their checksums."
+
+
 def next_commands(options: argparse.Namespace) -> list[str]:
-    """A live candidate can be looked into; a recording only compared."""
+    """A live candidate can be looked into; a recording can only be compared."""
     return [
         f"python -m traces diff {options.reference} --other {options.candidate}",
         f"python -m diag.lockstep --reference trace:{options.reference}  # on the machine of the second trace",

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     places = flags.places_of(options)
     parse_keeping(options.dump, options.dump_steps)
+    if places.trace is not None:
+        check_flags_with_trace(options, given)
     options.follow, options.twins = flags.follow_and_twins(options)
     folder = output_folder(options.out)
     from diag.engine.quiet import import_tensorflow
@@ -88,6 +91,20 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     else:
         terminal.render(result, Console(), next_commands(result, given))
     return DIVERGENCE if result.verdict == "divergence" else 0
+
+
+def check_flags_with_trace(options: argparse.Namespace, given: Sequence[str]) -> None:
+    """Refuse what a recorded reference settles itself, or cannot do."""
+    for flag in ("--batch-size", "--seed"):
+        if any(word == flag or word.startswith(f"{flag}=") for word in given):
+            raise UserError(
+                f"--reference {options.reference} with {flag}: batches and seed come from the trace; leave {flag} out"
+            )
+    if options.follow == "candidate":
+        raise UserError(
+            f"--reference {options.reference} with --follow candidate: a recorded lane cannot start from another's "
+            "state; take --follow reference, or free"
+        )
 
 
 def use_tf32(enabled: bool) -> None:
@@ -186,6 +203,7 @@ def _against_trace(
 
     assert places.trace is not None
     with RecordedRun(places.trace) as recorded:
+        candidate = _in_recorded_policy(candidate, recorded.place("reference"))
         first = recorded.first_step
         have = recorded.num_steps_from(first)
         if (options.steps or 0) > have:
@@ -200,6 +218,17 @@ def _against_trace(
     return result
 
 
+def _in_recorded_policy(candidate: Place, recorded: Place) -> Place:
+    """The candidate computes in the policy that the step was traced in."""
+    policy = recorded.policy or "float32"
+    if candidate.policy not in (None, policy):
+        raise UserError(
+            f"--candidate {candidate}: the recorded step computes in {policy}, and nothing changes that; leave the "
+            "policy out"
+        )
+    return replace(candidate, policy=recorded.policy)
+
+
 def record(
     options: argparse.Namespace,
     given: Sequence[str],
@@ -210,8 +239,6 @@ def record(
     reference: RecordedLane | None = None,
 ) -> RunResult:
     """Run, and write the trace as it goes on."""
-    from dataclasses import replace
-
     from diag.engine.recording import Recording, RecordingOptions
     from diag.engine.run import LockstepRun
     from diag.report.progress import StepProgress
@@ -227,7 +254,7 @@ def record(
             print(recording.forecast, file=sys.stderr)
         return recording
 
-    made = not folder.exists()
+    made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with StepProgress(settings.steps, quiet=quiet) as progress:
@@ -248,8 +275,9 @@ def record(
             opened[0].close()
         if isinstance(error, UserError) and not (opened and opened[0].num_steps):
             (folder / "trace.h5").unlink(missing_ok=True)  # nothing whole is in it
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
+        for path in made:
+            if not any(path.iterdir()):
+                path.rmdir()
         raise
 
 

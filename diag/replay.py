@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +41,29 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m diag.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("trace", metavar="TRACE", type=Path, help="a trace.h5 of diag.lockstep")
-    made.add_argument("--step", metavar="K", type=int, required=True, help="the step, counted from 0")
-    made.add_argument("--lane", choices=(*LANES, "both"), default="both", help="(default: %(default)s)")
+    made.add_argument("--step", metavar="K", type=flags.not_negative, required=True, help="the step, counted from 0")
+    made.add_argument(
+        "--lane",
+        choices=(*LANES, "both"),
+        default="both",
+        help="whose recording (default: %(default)s; with --op or --layer the candidate's)",
+    )
     made.add_argument(
         "--place", metavar="PLACE", help="where instead, DEVICE[/EXECUTION]: CPU:0, GPU:0/eager, sim:tf32"
     )
-    made.add_argument("--op", metavar="I", type=int, help="only op I, on its recomputed inputs, against float64 truth")
-    made.add_argument("--layer", metavar="NAME", help="only this layer, compiled by itself, against float64 truth")
-    made.add_argument("--seed", metavar="N", type=int, help="of the random streams, instead of their saved state")
     made.add_argument(
-        "--from", dest="start", metavar="S", type=int, help="begin at the state stored before step S, not at the last"
+        "--op", metavar="I", type=flags.not_negative, help="only op I, on its recomputed inputs, against float64 truth"
+    )
+    made.add_argument("--layer", metavar="NAME", help="only this layer, compiled by itself, against float64 truth")
+    made.add_argument(
+        "--seed", metavar="N", type=flags.not_negative, help="of the random streams, instead of their saved state"
+    )
+    made.add_argument(
+        "--from",
+        dest="start",
+        metavar="S",
+        type=flags.not_negative,
+        help="begin at the state stored before step S, not at the last, and go through every step from there",
     )
     made.add_argument("--emit", metavar="FILE.py", type=Path, help="write the op or layer as a program of its own")
     made.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 (default: as recorded)")
@@ -88,6 +103,8 @@ def run(options: argparse.Namespace) -> int:
     with RecordedRun(options.trace) as recorded:
         replayer = Replayer(recorded, place, options.seed, options.start)
         replayer.check(options.step)
+        for lane in lanes_of(options):
+            replayer.place_of(lane)  # refused before anything runs
         console = Console(quiet=options.json)
         if options.op is not None or options.layer is not None:
             return replay_part(options, recorded, replayer, console)
@@ -104,8 +121,9 @@ def check(options: argparse.Namespace) -> None:
         raise UserError("--emit: name what to write, --op I or --layer NAME")
     if options.emit.suffix != ".py":
         raise UserError(f"--emit {options.emit}: expected a file name that ends in .py")
-    if options.emit.exists():
-        raise UserError(f"--emit {options.emit} exists already; name a new file")
+    for path in (options.emit, options.emit.with_suffix(".npz")):
+        if path.exists():
+            raise UserError(f"--emit {options.emit}: {path} exists already; name a new file")
     if not options.emit.absolute().parent.is_dir():
         raise UserError(f"--emit {options.emit}: no folder {options.emit.absolute().parent}; make it, or name another")
 
@@ -135,19 +153,26 @@ def replay_step(options: argparse.Namespace, recorded: RecordedRun, replayer: Re
     from diag.report import json_report
     from diag.report import replay as written
 
-    lanes = LANES if options.lane == "both" else (options.lane,)
+    lanes = lanes_of(options)
     replays = [replayer.replay(options.step, lane) for lane in lanes]
     changed = changed_environment(recorded, lanes, replayer.place)
     if options.json:
         print(json_report.to_text(written.report(str(options.trace), replays, changed)))
-    written.render(str(options.trace), replays, changed, console)
+    written.render(replays, changed, console)
     exact = all(replay.is_exact for replay in replays)
-    if not exact:
-        place = replayer.place or recorded.place(lanes[-1])
+    if not exact and options.seed is None:
+        place = replace(replayer.place_of(lanes[-1]), policy=None)
+        command = ["python", "-m", "diag.lockstep", "--reference", f"trace:{options.trace}", "--candidate", str(place)]
         console.print("Is it rounding? Ask:")
-        command = f"python -m diag.lockstep --reference trace:{options.trace} --candidate {place}"
-        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {shlex.join(command)}", markup=False, highlight=False, soft_wrap=True)
     return 0 if exact else OTHER_BITS
+
+
+def lanes_of(options: argparse.Namespace) -> Sequence[str]:
+    """The lanes to replay; of one op or layer only one."""
+    if options.lane != "both":
+        return (options.lane,)
+    return LANES if options.op is None and options.layer is None else ("candidate",)
 
 
 def changed_environment(recorded: RecordedRun, lanes: Sequence[str], place: Place | None) -> dict[str, Any]:
@@ -171,8 +196,8 @@ def replay_part(options: argparse.Namespace, recorded: RecordedRun, replayer: Re
     from diag.report import replay as written
     from diag.verdict.findings import Verdict
 
-    lane = "candidate" if options.lane == "both" else options.lane
-    place = replayer.place or recorded.place(lane)
+    (lane,) = lanes_of(options)
+    place = replayer.place_of(lane)
     found: Any
     if options.op is not None:
         found = units.replay_op(recorded, options.step, options.op, lane, place, replayer)
@@ -189,6 +214,8 @@ def replay_part(options: argparse.Namespace, recorded: RecordedRun, replayer: Re
         document = written.observations_report(str(options.trace), options.step, found.observations, str(place))
         print(json_report.to_text(document))
     written.render_observations(title, found.observations, console)
+    for note in replayer.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
     return OTHER_BITS if any(o.verdict is Verdict.DIVERGENCE for o in found.observations) else 0
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from diag.engine.execution import to_numpy
 from diag.engine.explaining import UnitExplainer, upstream_of
 from diag.engine.graph import Port
 from diag.engine.lanes import CompiledSteps, Lane, Recorded
@@ -57,9 +58,13 @@ class Side:
         return self.run.reader.checksum(step, self.lane, *name)
 
     def tensor(self, step: int, name: Name) -> np.ndarray | None:
-        if (self.lane, *name) not in self.run.reader.kept_in(step):
-            return None
-        return self.run.reader.tensor(step, self.lane, *name)
+        return self.run.tensor(step, self.lane, name)
+
+    def variables(self, step: int) -> dict[str, int | None]:
+        """Each variable, and the checksum of its value before a step, None where the trace does not hold it."""
+        reader = self.run.reader
+        known = reader.snapshot_checksums(step, self.lane) if step in reader.snapshots else {}
+        return {spec.name: known.get(spec.name) for spec in reader.layout.variables if spec.lane == self.lane}
 
     @property
     def specs(self) -> dict[Name, tuple[tuple[int, ...], str]]:
@@ -75,9 +80,12 @@ class _Found:
     notes: list[str] = field(default_factory=list)
     first_bit: Observation | None = None
     first_nonfinite: Observation | None = None
+    first_other: tuple[int, str, str] | None = None  # of which only the checksums are known to differ
     any_bit_differs: bool = False
     num_judged: int = 0
+    num_paired: int = 0
     unjudged_steps: list[int] = field(default_factory=list)
+    other_draws: list[int] = field(default_factory=list)
 
 
 class Comparison:
@@ -96,8 +104,9 @@ class Comparison:
         if not self.names:
             raise UserError(f"{reference.run.path} and {candidate.run.path} have no tensor of the same name and shape")
         self._telescopes: dict[int, Telescope] = {}
-        self._note_unpaired(mine, theirs)
         self._check_batches()
+        self._check_beginning()
+        self._note_unpaired(mine, theirs)
 
     # -- is it one training? -----------------------------------------------------------------------
 
@@ -128,14 +137,30 @@ class Comparison:
                     f"the traces were given other batches in step {step}; expected two runs on the same data and seed"
                 )
 
+    def _check_beginning(self) -> None:
+        """Refuse another model or other weights; told from the state before the first step, where both hold it."""
+        first = self.steps[0]
+        (a, mine), (b, theirs) = ((side, side.variables(first)) for side in (self.reference, self.candidate))
+        if alone := [name for name in (*mine, *theirs) if (name in mine) != (name in theirs)]:
+            raise UserError(
+                f"{a.run.path} and {b.run.path} are not of one model: only one of them has the variables "
+                f"{_listed(alone)}; expected two runs of the same model"
+            )
+        other = [n for n in mine if mine[n] is not None and theirs[n] is not None and mine[n] != theirs[n]]
+        if other:
+            raise UserError(
+                f"{a.run.path} and {b.run.path} begin step {first} with other values in {_listed(other)}; expected two "
+                "runs of the same model from the same --seed"
+            )
+
     # -- step by step ------------------------------------------------------------------------------
 
     def run(self) -> RunResult:
         """Compare every common step; the truth of a step is computed where both began it in one state."""
         for step in self.steps:
             propagated = self._propagated(step)
-            self._note_bits(step, propagated)
-            if not any(s.num_unequal for s in propagated.values()):
+            self._note_bits(step)
+            if not propagated:
                 continue
             state = self._common_state(step)
             if state is None:
@@ -143,6 +168,11 @@ class Comparison:
                 continue
             self._judge(step, state, propagated)
         return self._result()
+
+    @property
+    def num_compared(self) -> int:
+        """How many pairs of tensors were held against each other, bit by bit."""
+        return self.found.num_paired
 
     def _propagated(self, step: int) -> dict[Name, PairStatistics]:
         found: dict[Name, PairStatistics] = {}
@@ -155,10 +185,15 @@ class Comparison:
                 found[name] = compare(x, y)
         return found
 
-    def _note_bits(self, step: int, propagated: Mapping[Name, PairStatistics]) -> None:
+    def _note_bits(self, step: int) -> None:
         for name in self.names:
             a, b = self.reference.checksum(step, name), self.candidate.checksum(step, name)
-            self.found.any_bit_differs |= a is not None and b is not None and a != b and name[0] != DRAWS
+            if a is None or b is None or name[0] == DRAWS:
+                continue
+            self.found.num_paired += 1
+            if a != b:
+                self.found.first_other = self.found.first_other or (step, *name)
+                self.found.any_bit_differs = True
 
     def _common_state(self, step: int) -> list[np.ndarray] | None:
         """The state before a step, where both traces hold it and it is the same."""
@@ -180,11 +215,14 @@ class Comparison:
         keyed = {_live_key(name): statistics for name, statistics in propagated.items()}
         first = not self.found.judged
         local = self._layer_runs(run, telescope, program)
-        whole = self._whole_run(run, telescope)
         observations = [o for unit_run in local for o in telescope.judge_unit(unit_run, first, keyed)]
         seen = {f"output of {o.where.layer}" for o in observations if o.where.name == "output"}
-        named = [o for o in telescope.judge_unit(whole, first, keyed) if o.where.name not in seen]
-        observations = sorted([*observations, *named], key=lambda o: o.where.sort_key)
+        if self._draws_agree(run, program):
+            whole = telescope.judge_unit(self._whole_run(run, telescope), first, keyed)
+            observations += [o for o in whole if o.where.name not in seen]
+        else:
+            self.found.other_draws.append(step)
+        observations.sort(key=lambda o: o.where.sort_key)
         self._remember(observations)
         self._explain([o for o in observations if o.verdict is Verdict.DIVERGENCE], local, telescope)
 
@@ -206,15 +244,17 @@ class Comparison:
         draws = {port: tf.constant(value) for port, value in self.reference.run.draws(step, program).items()}
         taps = (*telescope.safe_taps, *telescope.cut.taps)
         values = CompiledSteps(standin, program).run(batch, taps, draws)
+        values |= draws  # what was drawn here instead is of no interest
         values |= {Port(name, 0): x for name, x in zip(program.batch_inputs, batch, strict=True)}
         recorded = Recorded(self._values(self.reference, step, program), self._after(self.reference, step, program))
         theirs = {port: tf.constant(x) for port, x in self._values(self.candidate, step, program).items()}
+        theirs |= {port: tf.constant(x) for port, x in self.candidate.run.draws(step, program).items()}
         after = self._after(self.candidate, step, program)
         return StepRun(step, batch, before, before, values, theirs, standin.state(), after, True, recorded)
 
     def _values(self, side: Side, step: int, program: Program) -> dict[Port, Any]:
-        """What a side had at the program's ports: kept values, and draws that are known to be the reference's."""
-        paired = set(self.names)
+        """What a side had at the program's ports, where it was kept."""
+        paired = {name for name in self.names if name[0] != DRAWS}
         found = {port: side.tensor(step, name) for name, port in tapped(program).items() if name in paired}
         return {port: value for port, value in found.items() if value is not None}
 
@@ -231,9 +271,7 @@ class Comparison:
         for unit in telescope.cut.units:
             feeds = dict(zip(unit.executable.feeds, unit.boundary, strict=True))
             outputs = {i: port for i, port in enumerate(unit.outputs) if port in run.candidate}
-            judged = [
-                i for i in outputs if all(feeds[name] in known for name in upstream_of(unit, i) if name in feeds)
-            ]
+            judged = [i for i in outputs if all(feeds[name] in known for name in upstream_of(unit, i) if name in feeds)]
             if not judged or unit.variable is not None:
                 continue
             boundary = [run.candidate.get(port, run.reference[port]) for port in unit.boundary]
@@ -244,13 +282,20 @@ class Comparison:
         return found
 
     def _same_draws(self, run: StepRun, program: Program) -> list[Port]:
-        """Random draws that the candidate had too, by their checksums."""
+        """Random draws that are known to be the same in both, by those kept or else by their checksums."""
         names = {name: port for name, port in tapped(program).items() if name[0] == DRAWS and name in set(self.names)}
-        return [
-            port
-            for name, port in names.items()
-            if self.candidate.checksum(run.step, name) == tensor_checksum(np.asarray(run.reference[port]))
-        ]
+
+        def checksum(name: Name, port: Port) -> int | None:
+            if port in run.candidate:
+                return tensor_checksum(to_numpy(run.candidate[port]))
+            return self.candidate.checksum(run.step, name)
+
+        drawn = {port: tensor_checksum(to_numpy(run.reference[port])) for port in names.values()}
+        return [port for name, port in names.items() if checksum(name, port) == drawn[port]]
+
+    def _draws_agree(self, run: StepRun, program: Program) -> bool:
+        """Without that, nothing can be said of what only the whole step leads to."""
+        return set(program.random_ports) <= set(self._same_draws(run, program))
 
     def _whole_run(self, run: StepRun, telescope: Telescope) -> UnitRun:
         """The step as one unit, judged where the candidate's values were kept."""
@@ -315,14 +360,17 @@ class Comparison:
 
     def _result(self) -> RunResult:
         found = self.found
+        self._refuse_nothing()
         if found.unjudged_steps:
             found.notes.append(
                 f"steps {summary(found.unjudged_steps)} differ and are not judged: the traces hold no common state "
                 "before them (--snapshot-every 1 keeps all; --follow reference keeps lanes together)"
             )
-        kept_only_sums = not found.num_judged and found.any_bit_differs
-        if kept_only_sums:
-            found.notes.append("bits differ in tensors of which only checksums were kept: record with --dump all")
+        if found.other_draws:
+            found.notes.append(
+                f"steps {summary(found.other_draws)}: the two drew other random numbers, so that only layers are "
+                "judged, each on its own inputs, and not what the whole step leads to"
+            )
         sides = {"reference": self.reference, "candidate": self.candidate}
         return RunResult(
             verdict=overall(found.divergences, found.any_bit_differs),
@@ -340,12 +388,26 @@ class Comparison:
             path=tuple(found.path),
             microscope=(),
             worst=tuple(found.judged[:WORST_KEPT]),
-            judged=Judged(found.num_judged, 0, 0, (), (), ()),
+            judged=Judged(found.num_judged),
             notes=tuple(found.notes),
             model=f"the training step recorded in {self.reference.run.path.name}",
             data=f"the batches recorded in {self.reference.run.path.name}",
-            files={"trace": str(self.candidate.run.path)},
         )
+
+    def _refuse_nothing(self) -> None:
+        """To find bits that differ and to judge none of them is no answer."""
+        found = self.found
+        if found.first_other is None or found.num_judged:
+            if not found.num_paired:
+                raise UserError(f"{self.reference.run.path} and {self.candidate.run.path} hold nothing to compare")
+            return
+        step, kind, name = found.first_other
+        why = (
+            "the traces hold no common state before these steps; record both with --snapshot-every 1 --follow reference"
+            if found.unjudged_steps
+            else "the tensors were not kept; record both with --dump all"
+        )
+        raise UserError(f"bits differ from step {step} on ({kind} of {name}), and none of it can be judged: {why}")
 
     def _losses(self, side: Side) -> list[float]:
         reader = side.run.reader

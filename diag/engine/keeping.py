@@ -49,6 +49,8 @@ def parse_keeping(dump: str, steps: str | None) -> Keeping:
       UserError: neither a word nor globs, or no steps such as 0,5,10-20,100-900:50.
     """
     chosen = tuple(_steps(part) for part in steps.split(",")) if steps is not None else ()
+    if dump == NONE and chosen:
+        raise UserError(f"--dump none with --dump-steps {steps}: nothing would be kept; leave one of them out")
     if dump in WORDS:
         return Keeping(ALL if dump == AUTO and chosen else dump, steps=chosen)
     globs = tuple(glob.strip() for glob in dump.split(","))

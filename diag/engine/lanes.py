@@ -17,12 +17,21 @@ from diag.engine.program import Program
 from diag.errors import UserError
 
 
+def _devices() -> list[str]:
+    """What TensorFlow sees here, as places name it."""
+    found = [device.name.split(":", 1)[-1].removeprefix("device:") for device in tf.config.list_logical_devices()]
+    return sorted({name.replace("physical_", "") for name in found})
+
+
+def has_device(place: Place) -> bool:
+    """Whether this machine has the place's device."""
+    return place.device in _devices()
+
+
 def check_device(place: Place) -> None:
     """Raises UserError where this machine has no such device: never a silent run elsewhere."""
-    kind, _, number = place.device.partition(":")
-    found = [device.name.split(":", 1)[-1].removeprefix("device:") for device in tf.config.list_logical_devices()]
-    names = sorted({name.replace("physical_", "") for name in found})
-    if f"{kind}:{number}" not in names:
+    names = _devices()
+    if place.device not in names:
         raise UserError(
             f"{place}: this machine has no {place.device}; TensorFlow {tf.__version__} sees {', '.join(names)}. "
             "Choose one of these, or a simulated place such as sim:tf32"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +13,9 @@ from diag.engine.places import Place, parse_place
 from diag.engine.program import Program
 from diag.engine.series import DRAWS, Name, tapped, variable_names
 from diag.engine.setup import Trained
-from diag.engine.stored_program import load, with_state
+from diag.engine.stored_program import Damaged, load, with_state
 from diag.errors import UserError
+from traces.checksums import tensor_checksum
 from traces.reader import TraceReader
 
 
@@ -30,18 +30,27 @@ class RecordedRun:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.reader = TraceReader(path)
-        if not self.reader.programs:
+        blobs = self.reader.programs
+        if not blobs:
             raise UserError(f"{path} holds no training step: {self._why_no_program()}")
-        self._programs: dict[tuple[Any, ...], Program] = {}
-        self._specs = [load(blob) for blob in self.reader.programs]
+        try:
+            self._specs = [load(blob) for blob in blobs]
+        except Damaged as error:
+            raise self._damage("training step") from error
 
     def _why_no_program(self) -> str:
         """In words, with the file that the model came from."""
-        command = self.reader.command
-        model = command[command.index("--model") + 1] if "--model" in command[:-1] else None
-        reason = self.reader.settings.get("no_program", "the run that wrote it kept none")
-        source = f"it needs {model}, run diag.lockstep on that again" if model else "record the run again"
-        return f"{reason}; {source}"
+        reason = self.reader.settings.get("no_program", "the run that wrote it was ended before it kept one")
+        model = _value_of("--model", self.reader.command)
+        return f"{reason}; " + (
+            f"it takes the model itself, {model}: run diag.lockstep on it again" if model else "record the run again"
+        )
+
+    def _damage(self, what: str) -> UserError:
+        return UserError(
+            f"Cannot read the trace {self.path}: the {what} in it is damaged; expected the bytes that were written; "
+            "copy it again from where it was made, or record the run again."
+        )
 
     @property
     def seed(self) -> int:
@@ -52,8 +61,9 @@ class RecordedRun:
         return str(self.reader.settings["follow"])
 
     def place(self, lane: str) -> Place:
-        """Where a lane ran."""
-        return parse_place(str(self.reader.environment(lane)["place"]))
+        """Where a lane ran; of a reference that was itself recorded elsewhere, where its stand-in did."""
+        environment = self.reader.environment(lane)
+        return parse_place(str(environment.get("stand_in", environment["place"])))
 
     def program(self, step: int) -> Program:
         """The traced step for the shapes of a step's batch."""
@@ -73,6 +83,8 @@ class RecordedRun:
         except KeyError:
             have = summary(self.steps_with_batches())
             raise UserError(f"{self.path} holds no batch of step {step}; it holds those of {have}") from None
+        if _checksums(arrays) != self.reader.batch_checksums(step):
+            raise self._damage(f"batch of step {step}")
         return Batch(inputs=list(arrays.values()), targets=())
 
     def steps_with_batches(self) -> list[int]:
@@ -94,7 +106,20 @@ class RecordedRun:
         if step not in self.reader.snapshots:
             return None
         found = self.reader.snapshot(step, lane)
+        if _checksums(found) != self.reader.snapshot_checksums(step, lane):
+            raise self._damage(f"state of the {lane} before step {step}")
         return [found[spec.name] for spec in self._specs[0].variables]
+
+    def is_state(self, step: int, lane: str, state: Sequence[np.ndarray]) -> bool:
+        """Whether a state has the bits of a lane's before a step: of the snapshot, or of what the step before left."""
+        known = self.state(step, lane)
+        if known is not None:
+            return all(tensor_checksum(a) == tensor_checksum(b) for a, b in zip(known, state, strict=True))
+        if step - 1 not in self.reader.steps or self.follow not in ("free", lane):
+            return False
+        names = variable_names(self._specs[0])
+        recorded = [self.reader.checksum(step - 1, lane, *name) for name in names]
+        return recorded == [tensor_checksum(value) for value in state]
 
     def snapshot_before(self, step: int) -> int:
         """The last step not after this one of which the state was stored."""
@@ -102,20 +127,25 @@ class RecordedRun:
 
     def draws(self, step: int, program: Program) -> dict[Port, np.ndarray]:
         """The random numbers that were kept because no state determines them, of the reference."""
-        found = {name: port for name, port in tapped(program).items() if name[0] == DRAWS}
-        return {
-            port: self.reader.tensor(step, "reference", *name)
-            for name, port in found.items()
-            if self.reader.holds(step, "reference", *name)
-        }
+        draws = {name: port for name, port in tapped(program).items() if name[0] == DRAWS}
+        return self._kept_at(draws, step, "reference")
+
+    def tensor(self, step: int, lane: str, name: Name) -> np.ndarray | None:
+        """A tensor of a step, None where it was not kept."""
+        if (lane, *name) not in self.reader.kept_in(step):
+            return None
+        found = self.reader.tensor(step, lane, *name)
+        if tensor_checksum(found) != self.reader.checksum(step, lane, *name):
+            raise self._damage(f"{' '.join(name)} of step {step}")
+        return found
+
+    def _kept_at(self, ports: Mapping[Name, Port], step: int, lane: str) -> dict[Port, np.ndarray]:
+        found = {port: self.tensor(step, lane, name) for name, port in ports.items()}
+        return {port: value for port, value in found.items() if value is not None}
 
     def values(self, step: int, lane: str, program: Program) -> dict[Port, np.ndarray]:
         """The loss and the tensors of a step that were kept in full, by where the program computes them."""
-        found = {
-            port: self.reader.tensor(step, lane, *name)
-            for name, port in tapped(program).items()
-            if self.reader.holds(step, lane, *name)
-        }
+        found = self._kept_at(tapped(program), step, lane)
         loss = self.reader.losses[lane][self.reader.steps.index(step)]
         return {**found, program.loss: loss.astype(program.graph.dtype(program.loss).as_numpy_dtype)}
 
@@ -124,10 +154,7 @@ class RecordedRun:
         names, whole = variable_names(self._specs[0]), self.state(step + 1, lane)
         if whole is not None and self.follow in ("free", lane):
             return list(whole)
-        return [self._kept(step, lane, name) for name in names]
-
-    def _kept(self, step: int, lane: str, name: Name) -> np.ndarray | None:
-        return self.reader.tensor(step, lane, *name) if self.reader.holds(step, lane, *name) else None
+        return [self.tensor(step, lane, name) for name in names]
 
     def training(self, first_step: int, lane: str) -> Trained:
         """What a run trains that starts from a lane's recorded state before a step."""
@@ -159,6 +186,20 @@ def batch_signature(program: Program) -> list[tuple[tuple[int, ...], str]]:
     """Shape and dtype of each array of the batch that a program was traced for."""
     ports = [Port(name, 0) for name in program.batch_inputs]
     return [(tuple(program.graph.shape(port).as_list()), program.graph.dtype(port).name) for port in ports]
+
+
+def _checksums(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    return {name: tensor_checksum(array) for name, array in arrays.items()}
+
+
+def _value_of(flag: str, command: Sequence[str]) -> str | None:
+    """What a command line says after a flag, in either of the ways to write it."""
+    for given, following in zip(command, [*command[1:], ""], strict=True):
+        if given == flag:
+            return following
+        if given.startswith(f"{flag}="):
+            return given.removeprefix(f"{flag}=")
+    return None
 
 
 def summary(numbers: Sequence[int]) -> str:

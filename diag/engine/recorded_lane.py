@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from diag.engine.execution import to_numpy
 from diag.engine.lanes import Lane, Recorded, check_device
 from diag.engine.places import Place
 from diag.engine.program import Program
@@ -38,9 +39,10 @@ class RecordedLane(Lane):
 
     def begin(self, step: int) -> None:
         state = self.run.state(step, self.source)
-        self._knows_state = state is not None
         if state is not None:
             self.load(state)
+        here = [to_numpy(value) for value in self.state()]
+        self._knows_state = state is not None or self.run.is_state(step, self.source, here)
 
     def recorded(self, step: int, program: Program) -> Recorded | None:
         values = self.run.values(step, self.source, program) if self._knows_state else {}

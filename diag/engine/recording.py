@@ -64,32 +64,49 @@ class Recording:
         self.series = series_of(program)
         self.layers = (*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP)
         self.layer_of = {spec.name: spec.layer for spec in program.variables}
-        self.kept = [s for s in self.series if s.kind not in (WEIGHTS, STATE, DRAWS) and self._is_chosen(s)]
+        in_full = [series for series in self.series if series.kind not in (WEIGHTS, STATE, DRAWS)]
+        self._refuse_idle(options.keeping, in_full)
+        self.kept = [s for s in in_full if options.keeping.wants(self._layer_of(s), s.name)]
         self.keeping, self.budget = self._affordable(options.keeping)
         self.snapshot_every = options.snapshot_every or self._affordable_snapshots()
         self.expected = self._expected_bytes()
         _refuse_if_full(path, self.expected)
         first = flat_batch(run.batches[settings.first_step])
+        stored = _stored(program)
         self.writer = TraceWriter(
             path,
             self._layout(first),
             environment={lane.name: lane.environment() for lane in (run.reference, run.candidate)},
             command=list(command),
             seeds={"seed": settings.seed},
-            settings=self._settings(),
+            settings=self._settings(stored),
             model_config=trained.config,
             portable=options.portable,
         )
         self._programs: set[int] = set()
         self._batches: dict[tuple[int, ...], int] = {}
         self._excess: dict[str, float] = defaultdict(lambda: -math.inf)
-        self._keep_program(program)
+        self._keep_program(program, stored)
 
     # -- what will be kept -------------------------------------------------------------------------
 
-    def _is_chosen(self, series: Series) -> bool:
-        layer = series.name.split(":")[0] if series.name not in self.layer_of else self.layer_of[series.name]
-        return self.options.keeping.wants(layer, series.name)
+    def _layer_of(self, series: Series) -> str | None:
+        """The layer that an activation or a variable belongs to."""
+        return self.layer_of[series.name] if series.name in self.layer_of else series.name.split(":")[0]
+
+    def _refuse_idle(self, keeping: Keeping, in_full: Sequence[Series]) -> None:
+        """Globs and steps that name nothing would silently keep nothing."""
+        for glob in keeping.layers:
+            if not any(Keeping(ALL, (glob,)).wants(self._layer_of(series), series.name) for series in in_full):
+                layers = dict.fromkeys(self._layer_of(series) or series.name for series in in_full)
+                raise UserError(f"--dump {glob}: no layer of the model is named so; its layers are {', '.join(layers)}")
+        numbers = self.run.settings.numbers
+        for chosen in keeping.steps:
+            if not any(step in chosen for step in numbers):
+                raise UserError(
+                    f"--dump-steps {chosen[0]}{f'-{chosen[-1]}' if len(chosen) > 1 else ''}: the run has the steps "
+                    f"{numbers[0]} to {numbers[-1]}; name some of these"
+                )
 
     def _affordable(self, wanted: Keeping) -> tuple[Keeping, int | None]:
         """What `auto` comes to: everything, or the first and the flagged steps up to a budget."""
@@ -138,10 +155,10 @@ class Recording:
             unit_columns=unit_columns(COLUMNS),
         )
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, stored: bytes | NotStorable) -> dict[str, Any]:
         """How the run was asked to look, for whoever runs a step of it again."""
-        settings = asdict(self.run.settings)
-        return {**settings, **{lane: str(getattr(self.run.settings, lane)) for lane in LANES}}
+        settings = asdict(self.run.settings) | {lane: str(getattr(self.run.settings, lane)) for lane in LANES}
+        return settings if isinstance(stored, bytes) else {**settings, "no_program": str(stored)}
 
     @property
     def is_worth_a_word(self) -> bool:
@@ -154,15 +171,13 @@ class Recording:
 
     # -- step by step ------------------------------------------------------------------------------
 
-    def step(
-        self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]
-    ) -> None:
+    def step(self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]) -> None:
         self._keep_program(telescope.program)
         if flagged or (run.step - self.run.settings.first_step) % self.snapshot_every == 0:
             self._snapshot(run)
         tensors = self._tensors(run, telescope.program)
         loss = telescope.program.loss
-        losses = {lane: float(values[loss]) for lane, values in zip(LANES, (run.reference, run.candidate), strict=True)}
+        losses = {lane: float(values[loss]) for lane, values in zip(LANES, (run.compared, run.candidate), strict=True)}
         self.observations(observations)
         record = StepRecord(
             step=run.step,
@@ -179,7 +194,7 @@ class Recording:
 
     def _tensors(self, run: StepRun, program: Program) -> dict[tuple[str, str, str], np.ndarray]:
         lanes = (
-            (LANES[0], run.reference, run.before, run.after_reference),
+            (LANES[0], run.compared, run.before, run.compared_after),
             (LANES[1], run.candidate, run.before_candidate, run.after_candidate),
         )
         return {
@@ -213,14 +228,15 @@ class Recording:
             self.writer.write_batch(self._batches[key], batch_arrays(arrays))
         return self._batches[key]
 
-    def _keep_program(self, program: Program) -> None:
+    def _keep_program(self, program: Program, stored: bytes | NotStorable | None = None) -> None:
         if id(program) in self._programs:
             return
         self._programs.add(id(program))
-        try:
-            self.writer.write_program(dump(program))
-        except NotStorable as reason:
-            self.notes.append(f"the trace cannot be replayed: the training step cannot be kept, for {reason}")
+        stored = _stored(program) if stored is None else stored
+        if isinstance(stored, bytes):
+            self.writer.write_program(stored)
+        else:
+            self.notes.append(f"the trace cannot be replayed: its training step cannot be kept, for {stored}")
 
     def _snapshot(self, run: StepRun) -> None:
         """Both lanes as they were before the step."""
@@ -271,6 +287,14 @@ class Recording:
 
     def close(self) -> None:
         self.writer.close()
+
+
+def _stored(program: Program) -> bytes | NotStorable:
+    """The training step as bytes, or why there are none."""
+    try:
+        return dump(program)
+    except NotStorable as reason:
+        return reason
 
 
 def batch_arrays(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.execution import to_numpy
-from diag.engine.graph import Port
-from diag.engine.lanes import CompiledSteps, Lane
+from diag.engine.graph import Node, Port
+from diag.engine.lanes import CompiledSteps, Lane, check_device, has_device
 from diag.engine.places import Place
 from diag.engine.program import Program
-from diag.engine.recorded import RecordedRun
+from diag.engine.promotion import is_random
+from diag.engine.recorded import RecordedRun, summary
 from diag.engine.series import Name, series_of, tapped, values_of
 from diag.engine.stored_program import with_state
 from diag.engine.telescope import safe_taps, units_of
@@ -27,6 +28,7 @@ from traces.checksums import tensor_checksum
 
 class Outcome(str, Enum):
     SAME = "same"  # the recorded bits
+    GIVEN = "given"  # random draws taken from the trace, which no stored state determines
     OTHER = "other"
     UNSTABLE = "unstable"  # other bits, and others again when the step is run a second time from the same state
 
@@ -64,7 +66,14 @@ class Replay:
 
     @property
     def is_exact(self) -> bool:
-        return all(tensor.outcome is Outcome.SAME for tensor in self.tensors)
+        """Whether something was compared, and all of it has the recorded bits."""
+        same_loss = np.array_equal(*self.loss, equal_nan=True)
+        return bool(self.tensors) and not self.others and same_loss
+
+    @property
+    def others(self) -> list[Tensor]:
+        """What does not have the recorded bits, in the order in which a step computes it."""
+        return [tensor for tensor in self.tensors if tensor.outcome in (Outcome.OTHER, Outcome.UNSTABLE)]
 
     def count(self, outcome: Outcome) -> int:
         return sum(tensor.outcome is outcome for tensor in self.tensors)
@@ -83,6 +92,8 @@ class Replayer:
     seed: int | None = None
     start: int | None = None
     notes: list[str] = field(default_factory=list)
+    _compiled: dict[tuple[int, int], CompiledSteps] = field(default_factory=dict)
+    _cut_taps: dict[int, tuple[Port, ...]] = field(default_factory=dict)
 
     def replay(self, step: int, lane: str) -> Replay:
         """Run the step again in a lane.
@@ -91,48 +102,73 @@ class Replayer:
           UserError: the trace has not what this needs, or this machine has no such place.
         """
         self.notes = []
-        place = self.place or self.run.place(lane)
-        runner, reproduced = self.reach(step, lane, place)
+        runner, reproduced = self.reach(step, lane, self.place_of(lane))
         return self._compared(step, lane, runner, reproduced)
+
+    def place_of(self, lane: str) -> Place:
+        """Where a lane is replayed: as asked, else where it was recorded, which this machine must have.
+
+        Raises:
+          UserError: it has not, or the place asks for another dtype policy than the recorded step's.
+        """
+        place, recorded = self.place or self.run.place(lane), self.run.place(lane)
+        if self.place is not None and place.policy not in (None, recorded.policy or "float32"):
+            raise UserError(
+                f"--place {place}: the recorded step computes in {recorded.policy or 'float32'}, and a replay cannot "
+                "change that; leave the policy out"
+            )
+        if self.place is None and not has_device(place):
+            raise UserError(
+                f"the {lane} was recorded at {place}, and this machine has no {place.device}; name another --place, "
+                "such as CPU:0, or the other --lane"
+            )
+        check_device(place)
+        return replace(place, policy=recorded.policy)
 
     def reach(self, step: int, lane: str, place: Place) -> tuple[Lane, bool | None]:
         """A lane at a place in the recorded state before a step.
 
         Also whether the steps run to get there ended with the recorded bits; None where none were run.
         """
-        self.check(step)
-        start = self.run.snapshot_before(step) if self.start is None else self.start
+        start = self.start_of(step)
         followed = lane if self.run.follow == "free" else self.run.follow
-        runner = self._lane(lane, place, start, followed)
-        leader = runner
+        runner = leader = self._lane(lane, place, start, followed)
         if followed != lane:
-            leader = self._lane(followed, self._place_of(followed, place), start, followed)
+            leader = self._lane(followed, self._leading_place(followed, place), start, followed)
         for number in range(start, step):
-            self._one_step(leader, followed, number)
             if self.start is not None and leader is not runner:  # a place with a memory has to live through all of them
-                runner.load(leader.state() if number == start else runner.state())
+                runner.load(leader.state())
                 self._one_step(runner, lane, number)
+            self._one_step(leader, followed, number)
         if leader is not runner:
             runner.load(leader.state())
-        return runner, self._state_is_recorded(step, followed, runner) if start < step else None
+        return runner, self.run.is_state(step, followed, list(map(to_numpy, runner.state()))) if start < step else None
+
+    def start_of(self, step: int) -> int:
+        """The step from whose stored state a step is reached."""
+        return self.run.snapshot_before(step) if self.start is None else self.start
 
     def check(self, step: int) -> None:
         """Refuse a step that was not recorded, or cannot be reached from any snapshot."""
-        steps = self.run.reader.steps
+        steps, snapshots = self.run.reader.steps, self.run.reader.snapshots
+        if not steps or not snapshots:
+            raise UserError(f"{self.run.path} holds no whole step; the run that wrote it was ended before")
         if step not in steps:
-            raise UserError(f"--step {step}: {self.run.path} holds steps {min(steps)} to {max(steps)}")
-        if self.start is not None and self.start not in self.run.reader.snapshots:
-            raise UserError(f"--from {self.start}: {self.run.path} holds the states before {self.run.reader.snapshots}")
+            raise UserError(f"--step {step}: {self.run.path} holds the steps {summary(steps)}")
+        if self.start is not None and self.start not in snapshots:
+            raise UserError(f"--from {self.start}: {self.run.path} holds the states before steps {summary(snapshots)}")
         if self.start is not None and self.start > step:
-            raise UserError(f"--from {self.start} is after --step {step}; name a snapshot before the step")
-        for number in range(self.run.snapshot_before(step) if self.start is None else self.start, step + 1):
-            self.run[number]  # raises where the batch was not kept
+            raise UserError(f"--from {self.start} is after --step {step}; name a stored state before the step")
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise UserError(f"--seed {self.seed}: expected a number from 0 to {2**32 - 1}")
+        have = set(self.run.steps_with_batches())
+        if missing := [number for number in range(self.start_of(step), step + 1) if number not in have]:
+            raise UserError(f"{self.run.path} holds no batch of the steps {summary(missing)}, which lead to {step}")
 
-    def _place_of(self, lane: str, otherwise: Place) -> Place:
+    def _leading_place(self, lane: str, otherwise: Place) -> Place:
         """Where the lane that leads was recorded, or the replay's own place where this machine has no such."""
         recorded = self.run.place(lane)
-        devices = {device.name.split(":", 1)[1] for device in tf.config.list_logical_devices()}
-        if f"device:{recorded.device}" in devices or recorded.device in devices:
+        if has_device(recorded):
             return recorded
         self.notes.append(f"the steps before are run at {otherwise}: this machine has no {recorded.device}")
         return otherwise
@@ -140,21 +176,21 @@ class Replayer:
     def _lane(self, name: str, place: Place, start: int, followed: str) -> Lane:
         state = self.run.state(start, followed)
         assert state is not None
-        program = with_state(self.run.program(start), self._seeded(state))
-        return Lane.at(name, place, program, self.run.seed)
+        program = self.run.program(start)
+        return Lane.at(name, place, with_state(program, self._seeded(state, program)), self.run.seed)
 
-    def _seeded(self, state: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The state with the random streams moved to another seed, where one is wanted."""
+    def _seeded(self, state: Sequence[np.ndarray], program: Program) -> list[np.ndarray]:
+        """The state with the random streams of Keras begun anew from other seeds, where one is wanted."""
         if self.seed is None:
             return list(state)
-        names = [spec.name for spec in self.run.program(self.run.first_step).variables]
-        streams = [i for i, name in enumerate(names) if "seed_generator" in name]
+        names = [spec.name for spec in program.variables]
+        streams = [i for i, name in enumerate(names) if name.endswith("seed_generator_state")]
         if not streams:
             raise UserError(f"--seed {self.seed}: the recorded step has no random stream of Keras to seed")
         changed = list(state)
-        for index in streams:
+        for number, index in enumerate(streams):
             changed[index] = changed[index].copy()
-            changed[index][0] = self.seed
+            changed[index][0] = (self.seed + number) % 2**32  # each stream of its own, as Keras gives them
         return changed
 
     def _one_step(self, lane: Lane, recorded_as: str, step: int) -> tuple[Program, dict[Port, Any]]:
@@ -163,25 +199,26 @@ class Replayer:
         taps = self._taps(program, recorded_as, step)
         lane.enter_step(step)
         batch = [tf.constant(value) for value in self.run[step].inputs]
+        given = self.given(step, program)
+        compiled = self._compiled.setdefault((id(lane), id(program)), CompiledSteps(lane, program))
+        values = compiled.run(batch, taps, given)
+        if lane.simulation is not None:
+            lane.simulation.check()
+        return program, values
+
+    def given(self, step: int, program: Program) -> dict[Port, tf.Tensor]:
+        """The random numbers that the trace keeps; none of them where other ones are wanted."""
         draws = {} if self.seed is not None else self.run.draws(step, program)
-        given = {port: tf.constant(value) for port, value in draws.items()}
-        return program, CompiledSteps(lane, program).run(batch, taps, given)
+        return {port: tf.constant(value) for port, value in draws.items()}
 
     def _taps(self, program: Program, recorded_as: str, step: int) -> tuple[Port, ...]:
         """What the recording lane showed: a tensor that is fetched may be computed in another way."""
-        if recorded_as == "reference" and self.run.reader.is_checked(step):
-            return (*safe_taps(program), *units_of(program).taps)
-        return safe_taps(program)
-
-    def _state_is_recorded(self, step: int, followed: str, lane: Lane) -> bool | None:
-        """Whether the steps that led here ended with the recorded bits."""
-        known = self.run.state(step, followed)
-        if known is not None:
-            return all(_same_bits(a, to_numpy(b)) for a, b in zip(known, lane.state(), strict=True))
-        program = self.run.program(step - 1)
-        values = values_of(program, {}, lane.state(), lane.state())
-        checksums = {n: self.run.reader.checksum(step - 1, followed, *n) for n in values if n[0] != "update"}
-        return all(tensor_checksum(values[name]) == sum_ for name, sum_ in checksums.items() if sum_ is not None)
+        taps = safe_taps(program)
+        if recorded_as != "reference" or not self.run.reader.is_checked(step):
+            return taps
+        if id(program) not in self._cut_taps:
+            self._cut_taps[id(program)] = units_of(program).taps
+        return (*taps, *self._cut_taps[id(program)])
 
     # -- what came out -----------------------------------------------------------------------------
 
@@ -189,39 +226,67 @@ class Replayer:
         before = runner.state()
         program, values = self._one_step(runner, lane, step)
         mine = values_of(program, values, before, runner.state())
+        given = {name for name, port in tapped(program).items() if port in self.given(step, program)}
+        outcomes = {name: self._outcome(step, lane, name, array, given) for name, array in mine.items()}
         again: Mapping[Name, np.ndarray] = {}
-        if any(self._outcome(step, lane, name, array) is Outcome.OTHER for name, array in mine.items()):
+        if Outcome.OTHER in outcomes.values():
             runner.load(before)
             _, values_again = self._one_step(runner, lane, step)
             again = values_of(program, values_again, before, runner.state())
         tensors = [
-            self._tensor(step, lane, name, mine[name], again.get(name)) for name in _order(program) if name in mine
+            self._tensor(step, lane, name, mine[name], outcome, again.get(name))
+            for name in _order(program)
+            if (outcome := outcomes.get(name)) is not None
         ]
         reader = self.run.reader
-        start = self.run.snapshot_before(step) if self.start is None else self.start
         loss = (float(reader.losses[lane][reader.steps.index(step)]), float(values[program.loss]))
-        return Replay(
-            step, lane, str(reader.environment(lane)["place"]), str(runner.place), start,
-            tuple(tensor for tensor in tensors if tensor is not None), loss, reproduced, tuple(self.notes),
+        replay = Replay(
+            step, lane, reader.environment(lane)["place"], str(runner.place), self.start_of(step), tuple(tensors), loss,
+            reproduced, tuple(self.notes),
         )  # fmt: skip
+        return replay if replay.is_exact else replace(replay, notes=(*self.notes, *self._why(replay, program)))
 
-    def _outcome(self, step: int, lane: str, name: Name, array: np.ndarray) -> Outcome | None:
+    def _why(self, replay: Replay, program: Program) -> Iterator[str]:
+        """What there is to say of a replay that came out with other bits."""
+        if self.seed is not None:
+            yield f"the random streams begin at --seed {self.seed}, not where they were recorded"
+            return
+        lost = sorted({f"{node.op} of {node.site.layer}" for node in lost_draws(program)})
+        if lost:
+            yield (
+                f"{', '.join(lost)} draws inside a loop or branch from a state that TensorFlow shows to nobody: what "
+                "depends on it does not reproduce"
+            )
+        first = self.run.reader.snapshots[0]
+        unseen = self.start is None and replay.step > first
+        if unseen and not any(tensor.outcome is Outcome.UNSTABLE for tensor in replay.tensors):
+            yield f"a place that keeps something from earlier steps has to go through them again: try --from {first}"
+
+    def _outcome(self, step: int, lane: str, name: Name, array: np.ndarray, given: Collection[Name]) -> Outcome | None:
+        """None where the trace says nothing of a tensor."""
         recorded = self.run.reader.checksum(step, lane, *name)
         if recorded is None:
             return None
-        return Outcome.SAME if recorded == tensor_checksum(array) else Outcome.OTHER
+        if recorded == tensor_checksum(array):
+            return Outcome.SAME
+        return Outcome.GIVEN if name in given else Outcome.OTHER
 
-    def _tensor(self, step: int, lane: str, name: Name, mine: np.ndarray, again: np.ndarray | None) -> Tensor | None:
-        outcome = self._outcome(step, lane, name, mine)
-        if outcome is None:
-            return None
+    def _tensor(
+        self, step: int, lane: str, name: Name, mine: np.ndarray, outcome: Outcome, again: np.ndarray | None
+    ) -> Tensor:
         statistics = own = None
         if outcome is Outcome.OTHER:
-            if self.run.reader.holds(step, lane, *name):
-                statistics = compare(self.run.reader.tensor(step, lane, *name), mine)
+            recorded = self.run.tensor(step, lane, name)
+            statistics = None if recorded is None else compare(recorded, mine)
             if again is not None and not _same_bits(mine, again):
                 outcome, own = Outcome.UNSTABLE, compare(mine, again)
         return Tensor(*name, mine.shape, mine.dtype.name, outcome, statistics, own)
+
+
+def lost_draws(program: Program) -> list[Node]:
+    """Random ops inside loops and branches whose state no variable holds: nothing can make them draw the same again."""
+    bodies = [node for body in program.functions.values() for node in body]
+    return [node for node in bodies if is_random(node.op) and not node.op.startswith("Stateless")]
 
 
 def _order(program: Program) -> list[Name]:

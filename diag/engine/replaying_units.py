@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
-from diag.engine.graph import Node
+from diag.engine.graph import Node, Port
 from diag.engine.judging import OpEvidence
 from diag.engine.lanes import Lane
 from diag.engine.microscope import Microscope, Pair, snapshot_lanes
@@ -16,7 +16,7 @@ from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.recorded import RecordedRun
 from diag.engine.replaying import Replayer
-from diag.engine.telescope import Telescope
+from diag.engine.telescope import StepRun, Telescope, units_of
 from diag.engine.units import Unit
 from diag.errors import UserError
 from diag.verdict.findings import Observation
@@ -46,14 +46,19 @@ class LayerReplay:
 class _OneOp(Microscope):
     """A microscope that looks at one op; the others only the reference executes."""
 
-    def __init__(self, program: Program, lanes: dict[str, Lane], step: int, index: int) -> None:
+    def __init__(
+        self, program: Program, lanes: dict[str, Lane], step: int, index: int, draws: Mapping[Port, Any]
+    ) -> None:
         super().__init__(program, lanes["reference"], lanes["candidate"], step, truth_everywhere=True)
         self.index = index
+        self.draws = draws
         self.seen: list[OpEvidence] = []
 
     def _observe(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
         if node.site.index == self.index:
             return super()._observe(node, inputs)
+        if Port(node.name, 0) in self.draws:
+            return [Pair(self.draws[Port(node.name, 0)])]
         mine = [x.reference if isinstance(x, Pair) else x for x in inputs]
         return [Pair(output) for output in self.reference.run(node, mine, self.lanes[0].variables)]
 
@@ -79,11 +84,11 @@ def replay_op(run: RecordedRun, step: int, index: int, lane: str, place: Place, 
     program = run.program(step)
     nodes = [node for node in program.ops if node.site.index == index]
     if not nodes:
-        raise UserError(f"--op {index}: the step has ops 0 to {len(program.ops) - 1}")
+        raise UserError(f"--op {index}: the step has the ops 0 to {len(program.ops) - 1}")
     reached, _ = replayer.reach(step, lane, place)
     reference = Lane("reference", CPU, None, reached.state())
     lanes = snapshot_lanes({"reference": reference, "candidate": reached}, reached.state())
-    microscope = _OneOp(program, lanes, step, index)
+    microscope = _OneOp(program, lanes, step, index, replayer.given(step, program))
     microscope.run([tf.constant(value) for value in run[step].inputs])
     if not microscope.seen:
         raise UserError(f"--op {index}: {nodes[0].op} was not executed in step {step}, or has no output to look at")
@@ -93,22 +98,35 @@ def replay_op(run: RecordedRun, step: int, index: int, lane: str, place: Place, 
 def replay_layer(run: RecordedRun, step: int, layer: str, lane: str, place: Place, replayer: Replayer) -> LayerReplay:
     """Run a layer's units compiled by themselves at a place, on what the CPU's own step gives them.
 
+    `layer` may also name one unit: a variable, for its update.
+
     Raises:
       UserError: no such layer, with those there are; or the step cannot be replayed.
     """
     program = run.program(step)
+    units = units_of(program).units
+    chosen = [unit for unit in units if layer in (unit.layer, unit.variable, unit.name)]
+    if not chosen:
+        names = ", ".join(dict.fromkeys(unit.layer for unit in units))
+        raise UserError(f"--layer {layer}: the step has no such layer; it has {names}")
     reached, _ = replayer.reach(step, lane, place)
     reference = Lane("reference", CPU, None, reached.state())
     telescope = Telescope(program, reference, Lane("candidate", place, reached.simulation, reached.state()))
-    telescope.only = [unit for unit in telescope.cut.units if layer in (unit.layer, unit.variable, unit.name)]
-    if not telescope.only:
-        names = sorted({unit.layer for unit in telescope.cut.units})
-        raise UserError(f"--layer {layer}: the step has the layers {', '.join(names)}")
-    draws = run.draws(step, program)
-    telescope.shared = tuple(draws)
-    step_run = telescope.run_step(step, [tf.constant(value) for value in run[step].inputs], with_boundaries=True)
-    propagated = telescope.propagated(step_run)
+    telescope.only = [unit for unit in telescope.cut.units if unit.name in {unit.name for unit in chosen}]
+    step_run = _on_the_cpu(telescope, step, run[step].inputs, replayer.given(step, program))
     unit_runs = telescope.run_units(step_run)
-    observations = [o for unit_run in unit_runs for o in telescope.judge_unit(unit_run, True, propagated)]
+    observations = [o for unit_run in unit_runs for o in telescope.judge_unit(unit_run, True, {})]
     boundaries = tuple(unit_run.boundary for unit_run in unit_runs)
     return LayerReplay(tuple(u.unit for u in unit_runs), tuple(observations), boundaries, step_run.before)
+
+
+def _on_the_cpu(telescope: Telescope, step: int, batch: Sequence[Any], draws: Mapping[Port, Any]) -> StepRun:
+    """The step in the reference lane alone, with the values at every unit's boundary."""
+    lane, program = telescope.reference, telescope.program
+    before = lane.state()
+    telescope.candidate.enter_step(step)
+    inputs = [tf.constant(value) for value in batch]
+    values = telescope.steps["reference"].run(inputs, (*telescope.safe_taps, *telescope.cut.taps), draws)
+    values |= dict(draws) | {Port(name, 0): x for name, x in zip(program.batch_inputs, inputs, strict=True)}
+    after = lane.state()
+    return StepRun(step, inputs, before, before, values, values, after, after, True)

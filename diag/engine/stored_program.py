@@ -10,12 +10,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import tensorflow as tf
 
+from diag.engine.execution import PYTHON_FUNCTIONS
 from diag.engine.graph import OPAQUE, Graph, Node, Port, parse_input
 from diag.engine.program import Program, RawVariable, VariableSpec
 from diag.engine.sites import Site
@@ -29,6 +31,10 @@ class NotStorable(Exception):
     """Why a program cannot be kept as bytes."""
 
 
+class Damaged(Exception):
+    """The bytes are not those that `dump` made."""
+
+
 def dump(program: Program) -> bytes:
     """The program as bytes.
 
@@ -36,9 +42,9 @@ def dump(program: Program) -> bytes:
       NotStorable: it captures something that lives only in this process (a lookup table, a Python
         function).
     """
-    for node in program.graph:
-        if node.op in ("PyFunc", "PyFuncStateless", "EagerPyFunc"):
-            raise NotStorable(f"{node.name} calls a Python function")
+    for node in [*program.graph, *(node for body in program.functions.values() for node in body)]:
+        if node.op in PYTHON_FUNCTIONS:
+            raise NotStorable(f"{node.name} calls a Python function, which lives only in the process that made it")
     for name, value in program.constants.items():
         if value.dtype in OPAQUE:
             raise NotStorable(f"{name} is a {value.dtype.name}, which lives only in the process that made it")
@@ -69,17 +75,24 @@ def load(blob: bytes) -> Program:
     """The program that `dump` made bytes of, with no values for its variables yet (`with_state`).
 
     Raises:
+      Damaged: these are no such bytes, or not all of them; a ZIP archive has a CRC-32 of each part.
       UserError: the bytes are of a newer format, or this TensorFlow does not know one of its ops.
     """
-    with zipfile.ZipFile(io.BytesIO(blob)) as file:
-        document = json.loads(file.read("program.json"))
-        graph_def = tf.compat.v1.GraphDef.FromString(file.read("graph.pb"))
-        constants = [file.read(f"constant/{index}") for index in range(len(document["constants"]))]
+    try:
+        with zipfile.ZipFile(io.BytesIO(blob)) as file:
+            document, graph = json.loads(file.read("program.json")), file.read("graph.pb")
+            constants = [file.read(f"constant/{index}") for index in range(len(document["constants"]))]
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+        raise Damaged(str(error)) from error
     if document["format"] > FORMAT:
         raise UserError(
             f"The stored training step has format {document['format']}; expected at most {FORMAT}; "
             "read it with the version of tf-lockstep that wrote it."
         )
+    return _program(document, tf.compat.v1.GraphDef.FromString(graph), constants)
+
+
+def _program(document: dict[str, Any], graph_def: Any, constants: Sequence[bytes]) -> Program:
     graph = _graph(document["graph"], {node.name: node for node in graph_def.node})
     specs = tuple(VariableSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in document["variables"])
     dtypes = {name: graph.dtype(Port(name, 0)) for name in document["constants"]}

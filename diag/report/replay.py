@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from diag.report.json_report import json_safe
-from diag.report.terminal import counted, figure, name_of
+from diag.report.terminal import name_of, shortened
+from diag.report.wording import counted, figure, percent
 from diag.verdict.findings import Observation, Verdict
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ def report(trace: str, replays: Sequence[Replay], changed: Mapping[str, Any]) ->
 
 
 def _lane(replay: Replay) -> dict[str, Any]:
+    counts = Counter(tensor.outcome.value for tensor in replay.tensors)
     return {
         "recorded_place": replay.recorded_place,
         "place": replay.place,
@@ -45,8 +49,9 @@ def _lane(replay: Replay) -> dict[str, Any]:
         "state_reproduced": replay.state_reproduced,
         "loss": {"recorded": replay.loss[0], "replayed": replay.loss[1]},
         "tensors": len(replay.tensors),
-        "same": replay.count(type(replay.tensors[0].outcome).SAME) if replay.tensors else 0,
-        "other": [_tensor(tensor) for tensor in replay.tensors if tensor.outcome.value != "same"],
+        "same": counts["same"],
+        "given": [tensor.name for tensor in replay.tensors if tensor.outcome.value == "given"],
+        "other": [_tensor(tensor) for tensor in replay.others],
         "notes": list(replay.notes),
     }
 
@@ -69,86 +74,121 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
     return found
 
 
-def render(trace: str, replays: Sequence[Replay], changed: Mapping[str, Any], console: Console) -> None:
+def render(replays: Sequence[Replay], changed: Mapping[str, Any], console: Console) -> None:
     """Print one paragraph a lane, and a table of what does not reproduce."""
     for replay in replays:
-        console.print(f"[bold]{_sentence(replay)}[/bold]", highlight=False)
-        console.print(_where_from(trace, replay), highlight=False, markup=False)
-        others = [tensor for tensor in replay.tensors if tensor.outcome.value != "same"]
-        if others:
-            console.print(_table(others))
-            if len(others) > MAX_LISTED:
-                console.print(f"... and {len(others) - MAX_LISTED} more (--json lists them all)", markup=False)
-        for note in replay.notes:
-            console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"[bold {'green' if replay.is_exact else 'red'}]{escape(_sentence(replay))}[/]", highlight=False)
+        console.print(facts(_facts_of(replay)))
+        if replay.others:
+            console.print(_table(replay.others, console.width))
+            if len(replay.others) > MAX_LISTED:
+                console.print(f"... and {len(replay.others) - MAX_LISTED:,} more (--json lists them all)", markup=False)
+        if replay.notes:
+            console.print(facts([("note", note) for note in replay.notes]))
         console.print()
     if changed:
         console.print("Not as it was when the trace was recorded:")
-        for name, (then, now) in changed.items():
-            console.print(f"  {name}: {_brief(then)}, now {_brief(now)}", highlight=False, markup=False)
+        console.print(facts([(name, f"{_brief(then)}, now {_brief(now)}") for name, (then, now) in changed.items()]))
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> Table:
+    """Names and what there is to say of each, as wide as the console."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in pairs:
+        grid.add_row(f"  {name}", Text(text))
+    return grid
 
 
 def _sentence(replay: Replay) -> str:
-    total, same = len(replay.tensors), sum(tensor.outcome.value == "same" for tensor in replay.tensors)
+    total, others = len(replay.tensors), replay.others
     what = f"Step {replay.step}, {replay.lane} at {replay.place}"
     if not total:
         return f"{what}: the trace holds no checksum to compare with."
-    if same == total:
+    if replay.is_exact:
         return f"{what}: reproduced bit for bit, all {counted(total, 'tensor')}."
-    unstable = sum(tensor.outcome.value == "unstable" for tensor in replay.tensors)
-    first = next(tensor for tensor in replay.tensors if tensor.outcome.value != "same")
-    rest = f"{counted(total - same, 'tensor')} of {total:,} with other bits, first {first.kind} of {first.name}"
+    if not others:
+        return f"{what}: the loss has other bits, though all {counted(total, 'tensor')} are as recorded."
+    unstable = sum(tensor.own is not None for tensor in others)
+    rest = f"{len(others):,} of {counted(total, 'tensor')} with other bits, first {others[0].kind} of {others[0].name}"
     if unstable:
-        return f"{what}: {rest}; {unstable} of them differ between two runs here: this place is not deterministic."
+        return (
+            f"{what}: {rest}; {unstable:,} of them differ between two runs here, from one state: the place is not "
+            "deterministic, or keeps something between runs."
+        )
     return f"{what}: {rest}; two runs here agree with each other."
 
 
-def _where_from(trace: str, replay: Replay) -> str:
-    kinds = Counter(tensor.kind for tensor in replay.tensors)
-    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-    start = f"from the state stored before step {replay.start}"
+def _facts_of(replay: Replay) -> list[tuple[str, str]]:
+    start = f"stored before step {replay.start}"
     if replay.state_reproduced is not None:
-        ended = "with the recorded bits" if replay.state_reproduced else "with other bits than recorded"
-        start += f"; the steps to {replay.step} ended {ended}"
+        ended = "with the recorded bits" if replay.state_reproduced else "with OTHER bits than recorded"
+        last = replay.step - 1
+        run = f"step {last}" if last == replay.start else f"steps {replay.start} to {last}"
+        start += f"; from it {run} ran again and ended {ended}"
     recorded, now = replay.loss
-    return f"  {start}; recorded at {replay.recorded_place}; loss {recorded:.9g}, now {now:.9g}; {counts}"
+    kinds = Counter(tensor.kind for tensor in replay.tensors)
+    found = [
+        ("state", start),
+        ("loss", f"{now:.9g}" if replay.is_exact else f"{recorded:.9g} recorded, {now:.9g} now"),
+        ("compared", ", ".join(f"{kind} {number}" for kind, number in kinds.items())),
+    ]
+    if replay.recorded_place != replay.place:
+        found.insert(0, ("recorded", f"at {replay.recorded_place}"))
+    given = sum(tensor.outcome.value == "given" for tensor in replay.tensors)
+    if given:
+        found.append(("given", f"{counted(given, 'draw')} taken from the trace, not drawn again"))
+    return found
 
 
-def _table(others: Sequence[Tensor]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tensor", overflow="fold")
-    for title in ("shape", "unequal", "max ULP", "norm-wise", "two runs here"):
-        table.add_column(title, justify="right")
+def _table(others: Sequence[Tensor], width: int) -> Table:
+    rows = []
     for tensor in others[:MAX_LISTED]:
         statistics = tensor.statistics
         figures = ("not kept", "", "")
         if statistics is not None:
             share = statistics.num_unequal / max(1, statistics.size)
-            figures = (f"{share:.1%}", figure(statistics.max), figure(statistics.normwise_relative_error))
-        own = "the same" if tensor.own is None else f"max ULP {figure(tensor.own.max)}"
-        shape = "x".join(map(str, tensor.shape)) or "scalar"
-        table.add_row(f"{tensor.kind} {tensor.name}", shape, *figures, own)
+            figures = (percent(share), figure(statistics.max), figure(statistics.normwise_relative_error))
+        own = "the same" if tensor.own is None else f"{figure(tensor.own.max)} ULP"
+        rows.append((tensor.name, tensor.kind, _shape(tensor.shape), *figures, own))
+    return _named_rows(("tensor", "kind", "shape", "unequal", "max ULP", "norm-wise", "two runs here"), rows, width)
+
+
+def _named_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """A table in which only the names, the first column, give way where the console is narrow."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="dim")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=True, justify="left" if number < 2 else "right")
+    columns = list(zip(*rows, strict=True))[1:]
+    cells = zip(headings[1:], columns, strict=True)
+    taken = sum(2 + max(map(len, [*heading.split("\n"), *column])) for heading, column in cells)
+    for name, *others in rows:
+        table.add_row(shortened(name, width - taken), *others)
     return table
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
 
 
 def render_observations(title: str, observations: Sequence[Observation], console: Console) -> None:
     """An op's or a layer's outputs, judged against float64 truth."""
-    console.print(f"[bold]{title}[/bold]", highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("output", overflow="fold")
-    for heading in ("shape", "error over bound", "max ULP", "CPU's max ULP", "verdict"):
-        table.add_column(heading, justify="right")
-    for each in observations:
-        here, there = each.local, each.reference_local
-        table.add_row(
+    console.print(f"[bold]{escape(title)}[/bold]", highlight=False)
+    rows = [
+        (
             name_of(each.where),
-            "x".join(map(str, each.shape)) or "scalar",
-            figure(each.excess),
-            "-" if here is None else figure(here.max),
-            "-" if there is None else figure(there.max),
-            each.verdict.value,
+            "DIVERGES" if each.verdict is Verdict.DIVERGENCE else each.verdict.value,
+            _shape(each.shape),
+            "-" if each.bound is None else figure(each.excess),
+            "-" if each.local is None else figure(each.local.max),
+            "-" if each.reference_local is None else figure(each.reference_local.max),
         )
-    console.print(table)
+        for each in observations
+    ]
+    console.print(
+        _named_rows(("output", "", "shape", "error\nover bound", "max ULP", "the CPU's\nmax ULP"), rows, console.width)
+    )
 
 
 def observations_report(trace: str, step: int, observations: Sequence[Observation], place: str) -> dict[str, Any]:
