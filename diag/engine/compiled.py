@@ -12,7 +12,9 @@ from diag.engine.eager import EagerPlace, SingleLane, VariableRef
 from diag.engine.execution import register_function
 from diag.engine.faults import Simulation
 from diag.engine.graph import Graph, Port
+from diag.engine.grappler import runs_rewriters
 from diag.engine.injection import Injection
+from diag.engine.pinning import restored
 from diag.engine.places import Place
 from diag.engine.rewriting import make_node
 from diag.engine.walker import Walker
@@ -49,7 +51,7 @@ def build(
     if simulation is not None:
         if place.execution == "xla" and simulation.fault is not None:
             raise UserError(f"{place}: a simulated op fault cannot run inside XLA; use the execution eager or graph")
-        if simulation.rewriter is not None:
+        if simulation.rewriter is not None and runs_rewriters():
             graph_def = _rewritten(graph_def, simulation)
         if simulation.fault is not None:
             injection = Injection(simulation, executable.graph, executable.functions, place.execution)
@@ -110,7 +112,7 @@ def _rewritten(graph_def: Any, simulation: Simulation) -> Any:
     }
     if missing:
         raise UserError(f"rewriter {simulation.name}: expected the fetched nodes to stay, missing {sorted(missing)[0]}")
-    return result
+    return restored(graph_def, result)
 
 
 def _build_eager(

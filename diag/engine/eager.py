@@ -12,6 +12,7 @@ import tensorflow as tf
 from diag.engine.execution import attributes, execute, readable_attributes, to_numpy
 from diag.engine.faults import Simulation
 from diag.engine.graph import ASSIGN_OPS, OPAQUE, Node
+from diag.engine.pinning import is_pinned
 from diag.engine.places import Place
 
 
@@ -37,6 +38,13 @@ class EagerPlace:
             known = self._attributes[id(node.proto)] = (node.proto, attributes(node.proto))
         return known[1]
 
+    def device(self, node: Node) -> str:
+        return "CPU:0" if is_pinned(node.proto) else self.place.device
+
+    def is_faulty(self, node: Node) -> bool:
+        """Whether the place's fault is asked about this op."""
+        return self.simulation is not None and self.simulation.touches(node.op) and not is_pinned(node.proto)
+
     def constant(self, node: Node) -> tf.Tensor:
         with tf.device(self.place.device):
             return tf.constant(tf.make_ndarray(node.proto.attr["value"].tensor))
@@ -44,8 +52,8 @@ class EagerPlace:
     def run(self, node: Node, inputs: Sequence[Any], variables: Sequence[tf.Variable]) -> list[Any]:
         """Outputs of an op that writes nothing.  `inputs` are tensors or VariableRefs."""
         handles = [variables[x.index].handle if isinstance(x, VariableRef) else x for x in inputs]
-        outputs = execute(node.op, handles, self.attributes(node), len(node.dtypes), self.place.device)
-        if self.simulation is None or node.site.index is None or not self.simulation.touches(node.op):
+        outputs = execute(node.op, handles, self.attributes(node), len(node.dtypes), self.device(node))
+        if node.site.index is None or not self.is_faulty(node):
             return outputs
         if not node.dtypes or any(dtype in OPAQUE for dtype in node.dtypes):
             return outputs
@@ -55,9 +63,9 @@ class EagerPlace:
 
     def write(self, node: Node, inputs: Sequence[Any], variable: tf.Variable) -> None:
         """Execute an op that assigns to a variable; a fault decides the value it leaves."""
-        touched = self.simulation is not None and self.simulation.touches(node.op)
+        touched = self.is_faulty(node)
         before = to_numpy(variable).copy() if touched else None
-        execute(node.op, [variable.handle, *inputs[1:]], self.attributes(node), 0, self.place.device)
+        execute(node.op, [variable.handle, *inputs[1:]], self.attributes(node), 0, self.device(node))
         if before is not None:
             arrays = [before, *(to_numpy(x) for x in inputs[1:])]
             after = to_numpy(variable)

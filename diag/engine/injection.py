@@ -14,6 +14,7 @@ import tensorflow as tf
 from diag.engine.execution import readable_attributes
 from diag.engine.faults import Simulation
 from diag.engine.graph import ASSIGN_OPS, OPAQUE, READ_OPS, Graph, Node, parse_input
+from diag.engine.pinning import is_pinned
 from diag.engine.rewriting import Body, edit, make_node, rewired
 
 FAULT_SUFFIX = "/lockstep_fault"
@@ -42,7 +43,7 @@ class Injection:
             node = known.by_name.get(proto.name)
             if node is None or node.op != proto.op or node.site.index is None:
                 continue
-            if not self.simulation.touches(node.op):
+            if is_pinned(proto) or not self.simulation.touches(node.op):
                 continue
             if node.op in ASSIGN_OPS:
                 self._replace_assign(body, proto, node, known, added)

@@ -1,0 +1,113 @@
+"""Run one recorded step under a matrix of switches: which one cures it, and which part of the stack is to blame.
+
+The trace is enough by itself.  Every trial starts from the recorded state, in a process that is told the switch
+before it loads TensorFlow, and is held against float64 truth.  Exit code 0: a cure was found, or nothing is
+wrong, 1: nothing that was tried cures it, 2: the question could not be asked, 3: a bug of ours.
+
+Trying a step runs the graph that the trace holds: do so only with traces that you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diag import options as flags
+from diag.engine.attribution.switches import SWITCHES
+from diag.engine.places import parse_place
+from diag.errors import UserError
+
+NO_CURE, BUG = 1, 3
+SITE = ("unit", "layer", "variable", "op_index")  # what names a divergence, in report.json
+
+
+def parser() -> argparse.ArgumentParser:
+    made = flags.OneLineParser(
+        prog="python -m diag.attribute", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("trace", metavar="TRACE", type=Path, help="a trace.h5 of diag.lockstep")
+    made.add_argument("--step", metavar="K", type=int, help="the step (default: that of the first divergence)")
+    made.add_argument("--place", metavar="PLACE", help="where instead of the candidate's place")
+    made.add_argument("--switches", metavar="NAMES", help=f"only these, with commas between: {', '.join(SWITCHES)}")
+    made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return run(options)
+    except UserError as error:
+        print(f"attribute: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("attribute: interrupted", file=sys.stderr)
+        return UserError.exit_code
+    except Exception:
+        traceback.print_exc()
+        return BUG
+
+
+def run(options: argparse.Namespace) -> int:
+    place = None if options.place is None else parse_place(options.place)
+    only = switch_names(options.switches)
+    step, site = flagged_in(options.trace, options.step)
+    from diag.engine.quiet import import_tensorflow
+
+    import_tensorflow()
+    from rich.console import Console
+
+    from diag.engine.attribution.attributing import attribute
+    from diag.engine.recorded import RecordedRun
+    from diag.report import attribution as written
+    from diag.report import json_report
+
+    with RecordedRun(options.trace) as recorded:
+        place = place or recorded.place("candidate")
+    console = Console(quiet=options.json)
+
+    def said(trial: Any) -> None:
+        if not options.json:
+            print(f"tried: {trial.name}", file=sys.stderr)
+
+    found, site = attribute(options.trace, step, place, site, said, only)
+    if options.json:
+        document = {"trace": str(options.trace), "step": step, "place": str(place), "site": site}
+        print(json_report.to_text(json_report.json_safe({**document, **written.report(found)})))
+    written.render(found, console)
+    return NO_CURE if found.is_reproduced and not found.workarounds else 0
+
+
+def switch_names(given: str | None) -> list[str] | None:
+    if given is None:
+        return None
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    unknown = [name for name in names if name not in SWITCHES]
+    if unknown or not names:
+        raise UserError(f"--switches {given}: expected some of {', '.join(SWITCHES)}")
+    return names
+
+
+def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | None]:
+    """The step to try and what its run flagged there, as the report in the trace says; None: to be looked for."""
+    from traces.reader import TraceReader
+
+    with TraceReader(trace) as reader:
+        report, steps = reader.report(), reader.steps
+    found = (report or {}).get("divergences") or []
+    if step is None:
+        if not found:
+            raise UserError(f"{trace}: its run found no divergence; name a step with --step")
+        step = int(found[0]["step"])
+    if step not in steps:
+        raise UserError(f"--step {step}: {trace} holds the steps {', '.join(map(str, steps[:10])) or 'of no run'}")
+    here = [{key: each[key] for key in SITE} for each in found if each["step"] == step]
+    return step, here[0] if here else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Changes to the recorded step that stand for changes a person can make to the model's code.
+
+Each is made to the graph before any rewriter sees it, so that trying one is to run what the changed code would
+be traced to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+from diag.engine.compiled import Executable
+from diag.engine.graph import Graph, Node
+from diag.engine.lanes import Lane
+from diag.engine.pinning import pin, pin_in
+from diag.engine.program import Program
+from diag.engine.rewriting import make_node
+from diag.engine.sites import FORWARD, Site
+
+Edit = Callable[[Executable], Executable]
+SPLIT, ON_CPU = "split", "cpu"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The last op of a layer's forward pass and what it reads first: an Identity goes between."""
+
+    layer: str
+    node: str
+    op: str
+    source_op: str
+
+
+def split_of(program: Program, layer: str) -> Split | None:
+    """Where a layer can be split: before the op that makes its output, if that reads another op of the layer."""
+    for port in program.layer_outputs.get(layer, ()):
+        node = program.graph.by_name[port.node]
+        source = program.graph.by_name[node.inputs[0].node] if node.inputs else None
+        if source is not None and node.site.layer == source.site.layer == layer and not source.is_silent:
+            return Split(layer, node.name, node.op, source.op)
+    return None
+
+
+def edit_of(name: str, program: Program) -> Edit:
+    """`split:LAYER` or `cpu:LAYER`, as a function of what is about to be built."""
+    kind, _, layer = name.partition(":")
+    if kind == ON_CPU:
+        return pinned_where(lambda site: site.layer == layer and site.phase == FORWARD)
+    split = split_of(program, layer)
+    assert kind == SPLIT and split is not None, name
+    return lambda executable: _split(executable, split)
+
+
+def _split(executable: Executable, split: Split) -> Executable:
+    """Numerically nothing; for a rewriter that looks for a chain of ops, another op in the chain."""
+    node = executable.graph.by_name.get(split.node)
+    if node is None:
+        return executable
+    graph_def = type(executable.graph_def)()
+    graph_def.CopyFrom(executable.graph_def)
+    name = f"{split.node}/lockstep_split"
+    for proto in graph_def.node:
+        if proto.name == split.node:
+            identity = make_node(name, "Identity", [proto.input[0]], T=executable.graph.dtype(node.inputs[0]))
+            proto.input[0] = f"{name}:0"
+    graph_def.node.append(identity)
+    return replace(executable, graph_def=graph_def)
+
+
+def pinned_where(wanted: Callable[[Site], bool]) -> Edit:
+    """Every op at such a site on the CPU, in loops and branches too."""
+
+    def apply(executable: Executable) -> Executable:
+        names = _names(executable.graph, wanted)
+        bodies = {(function, name) for function, g in executable.functions.items() for name in _names(g, wanted)}
+        return replace(
+            executable,
+            graph=_pinned(executable.graph, names),
+            functions={
+                function: _pinned(graph, {name for f, name in bodies if f == function})
+                for function, graph in executable.functions.items()
+            },
+            graph_def=pin_in(executable.graph_def, names, bodies),
+        )
+
+    return apply
+
+
+def _names(graph: Graph, wanted: Callable[[Site], bool]) -> set[str]:
+    return {node.name for node in graph if node.site.index is not None and wanted(node.site) and _can_move(node)}
+
+
+def _can_move(node: Node) -> bool:
+    """What reads or writes a variable stays where the variable lives."""
+    return "resource" not in {dtype.name for dtype in node.dtypes} and "Variable" not in node.op
+
+
+def _pinned(graph: Graph, names: Collection[str]) -> Graph:
+    if not names:
+        return graph
+
+    def marked(node: Node) -> Node:
+        proto: Any = type(node.proto)()
+        proto.CopyFrom(node.proto)
+        pin(proto)
+        return replace(node, proto=proto)
+
+    nodes = tuple(marked(node) if node.name in names else node for node in graph)
+    return Graph(nodes, graph.inputs, graph.outputs)
+
+
+class EditedLane(Lane):
+    """A lane that builds everything with edits made to it."""
+
+    edits: tuple[Edit, ...] = ()
+
+    def build(self, executable: Executable, on_scratch: bool = False) -> Callable[..., list[Any]]:
+        for edit in self.edits:
+            executable = edit(executable)
+        return super().build(executable, on_scratch)

@@ -1,0 +1,165 @@
+"""The matrix of switches, tried on one recorded step: which processes, in which order, and what they said.
+
+Trials that can share a process do: starting TensorFlow takes longer than a small step.  A process that dies or
+hangs costs one trial, and the rest of its trials begin again in a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diag
+from diag.engine.attribution.switches import is_final, process_of
+from diag.engine.places import Place
+from diag.errors import UserError
+from diag.verdict.attribution import Trial
+
+TRIAL = "diag.engine.attribution.trial"
+TRIAL_LIMIT = 300.0  # seconds without a word from a process, which covers loading TensorFlow too
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One recorded step at a place, from a lane's state; `site` as JSON, None to look for it."""
+
+    trace: Path
+    step: int
+    lane: str
+    place: Place
+    site: dict[str, Any] | None = None
+    limit: float = TRIAL_LIMIT
+
+
+@dataclass
+class Answers:
+    """What came back: a trial for each set of names, and the site, where it was looked for."""
+
+    trials: dict[Names, Trial] = field(default_factory=dict)
+    site: dict[str, Any] | None = None
+
+
+def num_workers(place: Place) -> int:
+    """Processes at a time: half of the cores, one on a GPU, whose memory they would have to share."""
+    return 1 if place.device.startswith("GPU") else max(1, (os.cpu_count() or 1) // 2)
+
+
+def run_trials(
+    question: Question, wanted: Sequence[Names], said: Callable[[Trial], None] = lambda trial: None
+) -> Answers:
+    """Run the trials; the first is run alone, and where it is the baseline and right, it is the only one.
+
+    Raises:
+      UserError: the trace cannot answer the question.
+    """
+    answers = Answers(site=question.site)
+    groups = _shared_processes(wanted, num_workers(question.place))
+    _run_group(question, groups[0], answers, said)
+    first = answers.trials.get(wanted[0])
+    if first is not None and not first.switches and not first.wrong:
+        return answers
+    known = Question(question.trace, question.step, question.lane, question.place, answers.site, question.limit)
+    with ThreadPoolExecutor(num_workers(question.place)) as pool:
+        for future in [pool.submit(_run_group, known, group, answers, said) for group in groups[1:]]:
+            future.result()
+    return answers
+
+
+def _shared_processes(wanted: Sequence[Names], workers: int) -> list[list[Names]]:
+    """Trials by the process they need, those that need none of their own dealt out to the workers."""
+    by_process: dict[Names, list[Names]] = defaultdict(list)
+    for names in wanted:
+        by_process[process_of(names)].append(names)
+    plain = by_process.pop((), [])
+    dealt = [plain[index::workers] for index in range(workers)]
+    groups = [sorted(group, key=is_final) for group in (*dealt, *by_process.values()) if group]
+    return sorted(groups, key=lambda group: wanted[0] not in group)
+
+
+def _run_group(question: Question, group: Sequence[Names], answers: Answers, said: Callable[[Trial], None]) -> None:
+    waiting = list(group)
+    while waiting:
+        for trial in _one_process(question, tuple(waiting), answers):
+            answers.trials[trial.switches] = trial
+            waiting.remove(trial.switches)
+            said(trial)
+            if not trial.switches and not trial.wrong:
+                return  # nothing to cure
+
+
+def _one_process(question: Question, group: Sequence[Names], answers: Answers) -> Iterator[Trial]:
+    """The trials of one process, as they come; where it ends before its last, one that says so."""
+    begun, done = 0, 0
+    for line in _lines(question, group):
+        if "refused" in line:
+            raise UserError(line["refused"])
+        if "site" in line:
+            answers.site = answers.site or line["site"]
+            if line["site"] is None:
+                yield Trial((), unit=0.0)  # nothing is out of its bound
+                return
+        begun = line.get("begun", begun)
+        if "trial" in line:
+            done = line["trial"] + 1
+            yield _trial(group[line["trial"]], line)
+        if "ended" in line and done < len(group):
+            yield Trial(group[max(begun, done)], reason=line["ended"])
+
+
+def _trial(names: Names, line: dict[str, Any]) -> Trial:
+    figures = {key: line.get(key) for key in ("op", "unit", "step", "step_seconds")}
+    numbers = {key: None if value is None else float(value) for key, value in figures.items()}
+    return Trial(names, reason=line.get("reason", ""), **numbers)
+
+
+def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any]]:
+    """What a process prints, and last how it ended."""
+    command = [
+        sys.executable, "-m", TRIAL, str(question.trace), "--step", str(question.step), "--lane", question.lane,
+        "--place", str(question.place), "--switches", json.dumps(group), "--site", json.dumps(question.site),
+    ]  # fmt: skip
+    root = str(Path(diag.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    printed: queue.Queue[str | None] = queue.Queue()
+    errors: list[str] = []
+    threads = [
+        threading.Thread(target=_read_into, args=(process.stdout, printed), daemon=True),
+        threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        while (text := printed.get(timeout=question.limit)) is not None:
+            with contextlib.suppress(json.JSONDecodeError):  # a plug-in that prints to stdout
+                line = json.loads(text)
+                if isinstance(line, dict):
+                    yield line
+        threads[1].join(timeout=5)
+        last = next((text.strip() for text in reversed(errors) if text.strip()), "it said nothing")
+        yield {"ended": f"its process ended with code {process.wait(timeout=30)}: {last[:200]}"}
+    except (queue.Empty, subprocess.TimeoutExpired):
+        yield {"ended": f"no result within {question.limit:.0f} s"}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _read_into(stream: Any, printed: queue.Queue[str | None]) -> None:
+    for text in stream:
+        printed.put(text)
+    printed.put(None)

@@ -1,0 +1,93 @@
+"""One recorded step in this fresh process, under given switches: a JSON line for each trial.
+
+    python -m diag.engine.attribution.trial TRACE --step K --place P --site JSON --switches JSON
+
+`--switches` is a list of trials, each a list of names; all of them must agree on what TensorFlow reads when it
+is loaded.  A line `{"begun": I}` stands before the result of trial I, so that whoever waits knows which one
+ended the process, if one did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from diag.engine.attribution.switches import SWITCHES, merged_environment
+from diag.engine.places import parse_place
+from diag.errors import UserError
+from diag.verdict.findings import json_number
+from traces.reader import TraceReader
+
+LONGEST_REASON = 300
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m diag.engine.attribution.trial", description=__doc__)
+    made.add_argument("trace", type=Path)
+    made.add_argument("--step", type=int, required=True)
+    made.add_argument("--lane", default="reference")
+    made.add_argument("--place", required=True)
+    made.add_argument("--site", type=json.loads, default=None)
+    made.add_argument("--switches", type=json.loads, required=True)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        for line in run(options):
+            print(json.dumps(line), flush=True)
+    except UserError as error:
+        print(json.dumps({"refused": " ".join(str(error).split())}), flush=True)
+        return error.exit_code
+    return 0
+
+
+def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    from diag.replay import restore_settings, restore_switches
+
+    known = [name for names in options.switches for name in names if name in SWITCHES]
+    os.environ.update(merged_environment(known))
+    with TraceReader(options.trace) as reader:
+        environment = reader.environment("candidate")
+    restore_switches(environment)  # as recorded, but for what was just set
+    from diag.engine.quiet import import_tensorflow
+
+    import_tensorflow()
+    restore_settings(environment, None)
+    from diag.engine.attribution.bench import Bench, Site
+    from diag.engine.recorded import RecordedRun
+
+    with RecordedRun(options.trace) as recorded:
+        bench = Bench(recorded, options.step, options.lane, parse_place(options.place))
+        site = Site(**options.site) if options.site else bench.first_site()
+        yield {"site": None if site is None else site.to_dict()}
+        for index, names in enumerate(options.switches if site is not None else []):
+            yield {"begun": index}
+            yield {"trial": index, **_tried(bench, names, site)}
+
+
+def _tried(bench: Any, names: Sequence[str], site: Any) -> dict[str, Any]:
+    import tensorflow as tf
+
+    try:
+        trial = bench.trial(names, site)
+    except (UserError, tf.errors.OpError, NotImplementedError, ValueError) as error:
+        said = " ".join(str(getattr(error, "message", error)).split())[:LONGEST_REASON]
+        if "execution=xla" in names and not isinstance(error, UserError):
+            said = f"XLA cannot compile this step: {said}"
+        return {"reason": said or type(error).__name__}
+    return {
+        name: None if value is None else json_number(value)
+        for name in ("op", "unit", "step", "step_seconds")
+        for value in (getattr(trial, name),)
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
