@@ -82,6 +82,10 @@ class Lane:
         """What this lane had in a step when it was recorded elsewhere; a live lane has nothing such."""
         return None
 
+    def draws(self, step: int, program: Program) -> Mapping[Port, Any]:
+        """Random draws that a recorded lane had and no state determines; a live lane draws its own."""
+        return {}
+
     @property
     def scratch(self) -> list[tf.Variable]:
         """A second set of variables at the place, for units that are run by themselves."""

@@ -6,11 +6,13 @@ at the boundaries of layer units and the draws; what was recorded is what the ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from diag.engine.execution import to_numpy
+from diag.engine.graph import Port
 from diag.engine.lanes import Lane, Recorded, check_device
 from diag.engine.places import Place
 from diag.engine.program import Program
@@ -51,6 +53,9 @@ class RecordedLane(Lane):
             return None
         after = [None if x is None else tf.constant(x) for x in self.run.state_after(step, self.source)]
         return Recorded({port: tf.constant(x) for port, x in values.items()}, after)
+
+    def draws(self, step: int, program: Program) -> Mapping[Port, Any]:
+        return {port: tf.constant(value) for port, value in self.run.draws(step, program).items()}
 
     @property
     def notes(self) -> list[str]:

@@ -161,8 +161,9 @@ class Telescope:
             lane.enter_step(step)
         before, before_candidate = self.reference.state(), self.candidate.state()
         taps = (*self.safe_taps, *self.cut.taps) if with_boundaries else self.safe_taps
-        mine = self.steps["reference"].run(batch, taps)
-        shared = {port: mine[port] for port in self.shared}
+        drawn = self.reference.draws(step, self.program)
+        mine = {**self.steps["reference"].run(batch, taps, drawn), **drawn}
+        shared = {port: mine[port] for port in self._taken(step)}
         theirs = self.steps["candidate"].run(batch, self.safe_taps, shared)
         mine = {
             **mine,
@@ -173,9 +174,13 @@ class Telescope:
             with_boundaries, self.reference.recorded(step, self.program),
         )  # fmt: skip
 
+    def _taken(self, step: int) -> tuple[Port, ...]:
+        """Random draws that the candidate takes from the reference."""
+        return tuple(dict.fromkeys([*self.shared, *self.reference.draws(step, self.program)]))
+
     def random_differs(self, run: StepRun) -> tuple[Port, ...]:
         """Random draws that are not the same in both lanes."""
-        ports = [port for port in self.program.random_ports if port not in self.shared]
+        ports = [port for port in self.program.random_ports if port not in self._taken(run.step)]
         return tuple(p for p in ports if not np.array_equal(to_numpy(run.reference[p]), to_numpy(run.candidate[p])))
 
     def differs_again(
@@ -192,7 +197,8 @@ class Telescope:
         ended = run.after_reference if lane is self.reference else run.after_candidate
         lane.load(before)
         lane.enter_step(run.step)
-        shared = {port: run.reference[port] for port in self.shared} if lane is self.candidate else {}
+        taken = self._taken(run.step) if lane is self.candidate else self.reference.draws(run.step, self.program)
+        shared = {port: run.reference[port] for port in taken}
         self.steps[lane.name].run(batch, taps, shared)
         pairs = zip(self.program.variables, lane.variables, ended, strict=True)
         return [spec.name for spec, now, then in pairs if not _same_bits(to_numpy(now), to_numpy(then))]
@@ -411,6 +417,8 @@ class Telescope:
             spec = self.program.variables[variable]
             name = spec.kind if spec.of else "value" if unit.variable == spec.name else spec.name
         if unit.layer == STEP:
+            if index >= len(unit.outputs) and spec.of:
+                name = f"{spec.kind} of {spec.of}"
             return Where(step, phase, "step", None, None, None, None, index, name, order)
         return Where(step, phase, "layer", unit.layer, unit.variable, None, None, index, name, order)
 
