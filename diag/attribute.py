@@ -61,22 +61,20 @@ def run(options: argparse.Namespace) -> int:
     import_tensorflow()
     from rich.console import Console
 
-    from diag.engine.attribution.attributing import attribute
-    from diag.engine.recorded import RecordedRun
+    from diag.engine.attribution.attributing import attribute, subject_in
     from diag.report import attribution as written
     from diag.report import json_report
 
-    with RecordedRun(options.trace) as recorded:
-        place = place or recorded.place("candidate")
+    subject = subject_in(options.trace, step, place)
     console = Console(quiet=options.json)
 
     def said(trial: Any) -> None:
         if not options.json:
             print(f"tried: {trial.name}", file=sys.stderr)
 
-    found, site = attribute(options.trace, step, place, site, said, only)
+    found, site = attribute(subject, site, said, only)
     if options.json:
-        document = {"trace": str(options.trace), "step": step, "place": str(place), "site": site}
+        document = {"trace": str(options.trace), "step": step, "place": str(subject.place), "site": site}
         print(json_report.to_text(json_report.json_safe({**document, **written.report(found)})))
     written.render(found, console)
     return NO_CURE if found.is_reproduced and not found.workarounds else 0

@@ -24,6 +24,7 @@ from diag.errors import UserError
 if TYPE_CHECKING:
     from diag.engine.places import Place
     from diag.engine.recorded_lane import RecordedLane
+    from diag.engine.recording import Recording
     from diag.engine.run import Settings
     from diag.engine.setup import Trained
     from diag.verdict.result import RunResult
@@ -256,6 +257,7 @@ def record(
 
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
     try:
         with StepProgress(settings.steps, quiet=quiet) as progress:
             result = LockstepRun(
@@ -268,6 +270,7 @@ def record(
             model=trained.model_description, data=trained.data_description,
             files={k: v for k, v in files.items() if v},
         )  # fmt: skip
+        result = _attributed(result, options, opened[0], trained, time.monotonic() - begun)
         opened[0].finish(result)
         return result
     except BaseException as error:
@@ -279,6 +282,27 @@ def record(
             if not any(path.iterdir()):
                 path.rmdir()
         raise
+
+
+def _attributed(
+    result: RunResult, options: argparse.Namespace, recording: Recording, trained: Trained, seconds: float
+) -> RunResult:
+    """The first divergence with what cures it, from trials on the trace as it is so far."""
+    quiet = options.quiet or options.json
+    wanted = False if options.attribute is None and quiet else options.attribute
+    if result.first_divergence is None or wanted is False:
+        return result
+    from diag.engine.attribution.attributing import Subject, lanes_of
+    from diag.engine.attribution.of_run import attributed
+
+    run = recording.run
+    subject = Subject(
+        recording.writer.path, result.first_divergence.where.step, run.candidate.place, lanes_of(run.settings.follow),
+        run.candidate.environment(), run.program, trained.config,
+    )  # fmt: skip
+    recording.keep(result)  # should the trials be ended, the trace has what was found
+    say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    return attributed(result, subject, wanted, seconds / result.steps, say)
 
 
 def next_commands(result: Any, given: Sequence[str]) -> list[str]:

@@ -92,6 +92,17 @@ def add_watch_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="check layer units every N-th step (default: 1 up to 100 steps, else 50)",
     )
+    group.add_argument(
+        "--attribute",
+        action=argparse.BooleanOptionalAction,
+        help="after a divergence, run its step under every switch and say which one cures it (default: where that "
+        "takes less than a minute, and neither --quiet nor --json is given)",
+    )
+    group.add_argument(
+        "--substitute",
+        metavar="NAME=reference",
+        help="then train once more with a layer, or an op as op:I, computed by the reference: is the loss restored?",
+    )
 
 
 def add_trace_flags(parser: argparse.ArgumentParser) -> None:

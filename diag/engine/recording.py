@@ -281,6 +281,11 @@ class Recording:
                 row[f"{source}_{figure}"] = None if statistics is None else float(getattr(statistics, figure))
         return row
 
+    def keep(self, result: RunResult) -> None:
+        """Put what is known so far on file, for whoever reads the trace meanwhile."""
+        self.writer.write_report(json_report.report(result))
+        self.writer.flush()
+
     def finish(self, result: RunResult) -> None:
         self.writer.write_report(json_report.report(result))
         self.close()

@@ -26,13 +26,13 @@ LONGEST_REASON = 90
 MAX_CODES = 3
 
 
-class _Code(Text):
+class Code(Text):
     """To be pasted, so not to be broken, however wide the console."""
 
 
 def render(found: Attribution, console: Console) -> None:
     for part in sections(found):
-        console.print(part, soft_wrap=isinstance(part, _Code))
+        console.print(part, soft_wrap=isinstance(part, Code))
 
 
 def sections(found: Attribution) -> Iterator[RenderableType]:
@@ -97,7 +97,7 @@ def _workarounds(found: Attribution) -> Iterator[RenderableType]:
     yield Text("Workarounds, each run on this step; the cheapest first", style="bold")
     for number, made in enumerate(found.workarounds[:MAX_CODES]):
         yield Text(f"{number + 1}. {made.name}: {made.why}")
-        yield _Code("\n".join(f"   {line}" for line in made.code.splitlines()), style="cyan")
+        yield Code("\n".join(f"   {line}" for line in made.code.splitlines()), style="cyan")
     more = found.workarounds[MAX_CODES:]
     if more:
         yield Text(f"also: {', '.join(made.name for made in more)}", style="dim")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from diag.errors import UserError
+from diag.report import attribution
 from diag.report.growth import growth_sentence
 from diag.verdict.chaos import Trajectories
 from diag.verdict.findings import Observation, Where, json_number
@@ -35,6 +36,8 @@ def report(result: RunResult) -> dict[str, Any]:
         "lanes": {lane.name: _lane(lane, result) for lane in result.lanes},
         "files": result.files,
     }
+    if result.attribution is not None:
+        contents["attribution"] = attribution.report(result.attribution)
     if result.updates:
         contents["updates"] = [dataclasses.asdict(figures) for figures in result.updates]
     if result.twins is not None:

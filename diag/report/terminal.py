@@ -12,6 +12,7 @@ from rich.text import Text
 
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
+from diag.report import attribution
 from diag.report.curves import plot
 from diag.report.growth import growth_facts, growth_legend, growth_sentence
 from diag.report.updates import error_line, sign_lines
@@ -206,8 +207,8 @@ def _innocence(first: Divergence, result: RunResult) -> str:
 def render(result: RunResult, console: Console, next_commands: Sequence[str] = ()) -> None:
     """Print the whole report.  `next_commands` are command lines worth trying."""
     sections = (
-        _banner, _verdict, _growth, _path, _also_divergent, _worst, _amplifiers, _updates, _firsts, _judged, _notes,
-        _files,
+        _banner, _verdict, _attribution, _growth, _path, _also_divergent, _worst, _amplifiers, _updates, _firsts,
+        _judged, _notes, _files,
     )  # fmt: skip
     for section in sections:
         _print(section(result, console.width), console)
@@ -218,7 +219,7 @@ def _print(parts: Iterator[RenderableType], console: Console) -> None:
     for number, part in enumerate(parts):
         if number == 0:
             console.print()
-        console.print(part, soft_wrap=isinstance(part, _Unbroken))
+        console.print(part, soft_wrap=isinstance(part, (_Unbroken, attribution.Code)))
 
 
 class _Unbroken(Text):
@@ -298,6 +299,14 @@ def _where_cell(where: Where, room: int, judged_by: str) -> Text:
     """Two lines: the unit, then when it was and by what it was judged."""
     cell = Text(shortened(name_of(where), room))
     return cell.append(f"\n  {moment_of(where)}{judged_by}", style="dim")
+
+
+# -- what cures it ---------------------------------------------------------------------------------
+
+
+def _attribution(result: RunResult, width: int) -> Iterator[RenderableType]:
+    if result.attribution is not None:
+        yield from attribution.sections(result.attribution)
 
 
 # -- each lane on its own path, against the twins --------------------------------------------------

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diag.numerics.adam import AdamFigures
+from diag.verdict.attribution import Attribution
 from diag.verdict.chaos import Trajectories
 from diag.verdict.findings import Divergence, Observation
 
@@ -78,6 +79,7 @@ class RunResult:
     notes: tuple[str, ...] = ()
     twins: Trajectories | None = None
     updates: tuple[AdamFigures, ...] = ()
+    attribution: Attribution | None = None  # of the first divergence
     model: str = ""
     data: str = ""
     files: dict[str, str] = field(default_factory=dict)

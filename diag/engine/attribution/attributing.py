@@ -12,11 +12,43 @@ from diag.engine.attribution.cures import Change, changes_of, workarounds
 from diag.engine.attribution.matrix import Answers, Names, Question, run_trials
 from diag.engine.attribution.switches import REWRITING, switches_for
 from diag.engine.places import Place
+from diag.engine.program import Program
 from diag.engine.recorded import RecordedRun
 from diag.verdict.attribution import Attribution, Trial, blame_of, pairs_to_try, smallest_cures
 from diag.verdict.findings import Divergence
 
 Said = Callable[[Trial], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A recorded step and the place to try it at.
+
+    lanes: whose recorded states it may have started from, the likeliest first.  environment: the recorded
+    candidate's.  config: the model's, or None.
+    """
+
+    trace: Path
+    step: int
+    place: Place
+    lanes: tuple[str, ...]
+    environment: Mapping[str, Any]
+    program: Program
+    config: Mapping[str, Any] | None
+
+
+def subject_in(trace: Path, step: int, place: Place | None) -> Subject:
+    """A step of a trace, at a place or where its candidate was recorded."""
+    with RecordedRun(trace) as recorded:
+        return Subject(
+            trace, step, place or recorded.place("candidate"), lanes_of(recorded.follow),
+            recorded.reader.environment("candidate"), recorded.program(step), recorded.reader.model_config,
+        )  # fmt: skip
+
+
+def lanes_of(follow: str) -> tuple[str, ...]:
+    """Whose state a flagged step started from: each lane's own where none follows the other."""
+    return ("reference", "candidate") if follow == "free" else (follow,)
 
 
 @dataclass(frozen=True)
@@ -32,28 +64,18 @@ class Plan:
         return [(), *self.singles, *((change.name,) for change in self.changes)]
 
 
-def plan(trace: Path, step: int, place: Place, layer: str | None, only: Collection[str] | None = None) -> Plan:
-    """What can be tried of a recorded step at a place; of the switches `only` those named."""
-    with RecordedRun(trace) as recorded:
-        environment = recorded.reader.environment("candidate")
-        tried, skipped = switches_for(place, environment)
-        if only is not None:
-            skipped |= {switch.name: "it was not asked for" for switch in tried if switch.name not in only}
-            tried = [switch for switch in tried if switch.name in only]
-        changes = changes_of(layer, recorded.program(step), recorded.reader.model_config, place)
+def plan(subject: Subject, layer: str | None, only: Collection[str] | None = None) -> Plan:
+    """What can be tried of a recorded step; of the switches `only` those named."""
+    tried, skipped = switches_for(subject.place, subject.environment)
+    if only is not None:
+        skipped |= {switch.name: "it was not asked for" for switch in tried if switch.name not in only}
+        tried = [switch for switch in tried if switch.name in only]
+    changes = changes_of(layer, subject.program, subject.config, subject.place)
     return Plan(tuple((switch.name,) for switch in tried), tuple(changes), skipped)
 
 
-def states_of(trace: Path) -> tuple[str, ...]:
-    """The lanes whose states a flagged step may have started from, the likeliest first."""
-    with RecordedRun(trace) as recorded:
-        return ("reference", "candidate") if recorded.follow == "free" else (recorded.follow,)
-
-
 def attribute(
-    trace: Path,
-    step: int,
-    place: Place,
+    subject: Subject,
     site: dict[str, Any] | None = None,
     said: Said = lambda trial: None,
     only: Collection[str] | None = None,
@@ -67,34 +89,34 @@ def attribute(
       UserError: the trace cannot answer.
     """
     begun = time.monotonic()
-    planned = plan(trace, step, place, site["layer"] if site else None, only)
-    for lane in states_of(trace):
-        question = Question(trace, step, lane, place, site)
+    planned = plan(subject, site["layer"] if site else None, only)
+    answers = Answers()
+    for lane in subject.lanes:
+        question = Question(subject.trace, subject.step, lane, subject.place, site)
         answers = run_trials(question, planned.trials, said)
-        if not answers.trials.get((), Trial(())).wrong:
+        if not _baseline(answers).wrong:
             continue  # not from this lane's state
-        planned = _with_layer(planned, question, answers, said)
-        baseline = answers.trials[()]
-        pairs = pairs_to_try(_of(answers, planned.singles), baseline)
+        question = replace(question, site=answers.site)
+        if site is None and answers.site is not None:
+            planned = _with_changes(planned, subject, question, answers, said)
+        pairs = pairs_to_try(_of(answers, planned.singles), _baseline(answers)) if only is None else []
         if pairs:
-            question = Question(trace, step, lane, place, answers.site)
             answers.trials.update(run_trials(question, pairs, said).trials)
-        found = _meaning(planned, answers, place, pairs)
-        return _timed(found, begun), answers.site
-    baseline = answers.trials.get((), Trial((), reason="it gave no result"))
-    return _timed(Attribution(baseline, skipped=planned.skipped), begun), answers.site
+        return _timed(_meaning(planned, answers, subject.place, pairs), begun), answers.site
+    return _timed(Attribution(_baseline(answers), skipped=planned.skipped), begun), answers.site
 
 
-def _with_layer(planned: Plan, question: Question, answers: Answers, said: Said) -> Plan:
+def _baseline(answers: Answers) -> Trial:
+    return answers.trials.get((), Trial((), reason="it gave no result"))
+
+
+def _with_changes(planned: Plan, subject: Subject, question: Question, answers: Answers, said: Said) -> Plan:
     """Where the site had to be looked for, its layer's changes are tried once it is known."""
-    if question.site is not None or answers.site is None:
-        return planned
-    again = plan(question.trace, question.step, question.place, answers.site["layer"])
-    again = replace(planned, changes=again.changes)
-    if again.changes:
-        known = Question(question.trace, question.step, question.lane, question.place, answers.site, question.limit)
-        answers.trials.update(run_trials(known, [(change.name,) for change in again.changes], said).trials)
-    return again
+    assert question.site is not None
+    changes = plan(subject, question.site["layer"]).changes
+    if changes:
+        answers.trials.update(run_trials(question, [(change.name,) for change in changes], said).trials)
+    return replace(planned, changes=changes)
 
 
 def _of(answers: Answers, wanted: Sequence[Names]) -> list[Trial]:
