@@ -114,8 +114,8 @@ def name_of(where: Where) -> str:
     if where.unit == "op":
         of = where.variable if where.phase == "optimizer" else where.layer
         return f"op {where.op_index} {where.op_type}{output}" + (f" of {of}" if of else "")
-    if where.unit == "step":
-        return "whole step" + output
+    if where.unit == "step":  # gradient of conv/kernel, velocity of conv/kernel: nothing else is named so
+        return where.name or "whole step"
     if not where.variable:
         return (where.layer or where.name or where.unit) + output
     if not where.layer or where.variable.startswith(f"{where.layer}/"):
