@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from diag.engine.run import Settings
     from diag.engine.setup import Trained
     from diag.verdict.result import RunResult
+    from diag.verdict.substitution import Substitution
 
 DIVERGENCE, BUG = 1, 3
 MORE_TWINS = 9  # of ten curves of one kind each is the largest in one of ten runs
@@ -71,13 +72,14 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     if places.trace is not None:
         check_flags_with_trace(options, given)
     options.follow, options.twins = flags.follow_and_twins(options)
+    options.substitute = flags.substituted(options.substitute)
     folder = output_folder(options.out)
     from diag.engine.quiet import import_tensorflow
 
     import_tensorflow()
     from rich.console import Console
 
-    from diag.report import json_report, terminal
+    from diag.report import json_report, substitution, terminal
 
     if options.tf32 is not None:
         use_tf32(options.tf32 == "on")
@@ -91,6 +93,8 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
         print(json_report.to_text(contents))
     else:
         terminal.render(result, Console(), next_commands(result, given))
+        if result.substitution is not None:
+            substitution.render(result.substitution, Console())
     return DIVERGENCE if result.verdict == "divergence" else 0
 
 
@@ -242,6 +246,7 @@ def record(
     """Run, and write the trace as it goes on."""
     from diag.engine.recording import Recording, RecordingOptions
     from diag.engine.run import LockstepRun
+    from diag.engine.substitution import unit_named
     from diag.report.progress import StepProgress
 
     quiet = options.quiet or options.json
@@ -251,6 +256,8 @@ def record(
     def record_of(run: LockstepRun) -> Recording:
         recording = Recording(run, folder / "trace.h5", ["python", "-m", "diag.lockstep", *given], trained, kept)
         opened.append(recording)
+        if options.substitute is not None:
+            unit_named(options.substitute, run.program)  # refused before the run rather than after it
         if not quiet and recording.is_worth_a_word:
             print(recording.forecast, file=sys.stderr)
         return recording
@@ -271,6 +278,8 @@ def record(
             files={k: v for k, v in files.items() if v},
         )  # fmt: skip
         result = _attributed(result, options, opened[0], trained, time.monotonic() - begun)
+        if options.substitute is not None:
+            result = replace(result, substitution=_substituted(options, trained, settings))
         opened[0].finish(result)
         return result
     except BaseException as error:
@@ -303,6 +312,16 @@ def _attributed(
     recording.keep(result)  # should the trials be ended, the trace has what was found
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
     return attributed(result, subject, wanted, seconds / result.steps, say)
+
+
+def _substituted(options: argparse.Namespace, trained: Trained, settings: Settings) -> Substitution:
+    """The same training once more, each lane on its own path, with a unit computed by the reference."""
+    from diag.engine.substitution import substitute
+
+    places = (settings.reference, settings.candidate)
+    return substitute(
+        options.substitute, trained.programs, trained.batches, places, settings.numbers, settings.seed
+    )
 
 
 def next_commands(result: Any, given: Sequence[str]) -> list[str]:

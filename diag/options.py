@@ -13,6 +13,7 @@ UNITS = ("op", "layer", "step")
 FOLLOW = ("reference", "candidate", "free")
 FEWEST_TWINS = 3  # as in diag/numerics/envelope.py: fewer have hardly a spread
 TRACE = "trace:"
+OP = "op:"  # an op by its index, where a layer could be named
 DEFAULT_STEPS = 20
 
 
@@ -170,6 +171,18 @@ def _with_trace(options: argparse.Namespace) -> Places:
         )
     candidate = None if options.candidate is None else parse_place(options.candidate, options.execution, None)
     return Places(parse_place("CPU:0", "graph", None), candidate, Path(options.reference.removeprefix(TRACE)))
+
+
+def substituted(text: str | None) -> str | None:
+    """The unit's name out of `NAME=reference`; raises UserError for anything else."""
+    if text is None:
+        return None
+    name, _, by = text.rpartition("=")
+    if not name or by != "reference":
+        raise UserError(f"--substitute {text}: expected LAYER=reference, VARIABLE=reference or {OP}INDEX=reference")
+    if name.startswith(OP) and not name.removeprefix(OP).isdigit():
+        raise UserError(f"--substitute {text}: expected an op's index as in report.json, such as {OP}12=reference")
+    return name
 
 
 @dataclass(frozen=True)

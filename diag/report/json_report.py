@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diag.errors import UserError
-from diag.report import attribution
+from diag.report import attribution, substitution
 from diag.report.growth import growth_sentence
 from diag.verdict.chaos import Trajectories
 from diag.verdict.findings import Observation, Where, json_number
@@ -38,6 +38,8 @@ def report(result: RunResult) -> dict[str, Any]:
     }
     if result.attribution is not None:
         contents["attribution"] = attribution.report(result.attribution)
+    if result.substitution is not None:
+        contents["substitution"] = substitution.report(result.substitution)
     if result.updates:
         contents["updates"] = [dataclasses.asdict(figures) for figures in result.updates]
     if result.twins is not None:

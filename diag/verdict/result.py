@@ -9,6 +9,7 @@ from diag.numerics.adam import AdamFigures
 from diag.verdict.attribution import Attribution
 from diag.verdict.chaos import Trajectories
 from diag.verdict.findings import Divergence, Observation
+from diag.verdict.substitution import Substitution
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class RunResult:
     twins: Trajectories | None = None
     updates: tuple[AdamFigures, ...] = ()
     attribution: Attribution | None = None  # of the first divergence
+    substitution: Substitution | None = None
     model: str = ""
     data: str = ""
     files: dict[str, str] = field(default_factory=dict)

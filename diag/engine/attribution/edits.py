@@ -68,12 +68,19 @@ def _split(executable: Executable, split: Split) -> Executable:
     return replace(executable, graph_def=graph_def)
 
 
-def pinned_where(wanted: Callable[[Site], bool]) -> Edit:
-    """Every op at such a site on the CPU, in loops and branches too."""
+def pinned_where(wanted: Callable[[Site], bool], with_variables: bool = False) -> Edit:
+    """Every op at such a site on the CPU, in loops and branches too.
+
+    with_variables: also what reads and writes variables, which on a real device stay where they are.
+    """
+
+    def names_in(graph: Graph) -> set[str]:
+        ops = (node for node in graph if node.site.index is not None and wanted(node.site))
+        return {node.name for node in ops if with_variables or _can_move(node)}
 
     def apply(executable: Executable) -> Executable:
-        names = _names(executable.graph, wanted)
-        bodies = {(function, name) for function, g in executable.functions.items() for name in _names(g, wanted)}
+        names = names_in(executable.graph)
+        bodies = {(function, name) for function, g in executable.functions.items() for name in names_in(g)}
         return replace(
             executable,
             graph=_pinned(executable.graph, names),
@@ -85,10 +92,6 @@ def pinned_where(wanted: Callable[[Site], bool]) -> Edit:
         )
 
     return apply
-
-
-def _names(graph: Graph, wanted: Callable[[Site], bool]) -> set[str]:
-    return {node.name for node in graph if node.site.index is not None and wanted(node.site) and _can_move(node)}
 
 
 def _can_move(node: Node) -> bool:
