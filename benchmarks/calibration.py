@@ -32,6 +32,7 @@ STEPS = {"cnn": 200}
 OTHER_STEPS, FAULTY_STEPS = 50, 2
 FLOAT16 = {"sim:fp16-accumulate"}  # what these do shows only where products are in float16
 PRODUCTS = ("MatMul", "Conv")
+OUT_OF_TIME = 124  # as timeout(1) says it
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Job:
     def command(self, folder: Path) -> list[str]:
         return [
             sys.executable, "-m", "diag.lockstep", *MODELS[self.model], "--candidate", self.candidate,
-            "--steps", str(self.steps), "--dump", "none", "--out", str(folder / self.name), "--quiet", *self.flags,
+            "--steps", str(self.steps), "--dump", "none", "--no-attribute", "--out", str(folder / self.name), "--quiet", *self.flags,
         ]  # fmt: skip
 
 
@@ -82,10 +83,14 @@ def _one(job: Job, options: argparse.Namespace) -> tuple[Job, int, float]:
     start = time.perf_counter()
     log = options.out / f"{job.name}.log"
     with log.open("w") as file:
-        done = subprocess.run(
-            job.command(options.out), stdout=file, stderr=subprocess.STDOUT, check=False, timeout=options.limit
-        )
-    return job, done.returncode, time.perf_counter() - start
+        try:
+            done = subprocess.run(
+                job.command(options.out), stdout=file, stderr=subprocess.STDOUT, check=False, timeout=options.limit
+            )
+            code = done.returncode
+        except subprocess.TimeoutExpired:
+            code = OUT_OF_TIME
+    return job, code, time.perf_counter() - start
 
 
 def summaries(folder: Path) -> Iterator[dict[str, object]]:
