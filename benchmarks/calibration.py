@@ -52,7 +52,8 @@ class Job:
     def command(self, folder: Path) -> list[str]:
         return [
             sys.executable, "-m", "diag.lockstep", *MODELS[self.model], "--candidate", self.candidate,
-            "--steps", str(self.steps), "--dump", "none", "--no-attribute", "--out", str(folder / self.name), "--quiet", *self.flags,
+            "--steps", str(self.steps), "--dump", "none", "--no-attribute", "--out", str(folder / self.name), "--quiet",
+            *self.flags,
         ]  # fmt: skip
 
 
