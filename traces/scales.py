@@ -7,7 +7,7 @@ its own. All axes of a dataset have one or none has: h5netcdf takes nothing betw
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import h5py
 import numpy as np
@@ -25,7 +25,8 @@ class Scales:
     """Attaches scales to many datasets, and writes that down once.
 
     HDF5's own call writes a scale's whole list of datasets again with each of them: 3.2 s for 4,000
-    datasets of four axes, where this takes 0.4 s.
+    datasets of four axes, where this takes 0.4 s. A scale that grows has no such list: h5netcdf 1.8 would
+    go through it for every dataset, to find the longest, and take 20 s to open 280 of them.
     """
 
     def __init__(self) -> None:
@@ -36,11 +37,12 @@ class Scales:
         references = np.empty(len(scales), object)
         for axis, scale in enumerate(scales):
             references[axis] = np.array([scale.ref], h5py.ref_dtype)
-            self._attached[scale].append((dataset.ref, axis))
+            if scale.maxshape == scale.shape:
+                self._attached[scale].append((dataset.ref, axis))
         dataset.attrs.create("DIMENSION_LIST", references, dtype=h5py.vlen_dtype(h5py.ref_dtype))
 
     def write(self) -> None:
-        """Tell each scale where it is attached."""
+        """Tell each scale that does not grow where it is attached."""
         for scale, attached in self._attached.items():
             scale.attrs.create("REFERENCE_LIST", np.array(attached, _REFERENCE))
 
@@ -84,8 +86,20 @@ def _label_tensors(group: h5py.Group, paths: Sequence[str], row: h5py.Dataset, s
     shapes = {path: dataset.shape[1:] for path, dataset in datasets.items()}
     lengths = sorted({key for shape in shapes.values() for key in enumerate(shape)})
     axes = {key: _create_length(group, "axis_{}_{}".format(*key), key[1]) for key in lengths}
+    _link(group, axes.values())
     for path, dataset in datasets.items():
         scales.attach(dataset, [row, *(axes[key] for key in enumerate(shapes[path]))])
+
+
+def _link(group: h5py.Group, axes: Iterable[h5py.Dataset]) -> None:
+    """Give a table's axes a second name, which HDF5 comes upon before any table's.
+
+    A reader that follows a dataset to its scales and asks for their names has HDF5 search the whole file
+    for each. With these names xarray opens a trace of 2,000 tensors in 20 s instead of 190.
+    """
+    links = group.file.create_group(f"axes{group.name}")
+    for axis in axes:
+        links[axis.name.rsplit("/", 1)[1]] = axis
 
 
 def _create_length(group: h5py.Group, name: str, length: int | None) -> h5py.Dataset:

@@ -168,5 +168,6 @@ def test_h5py_finds_the_scales(path: Path) -> None:
             "axis_0_5",
             "axis_1_5",
         ]
-        attached = {file[reference].name for reference, _ in file["steps/step"].attrs["REFERENCE_LIST"]}
-        assert {"/steps/checksum", "/steps/batch", tensor.name} < attached
+        attached = {(file[dataset].name, axis) for dataset, axis in file["steps/axis_1_5"].attrs["REFERENCE_LIST"]}
+        assert (tensor.name, 2) in attached
+        assert file[file["steps/axis_1_5"].ref].name == "/axes/steps/axis_1_5"  # the name that is found soonest
