@@ -156,7 +156,9 @@ def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any
         yield {"ended": f"no result within {question.limit:.0f} s"}
     finally:
         process.kill()
-        process.wait()
+        for thread in threads:
+            thread.join()
+        process.__exit__(None, None, None)  # closes what it printed to, and waits
 
 
 def _read_into(stream: Any, printed: queue.Queue[str | None]) -> None:

@@ -1,0 +1,154 @@
+"""A recorded run with faults of the test's own: which switch cures it, and whom it blames.
+
+Faults, and a rewriter, are written here; that they answer to a switch is by their own reading of it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diag import attribute as command
+from diag import lockstep
+from diag.engine.attribution import of_run
+from diag.engine.attribution.attributing import attribute, refined, subject_in
+from diag.verdict.attribution import Attribution, Trial
+from diag.verdict.findings import Divergence, Where
+from diag.verdict.result import Judged, RunResult
+
+FAULTS = """
+import os
+
+def half_of_it(graph):
+    for node in graph.node:
+        if node.op == "Tanh" and any(n.name == node.input[0].split(":")[0] and n.op == "BiasAdd" for n in graph.node):
+            node.op = "Identity"  # as a kernel for MatMul and BiasAdd that forgets the last op of its chain
+
+def with_onednn(call):
+    if call.op_type == "Tanh" and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0":
+        return [call.outputs[0] * 1.01]
+"""
+ZOO = Path(__file__).parents[2] / "zoo.py"
+UNIT = {"unit": "layer", "layer": "dense_1", "variable": None, "op_index": None}
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("faults") / "faults.py"
+    path.write_text(FAULTS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, faults) -> Path:
+    """One step against the rewriter, and its whole report."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    given = [
+        "--model",
+        f"{ZOO}:mlp",
+        "--candidate",
+        f"rewrite:{faults}:half_of_it",
+        "--steps",
+        "1",
+        "--batch-size",
+        "4",
+    ]
+    with redirect_stdout(io.StringIO()):
+        assert lockstep.main([*given, "--dump", "none", "--quiet", "--out", str(out)]) == 1
+    return out
+
+
+def test_a_rewriter_is_found_out(run):
+    only = ["execution=eager", "remapping=off", "constant_folding=off"]
+    found, site = attribute(subject_in(run / "trace.h5", 0, None), UNIT, only=only)
+    assert site == UNIT
+    assert found.baseline.unit is not None and found.baseline.unit > 1000
+    assert found.cures == ("execution=eager", "remapping=off")
+    assert found.blame == "graph-rewriter"
+    names = [made.name for made in found.workarounds]
+    assert names[0] == "remapping=off"  # the cheapest
+    assert {"split:dense_1", "cpu:dense_1", "execution=eager"} == set(names[1:])
+    assert all(made.trial.wrong == frozenset() for made in found.workarounds)
+    assert "keras.activations.tanh(tf.identity(y))" in next(m.code for m in found.workarounds if "split" in m.name)
+
+
+def test_a_switch_read_at_start_is_set_before_tensorflow_is_loaded(run, faults, capsys):
+    """The fault is in every op of its kind, so no switch of the graph cures it; only the one that it reads does."""
+    given = [str(run / "trace.h5"), "--place", f"sim:{faults}:with_onednn", "--json"]
+    assert command.main([*given, "--switches", "execution=eager,execution=xla,onednn=off"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["cures"] == ["onednn=off"] and said["blame"] == "kernel"
+    outcomes = {trial["switches"][0]: trial["outcome"] for trial in said["trials"]}
+    assert outcomes == {
+        "execution=eager": "diverges", "execution=xla": "not run", "onednn=off": "cures",
+        "cpu:dense_1": "cures", "split:dense_1": "diverges",
+    }  # fmt: skip
+    reasons = {trial["switches"][0]: trial["reason"] for trial in said["trials"]}
+    assert "cannot run inside XLA" in reasons["execution=xla"]  # said, and no cure
+    assert said["failed_workarounds"] == ["split:dense_1"]
+    assert [made["name"] for made in said["workarounds"]] == ["onednn=off", "cpu:dense_1"]
+    assert "not asked for" in said["skipped"]["remapping=off"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--switches", "remaping=off"], "expected some of execution=eager"),
+        (["--step", "7"], "holds the steps 0"),
+        (["--place", "TPU:0"], "is no place"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_line(run, arguments, said):
+    error = io.StringIO()
+    with redirect_stderr(error):
+        assert command.main([str(run / "trace.h5"), *arguments]) == 2
+    assert said in error.getvalue() and error.getvalue().count("\n") == 1
+
+
+# ---- at the end of a run
+
+WHERE = Where(0, "forward", "layer", "dense_1")
+FOUND = Attribution(
+    Trial((), unit=5.0), (Trial(("remapping=off",), unit=0.1),), ("remapping=off",), "graph-rewriter", "since"
+)
+
+
+def result_with(blame: str) -> RunResult:
+    first = Divergence(WHERE, "missing-op", blame, 5.0, ("execution=eager",))
+    other = Divergence(replace(WHERE, layer="dense_2"), "unknown", blame, 3.0)
+    return RunResult("divergence", first, (first, other), None, None, (), 1, (), {}, (), (), (), Judged())
+
+
+def test_only_cures_that_were_run_are_named(run, monkeypatch):
+    monkeypatch.setattr(of_run, "attribute", lambda *given: (FOUND, UNIT))
+    seen = of_run.attributed(result_with("kernel"), subject_in(run / "trace.h5", 0, None), True, 1.0, lambda text: None)
+    assert seen.first_divergence is seen.divergences[0]
+    assert seen.first_divergence.cured_by == ("remapping=off",)
+    assert seen.first_divergence.blame == "graph-rewriter"
+    assert seen.divergences[1] == result_with("kernel").divergences[1]
+    assert seen.attribution is FOUND
+
+
+def test_slow_steps_are_not_tried_unasked_and_it_says_so(run, monkeypatch):
+    monkeypatch.setattr(of_run, "attribute", lambda *given: pytest.fail("tried unasked"))
+    seen = of_run.attributed(
+        result_with("kernel"), subject_in(run / "trace.h5", 0, None), None, 60.0, lambda text: None
+    )
+    assert seen.attribution is None and seen.first_divergence == result_with("kernel").first_divergence
+    assert "python -m diag.attribute" in seen.notes[-1]
+
+
+@pytest.mark.parametrize("blame", ["random-stream", "state-update", "framework"])
+def test_a_blame_that_says_more_stays(blame):
+    first = result_with(blame).first_divergence
+    assert first is not None and refined(first, FOUND).blame == blame
+
+
+def test_a_step_that_is_right_when_run_again_changes_nothing():
+    first = result_with("kernel").first_divergence
+    assert first is not None and refined(first, replace(FOUND, baseline=Trial((), unit=0.5))) is first

@@ -1,0 +1,99 @@
+"""Processes that answer, die, hang and babble: what is made of each.  No TensorFlow is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diag.engine.attribution import matrix
+from diag.engine.attribution.matrix import Question, num_workers, run_trials
+from diag.engine.places import Place
+from diag.errors import UserError
+
+PLACE = Place("CPU:0")
+
+TRIAL = """
+import json, os, sys, time
+from pathlib import Path
+given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+trials = json.loads(given["--switches"])
+with Path(sys.argv[1]).with_name("asked").open("a") as log:
+    log.write(json.dumps(trials) + "\\n")
+print("a plug-in that talks")
+print(json.dumps(["not", "an", "object"]))
+if os.environ.get("REFUSE"):
+    print(json.dumps({"refused": "no such step"}))
+    sys.exit(2)
+print(json.dumps({"site": {"layer": "dense"}}), flush=True)
+for index, names in enumerate(trials):
+    print(json.dumps({"begun": index}), flush=True)
+    if "die" in names:
+        sys.stderr.write("something of C++\\n")
+        os._exit(3)
+    if "hang" in names:
+        time.sleep(60)
+    unit = os.environ.get("BASELINE", "5.0") if not names else "0.5"
+    print(json.dumps({"trial": index, "unit": float(unit), "step": "inf", "step_seconds": 0.25}), flush=True)
+"""
+
+
+@pytest.fixture
+def question(tmp_path, monkeypatch) -> Question:
+    (tmp_path / "a_trial_of_tests.py").write_text(TRIAL)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(matrix, "TRIAL", "a_trial_of_tests")
+    monkeypatch.setattr(matrix, "num_workers", lambda place: 1)
+    return Question(tmp_path / "trace.h5", 3, "reference", PLACE)
+
+
+def asked(question: Question) -> list[str]:
+    return Path(question.trace).with_name("asked").read_text().splitlines()
+
+
+def test_trials_that_can_share_a_process_do_and_figures_come_back(question):
+    answers = run_trials(question, [(), ("execution=eager",), ("onednn=off",), ("grappler=off",)])
+    assert asked(question) == ['[[], ["execution=eager"], ["grappler=off"]]', '[["onednn=off"]]']
+    assert answers.trials[()].unit == 5.0
+    assert answers.trials[("onednn=off",)].step == float("inf")
+    assert answers.trials[("grappler=off",)].step_seconds == 0.25
+    assert answers.site == {"layer": "dense"}
+
+
+def test_what_cannot_be_taken_back_comes_last_in_its_process(question):
+    run_trials(question, [(), ("deterministic=on",), ("grappler=off",)])
+    assert asked(question) == ['[[], ["grappler=off"], ["deterministic=on"]]']
+
+
+def test_a_process_that_dies_costs_one_trial(question):
+    answers = run_trials(question, [(), ("a",), ("die",), ("b",)])
+    assert answers.trials[("a",)].unit == answers.trials[("b",)].unit == 0.5
+    assert "code 3" in answers.trials[("die",)].reason
+    assert "something of C++" in answers.trials[("die",)].reason
+    assert len(asked(question)) == 2
+
+
+def test_a_process_that_hangs_is_ended(question):
+    slow = Question(question.trace, 3, "reference", PLACE, limit=2.0)
+    answers = run_trials(slow, [(), ("hang",)])
+    assert answers.trials[("hang",)].reason == "no result within 2 s"
+
+
+def test_a_step_that_is_right_as_recorded_is_tried_no_further(question, monkeypatch):
+    monkeypatch.setenv("BASELINE", "0.5")
+    monkeypatch.setitem(vars(matrix), "TRIAL", "a_trial_of_tests")
+    text = (question.trace.parent / "a_trial_of_tests.py").read_text()
+    (question.trace.parent / "a_trial_of_tests.py").write_text(text.replace('"inf"', "0.5"))
+    answers = run_trials(question, [(), ("a",), ("onednn=off",)])
+    assert list(answers.trials) == [()]
+
+
+def test_a_trace_that_cannot_answer_is_the_persons_to_know(question, monkeypatch):
+    monkeypatch.setenv("REFUSE", "1")
+    with pytest.raises(UserError, match="no such step"):
+        run_trials(question, [()])
+
+
+def test_one_process_at_a_time_on_a_gpu():
+    assert num_workers(Place("GPU:0")) == 1
+    assert num_workers(PLACE) >= 1
