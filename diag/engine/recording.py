@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from diag.engine.execution import to_numpy
+from diag.engine.forecast import Forecast, bytes_of, bytes_of_file, bytes_of_marks, bytes_of_table
 from diag.engine.keeping import ALL, AUTO, FLAGGED, Keeping
 from diag.engine.program import Program
-from diag.engine.run import LockstepRun, flat_batch
+from diag.engine.run import MAX_ZOOMS, LockstepRun, flat_batch
 from diag.engine.series import DRAWS, STATE, WEIGHTS, Series, series_of, values_of
 from diag.engine.setup import Trained
 from diag.engine.sites import LOSS_LAYER, OPTIMIZER_LAYER
@@ -69,13 +69,13 @@ class Recording:
         self.kept = [s for s in in_full if options.keeping.wants(self._layer_of(s), s.name)]
         self.keeping, self.budget = self._affordable(options.keeping)
         self.snapshot_every = options.snapshot_every or self._affordable_snapshots()
-        self.expected = self._expected_bytes()
-        _refuse_if_full(path, self.expected)
-        first = flat_batch(run.batches[settings.first_step])
+        layout = self._layout(flat_batch(run.batches[settings.first_step]))
+        self.forecast = self._forecast(layout)
+        self.forecast.refuse_if_full(path)
         stored = _stored(program)
         self.writer = TraceWriter(
             path,
-            self._layout(first),
+            layout,
             environment={lane.name: lane.environment() for lane in (run.reference, run.candidate)},
             command=list(command),
             seeds={"seed": settings.seed},
@@ -126,21 +126,36 @@ class Recording:
         return len(LANES) * sum(_num_bytes(series.shape, series.dtype) for series in self.kept)
 
     def _state_bytes(self) -> int:
-        """One snapshot; the candidate's costs next to nothing where it follows the reference."""
+        """One snapshot; the candidate's costs next to nothing where it is stored as no difference."""
         once = sum(_num_bytes(spec.shape, spec.dtype) for spec in self.run.program.variables)
-        return once * (2 if self.run.settings.follow == "free" else 1)
+        return once * (2 if self.run.settings.follow == "free" or self.options.portable else 1)
 
     def _affordable_snapshots(self) -> int:
         return max(1, math.ceil(self.run.settings.steps * self._state_bytes() / SNAPSHOT_BYTES))
 
-    def _expected_bytes(self) -> int:
-        """An upper estimate: nothing is counted as compressed but the differences of a candidate that follows."""
-        settings = self.run.settings
-        batch = sum(value.nbytes for value in flat_batch(self.run.batches[settings.first_step]))
-        num_kept = self.keeping.count(settings.first_step, settings.steps)
-        tensors = num_kept * self._bytes_per_step()
-        tensors = tensors if self.budget is None else min(tensors, self.budget)
-        return settings.steps * batch + -(-settings.steps // self.snapshot_every) * self._state_bytes() + tensors
+    def _forecast(self, layout: TraceLayout) -> Forecast:
+        settings, a_step, a_state = self.run.settings, self._bytes_per_step(), self._state_bytes()
+        tensors = self.keeping.count(settings.first_step, settings.steps) * a_step
+        is_flagged_kept = self.keeping.dump == FLAGGED and not self.keeping.steps
+        return Forecast(
+            tensors=tensors if self.budget is None else min(tensors, self.budget),
+            states=-(-settings.steps // self.snapshot_every) * a_state,
+            batches=settings.steps * bytes_of(layout.batch),
+            rows=self._bytes_of_rows(layout),
+            flagged=(a_state if self.snapshot_every > 1 else 0) + (a_step if is_flagged_kept else 0),
+        )
+
+    def _bytes_of_rows(self, layout: TraceLayout) -> int:
+        settings, tables = self.run.settings, layout.tables
+        ops = sum(len(node.dtypes) or 1 for node in self.run.program.ops)
+        units = self.run.telescope_for(self.run.batches[settings.first_step]).cut.units
+        outputs = 0 if settings.units == STEP else sum(len(unit.outputs) + len(unit.writes) for unit in units)
+        looks = settings.steps if settings.units == "op" else min(MAX_ZOOMS, settings.steps)
+        num_checked = sum(step % settings.checks == 0 for step in settings.numbers)
+        num_rows = {"ops": looks * ops, "units": num_checked * outputs + len(self.series)}
+        num_rows |= dict.fromkeys(("steps", "snapshots", "batches"), settings.steps)
+        each = [bytes_of_table(tables[n].columns, k) + bytes_of_marks(tables[n], k) for n, k in num_rows.items()]
+        return sum(each) + bytes_of_file(tables.values())
 
     def _layout(self, first: Sequence[np.ndarray]) -> TraceLayout:
         settings, program = self.run.settings, self.run.program
@@ -163,11 +178,7 @@ class Recording:
     @property
     def is_worth_a_word(self) -> bool:
         """Whether a person should know the size before the run."""
-        return self.expected > AUTO_BYTES or self.run.settings.steps > 100
-
-    @property
-    def forecast(self) -> str:
-        return f"The trace will take at most {self.expected / 2**30:.1f} GiB, before compression."
+        return self.forecast.total > AUTO_BYTES or self.run.settings.steps > 100
 
     # -- step by step ------------------------------------------------------------------------------
 
@@ -305,16 +316,6 @@ def _stored(program: Program) -> bytes | NotStorable:
 def batch_arrays(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a batch by the names they have in a trace, in the order of the program's inputs."""
     return {f"batch_{index}": np.asarray(array) for index, array in enumerate(arrays)}
-
-
-def _refuse_if_full(path: Path, expected: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if expected > free:
-        raise UserError(
-            f"The trace may take {expected / 2**30:.1f} GiB and {path.parent} has {free / 2**30:.1f} GiB free; "
-            "keep less (--dump flagged, none or LAYER-GLOBS, --dump-steps, a larger --snapshot-every), run fewer "
-            "steps, or name another folder with --out"
-        )
 
 
 def _num_bytes(shape: Sequence[int], dtype: str) -> int:
