@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich import box
@@ -45,7 +45,7 @@ def sections(found: Attribution) -> Iterator[RenderableType]:
         if trial.reason:
             yield Text(f"{trial.name} could not be run: {_shortened(trial.reason)}", style="dim")
     if found.skipped:
-        yield Text("not tried: " + "; ".join(f"{name} ({why})" for name, why in found.skipped.items()), style="dim")
+        yield Text(f"not tried: {_by_reason(found.skipped)}", style="dim")
     yield Text(sentence(found), style="bold")
     yield from _workarounds(found)
 
@@ -62,8 +62,7 @@ def not_reproduced(found: Attribution) -> str:
 def sentence(found: Attribution) -> str:
     """The smallest cures and what they say of the blame."""
     if not found.cures:
-        tried = sum(not trial.reason for trial in found.trials)
-        return f"No switch cures it ({tried} trials); the blame stays as it was."
+        return "No switch that was tried cures it; the blame stays as it was."
     ways = " or ".join(found.cures)
     blame = f"blame the {found.blame}" if found.blame else "the blame stays as it was"
     return f"Cured by {ways}: {blame}, since {found.why_blamed}."
@@ -103,6 +102,13 @@ def _workarounds(found: Attribution) -> Iterator[RenderableType]:
         yield Text(f"also: {', '.join(made.name for made in more)}", style="dim")
     for made in found.failed_workarounds:
         yield Text(f"run, and no cure: {made.name}", style="dim")
+
+
+def _by_reason(skipped: Mapping[str, str]) -> str:
+    names: dict[str, list[str]] = {}
+    for name, why in skipped.items():
+        names.setdefault(why, []).append(name)
+    return "; ".join(f"{', '.join(those)} ({why})" for why, those in names.items())
 
 
 def _shortened(text: str) -> str:

@@ -64,8 +64,12 @@ class Plan:
         return [(), *self.singles, *((change.name,) for change in self.changes)]
 
 
-def plan(subject: Subject, layer: str | None, only: Collection[str] | None = None) -> Plan:
-    """What can be tried of a recorded step; of the switches `only` those named."""
+def plan(subject: Subject, site: Mapping[str, Any] | None, only: Collection[str] | None = None) -> Plan:
+    """What can be tried of a recorded step; of the switches `only` those named.
+
+    A layer's code is changed where the site is in the layer itself, not in the update of its variable.
+    """
+    layer = site["layer"] if site is not None and site["variable"] is None else None
     tried, skipped = switches_for(subject.place, subject.environment)
     if only is not None:
         skipped |= {switch.name: "it was not asked for" for switch in tried if switch.name not in only}
@@ -89,7 +93,7 @@ def attribute(
       UserError: the trace cannot answer.
     """
     begun = time.monotonic()
-    planned = plan(subject, site["layer"] if site else None, only)
+    planned = plan(subject, site, only)
     answers = Answers()
     for lane in subject.lanes:
         question = Question(subject.trace, subject.step, lane, subject.place, site)
@@ -113,7 +117,7 @@ def _baseline(answers: Answers) -> Trial:
 def _with_changes(planned: Plan, subject: Subject, question: Question, answers: Answers, said: Said) -> Plan:
     """Where the site had to be looked for, its layer's changes are tried once it is known."""
     assert question.site is not None
-    changes = plan(subject, question.site["layer"]).changes
+    changes = plan(subject, question.site).changes
     if changes:
         answers.trials.update(run_trials(question, [(change.name,) for change in changes], said).trials)
     return replace(planned, changes=changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from diag.engine.attribution.attributing import Subject, attribute, plan, refined
 from diag.engine.attribution.bench import Site
@@ -30,14 +31,14 @@ def attributed(
     if first is None or wanted is False:
         return result
     try:
-        expected = _expected_seconds(subject, first.where.layer, step_seconds)
+        site = Site.of(first.where).to_dict()
+        expected = _expected_seconds(subject, site, step_seconds)
         if wanted is None and expected > AUTOMATIC_SECONDS:
             return _noted(
                 result,
                 f"not attributed: trying every switch would take about {expected:.0f} s; ask for it with "
                 f"python -m diag.attribute {subject.trace}",
             )
-        site = Site.of(first.where).to_dict()
         found, _ = attribute(subject, site, lambda trial: say(f"tried: {trial.name}"))
     except UserError as error:
         return _noted(result, f"not attributed: {error}")
@@ -46,8 +47,8 @@ def attributed(
     return replace(result, first_divergence=changed, divergences=others, attribution=found)
 
 
-def _expected_seconds(subject: Subject, layer: str | None, step_seconds: float) -> float:
-    trials = plan(subject, layer).trials
+def _expected_seconds(subject: Subject, site: dict[str, Any], step_seconds: float) -> float:
+    trials = plan(subject, site).trials
     processes = len({process_of(names) for names in trials})
     return (STARTING * processes + step_seconds * len(trials)) / min(num_workers(subject.place), len(trials))
 
