@@ -337,6 +337,10 @@ def next_commands(result: Any, given: Sequence[str]) -> list[str]:
             further = [f"{command} --twins {MORE_TWINS}"] if result.twins.is_inconclusive else []
         return [*further, f"{command} --units op"]
     commands = []
+    if result.attribution is None and "trace" in result.files:
+        commands.append(f"python -m diag.attribute {shlex.quote(result.files['trace'])}")
+    elif first.where.unit in ("layer", "op") and first.where.layer and "--substitute" not in given:
+        commands.append(f"{command} --substitute {shlex.quote(first.where.variable or first.where.layer)}=reference")
     if first.where.unit != "op" and "--units" not in given:
         commands.append(f"{command} --units op")
     if "--execution" not in given and first.blame in ("graph-rewriter", "xla"):

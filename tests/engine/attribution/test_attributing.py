@@ -152,3 +152,10 @@ def test_a_blame_that_says_more_stays(blame):
 def test_a_step_that_is_right_when_run_again_changes_nothing():
     first = result_with("kernel").first_divergence
     assert first is not None and refined(first, replace(FOUND, baseline=Trial((), unit=0.5))) is first
+
+
+def test_a_run_that_was_not_attributed_says_how_to(run):
+    result = replace(result_with("kernel"), files={"trace": str(run / "trace.h5")})
+    assert lockstep.next_commands(result, [])[0] == f"python -m diag.attribute {run / 'trace.h5'}"
+    attributed = replace(result, attribution=FOUND)
+    assert lockstep.next_commands(attributed, [])[0].endswith("--substitute dense_1=reference")
