@@ -107,6 +107,31 @@ def test_a_function_can_be_made_known_to_the_runtime():
     assert context.context().has_function("lockstep_canary")
 
 
+# ---- diag/engine/graph_collection.py
+
+
+def test_graphs_are_collected_as_traced_and_as_executed():
+    """Two equal ops are merged into one before they are executed; both were traced."""
+
+    @tf.function(autograph=False)
+    def f(x):
+        return tf.exp(x, name="first") + tf.exp(x, name="second")
+
+    current = context.context()
+    current.enable_graph_collection()
+    try:
+        f(tf.constant(A))
+        f(tf.constant(A))
+        graphs = current.export_run_metadata().function_graphs
+    finally:
+        current.disable_graph_collection()
+    (graph,) = [g for g in graphs if any(node.name == "first" for node in g.pre_optimization_graph.node)]
+    before = [node.op for node in graph.pre_optimization_graph.node]
+    after = [node.op for part in graph.partition_graphs for node in part.node]
+    assert before.count("Exp") == 2 and after.count("Exp") == 1
+    assert all(node.device == CPU for part in graph.partition_graphs for node in part.node if node.op == "Exp")
+
+
 # ---- diag/engine/environment.py
 
 

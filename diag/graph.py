@@ -1,0 +1,83 @@
+"""Show what TensorFlow makes of a training step before it runs it: ops fused, other kernels, layouts, casts, devices.
+
+Nothing is trained. With --taps the step is compiled a second time with the tensors that diag.lockstep watches, and
+what the watching changes is said. Exit code 0: done, 2: the question could not be asked, 3: a bug of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from diag import options as flags
+from diag.engine.places import parse_place
+from diag.errors import UserError
+
+BUG = 3
+
+
+def parser() -> argparse.ArgumentParser:
+    made = flags.OneLineParser(
+        prog="python -m diag.graph", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flags.add_model_flags(made)
+    made.add_argument(
+        "--place", metavar="PLACE", default="CPU:0", help="DEVICE[/EXECUTION][/POLICY] (default: %(default)s)"
+    )
+    made.add_argument("--taps", action="store_true", help="compare with the step whose tensors are watched")
+    made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return run(options)
+    except UserError as error:
+        print(f"graph: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("graph: interrupted", file=sys.stderr)
+        return UserError.exit_code
+    except Exception:
+        traceback.print_exc()
+        return BUG
+
+
+def run(options: argparse.Namespace) -> int:
+    place = parse_place(options.place, None, options.policy)
+    from diag.engine.quiet import import_tensorflow
+
+    import_tensorflow()
+    from rich.console import Console
+
+    from diag.engine.lanes import Lane
+    from diag.engine.optimized import difference, inspect_step
+    from diag.engine.setup import set_up
+    from diag.engine.tapping import unsafe_taps
+    from diag.engine.telescope import safe_taps
+    from diag.report import graph as written
+    from diag.report import json_report
+
+    trained = set_up(options.model, options.data, options.batch_size, 1, options.seed, place.policy)
+    program = trained.programs(trained.batches[0])
+    lane = Lane.at("candidate", place, program, options.seed)
+    step, changed, unsafe = inspect_step(program, lane), None, {}
+    if options.taps and step.is_known:
+        taps = safe_taps(program)
+        changed = difference(step, inspect_step(program, lane, taps))
+        unsafe = {str(port): reason for port, reason in unsafe_taps(program, taps).items()}
+    if options.json:
+        print(json_report.to_text(written.report(step, changed, unsafe)))
+        return 0
+    console = Console()
+    written.render(step, console)
+    if changed is not None:
+        written.render_taps(changed, unsafe, console)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The report of a graph: layer by layer, in words, what TensorFlow made of it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from diag.report.json_report import json_safe
+
+if TYPE_CHECKING:
+    from diag.engine.optimized import Difference, OptimizedStep, Part, Rewrite
+
+SCHEMA = "lockstep-graph/1"
+ABSENT = {
+    "folded": "constant, computed once before the first step",
+    "unused": "never executed, since nothing needs the result",
+    "left-out": "simplified away",
+}
+
+
+def sentence(change: Rewrite) -> str:
+    """`Conv2D+BiasAdd+Relu fused into _FusedConv2D`."""
+    ops = "+".join(part.op for part in change.parts)
+    detail = f" ({change.detail})" if change.detail else ""
+    texts = {
+        "fused": f"{ops} fused into {change.op}{detail}",
+        "regrouped": f"{ops} rewritten as {change.op}",
+        "kernel": f"{ops} runs as {change.op}",
+        "replaced": f"{ops} replaced by {change.op}",
+        "shared": f"{ops} computed once",
+        "layout": f"{change.op} put in at {ops}: a change of layout{detail}",
+        "cast": f"Cast put in at {ops}{detail}",
+        "dtype": f"{ops} computes in another dtype{detail}",
+        "moved": f"{ops} runs on another device{detail}",
+    }
+    if change.kind == "layout" and change.detail:
+        texts["layout"] = f"{ops} changes its layout{detail}"
+    return texts[change.kind]
+
+
+def by_layer(changes: Iterable[Rewrite]) -> dict[str, dict[str, int]]:
+    """Layer -> sentence, with its phase -> how often, in the order of the step."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for change in changes:
+        layer = ", ".join(change.layers) or "(no layer)"
+        found[layer][f"{sentence(change)}, {change.parts[0].phase}"] += 1
+    return {layer: dict(counts) for layer, counts in found.items()}
+
+
+def render(step: OptimizedStep, console: Console) -> None:
+    if not step.is_known:
+        console.print(f"{step.place}: {step.note}", markup=False, highlight=False)
+        return
+    title = f"The step at {step.place}: {step.num_traced} ops traced, {step.num_executed} nodes executed"
+    console.print(f"[bold]{title}[/bold]", highlight=False)
+    for layer, lines in by_layer(step.changes).items():
+        for line, times in lines.items():
+            often = f" ({times} times)" if times > 1 else ""
+            console.print(f"  {layer}: {line}{often}", markup=False, highlight=False, soft_wrap=True)
+    for reason, parts in step.absent.items():
+        if parts:
+            console.print(f"  {len(parts)} ops {ABSENT[reason]}: {_counted(parts)}", markup=False, highlight=False)
+    if step.note:
+        console.print(f"note: {step.note}", markup=False, highlight=False)
+
+
+def render_taps(difference: Difference, unsafe: Mapping[str, str], console: Console) -> None:
+    """What the watched tensors change, and which of them may change more elsewhere."""
+    lost, gained = difference.fusions_lost, difference.fusions_gained
+    if not lost and not gained:
+        console.print("Watching its tensors breaks no fusion here.")
+    for change in lost:
+        layers = ", ".join(change.layers)
+        console.print(f"  broken by watching: {layers}: {sentence(change)}", markup=False, highlight=False)
+    for change in gained:
+        layers = ", ".join(change.layers)
+        console.print(f"  only when watched: {layers}: {sentence(change)}", markup=False, highlight=False)
+    for name, reason in unsafe.items():
+        console.print(f"  may break a fusion: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def report(step: OptimizedStep, difference: Difference | None, unsafe: Mapping[str, str]) -> dict[str, Any]:
+    contents = {
+        "schema": SCHEMA,
+        "place": step.place,
+        "known": step.is_known,
+        "note": step.note,
+        "ops_traced": step.num_traced,
+        "nodes_executed": step.num_executed,
+        "changes": [_change(change) for change in step.changes],
+        "absent": {reason: [_part(part) for part in parts] for reason, parts in step.absent.items()},
+        "taps": None if difference is None else {
+            "lost": [_change(change) for change in difference.lost],
+            "gained": [_change(change) for change in difference.gained],
+            "unsafe": dict(unsafe),
+        },
+    }  # fmt: skip
+    safe: dict[str, Any] = json_safe(contents)
+    return safe
+
+
+def _change(change: Rewrite) -> dict[str, Any]:
+    parts = [_part(part) for part in change.parts]
+    return {"kind": change.kind, "op": change.op, "node": change.node, "detail": change.detail, "parts": parts}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {"op": part.op, "name": part.name, "layer": part.layer, "phase": part.phase, "op_index": part.index}
+
+
+def _counted(parts: Iterable[Part]) -> str:
+    counts = Counter(part.op for part in parts)
+    return ", ".join(f"{times} {op}" if times > 1 else op for op, times in counts.most_common(8))
