@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from diag.engine.bisection import smallest_failing_region
 from diag.engine.execution import to_numpy
 from diag.engine.explaining import OpExplainer, UnitExplainer
 from diag.engine.history import History
@@ -442,10 +443,19 @@ class LockstepRun:
                 explainer = UnitExplainer(telescope.truth_of(unit_run.unit))
                 found = explainer.explain(unit_run, observation.where.output, observation.bound)
                 cause, evidence = found.name, found.evidence
+                if all("region" not in known.evidence for known in self.found.divergences):  # the first says enough
+                    evidence = {**evidence, **self._region(telescope, unit_run)}
             evidence = {**evidence, "ops_innocent": True, "output_name": observation.where.name}
             blame = blame_of_layer(cause, execution)
             cures = ("execution=eager",) if execution != "eager" else ()
             self._add(Divergence(observation.where, cause, blame, observation.excess, cures, evidence))
+
+    def _region(self, telescope: Telescope, unit_run: UnitRun) -> dict[str, Any]:
+        """The fewest ops of the layer that are wrong when they are compiled together."""
+        if not telescope.candidate.place.is_compiled:
+            return {}
+        region = smallest_failing_region(unit_run.unit, unit_run.boundary, unit_run.run.before, telescope.candidate)
+        return {} if region is None else {"region": region.name, "region_op_indices": list(region.op_indices)}
 
     def _unit_run_of(self, telescope: Telescope, observation: Observation) -> UnitRun | None:
         if observation.where.unit == STEP:
