@@ -192,12 +192,15 @@ def changed_environment(recorded: RecordedRun, lanes: Sequence[str], place: Plac
 def replay_part(options: argparse.Namespace, recorded: RecordedRun, replayer: Replayer, console: Console) -> int:
     """One op or one layer, judged."""
     from diag.engine import replaying_units as units
+    from diag.engine.emitting import check_place, emit
     from diag.report import json_report
     from diag.report import replay as written
     from diag.verdict.findings import Verdict
 
     (lane,) = lanes_of(options)
     place = replayer.place_of(lane)
+    if options.emit is not None:
+        check_place(place)
     found: Any
     if options.op is not None:
         found = units.replay_op(recorded, options.step, options.op, lane, place, replayer)
@@ -206,8 +209,6 @@ def replay_part(options: argparse.Namespace, recorded: RecordedRun, replayer: Re
         found = units.replay_layer(recorded, options.step, options.layer, lane, place, replayer)
         title = f"Layer {options.layer} of step {options.step} at {place}, compiled by itself, on the CPU's inputs"
     if options.emit is not None:
-        from diag.engine.emitting import emit
-
         emit(options.emit, found, recorded.program(options.step), place)
         console.print(f"wrote {options.emit} and {options.emit.with_suffix('.npz')}", markup=False, highlight=False)
     if options.json:

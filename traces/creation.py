@@ -108,13 +108,13 @@ def _create_growing(
         shape=(0, *shape),
         maxshape=(None, *shape),
         dtype=dtype,
-        chunks=(rows, *_chunk_of_row(shape, np.dtype(dtype).itemsize)),
+        chunks=(rows, *chunk_of_row(shape, np.dtype(dtype).itemsize)),
         fillvalue=fill,
         **(hdf5plugin.Bitshuffle() if compressed else {}),
     )
 
 
-def _chunk_of_row(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def chunk_of_row(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Cut a row along its first axes until a piece is at most `CHUNK_BYTES`."""
     chunk = list(shape)
     for axis, length in enumerate(shape):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.compiled import with_fetches
-from diag.engine.execution import readable_attributes, to_numpy
+from diag.engine.execution import op_def, readable_attributes, to_numpy
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.replaying_units import LayerReplay, OpReplay
@@ -17,7 +19,8 @@ from diag.errors import UserError
 
 OP = '''"""{title}
 
-TensorFlow {version}. Its inputs are in {data}. Compares {device} with the CPU, and both with the CPU in float64.
+TensorFlow {version}. Its inputs are in {data}. Compares {device} with the CPU, and both with the CPU in float64
+where the op has such a kernel.
 """
 
 from pathlib import Path
@@ -27,6 +30,7 @@ import tensorflow as tf
 
 data = np.load(Path(__file__).with_suffix(".npz"))
 dtypes = {dtypes}
+are_variables = {are_variables}
 inputs = [tf.bitcast(data[f"input_{{i}}"], t) if t == "bfloat16" else tf.constant(data[f"input_{{i}}"], t)
           for i, t in enumerate(dtypes)]
 attributes = {attributes}
@@ -34,15 +38,27 @@ attributes = {attributes}
 
 def run(device, values):
     with tf.device(device):
-        result = tf.raw_ops.{op}(**dict(zip({names}, values)), **attributes)
+        variables = [tf.Variable(x) if is_one else x for x, is_one in zip(values, are_variables)]
+        given = [x.handle if is_one else x for x, is_one in zip(variables, are_variables)]
+        result = tf.raw_ops.{op}(**dict(zip({names}, given)), **attributes)
     return [tf.cast(x, "float64").numpy() for x in tf.nest.flatten(result)]
 
 
+def in_double(values):
+    try:
+        return run("CPU:0", [tf.cast(x, "float64") if x.dtype.is_floating else x for x in values])
+    except (TypeError, ValueError, tf.errors.OpError):
+        return None
+
+
 print("TensorFlow", tf.__version__, tf.config.list_logical_devices())
-here, there = run("CPU:0", inputs), run("{device}", inputs)
+here, there, truth = run("CPU:0", inputs), run("{device}", inputs), in_double(inputs)
 for k, (cpu, other) in enumerate(zip(here, there)):
     print(f"output {{k}}: largest difference {{np.max(np.abs(cpu - other), initial=0):.6g}}, "
           f"largest value {{np.max(np.abs(cpu), initial=0):.6g}}, {{np.sum(cpu != other)}} of {{cpu.size}} differ")
+    if truth is not None:
+        errors = [np.max(np.abs(x - truth[k]), initial=0) for x in (cpu, other)]
+        print(f"  largest error against float64: CPU {{errors[0]:.6g}}, {device} {{errors[1]:.6g}}")
 '''
 
 LAYER = '''"""{title}
@@ -91,58 +107,71 @@ for name, cpu, other in zip(names, here, there):
 '''
 
 
+def check_place(place: Place) -> None:
+    """Raises UserError for a simulated place: its fault is in no program but this one."""
+    if place.is_simulated:
+        raise UserError(f"--emit: {place} is simulated; its fault lives in tf-lockstep alone; name a real --place")
+
+
 def emit(path: Path, replay: OpReplay | LayerReplay, program: Program, place: Place) -> None:
     """Write FILE.py and FILE.npz.
 
     Raises:
-      UserError: the place is simulated, so that its fault is in no program but this one; or the files
-        cannot be written.
+      UserError: the op cannot be run by itself, or the files cannot be written.
     """
-    if place.is_simulated:
-        raise UserError(f"--emit: {place} is simulated; its fault lives in tf-lockstep alone; name a real --place")
+    if isinstance(replay, OpReplay):
+        text, arrays = _op(path, replay, place)
+    else:
+        text, arrays = _layer(path, replay, program, place)
+    data = path.with_suffix(".npz")
     try:
-        if isinstance(replay, OpReplay):
-            _emit_op(path, replay, place)
-        else:
-            _emit_layer(path, replay, program, place)
+        np.savez_compressed(data, **arrays)  # type: ignore[arg-type]
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
+        data.unlink(missing_ok=True)
         raise UserError(f"--emit {path}: {error.strerror or error}; name a file that can be written") from error
 
 
-def _emit_op(path: Path, replay: OpReplay, place: Place) -> None:
+def _op(path: Path, replay: OpReplay, place: Place) -> tuple[str, dict[str, np.ndarray]]:
     node, evidence = replay.node, replay.evidence[0]
-    arrays = {f"input_{index}": _plain(to_numpy(x)) for index, x in enumerate(evidence.inputs)}
+    definition = op_def(node.op)
+    inputs = [to_numpy(x) for x in evidence.inputs]
     attributes = {name: value for name, value in readable_attributes(node.proto).items() if not name.startswith("_")}
-    definition = tf.raw_ops.__dict__.get(node.op)
-    if definition is None or node.op.startswith("Assign"):
+    names = _parameters(node.op, attributes)
+    if names is None:
         raise UserError(f"--emit: tf.raw_ops cannot run {node.op} by itself; name its layer with --layer")
-    inferred, names = _signature(node)
+    inferred = {a for arg in definition.input_arg for a in (arg.type_attr,) if a}
     text = OP.format(
         title=f"{node.op} of {node.site.layer}, {node.site.phase}",
         version=tf.__version__,
         data=path.with_suffix(".npz").name,
         device=place.device,
-        dtypes=[to_numpy(x).dtype.name for x in evidence.inputs],
+        dtypes=[x.dtype.name for x in inputs],
+        are_variables=[arg.type == tf.resource.as_datatype_enum for arg in definition.input_arg],
         attributes={name: value for name, value in attributes.items() if name not in inferred},
         op=node.op,
         names=names,
     )
-    np.savez_compressed(path.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]
-    path.write_text(text, encoding="utf-8")
+    return text, {f"input_{index}": _plain(x) for index, x in enumerate(inputs)}
 
 
-def _signature(node: Any) -> tuple[set[str], list[str]]:
-    """The attributes that the inputs' dtypes and number determine, and the inputs' names."""
-    from diag.engine.execution import op_def
+def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
+    """What `tf.raw_ops` calls an op's inputs; None where it cannot run the op by itself.
 
-    definition = op_def(node.op)
-    inferred = {a for arg in definition.input_arg for a in (arg.type_attr, arg.number_attr, arg.type_list_attr) if a}
-    if any(arg.number_attr or arg.type_list_attr for arg in definition.input_arg):
-        raise UserError(f"--emit: {node.op} takes a list of inputs; name its layer with --layer")
-    return inferred, [arg.name for arg in definition.input_arg]
+    It renames some (Sum's `reduction_indices` is its `axis`) and keeps their order.
+    """
+    definition, function = op_def(op), getattr(tf.raw_ops, op, None)
+    takes_list = any(arg.number_attr or arg.type_list_attr for arg in definition.input_arg)
+    if function is None or takes_list or not definition.output_arg:
+        return None
+    parameters = [name for name in inspect.signature(function).parameters if name != "name"]
+    inferred = {arg.type_attr for arg in definition.input_arg}
+    others = [name for name in parameters if name not in attributes]
+    missing = [name for name in attributes if name not in parameters and name not in inferred]
+    return others if len(others) == len(definition.input_arg) and not missing else None
 
 
-def _emit_layer(path: Path, replay: LayerReplay, program: Program, place: Place) -> None:
+def _layer(path: Path, replay: LayerReplay, program: Program, place: Place) -> tuple[str, dict[str, np.ndarray]]:
     chosen = [number for number, unit in enumerate(replay.units) if unit.variable is None] or [0]
     unit, boundary = replay.units[chosen[0]], replay.boundaries[chosen[0]]  # the layer's own, not an update
     executable = unit.executable
@@ -169,12 +198,9 @@ def _emit_layer(path: Path, replay: LayerReplay, program: Program, place: Place)
         xla=place.execution == "xla",
     )
     graph = np.frombuffer(graph_def.SerializeToString(), np.uint8)
-    np.savez_compressed(path.with_suffix(".npz"), graph=graph, **arrays)  # type: ignore[arg-type]
-    path.write_text(text, encoding="utf-8")
+    return text, {"graph": graph, **arrays}
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
     """NumPy's own files know no bfloat16: its bits."""
     return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
-
-

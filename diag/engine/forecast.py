@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diag.errors import UserError
-from traces.creation import NUMBERS_PER_CHUNK, TEXT_BYTES
-from traces.schema import Column, TableLayout, TensorSpec, bytes_per_row
+from traces.creation import NUMBERS_PER_CHUNK, TEXT_BYTES, chunk_of_row
+from traces.encoding import STORED_DTYPES
+from traces.schema import Column, TableLayout, TensorSpec, stored_shape
 
 DATASET_BYTES = 4096
 """A dataset's header and the index of its chunks: 2.9 KB each in 60 steps of a small CNN, whose 350 take 1.0 MB."""
@@ -68,8 +69,15 @@ def bytes_of_marks(table: TableLayout, num_rows: int) -> int:
 
 
 def bytes_of(tensors: Iterable[TensorSpec]) -> int:
-    """Of one value of each."""
-    return sum(bytes_per_row(spec) for spec in tensors)
+    """Of one value of each, in whole chunks."""
+    return sum(map(_bytes_in_chunks, tensors))
+
+
+def _bytes_in_chunks(spec: TensorSpec) -> int:
+    stored = STORED_DTYPES[spec.dtype]
+    shape = stored_shape(spec)
+    chunk = chunk_of_row(shape, stored.itemsize)
+    return math.prod(-(-length // piece) * piece for length, piece in zip(shape, chunk, strict=True)) * stored.itemsize
 
 
 def size(number: float) -> str:

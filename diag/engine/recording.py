@@ -123,11 +123,11 @@ class Recording:
 
     def _bytes_per_step(self) -> int:
         """Of the tensors kept in full, both lanes, not compressed."""
-        return len(LANES) * sum(_num_bytes(series.shape, series.dtype) for series in self.kept)
+        return len(LANES) * bytes_of(TensorSpec(s.name, s.shape, s.dtype) for s in self.kept)
 
     def _state_bytes(self) -> int:
         """One snapshot; the candidate's costs next to nothing where it is stored as no difference."""
-        once = sum(_num_bytes(spec.shape, spec.dtype) for spec in self.run.program.variables)
+        once = bytes_of(TensorSpec(v.name, v.shape, v.dtype) for v in self.run.program.variables)
         return once * (2 if self.run.settings.follow == "free" or self.options.portable else 1)
 
     def _affordable_snapshots(self) -> int:
@@ -316,11 +316,6 @@ def _stored(program: Program) -> bytes | NotStorable:
 def batch_arrays(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a batch by the names they have in a trace, in the order of the program's inputs."""
     return {f"batch_{index}": np.asarray(array) for index, array in enumerate(arrays)}
-
-
-def _num_bytes(shape: Sequence[int], dtype: str) -> int:
-    itemsize = 4 if dtype in ("float16", "bfloat16") else np.dtype(dtype).itemsize  # stored as float32
-    return math.prod(shape) * itemsize
 
 
 def _allowed(bound: Bound | None) -> float | None:
