@@ -253,9 +253,12 @@ class _Region:
         return is_read or port in self.unit.outputs
 
     def _writes(self, nodes: list[Node]) -> tuple[int, ...]:
-        captures = self.unit.executable.captures
-        assigned = {captures.get(n.inputs[0].node) for n in nodes if n.op in ASSIGN_OPS or (not n.dtypes and n.inputs)}
-        return tuple(sorted(index for index in assigned if index in self.unit.writes and index is not None))
+        """A branch or a loop may write any variable that it is handed; the unit knows which are written at all."""
+        captures, assigned = self.unit.executable.captures, set()
+        for node in nodes:
+            if node.op in ASSIGN_OPS or not node.dtypes or node.function_names():
+                assigned |= {captures.get(port.node) for port in node.inputs}
+        return tuple(index for index in self.unit.writes if index in assigned)
 
     def _built(self, nodes: list[Node]) -> tuple[Graph, Any]:
         """The nodes reading their feeds; control edges that leave the region are dropped."""
