@@ -85,7 +85,14 @@ def _compile(executable: Executable, graph_def: Any, place: Place, variables: Se
                 graph_def, input_map=given, return_elements=results, name=""
             )
 
-    return run
+    if place.execution != "xla":
+        return run
+
+    def at_the_place(*feeds: tf.Tensor) -> list[tf.Tensor]:
+        with tf.device(place.device):  # else XLA compiles for the first GPU, wherever the variables are
+            return run(*feeds)  # type: ignore[no-any-return]
+
+    return at_the_place
 
 
 def with_fetches(executable: Executable) -> Any:
