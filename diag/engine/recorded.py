@@ -92,6 +92,13 @@ class RecordedRun:
 
     @property
     def first_step(self) -> int:
+        """The first step whose state was stored.
+
+        Raises:
+          UserError: the run was ended before its first step was whole.
+        """
+        if not self.reader.steps or not self.reader.snapshots:
+            raise UserError(f"{self.path} holds no whole step; the run that wrote it was ended before its first")
         return min(self.reader.snapshots)
 
     def num_steps_from(self, first: int) -> int:

@@ -150,10 +150,8 @@ class Replayer:
 
     def check(self, step: int) -> None:
         """Refuse a step that was not recorded, or cannot be reached from any snapshot."""
-        steps, snapshots = self.run.reader.steps, self.run.reader.snapshots
-        if not steps or not snapshots:
-            raise UserError(f"{self.run.path} holds no whole step; the run that wrote it was ended before")
-        if step not in steps:
+        first, steps, snapshots = self.run.first_step, self.run.reader.steps, self.run.reader.snapshots
+        if step not in steps or step < first:
             raise UserError(f"--step {step}: {self.run.path} holds the steps {summary(steps)}")
         if self.start is not None and self.start not in snapshots:
             raise UserError(f"--from {self.start}: {self.run.path} holds the states before steps {summary(snapshots)}")
@@ -257,8 +255,8 @@ class Replayer:
                 f"{', '.join(lost)} draws inside a loop or branch from a state that TensorFlow shows to nobody: what "
                 "depends on it does not reproduce"
             )
-        first = self.run.reader.snapshots[0]
-        unseen = self.start is None and replay.step > first
+        first = self.run.first_step
+        unseen = self.start is None and replay.step > first and replay.place == replay.recorded_place
         if unseen and not any(tensor.outcome is Outcome.UNSTABLE for tensor in replay.tensors):
             yield f"a place that keeps something from earlier steps has to go through them again: try --from {first}"
 

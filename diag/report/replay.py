@@ -79,10 +79,12 @@ def render(replays: Sequence[Replay], changed: Mapping[str, Any], console: Conso
     for replay in replays:
         console.print(f"[bold {'green' if replay.is_exact else 'red'}]{escape(_sentence(replay))}[/]", highlight=False)
         console.print(facts(_facts_of(replay)))
-        if replay.others:
-            console.print(_table(replay.others, console.width))
-            if len(replay.others) > MAX_LISTED:
-                console.print(f"... and {len(replay.others) - MAX_LISTED:,} more (--json lists them all)", markup=False)
+        with_values = [tensor for tensor in replay.others if tensor.statistics is not None or tensor.own is not None]
+        if with_values:
+            console.print(_table(with_values[:MAX_LISTED], console.width))
+        if unlisted := _left_out(replay.others, with_values):
+            kinds = ", ".join(f"{kind} {number}" for kind, number in Counter(t.kind for t in unlisted).items())
+            console.print(f"{len(unlisted):,} not listed, of which --json has what is known: {kinds}", markup=False)
         if replay.notes:
             console.print(facts([("note", note) for note in replay.notes]))
         console.print()
@@ -131,7 +133,7 @@ def _facts_of(replay: Replay) -> list[tuple[str, str]]:
     kinds = Counter(tensor.kind for tensor in replay.tensors)
     found = [
         ("state", start),
-        ("loss", f"{now:.9g}" if replay.is_exact else f"{recorded:.9g} recorded, {now:.9g} now"),
+        ("loss", f"{now:.9g}" if recorded == now else f"{recorded:.9g} recorded, {now:.9g} now"),
         ("compared", ", ".join(f"{kind} {number}" for kind, number in kinds.items())),
     ]
     if replay.recorded_place != replay.place:
@@ -142,17 +144,24 @@ def _facts_of(replay: Replay) -> list[tuple[str, str]]:
     return found
 
 
+def _left_out(others: Sequence[Tensor], with_values: Sequence[Tensor]) -> list[Tensor]:
+    listed = {(tensor.kind, tensor.name) for tensor in with_values[:MAX_LISTED]}
+    return [tensor for tensor in others if (tensor.kind, tensor.name) not in listed]
+
+
 def _table(others: Sequence[Tensor], width: int) -> Table:
+    headings = ("tensor", "kind", "shape", "unequal", "max ULP", "norm-wise")
+    is_stable = all(tensor.own is None for tensor in others)
     rows = []
-    for tensor in others[:MAX_LISTED]:
+    for tensor in others:
         statistics = tensor.statistics
         figures = ("not kept", "", "")
         if statistics is not None:
             share = statistics.num_unequal / max(1, statistics.size)
             figures = (percent(share), figure(statistics.max), figure(statistics.normwise_relative_error))
-        own = "the same" if tensor.own is None else f"{figure(tensor.own.max)} ULP"
-        rows.append((tensor.name, tensor.kind, _shape(tensor.shape), *figures, own))
-    return _named_rows(("tensor", "kind", "shape", "unequal", "max ULP", "norm-wise", "two runs here"), rows, width)
+        own = [] if is_stable else ["the same" if tensor.own is None else f"{figure(tensor.own.max)} ULP"]
+        rows.append((tensor.name, tensor.kind, _shape(tensor.shape), *figures, *own))
+    return _named_rows(headings if is_stable else (*headings, "two runs"), rows, width)
 
 
 def _named_rows(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
@@ -220,4 +229,4 @@ def observations_report(trace: str, step: int, observations: Sequence[Observatio
 
 def _brief(value: Any) -> str:
     text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-    return text or "unset"
+    return "unset" if value in (None, "", {}) else text
