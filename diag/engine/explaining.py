@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from diag.engine.truth import UnitTruth
 from diag.engine.units import Unit
 from diag.numerics.bounds import (
     CONTRACTION_MAX,
+    CONTRACTION_RMS,
     Bound,
     Yardstick,
     absolute_error,
@@ -82,13 +84,16 @@ class OpExplainer:
         )
 
     def _judge(self, evidence: OpEvidence, output: int, other: npt.NDArray[np.float64]) -> Bound:
+        """A hypothesis has to come nearer to what was computed: an outlier also vanishes in more error everywhere."""
         assert evidence.truth is not None
         truths = list(evidence.truth)
+        x, before = evidence.candidate[output], evidence.truth[output]
+        nearer = absolute_error(x, other).rms <= absolute_error(x, before).rms
         truths[output] = other
         changed = replace(evidence, truth=truths)
         bound = self.judge.against(changed, evidence.candidate, evidence.reference)[output].bound
         assert bound is not None
-        return bound
+        return bound if nearer else replace(bound, excess=math.inf)
 
     def _judge_other(self, evidence: OpEvidence, output: int, other: npt.NDArray[Any]) -> Bound:
         outputs = list(evidence.candidate)
@@ -116,6 +121,8 @@ def out_of_bound(
         if measures is not None and measures.scale is not None and measures.sums_in is not None:
             error = contraction_error(x, truth, measures.scale[output], measures.sums_in[output])
             wrong = error > CONTRACTION_MAX
+            if not wrong.any():  # out of bound as a whole, by a little everywhere
+                wrong = error > CONTRACTION_RMS
         elif bound.error_class is ErrorClass.COMPOSITE:
             allowed = bound.max / bound.excess if np.isfinite(bound.excess) else 0.0
             wrong = np.abs(x.astype(np.float64) - truth) > allowed

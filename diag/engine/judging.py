@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from diag.engine.axes import axis_names
 from diag.engine.eager import EagerPlace
-from diag.engine.execution import FLOATS, to_numpy
+from diag.engine.execution import FLOATS, readable_attributes, to_numpy
 from diag.engine.graph import Node
 from diag.engine.promotion import is_product, is_random
 from diag.engine.truth import Arrays, OpTruth
 from diag.numerics.bounds import (
     AbsoluteError,
     Bound,
+    InOrder,
     Yardstick,
     absolute_error,
     allowance_bound,
     composite_bound,
     contraction_bound,
     exact_bound,
+    lost_in_order,
     normwise_bound,
     where_both_overflow,
 )
@@ -32,10 +35,13 @@ from diag.numerics.figures import TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, allowance_ulp, class_of
 from diag.numerics.statistics import against_truth
+from diag.numerics.terms import terms_of
 
 DECISION_FLIP = "decision-flip"
 NORMWISE = "algorithm:normwise"
 NONDETERMINISM = "nondeterminism"
+# Elements, and terms of all of them, that are summed in order where a bound is exceeded.
+SUMMED_IN_ORDER, TERMS_IN_ORDER = 64, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class OpEvidence:
     run_again: Callable[[EagerPlace], list[npt.NDArray[Any]]] | None = None
     own_inputs: Sequence[Any] = ()
     inherited: float = 0.0
+    in_order: dict[int, InOrder | None] = field(default_factory=dict)
 
     @property
     def error_class(self) -> ErrorClass:
@@ -166,8 +173,32 @@ def _bound(
         return composite_bound(x, expected, measures.sticks[index], measures.reference_errors[index])
     if measures.scale is not None and measures.sums_in is not None:
         terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
-        return contraction_bound(x, expected, measures.scale[index], terms, measures.sums_in[index])
+        scale, sums = measures.scale[index], measures.sums_in[index]
+        bound = contraction_bound(x, expected, scale, terms, sums)
+        if bound.is_explained or not math.isfinite(bound.excess):
+            return bound
+        if index not in evidence.in_order:
+            evidence.in_order[index] = in_order(evidence, index, bound)
+        return contraction_bound(x, expected, scale, terms, sums, evidence.in_order[index])
     return allowance_bound(statistics, allowance_ulp(op), kind)
+
+
+def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
+    """What a plain sum in order loses on some of the elements, the worst among them; None for ops not written out."""
+    measures, shape = evidence.measures, evidence.candidate[index].shape
+    assert measures is not None and measures.sums_in is not None
+    inputs = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
+    flat = np.linspace(0, math.prod(shape) - 1, min(math.prod(shape), SUMMED_IN_ORDER)).astype(int)
+    elements = np.array(np.unravel_index(flat, shape), int).reshape(len(shape), len(flat)).T
+    if bound.worst_index is not None:
+        elements = np.concatenate([[list(bound.worst_index)], elements]).astype(int)
+    first = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements[:1])
+    if first is None:
+        return None
+    elements = elements[: max(TERMS_IN_ORDER // max(first.left.shape[1], 1), 1)]
+    terms = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements)
+    assert terms is not None
+    return lost_in_order(terms, measures.sums_in[index], is_product(evidence.node.op))
 
 
 def _sums_in(evidence: OpEvidence, scale: Sequence[npt.NDArray[Any]]) -> list[Format]:
@@ -201,8 +232,13 @@ def _normwise(evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: n
     measures = evidence.measures
     if measures is None or measures.scale is None or not evidence.node.op.startswith(("Conv", "DepthwiseConv")):
         return None
-    bound = normwise_bound(x, expected, measures.scale[index], sums_in(evidence, index))
-    return bound if bound.is_explained else None
+    names = axis_names(evidence.node, x.ndim)
+    spatial = tuple(axis for axis, name in enumerate(names) if name.endswith(("height", "width")))
+    for mixed in (spatial or None, None):
+        bound = normwise_bound(x, expected, measures.scale[index], sums_in(evidence, index), mixed)
+        if bound.is_explained:
+            return bound
+    return None
 
 
 def _statistics(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> TruthStatistics:

@@ -29,7 +29,7 @@ from diag.report import json_report
 from diag.verdict.findings import Observation
 from diag.verdict.result import RunResult
 from traces.checksums import tensor_checksum
-from traces.schema import StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
+from traces.schema import Column, StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -40,6 +40,8 @@ FIGURES = tuple(
 )
 SOURCES = ("propagated", "local", "reference_local")
 COLUMNS = tuple(f"{source}_{figure}" for source in SOURCES for figure in FIGURES)
+# Of an op besides: the largest relative difference of its inputs, where its own comes from, what flipped.
+OP_COLUMNS = (*op_columns((*COLUMNS, "inherited")), Column("relation", "text"), Column("flipped", "text"))
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class Recording:
             tensors=tuple(TensorSpec(s.name, s.shape, s.dtype, lane, s.kind) for lane in LANES for s in self.series),
             variables=tuple(TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES),
             batch=tuple(TensorSpec(name, x.shape, x.dtype.name) for name, x in batch_arrays(first).items()),
-            op_columns=op_columns(COLUMNS),
+            op_columns=OP_COLUMNS,
             unit_columns=unit_columns(COLUMNS),
         )
 
@@ -282,7 +284,8 @@ class Recording:
             "verdict": observation.verdict.value,
         }  # fmt: skip
         if where.unit == "op":
-            row |= {"index": where.op_index, "op_type": where.op_type}
+            row |= {"index": where.op_index, "op_type": where.op_type, "inherited": observation.inherited}
+            row |= {"relation": observation.relation.value, "flipped": observation.flipped}
         else:
             row |= {"unit": f"{where.unit}:{where.name}"[:200]}
             row.pop("output")

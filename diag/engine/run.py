@@ -16,6 +16,7 @@ from diag.engine.history import History
 from diag.engine.judging import DECISION_FLIP, NORMWISE
 from diag.engine.lanes import Lane
 from diag.engine.microscope import Microscope, snapshot_lanes
+from diag.engine.own_run import unlike_itself
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.random_streams import RandomStreams
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 
 # What explains a layer that is out of its bound although no op of it is at fault.
 INNOCENT = (DECISION_FLIP, NORMWISE)
-# Full looks with the microscope in one run: each costs a few eager steps.
+# Full looks with the microscope in one run, at units out of bound and as many at others that call for one: each
+# costs a few eager steps.
 MAX_ZOOMS = 3
 # Benign layer units stayed below a third of their bound (docs/BOUNDS.md); one above is worth a look.
 NEAR_ITS_BOUND = 1 / 3
@@ -143,6 +145,8 @@ class LockstepRun:
         self.streams = RandomStreams()
         self.history = History(settings.candidate)
         self._near: set[Any] = set()
+        self._seen: dict[Any, bool] = {}  # units by their outputs' sites: whether they have differed yet
+        self._curious_looks = 0
         self._unit_runs: list[UnitRun] = []
         self._whole_run: UnitRun | None = None
         self.first_bit: Observation | None = None
@@ -223,6 +227,7 @@ class LockstepRun:
         if step == self.settings.first_step:
             self._compare_untapped(telescope, batch, own_state, run)
         observations = self._judge(step, telescope, run, propagated, checked)
+        self._compare_own_run(telescope, run, propagated, observations)
         self._remember(observations, checked, propagated)
         self._study_updates(telescope, run)
         flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
@@ -233,7 +238,10 @@ class LockstepRun:
                 *(float(v[telescope.program.loss]) for v in (run.reference, run.candidate)),
             )
             self._zoom(step, telescope, run, flagged)
+            self._curious_looks += not flagged
             self._near |= {o.where.site for o in observations if o.excess > NEAR_ITS_BOUND}
+        for o in observations:
+            self._seen[_output_of(o)] = self._seen.get(_output_of(o), False) or o.verdict is not Verdict.IDENTICAL
         if self.twins is not None:
             self.twins.step(run, telescope.program)
             if self.twins.candidate_has_left and self.twins.looked_closer is None and not self.found.divergences:
@@ -244,15 +252,22 @@ class LockstepRun:
         return run
 
     def _calls_for_microscope(self, observations: Sequence[Observation], flagged: Sequence[Observation]) -> bool:
-        """A unit out of bound and not explained yet; the first step that differs; a unit near its bound."""
+        """A unit out of bound and not explained yet; the first step that differs; a unit that has not differed before.
+
+        The bound on a single op is tighter than that on a layer: an op may be wrong by little, at one step.
+        """
         if self.settings.units == "step" and not flagged:
             return False
-        if len(self.found.zoomed) >= MAX_ZOOMS:
-            return False
-        if any(o.where.site not in self._known_sites(o) for o in flagged):
+        if len(self.found.zoomed) - self._curious_looks < MAX_ZOOMS and any(
+            o.where.site not in self._known_sites(o) for o in flagged
+        ):
             return True
+        if flagged or self._curious_looks >= MAX_ZOOMS:
+            return False
         differing = [o for o in observations if o.verdict is Verdict.ROUNDING]
-        if not flagged and differing and not self.found.zoomed:
+        if differing and not self.found.zoomed:
+            return True
+        if any(self._seen.get(_output_of(o)) is False for o in differing):
             return True
         return any(o.excess > NEAR_ITS_BOUND and o.where.site not in self._near for o in differing)
 
@@ -336,6 +351,22 @@ class LockstepRun:
         if step == self.settings.first_step and differs and not flagged:
             observations += [o for o in self._judge_whole(step, telescope, run, propagated) if o.excess > 1]
         return observations
+
+    def _compare_own_run(
+        self, telescope: Telescope, run: StepRun, propagated: Any, observations: Sequence[Observation]
+    ) -> None:
+        """A step that looks wrong with every unit right by itself may have computed from more than it was given."""
+        if self.settings.follow == "free" or not self._is_suspicious(propagated):
+            return
+        if any(o.verdict is Verdict.DIVERGENCE for o in observations) or self.found.divergences:
+            return
+        unlike = unlike_itself(telescope, run)
+        if unlike is None:
+            return
+        whole = telescope.judge_unit(telescope.whole_step_run(run), True, propagated)
+        seen = telescope.output_of(unlike.port, whole)
+        if seen is not None and seen.excess > 1:
+            self._add(Divergence(seen.where, unlike.cause, "kernel", seen.excess, (), unlike.evidence))
 
     def _judge_whole(self, step: int, telescope: Telescope, run: StepRun, propagated: Any) -> list[Observation]:
         """The step as one unit, against truth; only where both lanes started from one state."""
@@ -546,6 +577,11 @@ def flat_batch(batch: Batch) -> list[Any]:
     """The arrays of a batch in the order of the program's inputs."""
     parts = [batch.inputs, batch.targets] + ([] if batch.sample_weight is None else [batch.sample_weight])
     return [np.asarray(value) for value in tf.nest.flatten(parts)]
+
+
+def _output_of(observation: Observation) -> Any:
+    """One output of a unit, whatever the step: a layer's site does not say which of its outputs."""
+    return (*observation.where.site, observation.where.output)
 
 
 def worst_of(observations: Sequence[Observation]) -> list[Observation]:

@@ -8,7 +8,7 @@ the unit's boundary: a local error with the layer's fusions left in place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -321,6 +321,16 @@ class Telescope:
                 )
             )
         return observations
+
+    def output_of(self, port: Port, whole: Sequence[Observation]) -> Observation | None:
+        """Of a whole step's observations that of one port, said of the layer whose port it is."""
+        unit = whole_step(self.program, self.safe_taps) if self._whole is None else self._whole
+        name = self._port_name(unit, port)
+        found = next((o for o in whole if o.where.name == name), None)
+        if found is None:
+            return None
+        layer = self.program.graph.by_name[port.node].site.layer
+        return replace(found, where=replace(found.where, unit="layer", layer=layer))
 
     def _within(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> bool:
         if statistics.num_unequal == 0:

@@ -17,7 +17,7 @@ import numpy as np
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.case import Case
 from diag.verdict.findings import Cause
-from diag.verdict.narrowing import WAYS, computed_in, flushed_subnormals, narrow_operands
+from diag.verdict.narrowing import SURELY, WAYS, computed_in, flushed_subnormals, narrow_operands
 from diag.verdict.past import depends_on_history, stale, unrepeated
 from diag.verdict.patterns import describe_elements
 from diag.verdict.rearranged import elements, permuted, where
@@ -119,11 +119,17 @@ def approximate(case: Case) -> Iterator[Cause]:
     yield Cause("approximate-function", {"summary": f"{bits:.1f} correct bits everywhere", **evidence})
 
 
+def approximate_few(case: Case) -> Iterator[Cause]:
+    """The same of so few numbers that their being numbers of a narrower format may be chance."""
+    if np.unique(case.output).size < SURELY:
+        yield from approximate(case)
+
+
 # What needs no second opinion: bits that are equal, or a replay that is right.
 CONCLUSIVE: tuple[Hypothesis, ...] = (skipped, unheeded, unrepeated, depends_on_history)
 # What brings the error back into the bound when the op is computed again.
 EXPLAINING: tuple[Hypothesis, ...] = (
-    narrow_operands, narrow_accumulator, computed_in, flushed_subnormals, scaled, permuted, left_out, stale,
+    narrow_operands, narrow_accumulator, approximate_few, computed_in, flushed_subnormals, scaled, permuted, left_out, stale,
 )  # fmt: skip
 # What only says how it is wrong.
 DESCRIBING: tuple[Hypothesis, ...] = (nonfinite, approximate, elements)

@@ -99,8 +99,8 @@ def left_out(case: Case) -> Iterator[Cause]:
             for find in (_block, _subset):
                 mask = find(sign * contributions, sample)
                 excess = np.inf if mask is None else _without(sample, sign * contributions, mask)
-                if mask is not None and not mask.all() and excess <= 1:
-                    where = describe_indices(mask, " x ".join(names))
+                if mask is not None and excess <= 1:
+                    where = describe_indices(mask, " x ".join(names)) or f"all {mask.size} terms"
                     evidence = {"num_terms": int(mask.sum()), "of": int(mask.size), "remaining_excess": excess}
                     yield Cause("wrong-elements", {"summary": f"the sum {words} {where}", **evidence})
                     return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
-ZOO, OWN = TESTS / "zoo.py", Path(__file__).with_name("models.py")
+ZOO, OWN, PLANTED = TESTS / "zoo.py", Path(__file__).with_name("models.py"), Path(__file__).with_name("planted.py")
 F16, BF16 = "mixed_float16", "mixed_bfloat16"
 
 
@@ -35,7 +35,8 @@ class Planting:
     def name(self) -> str:
         policy = "" if self.policy == "float32" else f"/{self.policy}"
         seed = f" seed {self.seed}" if self.seed else ""
-        return f"{self.place} in {self.model.split(':')[-1]}{policy}{seed}"
+        place = self.place.replace(f"{PLANTED}:", "")
+        return f"{place} in {self.model.split(':')[-1]}{policy}{seed}"
 
     def command(self, folder: Path) -> list[str]:
         policy = [] if self.policy == "float32" else ["--policy", self.policy]
@@ -84,7 +85,7 @@ def _elements() -> Iterator[Planting]:
     yield Planting("sim:conv1d-last-channel", own("wide"), ("wrong-elements",))
     yield Planting("sim:topk-16", own("sorting"), ("wrong-elements",))
     yield from (Planting("sim:filter-grad-tail", m, ("wrong-elements", "stale-data")) for m in (CNN, XCEPTION))
-    yield from (Planting("sim:strided-read", m, ("permuted",)) for m in (LSTM, TRANSFORMER))
+    yield from (Planting("sim:strided-read", m, ("permuted",)) for m in (LSTM, own("turned")))
     for model in ALL:
         yield from (Planting("sim:one-bit", model, ("wrong-elements",), steps=3, seed=s) for s in range(4))
     yield from (Planting("sim:one-bit", m, ("wrong-elements",), policy=F16, steps=3, seed=7) for m in (CNN, MLP))
@@ -105,13 +106,31 @@ def _streams() -> Iterator[Planting]:
 def _functions() -> Iterator[Planting]:
     yield from (Planting("sim:exp-log-approx", m, ("approximate-function",)) for m in (MLP, LSTM))
     yield from (Planting("sim:rsqrt-12bit", m, ("approximate-function",)) for m in ALL)
-    yield from (Planting("sim:flush-subnormals", m, ("subnormal-flush",), policy=F16) for m in (CNN, MLP, LSTM))
+    yield from (Planting("sim:flush-subnormals", m, ("subnormal-flush",), policy=F16) for m in (LSTM, TRANSFORMER))
     yield from (Planting("sim:flush-subnormals", m) for m in ALL)
 
 
 def _history() -> Iterator[Planting]:
     pairs = ((CNN, "seven_images"), (MLP, "seven_rows"), (XCEPTION, "seven_blocks"), (TRANSFORMER, "seven_sentences"))
     yield from (Planting("sim:stale-partial-batch", m, ("stale-data",), data=data) for m, data in pairs)
+
+
+def _own() -> Iterator[Planting]:
+    def planted(name: str, model: str, *causes: str, blame: str = "kernel") -> Planting:
+        return Planting(f"sim:{PLANTED}:{name}", model, causes, blame)
+
+    broad = own("broad")
+    yield planted("factor", broad, "scaled")
+    yield planted("rolled", CNN, "permuted")
+    yield planted("halves_swapped", broad, "permuted")
+    yield planted("fourth_columns", broad, "wrong-elements")
+    yield planted("block_dropped", broad, "wrong-elements")
+    yield planted("bf16_sums", broad, "accumulate:bf16")
+    yield planted("three_products", MLP, "format:bf16x3")
+    yield planted("of_the_step_before", broad, "stale-data")
+    yield planted("of_the_step_before_elsewhere", broad, "stale-data")
+    yield planted("half_the_time", broad, "nondeterminism")
+    yield planted("tanh_in_float16", MLP, "format:fp16", blame="framework")
 
 
 def _controls() -> Iterator[Planting]:
@@ -125,6 +144,6 @@ def _controls() -> Iterator[Planting]:
 
 def plantings() -> list[Planting]:
     families = (
-        _formats, _fusions, _elements, _updates, _streams, _functions, _history, _controls,
+        _formats, _fusions, _elements, _updates, _streams, _functions, _history, _own, _controls,
     )  # fmt: skip
     return [planting for family in families for planting in family()]

@@ -54,6 +54,19 @@ def sorting() -> keras.Model:
     )
 
 
+def turned() -> keras.Model:
+    """An image whose axes change places before it is looked at."""
+    return keras.Sequential(
+        [
+            keras.Input((6, 4)),
+            layers.Permute((2, 1), name="turn"),
+            layers.Conv1D(8, 3, activation="relu", name="conv"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(2, activation="softmax", name="classes"),
+        ]
+    )
+
+
 def broad() -> keras.Model:
     """A perceptron whose products are long enough for a sum to be rounded many times."""
     return keras.Sequential(

@@ -15,13 +15,17 @@ from diag.numerics.bounds import (
     allowance_bound,
     composite_bound,
     contraction_bound,
+    contraction_error,
     exact_bound,
     is_suspect,
+    lost_in_order,
+    normwise_bound,
     where_both_overflow,
 )
 from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT32
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.statistics import against_truth
+from diag.numerics.terms import Terms
 
 U = 2.0**-24
 NONE = AbsoluteError(0.0, 0.0, None)
@@ -175,6 +179,92 @@ def test_the_units_are_u_times_the_products_magnitude():
     assert bound.worst_index == (1,)
 
 
+def equal_terms(value: float, count: int) -> Terms:
+    left = np.full((3, count), np.float32(value), np.float64)
+    return Terms(left, np.ones_like(left), (("row", count),))
+
+
+def test_equal_terms_lose_more_than_any_law_says_and_no_more_than_a_sum_in_order():
+    """16384 times 0.1f, one after the other, by a loop of float32 additions."""
+    count, total = 16384, np.float32(0)
+    for _ in range(count):
+        total += np.float32(0.1)
+    truth = np.full(3, float(np.float32(0.1)) * count)
+    x = np.full(3, total)
+    lost = abs(float(total) - truth[0]) / (U * truth[0])
+    assert lost > 500
+    assert contraction_bound(x, truth, truth, count, FLOAT32).excess > 1
+    plain, product = (lost_in_order(equal_terms(0.1, count), FLOAT32, is_product) for is_product in (False, True))
+    assert (plain.rms, plain.max, product.rms) == pytest.approx((lost, lost, lost))
+    assert contraction_bound(x, truth, truth, count, FLOAT32, plain).excess == pytest.approx(1 / 4)
+    assert contraction_bound(x, truth, truth, count, FLOAT32, product).excess == pytest.approx(1)
+    wrong = np.full(3, np.float32(truth[0] * (1 - 32 / count)))  # 32 terms left out
+    assert contraction_bound(wrong, truth, truth, count, FLOAT32, plain).excess > 1
+
+
+def test_a_sum_in_order_of_narrow_numbers():
+    """In float16 0.1 can be added to a total of 256 no more."""
+    lost = lost_in_order(equal_terms(0.0999755859375, 8192), FLOAT16, False)
+    assert lost.max == pytest.approx((819 - 256) / 819 * 2**11, rel=0.01)
+
+
+def test_an_outlier_is_one_however_long_the_sum():
+    terms = equal_terms(0.1, 16384)
+    truth = np.full(100, terms.products[0].sum())
+    x = truth.astype(np.float32)
+    x[7] *= np.float32(1 + 2.0**-14)
+    bound = contraction_bound(x, truth, truth, 16384, FLOAT32, lost_in_order(terms, FLOAT32, False))
+    assert (bound.excess > 1, bound.worst_index) == (True, (7,))
+
+
+# ---- narrow results of wide sums
+
+
+def narrow_product(dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(3)
+    a, b = (random.standard_normal(shape).astype(dtype).astype(np.float64) for shape in ((32, 64), (64, 16)))
+    return a, b, a @ b
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_a_narrow_result_is_rounded_once(dtype):
+    a, b, truth = narrow_product(dtype)
+    scale = np.abs(a) @ np.abs(b)
+    x = truth.astype(np.float32).astype(dtype)
+    bound = contraction_bound(x, truth, scale, 64, FLOAT32)
+    assert bound.excess < 0.1
+    assert contraction_error(x, truth, scale, FLOAT32).max() == pytest.approx(bound.max, rel=1e-6)
+
+
+def test_a_narrow_result_of_narrow_sums_passes_only_as_such():
+    a, b, truth = narrow_product(np.float16)
+    scale = np.abs(a) @ np.abs(b)
+    total = np.zeros((32, 16), np.float16)
+    for k in range(64):
+        total = (total.astype(np.float32) + np.outer(a[:, k], b[k]).astype(np.float32)).astype(np.float16)
+    assert contraction_bound(total, truth, scale, 64, FLOAT32).excess > 100
+    assert contraction_bound(total, truth, scale, 64, FLOAT16).is_explained
+
+
+def test_overflow_of_a_narrow_result_is_no_error():
+    x, truth = np.array([np.inf, 1], np.float16), np.array([70000.0, 1.0])
+    assert contraction_bound(x, truth, np.array([1e5, 1.0]), 64, FLOAT32).excess == 0.0
+
+
+# ---- subnormals
+
+
+def test_float16_keeps_its_subnormals_where_float32_may_lose_them():
+    tiny16, tiny32 = np.array([1.0, 2.0**-16]), np.array([1.0, 2.0**-128])
+    lost16, lost32 = np.array([1, 0], np.float16), floats(1, 0)
+    assert not exact_bound(lost16, tiny16.astype(np.float16)).is_explained
+    assert exact_bound(lost32, tiny32.astype(np.float32)).is_explained
+    assert not contraction_bound(lost16, tiny16, tiny16, 4, FLOAT16).is_explained
+    assert contraction_bound(lost32, tiny32, tiny32, 4, FLOAT32).is_explained
+    assert not composite_bound(lost16[1:], tiny16[1:], Yardstick(0.0, 0.0), NONE).is_explained
+    assert composite_bound(lost32[1:], tiny32[1:], Yardstick(0.0, 0.0), NONE).is_explained
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e-3])
 def test_no_error_is_rounding_where_nothing_was_multiplied(value):
     bound = contraction_bound(floats(1, value), np.array([1.0, 0.0]), np.array([1.0, 0.0]), 4, FLOAT32)
@@ -264,3 +354,17 @@ def test_an_overflow_that_both_lanes_have_is_truth():
     truth = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     np.testing.assert_array_equal(where_both_overflow(x, reference, truth), [np.inf, np.nan, 3, 4, 5])
     np.testing.assert_array_equal(truth, [1, 2, 3, 4, 5])
+
+
+def test_a_transform_mixes_positions_and_keeps_channels_apart() -> None:
+    """Errors of 3 units of each channel's own norm are right in norm, though one channel is 10,000 times the rest."""
+    rng = np.random.default_rng(5)
+    sizes = np.ones((3, 3, 8, 64)) * np.where(np.arange(64) == 0, 1e4, 1.0)
+    sizes[0, 0] *= 1e-9  # a position with small terms inherits the errors of its neighbours
+    unit = np.sqrt(np.mean(np.square(sizes), axis=(0, 1), keepdims=True))
+    x = np.zeros(sizes.shape, np.float32)
+    truth = 2.0**-24 * 3 * unit * rng.choice([-1.0, 1.0], sizes.shape)
+    assert math.isclose(normwise_bound(x, truth, sizes, FLOAT32, (0, 1)).rms, 3.0)
+    assert normwise_bound(x, truth, sizes, FLOAT32, (0, 1)).is_explained
+    truth[1, 1, 2, 3] *= 100
+    assert not normwise_bound(x, truth, sizes, FLOAT32, (0, 1)).is_explained

@@ -134,3 +134,16 @@ def test_subnormal_inputs_are_flushed():
 def test_a_lost_normal_number_is_no_flush():
     truth = halves(1.0, TINY, 2.0, 4.0, TINY / 2)
     assert explain(case(halves(1.0, 0, 2.0, 4.0, 0), truth, ErrorClass.EXACT, bits=30)).name == "wrong-elements"
+
+
+def test_one_number_may_be_a_narrow_one_by_chance():
+    """The square root of 0.0316..., cut to 12 bits, which 11 bits hold as well."""
+    x = np.array([0.001], np.float32)
+    output = truncated(np.sqrt(x), 13)
+    found = case(
+        output, np.sqrt(x.astype(np.float64)), ErrorClass.ROUNDED_ONCE, bits=22, inputs=[x.astype(np.float64)],
+        recompute=lambda y: np.sqrt(y[0]), op_type="Sqrt",
+    )  # fmt: skip
+    cause = explain(found)
+    assert cause.name == "approximate-function"
+    assert cause.evidence["also_explained_by"] == ["format:fp16"]

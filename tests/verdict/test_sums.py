@@ -101,6 +101,12 @@ def test_the_tail_of_each_row_of_a_sum_over_two_axes():
     assert cause.evidence["remaining_excess"] == 0.0
 
 
+def test_everything_left_out():
+    a, b = normal(12, 20), normal(20, 8, seed=1)
+    cause = explain(product(a, b, np.zeros((12, 8), np.float32)))
+    assert (cause.name, cause.evidence["summary"]) == ("wrong-elements", "the sum leaves out all 20 terms")
+
+
 def test_a_wrong_sum_with_nothing_left_out():
     a, b = normal(12, 100), normal(100, 8, seed=1)
     output = a @ b + normal(12, 8, seed=2)
