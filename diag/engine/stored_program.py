@@ -62,12 +62,17 @@ def dump(program: Program) -> bytes:
         "gradients": {name: str(port) for name, port in program.gradients.items()},
         "without_gradient": program.without_gradient,
     }
+    graph = program.graph_def.SerializeToString(deterministic=True)
+    constants = {f"constant/{i}": tf.io.serialize_tensor(x).numpy() for i, x in enumerate(program.constants.values())}
+    return _archive({"program.json": json.dumps(document).encode(), "graph.pb": graph, **constants})
+
+
+def _archive(parts: dict[str, bytes]) -> bytes:
+    """A ZIP archive with no times in it: the same step gives the same bytes."""
     archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("program.json", json.dumps(document))
-        file.writestr("graph.pb", program.graph_def.SerializeToString(deterministic=True))
-        for index, value in enumerate(program.constants.values()):
-            file.writestr(f"constant/{index}", tf.io.serialize_tensor(value).numpy())
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, content in parts.items():
+            file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return archive.getvalue()
 
 
