@@ -36,6 +36,11 @@ def cnn() -> Program:
     return trace(zoo.made(zoo.cnn), zoo.batch_for(zoo.cnn))
 
 
+@pytest.fixture(scope="module")
+def untapped(cnn) -> optimized.OptimizedStep:
+    return inspect_step(cnn, lane_at(cnn))
+
+
 def ops_of(change: Rewrite) -> list[str]:
     return [part.op for part in change.parts]
 
@@ -44,8 +49,8 @@ def forward(step: optimized.OptimizedStep, layer: str) -> list[list[str]]:
     return [ops_of(c) for c in step.fusions if c.layers == (layer,) and c.parts[0].phase == "forward"]
 
 
-def test_the_fusions_of_a_training_step_are_named_with_their_layers(cnn):
-    step = inspect_step(cnn, lane_at(cnn))
+def test_the_fusions_of_a_training_step_are_named_with_their_layers(untapped):
+    step = untapped
     assert step.is_known
     assert forward(step, "dense") == [["MatMul", "BiasAdd", "Relu"]]
     assert forward(step, "conv") == [["Conv2D", "BiasAdd", "Relu"]]
@@ -54,17 +59,16 @@ def test_the_fusions_of_a_training_step_are_named_with_their_layers(cnn):
     assert [part.index for part in dense.parts] == sorted(part.index for part in dense.parts)
 
 
-def test_what_nothing_needs_is_said_to_be_unused(cnn):
+def test_what_nothing_needs_is_said_to_be_unused(cnn, untapped):
     """The loss is computed from the logits, so nothing reads the softmax, nor the gradient of the images."""
-    step = inspect_step(cnn, lane_at(cnn))
-    unused = {part.op for part in step.absent["unused"]}
+    unused = {part.op for part in untapped.absent["unused"]}
     assert {"Softmax", "Conv2DBackpropInput"} <= unused
     tapped = inspect_step(cnn, lane_at(cnn), cnn.layer_outputs["classes"])
     assert "Softmax" not in {part.op for part in tapped.absent["unused"]}
 
 
-def test_every_traced_op_is_executed_changed_or_absent(cnn):
-    step = inspect_step(cnn, lane_at(cnn))
+def test_every_traced_op_is_executed_changed_or_absent(untapped):
+    step = untapped
     absent = [part.name for parts in step.absent.values() for part in parts]
     changed = {part.name for change in step.changes for part in change.parts}
     assert len(absent) == len(set(absent))

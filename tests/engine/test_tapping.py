@@ -18,7 +18,7 @@ from diag.engine.tapping import Readers, fusion_safe, unsafe_taps
 from diag.engine.telescope import safe_taps
 from tests import zoo
 
-MODELS = [zoo.mlp, zoo.cnn, zoo.xception_block, zoo.transformer]
+MODELS = [zoo.mlp, zoo.cnn, zoo.xception_block]
 
 
 def lane_at(program: Program, place: str) -> Lane:
