@@ -23,7 +23,7 @@ lockstep: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/pytest $(ARGS)
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.installed
 	@$(python) -m benchmarks $(ARGS)
