@@ -35,7 +35,7 @@ from diag.numerics.figures import TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, allowance_ulp, class_of
 from diag.numerics.statistics import against_truth
-from diag.numerics.terms import terms_of
+from diag.numerics.terms import terms_of, unraveled
 
 DECISION_FLIP = "decision-flip"
 NORMWISE = "algorithm:normwise"
@@ -189,9 +189,9 @@ def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
     assert measures is not None and measures.sums_in is not None
     inputs = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
     flat = np.linspace(0, math.prod(shape) - 1, min(math.prod(shape), SUMMED_IN_ORDER)).astype(int)
-    elements = np.array(np.unravel_index(flat, shape), int).reshape(len(shape), len(flat)).T
-    if bound.worst_index is not None:
-        elements = np.concatenate([[list(bound.worst_index)], elements]).astype(int)
+    elements = unraveled(flat, shape)
+    if bound.worst_index:
+        elements = np.concatenate([np.array([bound.worst_index]), elements])
     first = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements[:1])
     if first is None:
         return None

@@ -49,6 +49,13 @@ class Terms:
         return found
 
 
+def unraveled(flat: npt.NDArray[np.intp], shape: Sequence[int]) -> npt.NDArray[np.intp]:
+    """The indices, (elements, axes), of elements counted in the order of memory; a scalar has no axes."""
+    if not len(shape):
+        return np.zeros((len(flat), 0), np.intp)
+    return np.stack(np.unravel_index(flat, shape), axis=1)
+
+
 def terms_of(
     op_type: str, inputs: Sequence[Array], attrs: Attributes, shape: Sequence[int], elements: npt.NDArray[np.intp]
 ) -> Terms | None:

@@ -129,7 +129,8 @@ def approximate_few(case: Case) -> Iterator[Cause]:
 CONCLUSIVE: tuple[Hypothesis, ...] = (skipped, unheeded, unrepeated, depends_on_history)
 # What brings the error back into the bound when the op is computed again.
 EXPLAINING: tuple[Hypothesis, ...] = (
-    narrow_operands, narrow_accumulator, approximate_few, computed_in, flushed_subnormals, scaled, permuted, left_out, stale,
+    narrow_operands, narrow_accumulator, approximate_few, computed_in, flushed_subnormals, scaled, permuted, left_out,
+    stale,
 )  # fmt: skip
 # What only says how it is wrong.
 DESCRIBING: tuple[Hypothesis, ...] = (nonfinite, approximate, elements)

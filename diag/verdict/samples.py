@@ -8,7 +8,7 @@ import numpy as np
 
 from diag.numerics.bounds import CONTRACTION_MAX, CONTRACTION_RMS
 from diag.numerics.formats import format_of
-from diag.numerics.terms import Terms
+from diag.numerics.terms import Terms, unraveled
 from diag.verdict.case import Array, Case, Truth
 
 # Elements of a sample, and the terms that all of them together may have.
@@ -59,12 +59,13 @@ def sample_of(case: Case, only_wrong: bool) -> Sample | None:
     terms = case.terms(elements)
     assert terms is not None
     at, own = tuple(elements.T), format_of(case.output.dtype)
-    truth = case.truth[at]
+    truth = np.atleast_1d(case.truth[at])
     scale = abs(terms.weight) * np.abs(terms.products).sum(axis=1)
     unit = case.sums_in.unit_roundoff * scale + case.sums_in.underflow
     is_narrower = own.unit_roundoff > case.sums_in.unit_roundoff
     half = own.unit_roundoff * np.abs(truth) + 0.5 * own.smallest_subnormal if is_narrower else np.zeros_like(truth)
-    return Sample(case.output[at].astype(np.float64), truth, terms, unit, half, case.wrong[at])
+    output, wrong = np.atleast_1d(case.output[at]), np.atleast_1d(case.wrong[at])
+    return Sample(output.astype(np.float64), truth, terms, unit, half, wrong)
 
 
 def _elements(case: Case, only_wrong: bool) -> Array:
@@ -74,7 +75,7 @@ def _elements(case: Case, only_wrong: bool) -> Array:
     common = min(len(wrong), len(others))
     mixed = np.stack([wrong[:common], others[:common]], axis=1).reshape(-1)
     chosen = np.concatenate([mixed, wrong[common:], others[common:]])[:SAMPLE].astype(int)
-    return np.array(np.unravel_index(chosen, case.output.shape), int).reshape(case.output.ndim, len(chosen)).T
+    return unraveled(chosen, case.output.shape)
 
 
 def _spread(indices: Array) -> Array:

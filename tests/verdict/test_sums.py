@@ -128,3 +128,15 @@ def test_what_is_not_summed_has_no_terms():
     found = case(output, output + 1, ErrorClass.COMPOSITE, terms=lambda at: pytest.fail("asked for terms"))
     assert isinstance(found.bound, Bound)
     assert explain(found).name == "unknown"
+
+
+def test_a_sum_of_everything_is_a_scalar():
+    x = np.random.default_rng(0).integers(1, 50, 40).astype(np.float64)
+
+    def terms(at: np.ndarray) -> Terms:
+        assert at.shape == (1, 0)
+        return Terms(x[None], np.ones((1, 40)), (("row", 40),))
+
+    output = np.array(x[:32].sum(), np.float32)
+    found = case(output, np.array(x.sum()), inputs=[x], recompute=lambda y: y[0].sum(), terms=terms)
+    assert explain(found).evidence["summary"].startswith("the sum leaves out row from 32 to the end")
