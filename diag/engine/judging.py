@@ -184,7 +184,7 @@ def _bound(
 
 
 def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
-    """What a plain sum in order loses on some of the elements, the worst among them; None for ops not written out."""
+    """What plain sums lose on some of the elements, the worst among them; None for ops not written out."""
     measures, shape = evidence.measures, evidence.candidate[index].shape
     assert measures is not None and measures.sums_in is not None
     inputs = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
@@ -198,7 +198,7 @@ def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
     elements = elements[: max(TERMS_IN_ORDER // max(first.left.shape[1], 1), 1)]
     terms = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements)
     assert terms is not None
-    return lost_in_order(terms, measures.sums_in[index], is_product(evidence.node.op))
+    return lost_in_order(terms, measures.sums_in[index])
 
 
 def _sums_in(evidence: OpEvidence, scale: Sequence[npt.NDArray[Any]]) -> list[Format]:

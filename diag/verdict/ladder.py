@@ -2,15 +2,17 @@
 
 | rung | what is seen | verdict | blame |
 |---|---|---|---|
-| 1 | an op, alone and on the same inputs, is out of its bound | divergence | by its cause, see `BLAME`; else kernel |
-| 2 | a compiled layer is out of its bound, each of its ops is within | divergence | graph-rewriter, or xla |
-| 3 | the compiled step is out of its bound, each layer is within | divergence | graph-rewriter, or xla |
-| 4 | a random stream repeats itself or is not uniform | divergence | random-stream |
-| 5 | an op differs on the same inputs and has no float64 truth | rounding, said to be inconclusive there | none |
-| 6 | an op is right in norm, or decides ties the other way, or gives other bits in a second run, and is \
-within its bound every time | rounding, with a note of the cause | none |
-| 7 | bits differ, everything judged is within its bound | rounding | none |
-| 8 | no bit differs | identical | none |
+| 1 | an op, alone and on the same inputs, is out of its bound | divergence | `blame_of_op` |
+| 2 | a compiled layer is out of its bound, each of its ops is within | divergence | `blame_of_layer` |
+| 3 | the compiled step is out of its bound, each layer is within | divergence | `blame_of_layer` |
+| 4 | the step's own run is out of its bound, the same step run again is not | divergence | kernel |
+| 5 | a random stream repeats itself or is not uniform | divergence | random-stream |
+| 6 | an op differs on the same inputs and has no float64 truth | rounding, inconclusive there | none |
+| 7 | an op is right in norm, decides ties otherwise, or gives other bits in a second run | rounding, noted | none |
+| 8 | bits differ, everything judged is within its bound | rounding | none |
+| 9 | no bit differs | identical | none |
+
+docs/VERDICTS.md says the same at length, with the causes.
 """
 
 from __future__ import annotations
