@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out is not None:
         json_report.write(options.out, contents)
     if options.json:
-        print(json_report.to_text(contents))
+        print(json_report.to_text(contents), end="")
     elif result.verdict == "identical":
         console = Console(highlight=False)
         console.print(f"[bold green]{same_bits(comparison.num_compared, result.steps)}[/bold green]")

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     contents = json_report.report(result)
     json_report.write(folder / "report.json", contents)
     if options.json:
-        print(json_report.to_text(contents))
+        print(json_report.to_text(contents), end="")
     else:
         terminal.render(result, Console(), next_commands(result, given))
         if result.substitution is not None:

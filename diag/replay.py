@@ -157,7 +157,7 @@ def replay_step(options: argparse.Namespace, recorded: RecordedRun, replayer: Re
     replays = [replayer.replay(options.step, lane) for lane in lanes]
     changed = changed_environment(recorded, lanes, replayer.place)
     if options.json:
-        print(json_report.to_text(written.report(str(options.trace), replays, changed)))
+        print(json_report.to_text(written.report(str(options.trace), replays, changed)), end="")
     written.render(replays, changed, console)
     exact = all(replay.is_exact for replay in replays)
     if not exact and options.seed is None:
@@ -213,7 +213,7 @@ def replay_part(options: argparse.Namespace, recorded: RecordedRun, replayer: Re
         console.print(f"wrote {options.emit} and {options.emit.with_suffix('.npz')}", markup=False, highlight=False)
     if options.json:
         document = written.observations_report(str(options.trace), options.step, found.observations, str(place))
-        print(json_report.to_text(document))
+        print(json_report.to_text(document), end="")
     written.render_observations(title, found.observations, console)
     for note in replayer.notes:
         console.print(f"note: {note}", highlight=False, markup=False)

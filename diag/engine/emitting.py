@@ -28,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-data = np.load(Path(__file__).with_suffix(".npz"))
+with np.load(Path(__file__).with_suffix(".npz")) as file:
+    data = dict(file)
 dtypes = {dtypes}
 are_variables = {are_variables}
 inputs = [tf.bitcast(data[f"input_{{i}}"], t) if t == "bfloat16" else tf.constant(data[f"input_{{i}}"], t)
@@ -71,7 +72,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-data = np.load(Path(__file__).with_suffix(".npz"))
+with np.load(Path(__file__).with_suffix(".npz")) as file:
+    data = dict(file)
 graph = tf.compat.v1.GraphDef.FromString(data["graph"].tobytes())
 feeds, captures, fetches = {feeds}, {captures}, {fetches}
 names = {names}

@@ -79,3 +79,42 @@ def never_the_same(call: Any) -> list[np.ndarray] | None:
     if call.op_type != "BiasAddGrad":
         return None
     return [call.outputs[0] * np.float32(1 + _random.uniform(2.0**-16, 2.0**-15))]
+
+
+class OtherNoise(Noise):
+    def call(self, x: Any) -> Any:
+        return x + tf.random.uniform(tf.shape(x), seed=4)
+
+
+def noisy_otherwise() -> keras.Model:
+    """As `noisy`, but for what it draws."""
+    return _between(OtherNoise(name="noise"))
+
+
+def mlp_otherwise() -> keras.Model:
+    """The layers of tests/zoo.py:mlp, with other weights."""
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(8, "relu"), layers.Dense(6, "tanh"), layers.Dense(3, "softmax")]
+    )
+    model.layers[0].kernel.assign(2 * model.layers[0].kernel)
+    return model
+
+
+def last_bit(call: Any) -> list[np.ndarray] | None:
+    """A place whose matrix products end one unit in the last place higher, now and then."""
+    if call.op_type != "MatMul":
+        return None
+    moved = call.outputs[0].copy()
+    moved.flat[::3] = np.nextafter(moved.flat[::3], np.float32(np.inf))
+    return [moved]
+
+
+class Python(layers.Layer):
+    def call(self, x: Any) -> Any:
+        doubled = tf.py_function(lambda value: 2 * value, [x], x.dtype)
+        doubled.set_shape(x.shape)
+        return doubled
+
+
+def calls_python() -> keras.Model:
+    return _between(Python(name="python"))
