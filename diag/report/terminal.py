@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -548,7 +549,23 @@ def _judged(result: RunResult, width: int) -> Iterator[RenderableType]:
         ops = ", ".join(judged.fallback_ops)
         fallback = f"{ops}: no kernel on the candidate, so their agreement shows nothing"
         facts.append(("ran on the CPU", fallback))
+    if judged.reference_less_accurate is not None and judged.reference_less_accurate["num_outputs"]:
+        facts.append(("reference", _less_accurate(judged.reference_less_accurate)))
     yield _facts(facts)
+
+
+def _less_accurate(counts: dict[str, Any]) -> str:
+    """How often the reference is further from truth than the candidate, and where most."""
+    text = (
+        f"less accurate than the candidate in {counts['num_outputs']:,} of "
+        f"{counted(counts['of_differing'], 'op output')} that differ"
+    )
+    worst = counts["worst"]
+    if worst is not None:
+        of = f" of {worst['layer']}" if worst["layer"] else ""
+        share = figure(float(worst["excess"]))
+        text += f"; most in op {worst['op_index']} {worst['op_type']}{of}: {share} of its bound"
+    return text
 
 
 def _steps_listed(steps: Sequence[int]) -> str:

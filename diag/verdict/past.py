@@ -46,7 +46,8 @@ def stale(case: Case) -> Iterator[Cause]:
         excess = np.inf if inputs is None else _excess_with_rows(case, past, inputs)
         if excess <= 1:
             rows = _rows(case, past)
-            summary = f"rows {rows[0]} to {rows[1] - 1} of step {past.step}'s larger batch are still summed"
+            which = f"rows {rows[0]} to {rows[1] - 1}" if rows[1] - rows[0] > 1 else f"row {rows[0]}"
+            summary = f"{which} of step {past.step}'s larger batch still summed"
             yield Cause("stale-data", {"summary": summary, "of_step": past.step, "remaining_excess": excess})
             return
 

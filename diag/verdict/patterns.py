@@ -36,7 +36,8 @@ def describe_elements(wrong: npt.NDArray[Any], axes: Sequence[str] = ()) -> dict
         text = describe_indices(_touched(wrong, axis), name)
         if text:
             said[name] = text
-    found["where"] = "all in " + "; ".join(said.values()) if said else "scattered over all axes"
+    scattered = "everywhere" if wrong.all() else "scattered over all axes"
+    found["where"] = "all in " + "; ".join(said.values()) if said else scattered
     if said and wrong[np.ix_(*(np.flatnonzero(_touched(wrong, axis)) for axis in range(wrong.ndim)))].all():
         found["every_element_there"] = True
     return found
@@ -59,17 +60,17 @@ def describe_indices(touched: npt.NDArray[Any], name: str) -> str:
     first, last = int(indices[0]), int(indices[-1])
     if indices.size == 1:
         return f"{name} {first}{' (the last of ' + str(length) + ')' if first == length - 1 else ''}"
-    gaps = np.unique(np.diff(indices))
+    gaps, names = np.unique(np.diff(indices)), plural(name)
     if gaps.size == 1 and gaps[0] == 1:
-        return f"{name} {_run(first, last, length)}"
+        return f"{names} {_run(first, last, length)}"
     if gaps.size == 1:
         return f"every {_ordinal(int(gaps[0]))} {name} from {first}"
     if indices.size <= FEW:
-        return f"{name} " + ", ".join(str(int(i)) for i in indices)
+        return f"{names} " + ", ".join(str(int(i)) for i in indices)
     repeated = _periodic(touched, first)
     if repeated:
-        return f"{name} {repeated}"
-    return f"{indices.size} of {length} of {name}" if indices.size < NEARLY_ALL * length else ""
+        return f"{names} {repeated}"
+    return f"{indices.size} of {length} {names}" if indices.size < NEARLY_ALL * length else ""
 
 
 def _run(first: int, last: int, length: int) -> str:
@@ -96,6 +97,13 @@ def _periodic(touched: Mask, first: int) -> str:
     if rest.size < 2 * period or not np.array_equal(rest[period:], rest[:-period]):
         return ""
     return f"from {first} on, period {period}, {run} of each"
+
+
+def plural(name: str) -> str:
+    """Of an axis whose places are counted; height, width, batch and the like stay as they are."""
+    if name.endswith("index"):
+        return name.removesuffix("index") + "indices"
+    return f"{name}s" if name.endswith(("channel", "row", "column", "input", "multiplier")) else name
 
 
 def _ordinal(number: int) -> str:

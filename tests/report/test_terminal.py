@@ -368,6 +368,18 @@ def test_at_most_ten_worst_units():
     assert "unit9" in text and "unit10" not in text
 
 
+def test_a_reference_that_is_less_accurate_is_said_to_be():
+    counts = {
+        "num_outputs": 12, "of_differing": 30, "num_out_of_bound": 0,
+        "worst": {"op_index": 5, "op_type": "Rsqrt", "layer": "norm", "excess": 0.41},
+    }  # fmt: skip
+    said = "less accurate than the candidate in 12 of 30 op outputs that differ; most in op 5 Rsqrt of norm: 0.41"
+    judged = Judged(34, 812, reference_less_accurate=counts)
+    assert said in flat(rendered(replace(ROUNDING, judged=judged)))
+    judged = replace(judged, reference_less_accurate={**counts, "num_outputs": 0, "worst": None})
+    assert "less accurate" not in flat(rendered(replace(ROUNDING, judged=judged)))
+
+
 def test_what_was_not_judged_is_never_hidden():
     text = flat(rendered(DIVERGED))
     assert "NOT judged 3 outputs of RandomUniform" in text

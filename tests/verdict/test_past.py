@@ -47,7 +47,7 @@ def test_rows_of_a_larger_batch_that_are_still_summed():
     for more in ({}, {"isolated": sums(now).astype(np.float32)}):
         cause = explain(stale_case(now, output, past=lambda: [past], **more))
         assert cause.name == "stale-data"
-        assert cause.evidence["summary"] == "rows 3 to 7 of step 6's larger batch are still summed"
+        assert cause.evidence["summary"] == "rows 3 to 7 of step 6's larger batch still summed"
     assert "isolated" in cause.evidence
 
 

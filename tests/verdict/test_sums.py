@@ -96,7 +96,7 @@ def test_the_tail_of_each_row_of_a_sum_over_two_axes():
     found = case(output, x.sum(axis=(1, 2)), inputs=[x], recompute=lambda y: y[0].sum(axis=(1, 2)), terms=terms)
     cause = explain(found)
     assert cause.evidence["summary"] == (
-        "the sum leaves out column from 32 to the end (the last 8, in the unfinished tile of 32)"
+        "the sum leaves out columns from 32 to the end (the last 8, in the unfinished tile of 32)"
     )
     assert cause.evidence["remaining_excess"] == 0.0
 
@@ -139,4 +139,4 @@ def test_a_sum_of_everything_is_a_scalar():
 
     output = np.array(x[:32].sum(), np.float32)
     found = case(output, np.array(x.sum()), inputs=[x], recompute=lambda y: y[0].sum(), terms=terms)
-    assert explain(found).evidence["summary"].startswith("the sum leaves out row from 32 to the end")
+    assert explain(found).evidence["summary"].startswith("the sum leaves out rows from 32 to the end")
