@@ -23,8 +23,10 @@ def summed_in(a: np.ndarray, b: np.ndarray, dtype: type, every: int) -> np.ndarr
     return total
 
 
-@pytest.mark.parametrize("every", [1, 2, 4, 8, 16, 32])
-@pytest.mark.parametrize(("dtype", "name"), [(np.float16, "fp16"), (ml_dtypes.bfloat16, "bf16")])
+@pytest.mark.parametrize(
+    ("dtype", "name", "every"),
+    [(np.float16, "fp16", 1), (np.float16, "fp16", 8), (np.float16, "fp16", 32), (ml_dtypes.bfloat16, "bf16", 4)],
+)
 def test_partial_sums_in_a_narrow_format(dtype, name, every):
     a, b = (x.astype(dtype).astype(np.float32) for x in (normal(24, 100), normal(100, 16, seed=1)))
     output = summed_in(a, b, dtype, every).astype(np.float32)
