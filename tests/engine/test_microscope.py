@@ -10,13 +10,17 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.batches import Batch
+from diag.engine.explaining import OpExplainer
 from diag.engine.faults import Call, Simulation
+from diag.engine.graph import node_of
 from diag.engine.history import History
+from diag.engine.judging import OpEvidence, OpJudge
 from diag.engine.lanes import Lane
 from diag.engine.microscope import Microscope, OpRecord
 from diag.engine.places import parse_place
 from diag.engine.program import Program, trace
-from diag.verdict.findings import Observation, Relation, Verdict
+from diag.verdict.case import Past
+from diag.verdict.findings import Observation, Relation, Verdict, Where
 from tests import zoo
 
 CPU = parse_place("CPU:0")
@@ -260,3 +264,24 @@ def test_a_relu_that_flips_amplifies():
     assert gradient.relation is Relation.AMPLIFIED
     assert gradient.flipped == "1 of 2 ReLU signs"
     assert gradient.verdict is Verdict.IDENTICAL
+
+
+# ---- explaining
+
+
+def test_inputs_that_do_not_fit_refute_a_hypothesis_and_do_not_end_the_run():
+    """A reshape to 2 rows cannot take the 4 of the step before."""
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    graph = tf.function(lambda v: tf.raw_ops.Reshape(tensor=v, shape=[2, 3])).get_concrete_function(
+        tf.TensorSpec(x.shape)
+    )
+    (op,) = [op for op in graph.graph.get_operations() if op.type == "Reshape"]
+    inputs = [tf.constant(x), tf.constant([2, 3])]
+    evidence = OpEvidence(node_of(op), inputs, [x + 1], [x])
+    judge = OpJudge()
+    bound = judge.judge(evidence)[0].bound
+    where = Where(1, "forward", "op", "flatten", None, "Reshape", 3)
+    past = Past(0, [np.ones((4, 3)), np.array([4, 3])], np.ones((4, 3)))
+    seen = Observation(where, x.shape, "float32", Verdict.DIVERGENCE, bound)
+    explained = OpExplainer(judge)(OpRecord(seen, evidence, 0, past=lambda: [past]))
+    assert explained.evidence["cause"] == "unknown"
