@@ -13,17 +13,15 @@ import pytest
 from diag import compare
 from tests import traced
 
-FREE = ("--follow", "free", "--twins", "0", "--snapshot-every", "1")
-
 
 @pytest.fixture(scope="module")
 def cpu() -> Path:
-    return traced.trace(*traced.MLP, "--candidate", "CPU:0", "--portable", *FREE)
+    return traced.cpu()
 
 
 @pytest.fixture(scope="module")
 def tf32() -> Path:
-    return traced.trace(*traced.MLP, "--candidate", "sim:tf32", *FREE)
+    return traced.tf32()
 
 
 def test_a_divergence_is_exit_code_one_and_the_report_is_that_of_a_live_run(

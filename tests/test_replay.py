@@ -81,8 +81,7 @@ def test_the_other_steps_of_it_replay_too(own: Path, step: int, capsys: pytest.C
 
 @pytest.fixture(scope="module")
 def tf32() -> Path:
-    return traced.trace(*traced.MLP, "--candidate", "sim:tf32", "--follow", "free", "--twins", "0",
-                        "--snapshot-every", "1")  # fmt: skip
+    return traced.tf32()
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -194,7 +193,7 @@ def test_usage_is_refused_in_one_line(arguments: list[str], capsys: pytest.Captu
 
 
 def test_a_model_that_cannot_be_stored_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    trace = traced.trace("--model", f"{MODELS}:calls_python", *traced.MLP[2:], "--candidate", "CPU:0")
+    trace = traced.trace("--model", f"{MODELS}:calls_python", *traced.MLP[2:], "--candidate", "CPU:0", *traced.QUICK)
     assert replay.main([str(trace), "--step", "0"]) == 2
     said = capsys.readouterr().err
     assert "calls a Python function" in said and f"{MODELS}:calls_python" in said and said.count("\n") == 1

@@ -14,6 +14,20 @@ _FOLDER = Path(tempfile.mkdtemp(prefix="lockstep-traces-"))
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
 MLP = ("--model", "tests/zoo.py:mlp", "--batch-size", "4", "--steps", "3")
+FREE = ("--follow", "free", "--twins", "0")
+EVERY_STATE = ("--snapshot-every", "1")
+FEW_STATES = ("--snapshot-every", "10")  # only the first state, and those of flagged steps
+QUICK = ("--units", "step")  # where what the run itself finds is not looked at
+
+
+def cpu() -> Path:
+    """Both lanes at one place; nothing in it is compressed, so that its bytes can be found and changed."""
+    return trace(*MLP, "--candidate", "CPU:0", "--portable", *FREE, *EVERY_STATE, *QUICK)
+
+
+def tf32() -> Path:
+    """A fault in every product, each lane on its own way."""
+    return trace(*MLP, "--candidate", "sim:tf32", *FREE, *EVERY_STATE)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from traces.checksums import tensor_checksum
 from traces.reader import TraceReader
 
 MODELS = "tests/engine/replayed_models.py"
-EVERY = ("--snapshot-every", "1")
+EVERY = (*traced.EVERY_STATE, *traced.QUICK)
 
 
 def compared(a: Path, b: Path, lane_a: str = "reference", lane_b: str = "candidate") -> RunResult:
@@ -29,12 +29,12 @@ def compared(a: Path, b: Path, lane_a: str = "reference", lane_b: str = "candida
 
 @pytest.fixture(scope="module")
 def cpu() -> Path:
-    return traced.trace(*traced.MLP, "--candidate", "CPU:0", "--portable", "--follow", "free", "--twins", "0", *EVERY)
+    return traced.cpu()
 
 
 @pytest.fixture(scope="module")
 def tf32() -> Path:
-    return traced.trace(*traced.MLP, "--candidate", "sim:tf32", "--follow", "free", "--twins", "0", *EVERY)
+    return traced.tf32()
 
 
 # ---- two recordings
@@ -111,7 +111,7 @@ def test_another_model_is_refused() -> None:
 
 
 def test_bits_that_differ_and_cannot_be_judged_are_no_answer(cpu: Path) -> None:
-    unkept = traced.trace(*traced.MLP, "--candidate", "sim:tf32", "--dump", "none")
+    unkept = traced.trace(*traced.MLP, "--candidate", "sim:tf32", "--dump", "none", *traced.QUICK)
     with pytest.raises(UserError, match=r"from step 0 on \(activations of dense\), .* record both with --dump all"):
         compared(cpu, unkept)
     assert compared(cpu, unkept, lane_b="reference").verdict == "identical"  # checksums are enough for that
@@ -126,7 +126,7 @@ def against(trace: Path, folder: Path, *arguments: str) -> tuple[int, dict]:
 
 
 def test_a_live_candidate_with_the_recorded_bits_is_identical(cpu: Path, tmp_path: Path) -> None:
-    code, report = against(cpu, tmp_path, "--candidate", "CPU:0")
+    code, report = against(cpu, tmp_path, "--candidate", "CPU:0", *traced.QUICK)
     assert code == 0 and report["verdict"] == "identical" and report["steps"] == 3
     assert str(cpu.name) in report["lanes"]["reference"]["place"]
 
@@ -137,7 +137,7 @@ def test_what_was_recorded_counts_and_not_what_is_computed_here(cpu: Path, tmp_p
         value = reader.tensor(0, "reference", "activations", "dense").copy()
     value[1, 2] += np.float32(0.5)
     changed = rewritten(cpu, tmp_path, ("activations", "dense"), value)
-    code, report = against(changed, tmp_path, "--candidate", "CPU:0")
+    code, report = against(changed, tmp_path, "--candidate", "CPU:0", "--steps", "1")
     first = report["first_bit_difference"]
     assert report["verdict"] != "identical" and code in (0, 1)
     assert first["step"] == 0 and first["layer"] == "dense"
@@ -160,7 +160,15 @@ def test_the_live_candidate_takes_the_draws_that_were_recorded(tmp_path: Path) -
     with TraceReader(trace) as reader:
         (name,) = reader.names("draws")
         drawn = reader.tensor(0, "reference", "draws", name) + np.float32(1)  # as no uniform draw is
-    against(rewritten(trace, tmp_path, ("draws", name), drawn), tmp_path, "--candidate", "CPU:0", "--steps", "1")
+    against(
+        rewritten(trace, tmp_path, ("draws", name), drawn),
+        tmp_path,
+        "--candidate",
+        "CPU:0",
+        "--steps",
+        "1",
+        *traced.QUICK,
+    )
     with TraceReader(tmp_path / "run" / "trace.h5") as reader:
         before, after = (reader.tensor(0, "candidate", "activations", layer) for layer in ("first", "noise"))
         assert after.tobytes() == (before + drawn).tobytes()

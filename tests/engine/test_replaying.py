@@ -19,7 +19,7 @@ from tests import traced
 from traces.reader import TraceReader
 
 CPU = parse_place("CPU:0")
-FEW = ("--snapshot-every", "10")  # only the first state, and those of flagged steps
+FEW = (*traced.FEW_STATES, *traced.QUICK)
 MODELS = "tests/engine/replayed_models.py"
 
 
@@ -41,12 +41,9 @@ def assert_exact(replay: Replay) -> None:
 # ---- every step comes back
 
 
-FREE = ("--follow", "free", "--twins", "0")
-
-
 @pytest.mark.parametrize("lane", ["reference", "candidate"])
 def test_every_step_of_both_lanes_has_the_recorded_bits(lane: str) -> None:
-    path = traced.trace(*traced.MLP, "--candidate", "CPU:0/eager", *FREE, *FEW)
+    path = traced.trace(*traced.MLP, "--candidate", "CPU:0/eager", *traced.FREE, *traced.FEW_STATES)
     with TraceReader(path) as reader:
         assert reader.snapshots == [0]  # so the others have to be reached
         names = {(spec.kind, spec.name) for spec in reader.layout.tensors}
@@ -59,8 +56,7 @@ def test_every_step_of_both_lanes_has_the_recorded_bits(lane: str) -> None:
 
 @pytest.fixture(scope="module")
 def tf32() -> Path:
-    """Flagged in every step, so that every state is there."""
-    return traced.trace(*traced.MLP, "--candidate", "sim:tf32", *FREE, *FEW)
+    return traced.tf32()
 
 
 @pytest.mark.parametrize("follow", ["reference", "candidate"])
@@ -195,8 +191,7 @@ def test_a_layer_is_given_the_draws_that_were_recorded(noisy: Path) -> None:
 
 @pytest.fixture(scope="module")
 def plain() -> Path:
-    """Nothing in it is compressed, so that its bytes can be found."""
-    return traced.trace(*traced.MLP, "--candidate", "CPU:0", "--portable", *FREE, *FEW)
+    return traced.cpu()
 
 
 def byte_of(path: Path, dataset: str, row: int = 0) -> int:
@@ -225,7 +220,7 @@ def test_a_changed_byte_of_what_a_step_begins_with_is_noticed(
 ) -> None:
     copy = traced.damaged(plain, tmp_path, byte_of(plain, dataset, row))
     with pytest.raises(UserError, match=f"{words} is damaged; expected the bytes that were written"):
-        replayed(copy, 1, lane)
+        replayed(copy, 1, lane, start=0)
 
 
 def test_a_changed_byte_of_the_training_step_is_noticed(plain: Path, tmp_path: Path) -> None:
@@ -241,7 +236,7 @@ def test_a_changed_byte_of_the_training_step_is_noticed(plain: Path, tmp_path: P
     ("step", "how", "words"),
     [
         (3, {}, ["--step 3", "holds the steps 0-2"]),
-        (1, {"start": 2}, ["--from 2", "holds the states before steps"]),
+        (1, {"start": 7}, ["--from 7", "holds the states before steps"]),
         (1, {"seed": 2**32}, ["--seed 4294967296", "0 to 4294967295"]),
         (1, {"seed": 1}, ["--seed 1", "no random stream"]),
         (1, {"place": Place("GPU:7")}, ["GPU:7", "this machine has no GPU:7", "CPU:0"]),

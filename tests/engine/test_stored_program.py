@@ -21,7 +21,7 @@ from diag.engine.stored_program import FORMAT, Damaged, NotStorable, dump, load,
 from diag.errors import UserError
 from tests import zoo
 
-CASES = [(zoo.mlp, "mixed_bfloat16"), (zoo.cnn, "mixed_float16"), (zoo.lstm, "float32"), (zoo.two_ways, "float32"),
+CASES = [(zoo.mlp, "mixed_bfloat16"), (zoo.cnn, "mixed_float16"), (zoo.lstm, "float32"),
          (zoo.branching, "float32")]  # fmt: skip
 
 
