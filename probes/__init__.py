@@ -1,1 +1,1 @@
-"""Op accuracy and the arithmetic of a device.  The probes themselves are not written yet."""
+"""How accurate each op of a place is, and what arithmetic its device does: `python -m probes`."""

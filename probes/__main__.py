@@ -1,0 +1,173 @@
+"""How accurate is each op here, and what arithmetic does this device do?
+
+Runs small computations with known answers on a place (CPU, GPU or simulated) and prints a card of it: the
+fingerprint of its sums and products, ops held against exact integers, functions in ULP, optimizers, random streams.
+`python -m probes compare A.json B.json` says what differs between two cards.  Exit code 0: nothing failed (compare:
+nothing differs), 1: something did, 2: the question could not be asked, 3: a bug of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diag.engine.places import EXECUTIONS, Place, parse_place
+from diag.errors import UserError
+from diag.options import OneLineParser
+from probes.plan import Choice
+
+if TYPE_CHECKING:
+    from probes.card import Card
+
+FAILED, BUG, BROKEN_PIPE = 1, 3, 141
+DTYPES = ("float32", "float16", "bfloat16", "float64", "int32", "int64")
+FAMILIES = ("fingerprint", "exact", "accuracy", "composites", "optimizers", "random")
+COMPARE = "compare"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = OneLineParser(
+        prog="python -m probes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    asked = made.add_argument_group("what is probed")
+    asked.add_argument("--place", metavar="PLACE", help="DEVICE[/EXECUTION] (default: the first GPU, else CPU:0)")
+    asked.add_argument("--execution", choices=EXECUTIONS, help="where --place names none (default: eager)")
+    asked.add_argument("--op", action="append", metavar="GLOB", help="only these ops: MatMul, 'Conv*'; repeatable")
+    asked.add_argument("--dtype", action="append", choices=DTYPES, help="only this dtype; repeatable")
+    asked.add_argument("--family", action="append", choices=FAMILIES, help="only this family of probes; repeatable")
+    asked.add_argument("--quick", action="store_true", help="fewer samples and shapes")
+    asked.add_argument("--exhaustive", action="store_true", help="accuracy over all 2^32 float32 inputs; resumable")
+    asked.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
+    asked.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: TensorFlow's, on)")
+    asked.add_argument("--deterministic", action="store_true", help="TensorFlow's op determinism")
+    shown = made.add_argument_group("what is printed and written")
+    shown.add_argument("--json", action="store_true", help="print the card as JSON and nothing else")
+    shown.add_argument("--out", type=Path, metavar="FILE.json", help="write the card there, too")
+    shown.add_argument("--emit", type=Path, metavar="FOLDER", help="a program for each failure, to send to a vendor")
+    shown.add_argument("--quiet", action="store_true", help="no progress")
+    return made
+
+
+def comparing_parser() -> argparse.ArgumentParser:
+    made = OneLineParser(prog="python -m probes compare", description="What differs between two cards.")
+    made.add_argument("first", type=Path, metavar="A.json")
+    made.add_argument("second", type=Path, metavar="B.json")
+    made.add_argument("--json", action="store_true", help="print the differences as JSON and nothing else")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    comparing = given[:1] == [COMPARE]
+    options = comparing_parser().parse_args(given[1:]) if comparing else parser().parse_args(given)
+    try:
+        return compare(options) if comparing else probe(options)
+    except UserError as error:
+        print(f"probes: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("probes: interrupted", file=sys.stderr)
+        return UserError.exit_code
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception:
+        traceback.print_exc()
+        return BUG
+
+
+def compare(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from probes import comparing, report
+    from probes.card import read_card
+
+    found = comparing.compare(read_card(options.first), read_card(options.second))
+    if options.json:
+        print(comparing.to_json(found), end="")
+    else:
+        report.render_comparison(found, Console())
+    return FAILED if found.differs else 0
+
+
+def probe(options: argparse.Namespace) -> int:
+    place = None if options.place is None else parse_place(options.place, options.execution or "eager")
+    if place is not None and place.policy is not None:
+        raise UserError(f"--place {options.place}: probes name the dtype of each op themselves; use --dtype")
+    check_writable(options.out, options.emit)
+    from diag.engine.quiet import import_tensorflow
+
+    import_tensorflow()
+    from rich.console import Console
+
+    from probes import report
+
+    card = card_of_place(place or default_place(options.execution or "eager"), options)
+    if options.out is not None:
+        options.out.write_text(card.to_json(), encoding="utf-8")
+    if options.emit is not None:
+        report.write_reproducers(card, options.emit)
+    if options.json:
+        print(card.to_json(), end="")
+    else:
+        report.render(card, Console(), options)
+    return FAILED if card.failures else 0
+
+
+def check_writable(out: Path | None, emit: Path | None) -> None:
+    """Raises UserError before any work where a result could not be written."""
+    for flag, path in (("--out", out), ("--emit", emit)):
+        if path is None:
+            continue
+        folder = path if flag == "--emit" and path.exists() else path.absolute().parent
+        if flag == "--emit" and path.exists() and not path.is_dir():
+            raise UserError(f"{flag} {path}: expected a folder, found a file; name a folder")
+        if flag == "--out" and path.is_dir():
+            raise UserError(f"{flag} {path}: expected a file, found a folder; name a file such as card.json")
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"{flag} {path}: {folder} is no folder that can be written; name one that is")
+
+
+def default_place(execution: str) -> Place:
+    """The first GPU, or the CPU where there is none."""
+    import tensorflow as tf
+
+    return parse_place("GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0", execution)
+
+
+def card_of_place(place: Place, options: argparse.Namespace) -> Card:
+    """Probe a place.  Raises UserError where nothing is left to be probed, or the place does not exist."""
+    import tensorflow as tf
+
+    from probes.card import Card, check_unique
+    from probes.plan import carried_out, planned
+    from probes.progress import ProbeProgress
+    from probes.subject import Subject
+
+    if options.tf32 is not None:
+        tf.config.experimental.enable_tensor_float_32_execution(options.tf32 == "on")
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    choice = Choice(
+        tuple(options.op or ()), tuple(options.dtype or ()), tuple(options.family or ()), options.quick,
+        options.exhaustive,
+    )  # fmt: skip
+    subject = Subject(place, options.seed)
+    chosen = planned(choice)
+    if not chosen:
+        asked = [f"--{name} {value}" for name in ("op", "dtype", "family") for value in getattr(options, name) or ()]
+        known = sorted({each.op for each in planned(Choice())})
+        raise UserError(f"{' '.join(asked)}: no probe fits; the ops are {', '.join(known)}")
+    with ProbeProgress(len(chosen), options.quiet or options.json) as progress:
+        readings = tuple(carried_out(chosen, subject, progress.begins))
+    check_unique(readings)
+    return Card(str(place), subject.environment(), options.quick, readings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

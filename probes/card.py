@@ -1,0 +1,124 @@
+"""The card of a device: what the probes read, as plain records and as JSON.  No TensorFlow is imported here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from diag.errors import UserError
+
+SCHEMA = "lockstep-card/1"
+PASS, FAIL, NOTE, UNSUPPORTED = "pass", "fail", "note", "unsupported"
+STATUSES = (PASS, FAIL, NOTE, UNSUPPORTED)
+Value: TypeAlias = "float | int | str | bool | None"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one probe found.
+
+    family, op, dtype, case: name it; no two readings of a card have all four alike.
+    status: `pass` or `fail` where there is a right answer, `note` where there is none (what rounding, which order),
+        `unsupported` where the place cannot compute it.
+    says: one line for a person.
+    figures: what was measured; names and units are those of docs/PROBES.md.  Plain numbers, texts, truths.
+    reproducer: a Python program of at most 20 lines that shows a failure without this package; "" where there is none.
+    """
+
+    family: str
+    op: str
+    dtype: str
+    case: str
+    status: str
+    says: str
+    figures: Mapping[str, Value] = field(default_factory=dict)
+    reproducer: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return (self.family, self.op, self.dtype, self.case)
+
+    @property
+    def name(self) -> str:
+        return " ".join(part for part in (self.op, self.dtype, self.case) if part)
+
+
+@dataclass(frozen=True)
+class Card:
+    """All readings of one place.
+
+    environment: what it ran on, as in a trace.  quick: fewer cases were tried.
+    """
+
+    place: str
+    environment: Mapping[str, Any]
+    quick: bool
+    readings: tuple[Reading, ...]
+
+    @property
+    def failures(self) -> tuple[Reading, ...]:
+        return tuple(reading for reading in self.readings if reading.status == FAIL)
+
+    def of(self, family: str) -> tuple[Reading, ...]:
+        return tuple(reading for reading in self.readings if reading.family == family)
+
+    def count(self, status: str) -> int:
+        return sum(reading.status == status for reading in self.readings)
+
+    def to_json(self) -> str:
+        """The card as a JSON document, one reading a line; numbers that JSON lacks become texts."""
+        head = {
+            "schema": SCHEMA,
+            "place": self.place,
+            "environment": dict(self.environment),
+            "quick": self.quick,
+            "counts": {status: self.count(status) for status in STATUSES},
+        }
+        opened = json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}")
+        rows = ",\n  ".join(json.dumps(_plain(asdict(reading)), allow_nan=False) for reading in self.readings)
+        return f'{opened},\n "readings": [\n  {rows}\n ]\n}}\n'
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def card_of(text: str, source: str) -> Card:
+    """The card that a JSON document holds.
+
+    Raises UserError where it is none; `source` says where it came from.
+    """
+    try:
+        document = json.loads(text)
+        if document.get("schema") != SCHEMA:
+            raise UserError(f"{source}: expected a card of schema {SCHEMA}, received {document.get('schema')!r}")
+        readings = tuple(Reading(**row) for row in document["readings"])
+        return Card(document["place"], document["environment"], document["quick"], readings)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{source}: expected a card as `python -m probes --json` prints it; {error}") from error
+
+
+def read_card(path: Path) -> Card:
+    """Raises UserError where there is no such file, or it is no card."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a card: {error}") from error
+    return card_of(text, str(path))
+
+
+def check_unique(readings: Iterable[Reading]) -> None:
+    """Raises ValueError where two readings have one name: a card could not be compared."""
+    seen: set[tuple[str, str, str, str]] = set()
+    for reading in readings:
+        if reading.key in seen:
+            raise ValueError(f"Two readings of one name. Received: key={reading.key}")
+        seen.add(reading.key)

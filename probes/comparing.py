@@ -1,0 +1,84 @@
+"""What differs between two cards: two machines, two versions, two settings of one machine.  No TensorFlow here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from probes.card import Card, Reading
+
+SCHEMA = "lockstep-card-comparison/1"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One reading that is not alike: as each card has it, None where a card lacks it."""
+
+    key: tuple[str, str, str, str]
+    first: Reading | None
+    second: Reading | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """environment: name -> (first, second) of what the two ran on, where it differs."""
+
+    places: tuple[str, str]
+    environment: dict[str, tuple[Any, Any]]
+    differences: tuple[Difference, ...]
+    num_alike: int
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.differences)
+
+
+def compare(first: Card, second: Card) -> Comparison:
+    """Readings are paired by name; alike are those of equal status and figures."""
+    ours, theirs = ({reading.key: reading for reading in card.readings} for card in (first, second))
+    keys = list(dict.fromkeys([*ours, *theirs]))
+    differences = [
+        Difference(key, ours.get(key), theirs.get(key)) for key in keys if not _alike(ours.get(key), theirs.get(key))
+    ]
+    names = sorted({*first.environment, *second.environment})
+    environment = {
+        name: (first.environment.get(name), second.environment.get(name))
+        for name in names
+        if first.environment.get(name) != second.environment.get(name)
+    }
+    return Comparison((first.place, second.place), environment, tuple(differences), len(keys) - len(differences))
+
+
+def _alike(first: Reading | None, second: Reading | None) -> bool:
+    if first is None or second is None:
+        return False
+    return (first.status, _texts(first)) == (second.status, _texts(second))
+
+
+def _texts(reading: Reading) -> dict[str, str]:
+    """Figures as a JSON document keeps them, so that a card compares equal to itself read back."""
+    return {name: str(value) for name, value in reading.figures.items()}
+
+
+def to_json(found: Comparison) -> str:
+    document = {
+        "schema": SCHEMA,
+        "places": found.places,
+        "environment": {name: list(pair) for name, pair in found.environment.items()},
+        "alike": found.num_alike,
+        "differences": [
+            {
+                "family": d.key[0], "op": d.key[1], "dtype": d.key[2], "case": d.key[3],
+                "first": None if d.first is None else _shown(d.first),
+                "second": None if d.second is None else _shown(d.second),
+            }
+            for d in found.differences
+        ],
+    }  # fmt: skip
+    return json.dumps(document, indent=1, default=str) + "\n"
+
+
+def _shown(reading: Reading) -> dict[str, Any]:
+    row = asdict(reading)
+    return {name: row[name] for name in ("status", "says", "figures")}

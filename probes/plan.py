@@ -1,0 +1,74 @@
+"""What is to be probed: a list of probes made before anything runs, so that a person sees how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from probes.card import FAIL, UNSUPPORTED, Reading
+
+if TYPE_CHECKING:
+    from probes.subject import Subject
+
+FLOAT_DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question to a place.
+
+    `run` may give several readings, all of `family`.  Where TensorFlow has no kernel it just raises: the runner makes
+    it one reading, `unsupported`.
+    """
+
+    family: str
+    op: str
+    dtype: str
+    case: str
+    run: Callable[[Subject], Iterable[Reading]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person asked for: globs of ops, dtypes and families, none meaning all of them."""
+
+    ops: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    families: tuple[str, ...] = ()
+    quick: bool = False
+    exhaustive: bool = False
+
+    def wants(self, probe: Probe) -> bool:
+        return (
+            (not self.ops or any(fnmatchcase(probe.op.lower(), glob.lower()) for glob in self.ops))
+            and (not self.dtypes or probe.dtype in self.dtypes)
+            and (not self.families or probe.family in self.families)
+        )
+
+
+def planned(choice: Choice) -> list[Probe]:
+    """Every probe that a choice asks for, family by family."""
+    from probes.families import FAMILIES
+
+    return [probe for make in FAMILIES.values() for probe in make(choice) if choice.wants(probe)]
+
+
+def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Probe], None]) -> Iterator[Reading]:
+    """The readings of each probe in turn; `watch` is told which one begins."""
+    from probes.subject import NOT_SUPPORTED
+
+    for probe in probes:
+        watch(probe)
+        try:
+            yield from probe.run(subject)
+        except NOT_SUPPORTED as error:
+            yield Reading(probe.family, probe.op, probe.dtype, probe.case, UNSUPPORTED, _first_line(error))
+        except MemoryError:
+            yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, "ran out of memory")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
