@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     asked.add_argument("--quick", action="store_true", help="fewer samples and shapes")
     asked.add_argument("--exhaustive", action="store_true", help="accuracy over all 2^32 float32 inputs; resumable")
     asked.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
-    asked.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: TensorFlow's, on)")
+    asked.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: on)")
     asked.add_argument("--deterministic", action="store_true", help="TensorFlow's op determinism")
     shown = made.add_argument_group("what is printed and written")
     shown.add_argument("--json", action="store_true", help="print the card as JSON and nothing else")
