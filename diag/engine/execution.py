@@ -102,18 +102,34 @@ def registered_kernels(op_type: str) -> tuple[tuple[str, tuple[tuple[str, frozen
 
 def has_kernel(op_type: str, attrs: dict[str, Any], device_type: str) -> bool:
     """Whether a device type has a kernel of this op for these attributes."""
-
-    def fits(constraints: tuple[tuple[str, frozenset[int]], ...]) -> bool:
-        for name, allowed in constraints:
-            value = attrs.get(name)
-            values = value if isinstance(value, list) else [value]
-            if allowed and not set(values) <= allowed:
-                return False
-        return True
-
     return any(
-        device in (device_type, "DEFAULT") and fits(constraints) for device, constraints in registered_kernels(op_type)
+        device in (device_type, "DEFAULT") and _fits(constraints, attrs)
+        for device, constraints in registered_kernels(op_type)
     )
+
+
+def _fits(constraints: tuple[tuple[str, frozenset[int]], ...], attrs: dict[str, Any]) -> bool:
+    for name, allowed in constraints:
+        value = attrs.get(name)
+        values = value if isinstance(value, list) else [value]
+        if allowed and not set(values) <= allowed:
+            return False
+    return True
+
+
+def is_on_host(op_type: str, attrs: dict[str, Any], device_type: str) -> bool:
+    """Whether a device type's kernel of this op for these attributes leaves all results in host memory.
+
+    The CPU computes them there; kernels of int32 on a GPU do so.
+    """
+    results = {argument.name for argument in op_def(op_type).output_arg}
+    fitting = [
+        set(kernel.host_memory_arg)
+        for kernel in kernels.get_registered_kernels_for_op(op_type).kernel
+        if kernel.device_type in (device_type, "DEFAULT")
+        and _fits(tuple((c.name, frozenset(c.allowed_values.list.type)) for c in kernel.constraint), attrs)
+    ]
+    return bool(fitting) and all(results <= kept for kept in fitting)
 
 
 @functools.cache

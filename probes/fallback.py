@@ -1,0 +1,40 @@
+"""An op with no kernel on a device runs on the CPU, in silence; a probe must not take that for the device's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diag.engine.execution import attributes, has_kernel, is_on_host
+from diag.engine.graph import Graph
+from probes.subject import Computation, Subject
+
+
+def check_placed(subject: Subject, computation: Computation, arrays: Sequence[np.ndarray], dtype: str = "") -> None:
+    """Raises UnimplementedError, naming the op, where an op of a computation would not run on the place's device.
+
+    Under XLA all of it does.  dtype: ops with results of this dtype that a device keeps in host memory, as those of
+    int32, are computed by the CPU as well.
+    """
+    kind = subject.place.device.partition(":")[0]
+    if kind != "CPU" and subject.place.execution != "xla":
+        found = computed_elsewhere(computation.graph(*arrays), kind, dtype)
+        if found:
+            raise tf.errors.UnimplementedError(None, None, found)
+
+
+def computed_elsewhere(graph: Graph, kind: str, dtype: str = "") -> str:
+    """What would run on the CPU instead of a device of this kind; "" where nothing would."""
+    for node in graph:
+        if node.is_silent:
+            continue
+        attrs: dict[str, Any] = attributes(node.proto)
+        types = ", ".join(sorted({each.name for each in node.dtypes}))
+        if not has_kernel(node.op, attrs, kind):
+            return f"no {kind} kernel of {node.op} {types}; it would run on the CPU"
+        if any(each.name == dtype for each in node.dtypes) and is_on_host(node.op, attrs, kind):
+            return f"the {kind} kernel of {node.op} {types} computes on the CPU"
+    return ""
