@@ -1,0 +1,16 @@
+"""Ops held against exact integers: any difference is a bug.
+
+Inputs are integers in [-2, 2], 80% of them zeros or more, so that every partial sum, in any order, is an integer that
+the dtype holds, and every operand one that TF32 and bfloat16 hold.  The right answer comes from NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from probes.exact import products
+from probes.plan import Choice, Probe
+
+
+def probes(choice: Choice) -> Iterator[Probe]:
+    yield from products.probes(choice)

@@ -1,0 +1,219 @@
+"""What a place made of exact sums: right to the bit, right in norm, wrong and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+from diag.numerics.bounds import normwise_bound
+from diag.numerics.formats import FLOAT32
+from diag.report.wording import counted
+from diag.verdict.patterns import describe_elements
+from probes.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
+from probes.exact.case import (
+    LIMITS,
+    Case,
+    arrays_of,
+    function_of,
+    made_text,
+    magnitudes,
+    right_answers,
+    setup_lines,
+)
+from probes.fallback import check_placed
+from probes.plan import Choice, Probe
+from probes.reproducer import reproducer
+from probes.subject import NOT_SUPPORTED, Subject
+
+FAMILY = "exact"
+NUM_CALLS = 2  # the same inputs twice in a row: the same answer
+NUM_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case: status, how many elements are wrong, the largest error, one line, and which elements to show."""
+
+    case: Case
+    status: str
+    says: str = ""
+    num_wrong: int = 0
+    num_elements: int = 0
+    largest_error: float = 0.0
+    shown: Sequence[tuple[int, float]] = ()  # flat index over all outputs, and what is right there
+
+
+def sweep(op: str, dtype: str, name: str, cases: Iterable[Case]) -> Probe:
+    """One reading over several cases, all of which must be exact."""
+
+    def run(subject: Subject) -> Iterator[Reading]:
+        yield reading(subject, op, dtype, name, [outcome(subject, each, dtype) for each in cases])
+
+    return Probe(FAMILY, op, dtype, name, run)
+
+
+def only_some(choice: Choice, cases: Sequence[Case], num_quick: int = 3) -> Sequence[Case]:
+    """All cases, or with --quick a few from all over the sweep."""
+    if not choice.quick or len(cases) <= num_quick:
+        return cases
+    return [cases[round(i * (len(cases) - 1) / (num_quick - 1))] for i in range(num_quick)]
+
+
+def outcome(subject: Subject, case: Case, dtype: str) -> Outcome:
+    arrays = arrays_of(case.inputs, dtype)
+    expected = right_answers(case, arrays)
+    if case.is_sum:
+        check_exact(case, arrays, dtype)
+    computation = subject.computation(function_of(case))
+    try:
+        check_placed(subject, computation, arrays, dtype)
+        for earlier in case.before:
+            computation(*arrays_of(earlier, dtype))
+        runs = [computation(*arrays) for _ in range(NUM_CALLS)]
+    except NOT_SUPPORTED as error:
+        return Outcome(case, UNSUPPORTED, first_line(error))
+    except tf.errors.ResourceExhaustedError as error:
+        return Outcome(case, FAIL, f"out of memory: {first_line(error)}")
+    found = [judged(case, arrays, each, expected) for each in runs]
+    worst = max(found, key=lambda each: (each.status == FAIL, each.num_wrong))
+    if worst.status == FAIL and any(each.status == PASS for each in found):
+        worst = replace(worst, says=f"not the same twice in a row: {worst.says}")
+    return worst
+
+
+def check_exact(case: Case, arrays: Sequence[np.ndarray], dtype: str) -> None:
+    """Raises ValueError where a partial sum could leave the integers that the dtype holds: a bug of the probe."""
+    largest = max((float(each.max(initial=0)) for each in magnitudes(case, arrays)), default=0.0)
+    if largest > LIMITS[dtype]:
+        raise ValueError(f"Not exact in {dtype}. Received: partial sums up to {largest:g} in case={case.label!r}")
+
+
+def judged(
+    case: Case, arrays: Sequence[np.ndarray], found: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+) -> Outcome:
+    size = sum(each.size for each in expected)
+    shapes = [each.shape for each in found], [each.shape for each in expected]
+    if shapes[0] != shapes[1]:
+        return Outcome(case, FAIL, f"shape {shapes[0]}, expected {shapes[1]}", num_wrong=size, num_elements=size)
+    masks = [~_equal(x, right) for x, right in zip(found, expected, strict=True)]
+    num_wrong = sum(int(mask.sum()) for mask in masks)
+    if not num_wrong:
+        return Outcome(case, PASS, num_elements=size)
+    errors = [_error(x, right) for x, right in zip(found, expected, strict=True)]
+    largest = max(float(error.max(initial=0.0)) for error in errors)
+    if case.tolerates and is_right_in_norm(case, arrays, found, expected):
+        return Outcome(case, NOTE, "right in norm, not per element", num_wrong, size, largest)
+    number = next(index for index, mask in enumerate(masks) if mask.any())
+    where = _where(case, masks[number], number)
+    at = int(np.flatnonzero(masks[number])[0])
+    got, right = found[number].reshape(-1)[at], expected[number].reshape(-1)[at]
+    says = f"{where}; expected {_number(right)}, computed {_number(got)}"
+    return Outcome(case, FAIL, says, num_wrong, size, largest, _to_show(masks, expected))
+
+
+def _equal(x: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Values, not bits: the sign of zero is nobody's sum."""
+    if right.dtype == bool or x.dtype == bool:
+        return np.asarray(x == right)
+    wide = x.astype(right.dtype)
+    return np.asarray((wide == right) | (_is_nan(wide) & _is_nan(right)))
+
+
+def _is_nan(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x != x)
+
+
+def _error(x: np.ndarray, right: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        error = np.abs(x.astype(np.float64) - right.astype(np.float64))
+    return np.where(
+        np.isnan(error) & ~(_is_nan(x) & _is_nan(right)), np.inf, np.nan_to_num(error, nan=0.0, posinf=np.inf)
+    )
+
+
+def is_right_in_norm(
+    case: Case, arrays: Sequence[np.ndarray], found: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+) -> bool:
+    """Whether a transform, such as Winograd's, explains what is not exact; its sums are float32 or wider."""
+    scales = magnitudes(case, arrays)
+    return all(
+        normwise_bound(x, right.astype(np.float64), scale, FLOAT32).is_explained
+        for x, right, scale in zip(found, expected, scales, strict=True)
+    )
+
+
+def _where(case: Case, mask: np.ndarray, number: int) -> str:
+    described = describe_elements(mask, case.axes)
+    which = f" of output {number}" if number else ""
+    return f"{described['num_wrong']:,} of {described['size']:,} elements{which} wrong, {described.get('where', '')}".rstrip(
+        ", "
+    )
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{np.asarray(value).astype(float):g}"
+
+
+def _to_show(masks: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> list[tuple[int, float]]:
+    flat = np.concatenate([mask.reshape(-1) for mask in masks])
+    values = np.concatenate([each.astype(float).reshape(-1) for each in expected])
+    return [(int(index), float(values[index])) for index in np.flatnonzero(flat)[:NUM_SHOWN]]
+
+
+def reading(subject: Subject, op: str, dtype: str, name: str, outcomes: Sequence[Outcome]) -> Reading:
+    """Of a sweep: the worst case is named."""
+    wrong = [each for each in outcomes if each.status == FAIL]
+    normwise = [each for each in outcomes if each.status == NOTE]
+    missing = [each for each in outcomes if each.status == UNSUPPORTED]
+    figures = {
+        "cases": len(outcomes),
+        "wrong_cases": len(wrong),
+        "normwise_cases": len(normwise),
+        "unsupported_cases": len(missing),
+        "wrong_elements": sum(each.num_wrong for each in wrong),
+        "elements": sum(each.num_elements for each in outcomes),
+        "largest_error": max((each.largest_error for each in outcomes), default=0.0),
+    }
+    if len(missing) == len(outcomes):
+        return Reading(FAMILY, op, dtype, name, UNSUPPORTED, missing[0].says if missing else "no case", figures)
+    lacking = f"; {counted(len(missing), 'case')} not to be had: {missing[0].says}" if missing else ""
+    num_tried = len(outcomes) - len(missing)
+    if wrong:
+        worst = max(wrong, key=lambda each: (each.num_wrong / max(each.num_elements, 1), each.largest_error))
+        said = f"wrong in {len(wrong)} of {counted(num_tried, 'case')}; {worst.case.label}: {worst.says}{lacking}"
+        program = _program(subject, op, dtype, name, worst)
+        return Reading(FAMILY, op, dtype, name, FAIL, said, figures, program)
+    if normwise:
+        said = (
+            f"right in norm, not per element, in {len(normwise)} of {counted(num_tried, 'case')}: a transform algorithm"
+        )
+        worst = max(normwise, key=lambda each: each.largest_error)
+        said = f"{said}; {worst.case.label}: off by up to {worst.largest_error:.2g}{lacking}"
+        return Reading(FAMILY, op, dtype, name, NOTE, said, figures)
+    return Reading(FAMILY, op, dtype, name, PASS, f"exact in {counted(num_tried, 'case')}{lacking}", figures)
+
+
+def _program(subject: Subject, op: str, dtype: str, name: str, worst: Outcome) -> str:
+    """The worst case as a program; "" where it would be too long."""
+    case = worst.case
+    setup = setup_lines({**case.inputs}, dtype)
+    first = [
+        f"compute({', '.join(f'tf.constant({made_text(each, dtype)})' for each in earlier.values())})"
+        for earlier in case.before
+    ]
+    expected = [f"expected = {[value for _, value in worst.shown]}"]
+    title = f"{op} {dtype} {name}, {case.label}: {worst.says}."
+    try:
+        return reproducer(
+            title, setup, case.body, expected, subject.place, first_lines=first, at=[i for i, _ in worst.shown]
+        )
+    except ValueError:
+        return ""
+
+
+def first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
