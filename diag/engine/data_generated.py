@@ -21,6 +21,10 @@ _BINARY = {"binary_crossentropy", "binary_focal_crossentropy", "hinge", "squared
 _VALUES = {"mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "cosine_similarity"}
 _GIVE_DATA = "give --data"
 _NOISE = 0.1  # standard deviation of the images' noise, of values in [0, 1]
+# Up to so much of another class's pattern is in an image.  Those with more than half of it, one in six, look like the
+# other class: labels as wrong as people's are, so that the loss does not reach zero in a dozen steps, and with it
+# every gradient, after which a run has nothing left to compare.
+_MIXED = 0.6
 
 
 def generate(signature: Signature | None, num_samples: int, seed: int) -> tuple[Any, Any, str]:
@@ -58,15 +62,18 @@ def _classes(target: np.ndarray) -> np.ndarray:
 
 
 def _images(spec: InputSpec, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A plane wave for each class and channel, of its own direction, frequency and phase, plus noise."""
+    """A plane wave for each class and channel, of its own direction, frequency and phase; part of another's; noise."""
     height, width, channels = _sizes(spec)
     num_classes = int(labels.max()) + 1
     waves = rng.uniform(1, 4, (2, num_classes, channels)) * rng.choice((-1, 1), (2, num_classes, channels))
     phase = rng.uniform(0, 2 * np.pi, (num_classes, channels))
     y, x = np.arange(height)[:, None, None] / height, np.arange(width)[None, :, None] / width
     images = np.empty((len(labels), height, width, channels), np.float32)
-    for index, label in enumerate(labels):
-        wave = np.sin(2 * np.pi * (waves[0, label] * y + waves[1, label] * x) + phase[label])
+    others = (labels + rng.integers(1, max(num_classes, 2), labels.shape)) % num_classes
+    shares = rng.uniform(0, _MIXED, labels.shape)
+    for index, (label, other, share) in enumerate(zip(labels, others, shares, strict=True)):
+        own, foreign = (np.sin(2 * np.pi * (waves[0, c] * y + waves[1, c] * x) + phase[c]) for c in (label, other))
+        wave = (1 - share) * own + share * foreign
         images[index] = 0.5 + 0.25 * wave + _NOISE * rng.standard_normal(images.shape[1:], np.float32)
     return np.clip(images, 0, 1, out=images)
 
