@@ -20,7 +20,7 @@ from diag.numerics.formats import (
     format_of,
     round_to,
 )
-from diag.numerics.op_classes import ALLOWANCE_ULP, ErrorClass
+from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.ulp import flush_subnormals, ulp_error
 from diag.verdict.case import Array, Case
 from diag.verdict.findings import Cause
@@ -222,8 +222,10 @@ def _excess_in(case: Case, form: Format, flushed: bool, rounds_inputs: bool) -> 
     error = np.abs(ulp_error(case.output.astype(np.float64), narrowed(truth), form, flushed))
     error = np.where(np.isnan(error), np.inf, error)
     worst, mean = float(np.max(error, initial=0.0)), float(np.mean(error)) if error.size else 0.0
-    if case.bound.error_class in (ErrorClass.FUNCTION, ErrorClass.CONTRACTION, ErrorClass.COMPOSITE):
-        return worst / (ALLOWANCE_ULP.get(case.op_type, COMPOSITE_ULP) + 0.5)
+    if case.bound.error_class is ErrorClass.FUNCTION:
+        return worst / (allowance_ulp(case.op_type) + 0.5)
+    if case.bound.error_class in (ErrorClass.CONTRACTION, ErrorClass.COMPOSITE):
+        return worst / (COMPOSITE_ULP + 0.5)
     return max(worst, mean / MOVED)
 
 
