@@ -15,7 +15,7 @@ from diag.engine.graph import ASSIGN_OPS, READ_OPS, Node, Port, graph_from_def
 from diag.engine.places import Place
 from diag.engine.promotion import OperandRounding, Promotion, is_random
 from diag.engine.rewriting import body_of_graph, graph_of_body, make_node, rewired
-from diag.engine.sites import FORWARD
+from diag.engine.sites import PHASES
 from diag.engine.units import Unit
 from diag.numerics.bounds import AbsoluteError, Yardstick, absolute_error
 from diag.numerics.formats import format_of
@@ -145,7 +145,9 @@ class UnitTruth:
 
     The backward pass of a layer reads what its forward pass handed on.  Whether an element was
     above zero is decided there, and a lane that rounded to the other side is right to follow its
-    own decision; so truth of the backward pass is taken given the lane's own forward outputs.
+    own decision; so truth of the backward pass is taken given the lane's own forward outputs.  So is truth of
+    the optimizer given the lane's own gradients: whether loss scaling applies them hangs on an overflow of the
+    lane's format, which float64 does not have.
     """
 
     def __init__(self, unit: Unit, variables: Sequence[tf.Variable]) -> None:
@@ -165,7 +167,7 @@ class UnitTruth:
         promotion = Promotion(executable.graph, executable.functions, noise, operands)
         graph_def = promotion.apply(executable.graph_def)
         self.unpromoted = frozenset(promotion.unpromoted)
-        self.given = self._feed_forward_outputs(graph_def)
+        self.given = self._feed_given_outputs(graph_def)
         outputs = tuple(self._port_in(graph_def, port) for port in unit.outputs)
         if bypass is not None:
             old, new = (self._port_in(graph_def, port) for port in bypass)
@@ -196,19 +198,20 @@ class UnitTruth:
         found = next((node.name for node in graph_def.node if node.name in wide), None)
         return port if found is None else Port(found, 0)
 
-    def _feed_forward_outputs(self, graph_def: Any) -> list[int]:
-        """Let backward nodes read given forward outputs; returns which outputs are given."""
+    def _feed_given_outputs(self, graph_def: Any) -> list[int]:
+        """Let nodes of a later phase read given outputs of an earlier one; returns which outputs are given."""
         graph = self.unit.executable.graph
         given: list[int] = []
         for index, port in enumerate(self.unit.outputs):
-            if self.unit.phase(port) != FORWARD or graph.dtype(port) not in FLOATS:
+            phase = PHASES.index(self.unit.phase(port))
+            if graph.dtype(port) not in FLOATS:
                 continue
             source = str(self._port_in(graph_def, port))
             name = f"lockstep_given/{len(given)}"
             readers = [
                 node for node in graph_def.node
                 if (known := graph.by_name.get(node.name)) is not None
-                and known.site.phase != FORWARD and any(_same(text, source) for text in node.input)
+                and PHASES.index(known.site.phase) > phase and any(_same(text, source) for text in node.input)
             ]  # fmt: skip
             if not readers:
                 continue
