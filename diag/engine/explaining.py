@@ -131,7 +131,8 @@ def out_of_bound(
             wrong = np.abs(x.astype(np.float64) - truth) > allowed
         else:
             error = np.abs(ulp_error(x, truth, form, flushed=form.is_flushed))
-            wrong = error > allowance_ulp(evidence.node.op) * (1 + 2.0**-20)
+            finite = np.isfinite(bound.excess) and bound.excess > 0
+            wrong = error > (bound.max / bound.excess if finite else allowance_ulp(evidence.node.op, x.dtype.name))
     return np.asarray(wrong | (~np.isfinite(x) & np.isfinite(truth)))
 
 

@@ -13,10 +13,13 @@ import tensorflow as tf
 
 from diag.engine.axes import axis_names
 from diag.engine.eager import EagerPlace
-from diag.engine.execution import FLOATS, readable_attributes, to_numpy
+from diag.engine.execution import FLOATS, attributes, readable_attributes, to_numpy
 from diag.engine.graph import Node
+from diag.engine.kinds import kinds_of
+from diag.engine.places import Place
 from diag.engine.promotion import is_product, is_random
-from diag.engine.truth import Arrays, OpTruth
+from diag.engine.truth import CPU, Arrays, OpTruth
+from diag.numerics.allowances import PLACES, Row, in_force
 from diag.numerics.bounds import (
     AbsoluteError,
     Bound,
@@ -33,7 +36,7 @@ from diag.numerics.bounds import (
 )
 from diag.numerics.figures import TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
-from diag.numerics.op_classes import ErrorClass, allowance_ulp, class_of
+from diag.numerics.op_classes import ErrorClass, class_of
 from diag.numerics.statistics import against_truth
 from diag.numerics.terms import terms_of, unraveled
 
@@ -89,16 +92,28 @@ class OpEvidence:
 
     @property
     def error_class(self) -> ErrorClass:
+        """The op's class; composite where its result is of a format that no allowance is known for."""
         if self.candidate and self.candidate[0].dtype.kind in "biu":
             return ErrorClass.EXACT
-        return class_of(self.node.op)
+        found = class_of(self.node.op)
+        by_allowance = found in (ErrorClass.ROUNDED_ONCE, ErrorClass.FUNCTION)
+        return ErrorClass.COMPOSITE if by_allowance and self.allowance(PLACES) is None else found
+
+    def allowance(self, kinds: Sequence[str]) -> Row | None:
+        """The widest row of the kinds of place that an output may be computed at."""
+        dtype = self.candidate[0].dtype.name if self.candidate else "float32"
+        return in_force().widest(self.node.op, dtype, kinds)
 
 
 class OpJudge:
-    """Judges ops, sharing what the two lanes' judgements have in common."""
+    """Judges ops, sharing what the two lanes' judgements have in common.
 
-    def __init__(self) -> None:
+    reference, candidate: where the lanes compute, which says what functions may be off by.
+    """
+
+    def __init__(self, reference: Place = CPU, candidate: Place = CPU) -> None:
         self.truth = OpTruth()
+        self.places = (reference, candidate)
 
     def judge(self, evidence: OpEvidence) -> list[OpJudgement]:
         """Judge the candidate's outputs; fills in the evidence's truth and measures."""
@@ -119,13 +134,23 @@ class OpJudge:
         """The same judgement of the reference's outputs; call after `judge`."""
         if evidence.truth is None:
             return [OpJudgement(None) for _ in evidence.reference]
-        return self.against(evidence, evidence.reference, evidence.candidate)
+        return self.against(evidence, evidence.reference, evidence.candidate, self.places[0])
 
     def against(
-        self, evidence: OpEvidence, outputs: Sequence[npt.NDArray[Any]], others: Sequence[npt.NDArray[Any]]
+        self,
+        evidence: OpEvidence,
+        outputs: Sequence[npt.NDArray[Any]],
+        others: Sequence[npt.NDArray[Any]],
+        place: Place | None = None,
     ) -> list[OpJudgement]:
-        """Outputs on the evidence's inputs, held against the evidence's truth by its measures."""
+        """Outputs on the evidence's inputs, held against the evidence's truth by its measures.
+
+        place: where the outputs were computed, by default the candidate.
+        """
         assert evidence.truth is not None
+        node = evidence.node
+        kinds = kinds_of(place or self.places[1], node.op, attributes(node.proto), node.proto)
+        row = evidence.allowance(kinds) or evidence.allowance(PLACES)
         if evidence.measures is None:
             evidence.measures = self._measures(evidence)
         found = []
@@ -135,12 +160,12 @@ class OpJudge:
                 continue
             expected = where_both_overflow(x, other, raw)
             statistics = _statistics(x, expected)
-            bound = _bound(evidence, index, x, expected, statistics)
+            bound = _bound(evidence, index, x, expected, statistics, row)
             note = ""
             if not bound.is_explained and (normwise := _normwise(evidence, index, x, expected)) is not None:
                 bound, note = normwise, NORMWISE
             if not bound.is_explained and (settled := settle_ties(evidence, x, expected)) is not None:
-                again = _bound(evidence, index, x, settled, _statistics(x, settled))
+                again = _bound(evidence, index, x, settled, _statistics(x, settled), row)
                 bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
             found.append(OpJudgement(bound, statistics, note))
         return found
@@ -163,7 +188,7 @@ class OpJudge:
 
 def _bound(
     evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64],
-    statistics: TruthStatistics,
+    statistics: TruthStatistics, row: Row | None,
 ) -> Bound:  # fmt: skip
     kind, op, measures = evidence.error_class, evidence.node.op, evidence.measures
     assert measures is not None
@@ -180,7 +205,8 @@ def _bound(
         if index not in evidence.in_order:
             evidence.in_order[index] = in_order(evidence, index, bound)
         return contraction_bound(x, expected, scale, terms, sums, evidence.in_order[index])
-    return allowance_bound(statistics, allowance_ulp(op), kind)
+    assert row is not None
+    return allowance_bound(statistics, row.ulp, kind)
 
 
 def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:

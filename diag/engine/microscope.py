@@ -85,7 +85,7 @@ class Microscope:
         self.truth_everywhere = truth_everywhere
         self.explain = explain
         self.history = history
-        self.judge = OpJudge()
+        self.judge = OpJudge(reference.place, candidate.place)
         self.observations: dict[tuple[int, int], Observation] = {}
         self.fallbacks: set[str] = set()
         self.random_outputs: dict[int, list[tuple[Any, Any]]] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -97,7 +97,7 @@ class Allowances:
         return tuple(self._by_op.get((op_type, dtype_name if dtype_name in DTYPES else "float32"), ()))
 
     def at(self, op_type: str, dtype_name: str, place: str) -> Row | None:
-        """The row that a kind of place is held to; None for an op that no row is about.
+        """The row that a kind of place is held to; None for an op and format that no row is about.
 
         A user's row of the place; else a user's row of any place (`opencl`); else the widest shipped row of the
         place, or of any place where nothing is published of this one.  What was measured here and there only
@@ -113,9 +113,19 @@ class Allowances:
         measured = [row for row in rows if row.place == place and row.basis == MEASURED]
         return _widest([*promised, *measured])
 
-    def widest(self, op_type: str, dtype_name: str, places: Iterable[str]) -> Row | None:
-        """The widest of the rows that several kinds of place are held to."""
-        return _widest([row for place in places if (row := self.at(op_type, dtype_name, place)) is not None])
+    def widest(self, op_type: str, dtype_name: str, places: Sequence[str]) -> Row | None:
+        """The widest of the rows that several kinds of place are held to, where a place may be any of them.
+
+        A user's row settles it: the first of these places that has one.
+        """
+        found = [row for place in places if (row := self.at(op_type, dtype_name, place)) is not None]
+        for place in (*places, DEFAULT_PLACE):
+            if yours := [row for row in found if row.basis == YOURS and row.place == place]:
+                return yours[0]
+        return _widest(found)
+
+    def is_yours(self, op_type: str) -> bool:
+        return any(row.op_type == op_type for row in self.yours)
 
 
 def _widest(rows: Iterable[Row]) -> Row | None:
@@ -137,4 +147,15 @@ def allowance(op_type: str, dtype_name: str, kind_of_place: str) -> Row | None:
     return _SHIPPED.at(op_type, dtype_name, kind_of_place)
 
 
+def in_force() -> Allowances:
+    """The table that this process judges by: the shipped rows, and those that `use` was given."""
+    return _in_force[0]
+
+
+def use(yours: Iterable[Row]) -> None:
+    """Judge by a user's rows besides, until the next call; a command calls this once, before anything is judged."""
+    _in_force[0] = Allowances(yours)
+
+
 _SHIPPED = Allowances()
+_in_force = [_SHIPPED]
