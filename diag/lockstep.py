@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diag import allowance_file
 from diag import options as flags
 from diag.engine.keeping import parse_keeping
 from diag.errors import UserError
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_model_flags(made)
     flags.add_place_flags(made)
     flags.add_watch_flags(made)
+    allowance_file.add_allowances_flag(made)
     flags.add_trace_flags(made)
     flags.add_output_flags(made)
     return made
@@ -73,6 +75,7 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
         check_flags_with_trace(options, given)
     options.follow, options.twins = flags.follow_and_twins(options)
     options.substitute = flags.substituted(options.substitute)
+    allowances = allowance_file.read(options.allowances)
     folder = output_folder(options.out)
     from diag.engine.quiet import import_tensorflow
 
@@ -86,6 +89,7 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     if options.deterministic:
         use_determinism()
     candidate, notes = choose_candidate(places.candidate, options)
+    notes += allowance_file.put_in_force(options.allowances, allowances)
     result = execute(options, given, places, candidate, folder, notes)
     contents = json_report.report(result)
     json_report.write(folder / "report.json", contents)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag import options as flags
+from diag.allowance_file import add_allowances_flag, put_in_force, read
 from diag.engine.places import Place, parse_place
 from diag.errors import UserError
 from traces.reader import TraceReader
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
         help="begin at the state stored before step S, not at the last, and go through every step from there",
     )
     made.add_argument("--emit", metavar="FILE.py", type=Path, help="write the op or layer as a program of its own")
+    add_allowances_flag(made)
     made.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 (default: as recorded)")
     made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return made
@@ -89,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     place = None if options.place is None else parse_place(options.place)
     check(options)
+    allowances = read(options.allowances)
     environment = recorded_environment(options.trace)
     restore_switches(environment)
     from diag.engine.quiet import import_tensorflow
@@ -100,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
     from diag.engine.replaying import Replayer
 
     restore_settings(environment, options.tf32)
+    options.notes = put_in_force(options.allowances, allowances)
     with RecordedRun(options.trace) as recorded:
         replayer = Replayer(recorded, place, options.seed, options.start)
         replayer.check(options.step)
@@ -113,6 +117,8 @@ def run(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> None:
     """Refuse what cannot be asked, before anything is loaded."""
+    if options.allowances is not None and options.op is None:
+        raise UserError(f"--allowances {options.allowances}: only a single op is held to them; name it with --op")
     if options.op is not None and options.layer is not None:
         raise UserError("--op and --layer: one at a time; name the op, or the layer")
     if options.emit is None:
@@ -215,7 +221,7 @@ def replay_part(options: argparse.Namespace, recorded: RecordedRun, replayer: Re
         document = written.observations_report(str(options.trace), options.step, found.observations, str(place))
         print(json_report.to_text(document), end="")
     written.render_observations(title, found.observations, console)
-    for note in replayer.notes:
+    for note in (*options.notes, *replayer.notes):
         console.print(f"note: {note}", highlight=False, markup=False)
     return OTHER_BITS if any(o.verdict is Verdict.DIVERGENCE for o in found.observations) else 0
 
