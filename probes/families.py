@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
+from importlib import import_module
 
-from probes import accuracy, composites, exact, fingerprint, optimizers, random_streams
 from probes.plan import Choice, Probe
 
-FAMILIES: dict[str, Callable[[Choice], Iterable[Probe]]] = {
-    "fingerprint": fingerprint.probes,
-    "exact": exact.probes,
-    "accuracy": accuracy.probes,
-    "composites": composites.probes,
-    "optimizers": optimizers.probes,
-    "random": random_streams.probes,
+MODULES = {
+    "fingerprint": "probes.fingerprint",
+    "exact": "probes.exact",
+    "accuracy": "probes.accuracy",
+    "composites": "probes.composites",
+    "optimizers": "probes.optimizers",
+    "random": "probes.random_streams",
 }
+
+
+def probes_of(family: str, choice: Choice) -> Iterator[Probe]:
+    """Its probes, whatever ops and dtypes the choice names; the module is imported only where it is asked for."""
+    yield from import_module(MODULES[family]).probes(choice)

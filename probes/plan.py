@@ -50,9 +50,10 @@ class Choice:
 
 def planned(choice: Choice) -> list[Probe]:
     """Every probe that a choice asks for, family by family."""
-    from probes.families import FAMILIES
+    from probes.families import MODULES, probes_of
 
-    return [probe for make in FAMILIES.values() for probe in make(choice) if choice.wants(probe)]
+    families = [name for name in MODULES if not choice.families or name in choice.families]
+    return [probe for family in families for probe in probes_of(family, choice) if choice.wants(probe)]
 
 
 def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Probe], None]) -> Iterator[Reading]:
