@@ -56,8 +56,6 @@ def run(options: argparse.Namespace) -> int:
     from diag.engine.lanes import Lane
     from diag.engine.optimized import difference, inspect_step
     from diag.engine.setup import set_up
-    from diag.engine.tapping import unsafe_taps
-    from diag.engine.telescope import safe_taps
     from diag.report import graph as written
     from diag.report import json_report
 
@@ -66,9 +64,8 @@ def run(options: argparse.Namespace) -> int:
     lane = Lane.at("candidate", place, program, options.seed)
     step, changed, unsafe = inspect_step(program, lane), None, {}
     if options.taps and step.is_known:
-        taps = safe_taps(program)
-        changed = difference(step, inspect_step(program, lane, taps))
-        unsafe = {str(port): reason for port, reason in unsafe_taps(program, taps).items()}
+        changed = difference(step, inspect_step(program, lane, program.taps.watched))
+        unsafe = {str(port): reason for port, reason in program.taps.refused.items()}
     if options.json:
         print(json_report.to_text(written.report(step, changed, unsafe)))
         return 0

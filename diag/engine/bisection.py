@@ -7,6 +7,8 @@ the rest of the layer would have handed it comes from an execution op by op.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,11 +50,15 @@ Judge = Callable[[RegionRun], bool]  # True: rounding does not explain it
 
 @dataclass(frozen=True)
 class Region:
-    """The fewest ops that still fail, in the order of the step; `num_tried` is how many regions were compiled."""
+    """The fewest ops that still fail, in the order of the step; `num_tried` is how many regions were compiled.
+
+    ran: how they failed.
+    """
 
     ops: tuple[Node, ...]
     unit: Unit
     num_tried: int
+    ran: RegionRun
 
     @property
     def name(self) -> str:
@@ -65,14 +71,20 @@ class Region:
 
 
 def smallest_failing_region(
-    unit: Unit, boundary: Sequence[Any], state: Sequence[Any], lane: Lane, judge: Judge | None = None
+    unit: Unit,
+    boundary: Sequence[Any],
+    state: Sequence[Any],
+    lane: Lane,
+    judge: Judge | None = None,
+    seconds: float = math.inf,
 ) -> Region | None:
     """The smallest compiled region of a layer unit that still fails at a lane's place, None where none does.
 
     boundary: the unit's feeds.  state: all variables before the step; the lane's own are left alone.  Without
-    a `judge`, outputs are held against float64 truth as those of any layer are.
+    a `judge`, outputs are held against float64 truth as those of any layer are.  seconds: no new region is tried
+    after that; what is found by then may not be the smallest.
     """
-    search = _Search(unit, boundary, state, lane, judge or TruthJudge(lane))
+    search = _Search(unit, boundary, state, lane, judge or TruthJudge(lane), time.monotonic() + seconds)
     names = [node.name for node in search.ops]
     if not search.fails(names):
         return None
@@ -81,7 +93,9 @@ def smallest_failing_region(
     names = search.without_bystanders(names)
     members = set(names)
     found = tuple(node for node in search.ops if node.name in members)
-    return Region(found, region_of(unit, members), len(search.known))
+    ran = search.run(frozenset(members))
+    assert ran is not None
+    return Region(found, ran.unit, len(search.known), ran)
 
 
 class TruthJudge:
@@ -116,14 +130,18 @@ def _is_explained(pair: tuple[Any, Any], mine: Any, theirs: Any, stick: Any) -> 
 class _Search:
     """Which sets of ops fail, each tried once."""
 
-    def __init__(self, unit: Unit, boundary: Sequence[Any], state: Sequence[Any], lane: Lane, judge: Judge) -> None:
-        self.unit, self.state, self.lane, self.judge = unit, state, lane, judge
+    def __init__(
+        self, unit: Unit, boundary: Sequence[Any], state: Sequence[Any], lane: Lane, judge: Judge, deadline: float
+    ) -> None:
+        self.unit, self.state, self.lane, self.judge, self.deadline = unit, state, lane, judge, deadline
         self.ops = [node for node in unit.executable.graph if node.name in _computing(unit)]
         self.values, self.after = op_by_op(unit, boundary, state, lane)
         self.known: dict[frozenset[str], bool] = {}
 
     def fails(self, names: Iterable[str]) -> bool:
         members = frozenset(names)
+        if members not in self.known and time.monotonic() > self.deadline:
+            return False
         if members not in self.known:
             self.known[members] = bool(members) and self._fails(members)
         return self.known[members]
@@ -149,15 +167,20 @@ class _Search:
         return kept if kept == names else self.without_bystanders(kept)
 
     def _fails(self, members: frozenset[str]) -> bool:
+        ran = self.run(members)
+        return ran is not None and self.judge(ran)
+
+    def run(self, members: frozenset[str]) -> RegionRun | None:
+        """These ops compiled and run once; None where nothing comes of them."""
         region = region_of(self.unit, members)
         if not region.outputs and not region.writes:
-            return False
+            return None
         boundary = [self.values[port] for port in region.boundary]
         variables = _variables(region, self.state, self.lane)
         run = build(region.executable, self.lane.place, self.lane.simulation, variables)
         outputs = [*run(*self.lane.place_feeds(boundary)), *(variables[i].read_value() for i in region.writes)]
         expected = [*(self.values[port] for port in region.outputs), *(self.after[i] for i in region.writes)]
-        return self.judge(RegionRun(region, boundary, self.state, outputs, expected))
+        return RegionRun(region, boundary, self.state, outputs, expected)
 
 
 def op_by_op(

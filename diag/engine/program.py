@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -30,6 +31,7 @@ from diag.engine.sites import (
     Site,
     mark_of,
 )
+from diag.engine.tapping import Taps, taps_of
 from diag.engine.tracing import LayerCalls, body_graph, keras_own_loops, marked_layers, marked_updates, symbolic_ports
 
 if TYPE_CHECKING:
@@ -101,6 +103,11 @@ class Program:
     def random_ports(self) -> tuple[Port, ...]:
         """What the step's random ops draw, outside loops."""
         return tuple(Port(node.name, 0) for node in self.graph if is_random(node.op))
+
+    @cached_property
+    def taps(self) -> Taps:
+        """What is watched of the compiled step: what can be without changing what TensorFlow fuses."""
+        return taps_of(self)
 
     def initial_state(self) -> list[tf.Tensor]:
         return [tf.identity(variable.value) for variable in self.keras_variables]

@@ -19,7 +19,7 @@ from diag.engine.promotion import is_random
 from diag.engine.recorded import RecordedRun, summary
 from diag.engine.series import Name, series_of, tapped, values_of
 from diag.engine.stored_program import with_state
-from diag.engine.telescope import safe_taps, units_of
+from diag.engine.telescope import safe_taps
 from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
 from diag.numerics.statistics import compare
@@ -93,7 +93,6 @@ class Replayer:
     start: int | None = None
     notes: list[str] = field(default_factory=list)
     _compiled: dict[tuple[int, int], CompiledSteps] = field(default_factory=dict)
-    _cut_taps: dict[int, tuple[Port, ...]] = field(default_factory=dict)
 
     def replay(self, step: int, lane: str) -> Replay:
         """Run the step again in a lane.
@@ -138,8 +137,8 @@ class Replayer:
         for number in range(start, step):
             if self.start is not None and leader is not runner:  # a place with a memory has to live through all of them
                 runner.load(leader.state())
-                self._one_step(runner, lane, number)
-            self._one_step(leader, followed, number)
+                self._one_step(runner, number)
+            self._one_step(leader, number)
         if leader is not runner:
             runner.load(leader.state())
         return runner, self.run.is_state(step, followed, list(map(to_numpy, runner.state()))) if start < step else None
@@ -191,10 +190,10 @@ class Replayer:
             changed[index][0] = (self.seed + number) % 2**32  # each stream of its own, as Keras gives them
         return changed
 
-    def _one_step(self, lane: Lane, recorded_as: str, step: int) -> tuple[Program, dict[Port, Any]]:
+    def _one_step(self, lane: Lane, step: int) -> tuple[Program, dict[Port, Any]]:
         """Run a step as it was recorded: with the same tensors tapped, and the kept draws."""
         program = self.run.program(step)
-        taps = self._taps(program, recorded_as, step)
+        taps = safe_taps(program)  # as it was recorded: a tensor that is fetched may be computed in another way
         lane.enter_step(step)
         batch = [tf.constant(value) for value in self.run[step].inputs]
         given = self.given(step, program)
@@ -209,27 +208,18 @@ class Replayer:
         draws = {} if self.seed is not None else self.run.draws(step, program)
         return {port: tf.constant(value) for port, value in draws.items()}
 
-    def _taps(self, program: Program, recorded_as: str, step: int) -> tuple[Port, ...]:
-        """What the recording lane showed: a tensor that is fetched may be computed in another way."""
-        taps = safe_taps(program)
-        if recorded_as != "reference" or not self.run.reader.is_checked(step):
-            return taps
-        if id(program) not in self._cut_taps:
-            self._cut_taps[id(program)] = units_of(program).taps
-        return (*taps, *self._cut_taps[id(program)])
-
     # -- what came out -----------------------------------------------------------------------------
 
     def _compared(self, step: int, lane: str, runner: Lane, reproduced: bool | None) -> Replay:
         before = runner.state()
-        program, values = self._one_step(runner, lane, step)
+        program, values = self._one_step(runner, step)
         mine = values_of(program, values, before, runner.state())
         given = {name for name, port in tapped(program).items() if port in self.given(step, program)}
         outcomes = {name: self._outcome(step, lane, name, array, given) for name, array in mine.items()}
         again: Mapping[Name, np.ndarray] = {}
         if Outcome.OTHER in outcomes.values():
             runner.load(before)
-            _, values_again = self._one_step(runner, lane, step)
+            _, values_again = self._one_step(runner, step)
             again = values_of(program, values_again, before, runner.state())
         tensors = [
             self._tensor(step, lane, name, mine[name], outcome, again.get(name))

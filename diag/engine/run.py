@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from diag.engine.bisection import smallest_failing_region
 from diag.engine.execution import to_numpy
-from diag.engine.explaining import OpExplainer, UnitExplainer
+from diag.engine.explaining import OpExplainer
+from diag.engine.fused import FusedFaults
 from diag.engine.history import History
 from diag.engine.judging import DECISION_FLIP, NORMWISE
 from diag.engine.lanes import Lane
@@ -20,10 +20,11 @@ from diag.engine.own_run import unlike_itself
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.random_streams import RandomStreams
+from diag.engine.step_run import StepRun, UnitRun
 from diag.engine.switches import cures_of_op
-from diag.engine.telescope import StepRun, Telescope, UnitRun
+from diag.engine.tapping import described
+from diag.engine.telescope import Telescope
 from diag.engine.twins import Twins
-from diag.engine.units import STEP
 from diag.engine.updates import AdamSettings, study_updates
 from diag.errors import UserError
 from diag.numerics.adam import AdamFigures
@@ -33,12 +34,10 @@ from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import (
     amplifiers_in,
     amplifying_ops,
-    blame_of_layer,
     blame_of_op,
     first_difference,
     first_nonfinite,
     overall,
-    unexplained_layers,
 )
 from diag.verdict.remarks import Remarks
 from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult
@@ -87,9 +86,7 @@ class Settings:
 class Recorder(Protocol):
     """Who keeps what the run saw; the trace is one."""
 
-    def step(
-        self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]
-    ) -> None: ...
+    def step(self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]) -> None: ...
 
     def observations(self, found: Sequence[Observation]) -> None: ...
 
@@ -147,6 +144,7 @@ class LockstepRun:
         self._near: set[Any] = set()
         self._seen: dict[Any, bool] = {}  # units by their outputs' sites: whether they have differed yet
         self._curious_looks = 0
+        self._explained: set[Any] = set()  # sites of units whose fault was named, across layers maybe
         self._unit_runs: list[UnitRun] = []
         self._whole_run: UnitRun | None = None
         self.first_bit: Observation | None = None
@@ -164,6 +162,8 @@ class LockstepRun:
             telescope = Telescope(program, self.reference, self.candidate)
             telescope.shared = tuple(p for p in program.random_ports if self.streams.are_shared)
             self._telescopes[key] = telescope
+            if not self._telescopes.keys() - {key}:
+                self.found.note(described(telescope.program))
             for name, reason in telescope.cut.uncut.items():
                 self.found.note(f"{name} is no unit of its own: {reason}")
         return self._telescopes[key]
@@ -224,10 +224,15 @@ class LockstepRun:
             self.candidate.load(own_state)
             run, checked = telescope.run_step(step, batch, with_boundaries=True), True
             self.found.note(f"step {step} was checked because it differed more than innocent steps before it")
-        if step == self.settings.first_step:
-            self._compare_untapped(telescope, batch, own_state, run)
+        if step == self.settings.first_step and self._compare_untapped(telescope, batch, own_state, run):
+            self.reference.load(run.before)
+            self.candidate.load(own_state)
+            run = telescope.run_step(step, batch, with_boundaries=checked)
+            propagated = telescope.propagated(run)
         observations = self._judge(step, telescope, run, propagated, checked)
         self._compare_own_run(telescope, run, propagated, observations)
+        if checked and not any(o.verdict is Verdict.DIVERGENCE for o in observations) and not self.found.divergences:
+            observations += [o for o in self._judge_whole(step, telescope, run, propagated) if o.excess > 1]
         self._remember(observations, checked, propagated)
         self._study_updates(telescope, run)
         flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
@@ -243,7 +248,7 @@ class LockstepRun:
         for o in observations:
             self._seen[_output_of(o)] = self._seen.get(_output_of(o), False) or o.verdict is not Verdict.IDENTICAL
         if self.twins is not None:
-            self.twins.step(run, telescope.program)
+            self.twins.step(run, telescope.program, (self.reference, self.candidate))
             if self.twins.candidate_has_left and self.twins.looked_closer is None and not self.found.divergences:
                 self.twins.looked_closer = step
                 self._look_closer(telescope, run)
@@ -274,6 +279,8 @@ class LockstepRun:
     def _known_sites(self, observation: Observation) -> set[Any]:
         """Sites already explained, so that one fault is zoomed into once."""
         layer, variable = observation.where.layer, observation.where.variable
+        if observation.where.site in self._explained:
+            return {observation.where.site}
         known = [d for d in self.found.divergences if (d.where.layer, d.where.variable) == (layer, variable)]
         return {observation.where.site} if known else set()
 
@@ -303,21 +310,32 @@ class LockstepRun:
             or s.normwise_relative_error > SUSPICIOUS_GROWTH * max(self.found.worst_innocent.get(key, 0.0), 2.0**-20)
             for key, s in propagated.items()
             if key[0] in ("activations", "gradients", "loss")
+            or (key[0] == "weight" and ("gradients", key[1]) not in propagated)
         )
 
     def _compare_untapped(
         self, telescope: Telescope, batch: Sequence[Any], own_state: Sequence[Any], run: StepRun
-    ) -> None:
-        """The untapped step is the judge: does watching change what is computed?"""
+    ) -> bool:
+        """The untapped step is the judge: does watching change what is computed, and hide what is wrong?"""
+        is_hidden = False
         for lane, before, after in (
             (self.reference, run.before, run.after_reference),
             (self.candidate, own_state, run.after_candidate),
         ):
             changed = telescope.differs_again(lane, batch, before, run, tapped=False)
             if changed:
+                untapped = lane.state()
                 again = set(telescope.differs_again(lane, batch, before, run, tapped=True))
                 self._note_changed(lane, changed, again)
+                if lane is self.candidate and not set(changed) <= again:
+                    is_hidden = telescope.stop_watching_if_it_hides(run, untapped)
             lane.load(after)
+        if is_hidden:
+            self.found.note(
+                "what is wrong with the candidate's step vanishes when its tensors are watched: from here on only its "
+                "loss and its state are"
+            )
+        return is_hidden
 
     def _note_changed(self, lane: Lane, changed: Sequence[str], unstable: Collection[str]) -> None:
         """Say which bits depend on being watched, and which on nothing that a step is given."""
@@ -346,10 +364,6 @@ class LockstepRun:
         self._unit_runs = telescope.run_units(run)
         for unit_run in self._unit_runs:
             observations += telescope.judge_unit(unit_run, step == self.settings.first_step, propagated)
-        differs = any(s.num_unequal for s in propagated.values())
-        flagged = any(o.verdict is Verdict.DIVERGENCE for o in observations)
-        if step == self.settings.first_step and differs and not flagged:
-            observations += [o for o in self._judge_whole(step, telescope, run, propagated) if o.excess > 1]
         return observations
 
     def _compare_own_run(
@@ -369,8 +383,10 @@ class LockstepRun:
             self._add(Divergence(seen.where, unlike.cause, "kernel", seen.excess, (), unlike.evidence))
 
     def _judge_whole(self, step: int, telescope: Telescope, run: StepRun, propagated: Any) -> list[Observation]:
-        """The step as one unit, against truth; only where both lanes started from one state."""
+        """The step as one unit, against truth; only where it differs and both lanes started from one state."""
         if self.settings.follow == "free" and step > self.settings.first_step:
+            return []
+        if self.settings.units != "step" and not any(s.num_unequal for s in propagated.values()):
             return []
         whole = self._whole_run = telescope.whole_step_run(run)
         if step > self.settings.first_step and not self._is_suspicious(propagated):
@@ -448,7 +464,7 @@ class LockstepRun:
                     evidence,
                 )
             )
-        self._add_fused(step, telescope, flagged, [*guilty, *flips])
+        self._add_fused(telescope, flagged, [*guilty, *flips])
         found.ops = worst_of([*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
         if flagged and not found.path:
             found.path = list(flagged)
@@ -456,48 +472,13 @@ class LockstepRun:
         if self.recorder is not None:
             self.recorder.observations(ops)
 
-    def _add_fused(
-        self, step: int, telescope: Telescope, flagged: Sequence[Observation], guilty: Sequence[Observation]
-    ) -> None:
-        """Layers that are wrong although each of their ops is right by itself."""
-        execution = self.settings.candidate.execution
-
-        def ops_of(observation: Observation) -> frozenset[int]:
-            unit_run = self._unit_run_of(telescope, observation)
-            return unit_run.unit.op_indices if unit_run is not None else frozenset()
-
-        for observation in unexplained_layers(flagged, guilty, ops_of):
-            cause, evidence = "unknown", {}
-            unit_run = self._unit_run_of(telescope, observation)
-            is_layer = observation.where.unit != STEP  # of a whole step there are too many hypotheses to try
-            if unit_run is not None and is_layer and observation.bound is not None:
-                explainer = UnitExplainer(telescope.truth_of(unit_run.unit))
-                found = explainer.explain(unit_run, observation.where.output, observation.bound)
-                cause, evidence = found.name, found.evidence
-                if all("region" not in known.evidence for known in self.found.divergences):  # the first says enough
-                    evidence = {**evidence, **self._region(telescope, unit_run)}
-            evidence = {**evidence, "ops_innocent": True, "output_name": observation.where.name}
-            blame = blame_of_layer(cause, execution)
-            cures = ("execution=eager",) if execution != "eager" else ()
-            self._add(Divergence(observation.where, cause, blame, observation.excess, cures, evidence))
-
-    def _region(self, telescope: Telescope, unit_run: UnitRun) -> dict[str, Any]:
-        """The fewest ops of the layer that are wrong when they are compiled together."""
-        if not telescope.candidate.place.is_compiled:
-            return {}
-        region = smallest_failing_region(unit_run.unit, unit_run.boundary, unit_run.run.before, telescope.candidate)
-        return {} if region is None else {"region": region.name, "region_op_indices": list(region.op_indices)}
-
-    def _unit_run_of(self, telescope: Telescope, observation: Observation) -> UnitRun | None:
-        if observation.where.unit == STEP:
-            return self._whole_run
-        for unit_run in self._unit_runs:
-            if (unit_run.unit.layer, unit_run.unit.variable) == (
-                observation.where.layer,
-                observation.where.variable,
-            ):
-                return unit_run
-        return None
+    def _add_fused(self, telescope: Telescope, flagged: Sequence[Observation], guilty: Sequence[Observation]) -> None:
+        """Units that are wrong although each of their ops is right by itself."""
+        is_first = all("region" not in known.evidence for known in self.found.divergences)  # one says enough
+        fused = FusedFaults(telescope, self._unit_runs, self._whole_run)
+        for divergence in fused.divergences(flagged, guilty, with_region=is_first):
+            self._add(divergence)
+        self._explained |= fused.explained
 
     def _add(self, divergence: Divergence) -> None:
         """One a site; the earliest step stays."""

@@ -31,14 +31,14 @@ class Series:
 
 
 def tapped(program: Program) -> dict[Name, Port]:
-    """The step's own tensors: layer outputs, gradients, and what its random ops draw."""
+    """The step's own tensors, as far as they are watched: layer outputs, gradients, and what its random ops draw."""
     found: dict[Name, Port] = {}
     for layer, ports in program.layer_outputs.items():
         for index, port in enumerate(ports):
             found[ACTIVATIONS, layer if index == 0 else f"{layer}:{index}"] = port
     found.update({(GRADIENTS, name): port for name, port in program.gradients.items()})
     found.update({(DRAWS, port.node): port for port in program.random_ports})
-    return found
+    return {name: port for name, port in found.items() if port in program.taps.watched}
 
 
 def variable_names(program: Program) -> list[Name]:

@@ -10,16 +10,62 @@ readers of a shape alone are folded into constants; and an Identity's readers ar
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from diag.engine.execution import op_def
 from diag.engine.expected import SHAPE_OPS, live_nodes
 from diag.engine.graph import OPAQUE, Graph, Node, Port
-from diag.engine.program import Program
 
+if TYPE_CHECKING:
+    from diag.engine.program import Program
+
+MOST_NAMED = 4  # in a sentence
 ENOUGH = 2  # readers: with one more, there are still several
 PLUMBING = ("Identity", "IdentityN", "StopGradient")
 _SHAPE_ONLY = (*SHAPE_OPS, "ZerosLike", "OnesLike")  # constants, once shapes are known
+
+
+@dataclass(frozen=True)
+class Taps:
+    """What is watched of a compiled step, and what is not, with the reason.
+
+    Random draws are watched whatever reads them: both lanes must be given the same ones.
+    """
+
+    watched: tuple[Port, ...]
+    refused: Mapping[Port, str]
+
+
+def taps_of(program: Program) -> Taps:
+    """Of the layer outputs, gradients and random draws of a step, those that can be watched freely."""
+    refused = unsafe_taps(program, (port for port in wished_taps(program) if port not in program.random_ports))
+    return Taps(tuple(port for port in wished_taps(program) if port not in refused), refused)
+
+
+def described(program: Program) -> str:
+    """What is watched freely, and what is not and why, in one sentence."""
+    outputs: dict[Port, str] = {}
+    for name, ports in program.layer_outputs.items():  # a model's own output is its last layer's
+        for port in ports:
+            outputs.setdefault(port, name)
+    gradients = {port: f"gradient of {name}" for name, port in program.gradients.items()}
+    taps, parts, refused = program.taps, [], []
+    for what, names in (("layer outputs", outputs), ("gradients", gradients)):
+        parts.append(f"{sum(port in taps.watched for port in names)} of {len(names)} {what}")
+        refused += [f"{name} ({taps.refused[port]})" for port, name in names.items() if port in taps.refused]
+    said = f"watched in the compiled step: {' and '.join(parts)}"
+    if not refused:
+        return f"{said}; none of it can be inside a fusion"
+    more = f", and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
+    return f"{said}. Not watched, since that might break a fusion: {'; '.join(refused[:MOST_NAMED])}{more}"
+
+
+def wished_taps(program: Program) -> tuple[Port, ...]:
+    """Layer outputs, gradients and random draws: each leaves its layer, and yet may be fused with what reads it."""
+    outputs = [port for ports in program.layer_outputs.values() for port in ports]
+    return tuple(dict.fromkeys([*outputs, *program.gradients.values(), *program.random_ports]))
 
 
 def fusion_safe(program: Program) -> dict[Port, str]:
@@ -65,10 +111,10 @@ class Readers:
 
     def why_not(self, port: Port) -> str:
         if port.node not in self.live:
-            return "nothing needs it: to watch it is to compute it, and to read what it is made of once more"
+            return "nothing needs it, so to watch it is to compute it"
         readers = self.of[port]
         only = next(iter(readers.values()), "")
-        return f"only {only} reads it, and may be fused with it" if only else "nothing reads it"
+        return f"only {only} reads it" if only else "nothing reads it"
 
 
 def _twins(nodes: Iterable[Node]) -> dict[str, str]:

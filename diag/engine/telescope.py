@@ -16,10 +16,12 @@ import tensorflow as tf
 
 from diag.engine.execution import FLOATS, to_numpy
 from diag.engine.graph import Port
-from diag.engine.lanes import CompiledSteps, Lane, Recorded
+from diag.engine.lanes import CompiledSteps, Lane
 from diag.engine.program import Program
 from diag.engine.promotion import is_random
+from diag.engine.seams import forward_seams
 from diag.engine.sites import OPTIMIZER
+from diag.engine.step_run import Inner, StepRun, UnitRun
 from diag.engine.truth import Arrays, UnitTruth
 from diag.engine.units import STEP, Cut, Unit, cut, whole_step
 from diag.numerics.bounds import (
@@ -38,57 +40,6 @@ from diag.numerics.statistics import against_truth, compare
 from diag.verdict.findings import Observation, Verdict, Where
 
 
-@dataclass(frozen=True)
-class StepRun:
-    """One whole step in both lanes, from one state each.
-
-    before: a lane's state before the step, the reference's and the candidate's.  reference, candidate:
-    what was tapped.  after: the state after the step.  recorded: what a reference that was recorded
-    elsewhere had, where it was kept; `reference` is then its stand-in here.
-    """
-
-    step: int
-    batch: Sequence[Any]
-    before: Sequence[Any]
-    before_candidate: Sequence[Any]
-    reference: Mapping[Port, Any]
-    candidate: Mapping[Port, Any]
-    after_reference: Sequence[Any]
-    after_candidate: Sequence[Any]
-    with_boundaries: bool = False
-    recorded: Recorded | None = None
-
-    @property
-    def compared(self) -> Mapping[Port, Any]:
-        """What the candidate is compared with: the reference's values, as recorded where they were."""
-        return self.reference if self.recorded is None else {**self.reference, **self.recorded.values}
-
-    @property
-    def compared_after(self) -> Sequence[Any]:
-        if self.recorded is None:
-            return self.after_reference
-        pairs = zip(self.recorded.after, self.after_reference, strict=True)
-        return [mine if then is None else then for then, mine in pairs]
-
-
-@dataclass(frozen=True)
-class UnitRun:
-    """One layer unit at one step: the candidate's and the reference's results on the same inputs.
-
-    `judged` are the outputs that the candidate is known to have computed from these inputs; None: all.
-    """
-
-    unit: Unit
-    run: StepRun
-    boundary: Sequence[Any]
-    candidate: Sequence[Any]
-    reference: Sequence[Any]
-    judged: frozenset[int] | None = None
-
-    def is_judged(self, index: int) -> bool:
-        return self.judged is None or index in self.judged
-
-
 @dataclass
 class _Calibration:
     """What one output's error may be, relative to its size, as truth found it at an earlier step."""
@@ -98,9 +49,8 @@ class _Calibration:
 
 
 def safe_taps(program: Program) -> tuple[Port, ...]:
-    """Layer outputs, gradients and random draws: each already leaves its layer."""
-    outputs = [port for ports in program.layer_outputs.values() for port in ports]
-    return tuple(dict.fromkeys([*outputs, *program.gradients.values(), *program.random_ports]))
+    """What is watched of every compiled step."""
+    return program.taps.watched
 
 
 def units_of(program: Program) -> Cut:
@@ -141,7 +91,9 @@ class Telescope:
         self.steps = {lane.name: CompiledSteps(lane, program) for lane in (reference, candidate)}
         self.position = {node.name: index for index, node in enumerate(program.graph)}
         self.shared: tuple[Port, ...] = ()
-        self.only: Sequence[Unit] = self.cut.units  # the units that are run by themselves
+        self.only: Sequence[Unit] = (*self.cut.units, *forward_seams(program))  # the units that are run by themselves
+        self.is_watched = True  # else nothing but the loss and the state is fetched from the candidate's step
+        self._showing_changes: bool | None = None  # the reference's bits, to show what passes between units
         self.gradient_truth: GradientTruth | None = None  # of the last whole step that was judged
         self._whole: Unit | None = None
         self._built: dict[str, Any] = {}
@@ -153,26 +105,46 @@ class Telescope:
 
     @property
     def safe_taps(self) -> tuple[Port, ...]:
-        return safe_taps(self.program)
+        """What is watched of the candidate's step."""
+        return safe_taps(self.program) if self.is_watched else self.program.random_ports
 
     def run_step(self, step: int, batch: Sequence[Any], with_boundaries: bool) -> StepRun:
         """Both lanes through one step, in place."""
         for lane in (self.reference, self.candidate):
             lane.enter_step(step)
         before, before_candidate = self.reference.state(), self.candidate.state()
-        taps = (*self.safe_taps, *self.cut.taps) if with_boundaries else self.safe_taps
         drawn = self.reference.draws(step, self.program)
-        mine = {**self.steps["reference"].run(batch, taps, drawn), **drawn}
+        given = {Port(name, 0): x for name, x in zip(self.program.batch_inputs, batch, strict=True)}
+        mine, inner = self._reference_step(batch, drawn, before, with_boundaries)
         shared = {port: mine[port] for port in self._taken(step)}
         theirs = self.steps["candidate"].run(batch, self.safe_taps, shared)
-        mine = {
-            **mine,
-            **{Port(name, 0): x for name, x in zip(self.program.batch_inputs, batch, strict=True)},
-        }
+        inner = inner and Inner({**inner.values, **given}, inner.after)
         return StepRun(
-            step, batch, before, before_candidate, mine, theirs, self.reference.state(), self.candidate.state(),
-            with_boundaries, self.reference.recorded(step, self.program),
+            step, batch, before, before_candidate, {**mine, **given}, theirs, self.reference.state(),
+            self.candidate.state(), with_boundaries, self.reference.recorded(step, self.program), inner,
         )  # fmt: skip
+
+    def _reference_step(
+        self, batch: Sequence[Any], drawn: Mapping[Port, Any], before: Sequence[Any], with_boundaries: bool
+    ) -> tuple[dict[Port, Any], Inner | None]:
+        """The reference's step as it is watched; with what passes between its units, in a run of its own if need be."""
+        steps, free = self.steps["reference"], safe_taps(self.program)
+        if not with_boundaries:
+            return {**steps.run(batch, free, drawn), **drawn}, None
+        showing = tuple(dict.fromkeys((*free, *self.cut.taps)))
+        if self._showing_changes is False:
+            return {**steps.run(batch, showing, drawn), **drawn}, None
+        mine = {**steps.run(batch, free, drawn), **drawn}
+        after = self.reference.state()
+        self.reference.load(before)
+        draws = {port: mine[port] for port in self.program.random_ports}
+        values = {**steps.run(batch, [port for port in showing if port not in draws], draws), **draws}
+        inner = Inner(values, self.reference.state())
+        self.reference.load(after)
+        if self._showing_changes is None:
+            pairs = [*zip(after, inner.after, strict=True), *((mine[port], values[port]) for port in free)]
+            self._showing_changes = not all(_same_bits(to_numpy(a), to_numpy(b)) for a, b in pairs)
+        return {**values, **mine}, inner
 
     def _taken(self, step: int) -> tuple[Port, ...]:
         """Random draws that the candidate takes from the reference."""
@@ -190,10 +162,7 @@ class Telescope:
 
         Leaves the lane in the state of that second run.
         """
-        taps: tuple[Port, ...] = ()
-        if tapped:
-            boundaries = lane is self.reference and run.with_boundaries
-            taps = (*self.safe_taps, *(self.cut.taps if boundaries else ()))
+        taps = self.safe_taps if tapped else ()
         ended = run.after_reference if lane is self.reference else run.after_candidate
         lane.load(before)
         lane.enter_step(run.step)
@@ -223,9 +192,11 @@ class Telescope:
         for layer, ports in self.program.layer_outputs.items():
             for index, port in enumerate(ports):
                 name = layer if index == 0 else f"{layer}:{index}"
-                found["activations", name] = _pair(compared[port], run.candidate[port])
+                if port in run.candidate:
+                    found["activations", name] = _pair(compared[port], run.candidate[port])
         for name, port in self.program.gradients.items():
-            found["gradients", name] = _pair(compared[port], run.candidate[port])
+            if port in run.candidate:
+                found["gradients", name] = _pair(compared[port], run.candidate[port])
         for spec, mine, theirs in zip(self.program.variables, run.compared_after, run.after_candidate, strict=True):
             found[spec.kind, spec.of or spec.name] = _pair(mine, theirs)
         found["loss", "loss"] = _pair(compared[self.program.loss], run.candidate[self.program.loss])
@@ -235,20 +206,24 @@ class Telescope:
 
     def run_units(self, run: StepRun) -> list[UnitRun]:
         """Every layer unit at the candidate, on the reference's inputs and state."""
-        scratch = self.candidate.scratch
+        return self.run_each(self.only, run)
+
+    def run_each(self, units: Sequence[Unit], run: StepRun) -> list[UnitRun]:
+        """These units, as `run_units`."""
+        scratch, within = self.candidate.scratch, run.within
         for variable, value in zip(scratch, run.before, strict=True):
             variable.assign(value)
-        captured = [index for unit in self.only for index in set(unit.executable.captures.values())]
+        captured = [index for unit in units for index in set(unit.executable.captures.values())]
         several = {index for index in captured if captured.count(index) > 1}
         found = []
-        for unit in self.only:
-            boundary = [run.reference[port] for port in unit.boundary]
+        for unit in units:
+            boundary = [within.values[port] for port in unit.boundary]
             outputs = self.outputs_of(unit, boundary)
             written = [scratch[index].read_value() for index in unit.writes]
             for index in several.intersection(unit.writes):
                 scratch[index].assign(run.before[index])
-            reference = [run.reference[port] for port in unit.outputs]
-            reference += [run.after_reference[index] for index in unit.writes]
+            reference = [within.values[port] for port in unit.outputs]
+            reference += [within.after[index] for index in unit.writes]
             found.append(UnitRun(unit, run, boundary, [*outputs, *written], reference))
         return found
 
@@ -265,6 +240,33 @@ class Telescope:
         if self._whole is None:
             self._whole = whole_step(self.program, self.safe_taps)
         return self._whole
+
+    def stop_watching(self) -> None:
+        """From now on nothing of the candidate's step is fetched but the loss, its random draws and the state."""
+        self.is_watched, self._whole = False, None
+        self._forget(STEP)
+
+    def _forget(self, name: str) -> None:
+        """What truth said of a unit."""
+        self._truths.pop(name, None)
+        self._calibrations = {key: known for key, known in self._calibrations.items() if key[0] != name}
+        self._wrong = {key: known for key, known in self._wrong.items() if key[0] != name}
+
+    def stop_watching_if_it_hides(self, run: StepRun, untapped: Sequence[Any]) -> bool:
+        """Whether the candidate's step is out of its bound only when nothing of it is watched.
+
+        untapped: the state that it ended in then, from the state before `run`.
+        """
+        watched = self.judge_unit(self.whole_step_run(run), False, {})
+        if any(o.verdict is Verdict.DIVERGENCE for o in watched):
+            return False
+        self.stop_watching()
+        unwatched = self.whole_step_run(replace(run, after_candidate=untapped))
+        if any(o.verdict is Verdict.DIVERGENCE for o in self.judge_unit(unwatched, True, {})):
+            return True
+        self.is_watched, self._whole = True, None
+        self._forget(STEP)
+        return False
 
     def outputs_of(self, unit: Unit, boundary: Sequence[Any]) -> list[Any]:
         """A unit at the candidate, on its scratch variables."""
@@ -305,7 +307,8 @@ class Telescope:
             verdict = Verdict.IDENTICAL if statistics.num_unequal == 0 else Verdict.ROUNDING
             if bound is not None and not bound.is_explained:
                 verdict = Verdict.DIVERGENCE
-            whole = propagated.get(self._propagated_key(unit_run, index))
+            is_new = not unit_run.unit.joined or verdict is Verdict.DIVERGENCE  # else its layers say the same
+            whole = propagated.get(self._propagated_key(unit_run, index)) if is_new else None
             observations.append(
                 Observation(
                     where,
@@ -324,7 +327,7 @@ class Telescope:
 
     def output_of(self, port: Port, whole: Sequence[Observation]) -> Observation | None:
         """Of a whole step's observations that of one port, said of the layer whose port it is."""
-        unit = whole_step(self.program, self.safe_taps) if self._whole is None else self._whole
+        unit = self.whole_unit
         name = self._port_name(unit, port)
         found = next((o for o in whole if o.where.name == name), None)
         if found is None:
@@ -437,7 +440,7 @@ class Telescope:
             if gradient == port:
                 return f"gradient of {name}"
         for layer, ports in self.program.layer_outputs.items():
-            if port in ports and unit.layer in (layer, STEP):
+            if port in ports and (unit.layer in (layer, STEP) or layer in unit.joined):
                 return "output" if layer == unit.layer else f"output of {layer}"
         return port.node.split("/")[-1]
 

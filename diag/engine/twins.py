@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from diag.engine.execution import FLOATS, to_numpy
-from diag.engine.graph import Port
 from diag.engine.lanes import CompiledSteps, Lane
 from diag.engine.places import Place
+from diag.engine.predicting import Predictions
 from diag.engine.program import Program
-from diag.engine.telescope import StepRun
+from diag.engine.step_run import StepRun
 from diag.numerics.envelope import Envelope, relative_distance, share_disagreeing
 from diag.numerics.formats import Format, format_of
 from diag.numerics.neighbours import moved_by_one_ulp
@@ -40,24 +40,34 @@ class Twins:
         self.looked_closer: int | None = None
         self._lanes: list[Lane] = []
         self._steps: dict[int, list[CompiledSteps]] = {}
+        self._predictions: dict[int, Predictions] = {}
 
-    def step(self, run: StepRun, program: Program) -> None:
-        """The step that the lanes have just done, in every twin; the first call makes them."""
+    def step(self, run: StepRun, program: Program, lanes: tuple[Lane, Lane]) -> None:
+        """The step that the lanes have just done, in every twin; the first call makes them.
+
+        lanes: the reference's and the candidate's.
+        """
         if not self._lanes:
             self._start(run, program)
         if id(program) not in self._steps:
             self._steps[id(program)] = [CompiledSteps(lane, program) for lane in self._lanes]
-        prediction = prediction_of(program)
-        taps = () if prediction is None else (prediction,)
+        predictions = self._predictions.setdefault(id(program), Predictions(program))
         shared = {port: run.reference[port] for port in program.random_ports}
         weights = weights_of(program)
         reference = _arrays(run.after_reference, weights)
+        expected = predictions.of(lanes[0], run.before, run.batch, run.reference, shared)
+        losses = (float(run.reference[program.loss]), float(run.candidate[program.loss]))
         for lane, steps, curve in zip(self._lanes, self._steps[id(program)], self.curves, strict=True):
             lane.enter_step(run.step)
-            values = steps.run(run.batch, taps, shared)
-            _add(curve, program.loss, prediction, values, run.reference, _arrays(lane.variables, weights), reference)
-        after = _arrays(run.after_candidate, weights)
-        _add(self.candidate, program.loss, prediction, run.candidate, run.reference, after, reference)
+            before = lane.state()
+            values = steps.run(run.batch, predictions.taps, shared)
+            disagreement = _disagreement(predictions.of(lane, before, run.batch, values, shared), expected)
+            distance = relative_distance(_arrays(lane.variables, weights), reference)
+            _add(curve, distance, losses[0], float(values[program.loss]), disagreement)
+        drawn = {port: run.candidate.get(port, drawn) for port, drawn in shared.items()}
+        mine = predictions.of(lanes[1], run.before_candidate, run.batch, run.candidate, drawn)
+        distance = relative_distance(_arrays(run.after_candidate, weights), reference)
+        _add(self.candidate, distance, *losses, _disagreement(mine, expected))
         limit = self.envelope.add([curve.distance[-1] for curve in self.curves])
         self.candidate_has_left |= exit_of(self.candidate.distance[-1:], [limit]) is not None
 
@@ -87,16 +97,12 @@ def perturbed(program: Program, state: Sequence[Any], generator: np.random.Gener
     return moved
 
 
-def _add(
-    curve: Curve, loss: Port, prediction: Port | None, values: Any, reference: Any, weights: Any, of_reference: Any
-) -> None:
-    mine, theirs = float(reference[loss]), float(values[loss])
-    disagreement = None
-    if prediction is not None:
-        disagreement = share_disagreeing(to_numpy(values[prediction]), to_numpy(reference[prediction]))
-    curve.add(
-        relative_distance(weights, of_reference), relative_distance([np.array(theirs)], [np.array(mine)]), disagreement
-    )
+def _add(curve: Curve, distance: float, reference: float, loss: float, disagreement: float | None) -> None:
+    curve.add(distance, relative_distance([np.array(loss)], [np.array(reference)]), disagreement)
+
+
+def _disagreement(mine: Any, expected: Any) -> float | None:
+    return None if mine is None else share_disagreeing(to_numpy(mine), to_numpy(expected))
 
 
 def _arrays(state: Sequence[Any], indices: Sequence[int]) -> list[np.ndarray]:
@@ -113,14 +119,3 @@ def coarsest_format(program: Program) -> Format:
     graphs = (program.graph, *program.functions.values())
     dtypes = {dtype for graph in graphs for node in graph for dtype in node.dtypes if dtype in FLOATS}
     return max((format_of(dtype.as_numpy_dtype) for dtype in dtypes), key=lambda format: format.unit_roundoff)
-
-
-def prediction_of(program: Program) -> Port | None:
-    """What the last layer hands on, where that is scores of several classes."""
-    order = {node.name: position for position, node in enumerate(program.graph)}
-    outputs = [port for ports in program.layer_outputs.values() for port in ports]
-    last = max(outputs, key=lambda port: order[port.node], default=None)
-    if last is None or program.graph.dtype(last) not in FLOATS:
-        return None
-    shape = program.graph.shape(last)
-    return last if shape.rank is not None and shape.rank >= 2 and (shape[-1] or 0) > 1 else None

@@ -8,6 +8,7 @@ layer is fetched, so a tensor that stays inside can still be fused away, as in t
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -22,7 +23,7 @@ UnitKey = tuple[str, "str | None"]
 
 @dataclass(frozen=True)
 class Unit:
-    """One layer, or one variable's update.
+    """One layer, or one variable's update; or several that are compiled as one, then `joined` holds their names.
 
     `boundary` are the ports of the whole step that it reads, in the order of the executable's
     feeds; `outputs` the ports it hands on, in execution order; `writes` the variables it assigns.
@@ -35,6 +36,7 @@ class Unit:
     writes: tuple[int, ...]
     executable: Executable
     first_index: int
+    joined: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,6 +80,39 @@ def cut(program: Program, shared: frozenset[str] = frozenset()) -> Cut:
     `shared` are op types whose results every lane takes from the reference (random masks): they
     belong to no unit.
     """
+    cutter = _Cutter(program, _members(program, shared))
+    units, uncut = [], {}
+    for key in cutter.members:
+        try:
+            unit = cutter.unit([key])
+        except _CannotCut as error:
+            uncut[key[1] or key[0]] = str(error)
+        else:
+            if unit.outputs or unit.writes:
+                units.append(unit)
+    return Cut(tuple(sorted(units, key=lambda unit: unit.first_index)), uncut)
+
+
+def joined(
+    program: Program, groups: Iterable[Collection[UnitKey]], shared: frozenset[str] = frozenset()
+) -> tuple[Unit, ...]:
+    """Several units as one, for each group of them: what passes between them alone is not fetched.
+
+    A group that cannot be cut out is left out.
+    """
+    cutter, found = _Cutter(program, _members(program, shared)), []
+    for keys in groups:
+        try:
+            unit = cutter.unit(keys)
+        except _CannotCut:
+            continue
+        if unit.outputs or unit.writes:
+            found.append(unit)
+    return tuple(sorted(found, key=lambda unit: unit.first_index))
+
+
+def _members(program: Program, shared: frozenset[str]) -> dict[UnitKey, list[Node]]:
+    """The nodes of each unit, in the order of the step."""
     members: dict[UnitKey, list[Node]] = defaultdict(list)
     plumbing = {port.node for port in program.graph.outputs}
     for node in program.graph:
@@ -86,17 +121,14 @@ def cut(program: Program, shared: frozenset[str] = frozenset()) -> Cut:
         if node.name in plumbing and node.site.index is None:
             continue
         members[node.site.unit].append(node)
-    cutter = _Cutter(program, members)
-    units, uncut = [], {}
-    for key in members:
-        try:
-            unit = cutter.unit(key)
-        except _CannotCut as error:
-            uncut[key[1] or key[0]] = str(error)
-        else:
-            if unit.outputs or unit.writes:
-                units.append(unit)
-    return Cut(tuple(sorted(units, key=lambda unit: unit.first_index)), uncut)
+    return members
+
+
+def _name_of_joined(keys: Collection[UnitKey]) -> UnitKey:
+    """`dense+activation`; of an update its variable."""
+    if len(keys) == 1:
+        return next(iter(keys))
+    return "+".join(variable or layer for layer, variable in keys), None
 
 
 STEP = "step"
@@ -170,14 +202,16 @@ class _Cutter:
                     return True
         return False
 
-    def _reads_anothers_write(self, node: Node, key: UnitKey) -> bool:
+    def _reads_anothers_write(self, node: Node, keys: Collection[UnitKey]) -> bool:
         """A read that comes after another unit's assignment must take the value from the step."""
         index = self.handles.get(node.inputs[0], -1)
         earlier = [w for w in self.writers.get(index, []) if self.position[w.name] < self.position[node.name]]
-        return any(self.key_of.get(writer.name) != key for writer in earlier)
+        return any(self.key_of.get(writer.name) not in keys for writer in earlier)
 
-    def unit(self, key: UnitKey) -> Unit:
-        nodes = [n for n in self.members[key] if not (n.op in READ_OPS and self._reads_anothers_write(n, key))]
+    def unit(self, keys: Collection[UnitKey]) -> Unit:
+        members = [n for key in keys for n in self.members[key]]
+        nodes = [n for n in members if not (n.op in READ_OPS and self._reads_anothers_write(n, keys))]
+        nodes.sort(key=lambda node: self.position[node.name])
         inside = {node.name for node in nodes}
         boundary: dict[Port, str] = {}
         copied: dict[str, Node] = {}
@@ -198,22 +232,25 @@ class _Cutter:
                     raise _CannotCut(f"{node.op} reads a {self.graph.dtype(port).name} made by another unit")
                 elif port not in boundary:
                     boundary[port] = f"lockstep_in/{len(boundary)}"
-        outputs = self._outputs(nodes, inside)
+        outputs = self._outputs(nodes, inside, self.kept_outputs if len(keys) == 1 else {self.program.loss})
         graph, graph_def = self._build(nodes, inside, list(copied.values()), boundary)
         executable = Executable(
             graph, self.program.functions, graph_def, tuple(boundary.values()), captures, constants, outputs
         )
         writes = tuple(sorted({index for node in nodes for index in self._written(node)}))
         first = min(self.position[node.name] for node in nodes)
-        return Unit(key[0], key[1], tuple(boundary), outputs, writes, executable, first)
+        names = sorted(keys, key=lambda key: min(self.position[n.name] for n in self.members[key]))
+        layer, variable = _name_of_joined(names)
+        together = tuple(v or name for name, v in names) if len(names) > 1 else ()
+        return Unit(layer, variable, tuple(boundary), outputs, writes, executable, first, together)
 
-    def _outputs(self, nodes: list[Node], inside: set[str]) -> tuple[Port, ...]:
+    def _outputs(self, nodes: list[Node], inside: set[str], kept: Collection[Port]) -> tuple[Port, ...]:
         found = []
         for node in nodes:
             for index, dtype in enumerate(node.dtypes):
                 port = Port(node.name, index)
                 leaves = any(reader.name not in inside for reader in self.readers[port])
-                if dtype not in OPAQUE and (leaves or port in self.kept_outputs):
+                if dtype not in OPAQUE and (leaves or port in kept):
                     found.append(port)
         return tuple(found)
 

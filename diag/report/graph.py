@@ -68,7 +68,7 @@ def render(step: OptimizedStep, console: Console) -> None:
 
 
 def render_taps(difference: Difference, unsafe: Mapping[str, str], console: Console) -> None:
-    """What the watched tensors change, and which of them may change more elsewhere."""
+    """What the watched tensors change, and which are not watched, for what that might change."""
     lost, gained = difference.fusions_lost, difference.fusions_gained
     if not lost and not gained:
         console.print("Watching its tensors breaks no fusion here.")
@@ -79,7 +79,7 @@ def render_taps(difference: Difference, unsafe: Mapping[str, str], console: Cons
         layers = ", ".join(change.layers)
         console.print(f"  only when watched: {layers}: {sentence(change)}", markup=False, highlight=False)
     for name, reason in unsafe.items():
-        console.print(f"  may break a fusion: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  not watched, since that might break a fusion: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def report(step: OptimizedStep, difference: Difference | None, unsafe: Mapping[str, str]) -> dict[str, Any]:

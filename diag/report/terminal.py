@@ -381,6 +381,8 @@ def _index_of_first(result: RunResult) -> int:
     if first is not None:
         site = first.where
         tests = [
+            lambda o: o.where.site == site.site and _is_beyond(o),
+            lambda o: _is_beyond(o) and o.where.phase == site.phase and site.layer in (o.where.layer or "").split("+"),
             lambda o: o.where.site == site.site,
             lambda o: (o.where.layer, o.where.phase) == (site.layer, site.phase),
             lambda o: o.verdict is Verdict.DIVERGENCE,

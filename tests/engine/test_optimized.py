@@ -20,7 +20,8 @@ from diag.engine.optimized import Rewrite, difference, inspect, inspect_step, re
 from diag.engine.places import parse_place
 from diag.engine.program import Program, trace
 from diag.engine.rewriting import make_node
-from diag.engine.telescope import safe_taps, units_of
+from diag.engine.tapping import wished_taps
+from diag.engine.telescope import units_of
 from diag.errors import UserError
 from tests import zoo
 
@@ -78,7 +79,7 @@ def test_every_traced_op_is_executed_changed_or_absent(untapped):
 def test_the_lane_is_left_as_it_was(cnn):
     lane = lane_at(cnn, "sim:tf32")
     before = [value.numpy() for value in lane.state()]
-    inspect_step(cnn, lane, safe_taps(cnn))
+    inspect_step(cnn, lane, wished_taps(cnn))
     for then, now in zip(before, lane.state(), strict=True):
         np.testing.assert_array_equal(then, now.numpy())
     assert lane.simulation.memory == {}
@@ -127,7 +128,7 @@ def test_a_tap_inside_a_fusion_breaks_it_and_is_named(linear):
     found = difference(untapped, inspect_step(linear, lane, [inside]))
     assert [ops_of(c) for c in found.fusions_lost] == [chain]
     assert [ops_of(c) for c in found.fusions_gained] == [["MatMul", "BiasAdd"]]
-    assert taps_that_break(linear, lane, safe_taps(linear)) == (inside,)
+    assert taps_that_break(linear, lane, wished_taps(linear)) == (inside,)
 
 
 def test_the_program_is_left_as_it_was(cnn):

@@ -136,7 +136,7 @@ def test_draws_that_no_state_gives_again_are_taken_from_the_trace(noisy: Path) -
 def test_draws_inside_a_loop_are_said_to_be_lost() -> None:
     path = traced.trace("--model", f"{MODELS}:noisy_loop", *traced.MLP[2:], "--candidate", "CPU:0", *FEW)
     replay = replayed(path, 2)
-    assert "activations/noise" in others(replay) and "activations/first" not in others(replay)
+    assert "gradients/last/kernel" in others(replay) and "activations/first" not in others(replay)
     assert any("RandomUniform of noise draws inside a loop" in note for note in replay.notes)
 
 

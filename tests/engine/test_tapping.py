@@ -14,8 +14,7 @@ from diag.engine.optimized import difference, inspect_step
 from diag.engine.places import parse_place
 from diag.engine.program import Program, trace
 from diag.engine.run import flat_batch
-from diag.engine.tapping import Readers, fusion_safe, unsafe_taps
-from diag.engine.telescope import safe_taps
+from diag.engine.tapping import Readers, fusion_safe, unsafe_taps, wished_taps
 from tests import zoo
 
 MODELS = [zoo.mlp, zoo.cnn, zoo.xception_block]
@@ -97,8 +96,8 @@ def test_a_faulty_rewriter_is_not_disturbed_by_safe_taps_and_is_by_an_unsafe_one
 def test_the_reason_is_given_either_way(program):
     (inside,), (after,) = program.layer_outputs["linear"], program.layer_outputs["activation"]
     assert fusion_safe(program)[after] == "3 ops read it already (MatMul, MatMul, ReluGrad)"
-    reasons = unsafe_taps(program, safe_taps(program))
-    assert reasons[inside] == "only Relu reads it, and may be fused with it"
+    reasons = unsafe_taps(program, wished_taps(program))
+    assert reasons[inside] == "only Relu reads it"
     assert {port: "only Mul" in reasons[port] for port in program.gradients.values()} == dict.fromkeys(
         program.gradients.values(), True
     )  # plain SGD: learning rate times gradient, and nothing else

@@ -14,10 +14,11 @@ from diag.engine.batches import Batch
 from diag.engine.execution import to_numpy
 from diag.engine.lanes import Lane
 from diag.engine.places import parse_place
+from diag.engine.predicting import prediction_of
 from diag.engine.program import Program, trace
 from diag.engine.run import flat_batch
 from diag.engine.telescope import Telescope
-from diag.engine.twins import Twins, perturbed, prediction_of, weights_of
+from diag.engine.twins import Twins, perturbed, weights_of
 from diag.numerics.ulp import ulp_distance
 from tests import zoo
 
@@ -40,7 +41,7 @@ def ran(model, candidate="CPU:0", num_steps=3, count=2):
     found = Twins(CPU, 0, count)
     for step in range(num_steps):
         run = telescope.run_step(step, batch, with_boundaries=False)
-        found.step(run, program)
+        found.step(run, program, tuple(lanes))
     return found, run, program
 
 
