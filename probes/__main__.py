@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     asked.add_argument("--family", action="append", choices=FAMILIES, help="only this family of probes; repeatable")
     asked.add_argument("--quick", action="store_true", help="fewer samples and shapes")
     asked.add_argument("--exhaustive", action="store_true", help="accuracy over all 2^32 float32 inputs; resumable")
+    asked.add_argument(
+        "--state", type=Path, metavar="FOLDER", help="where --exhaustive goes on from (default: runs/probes-exhaustive)"
+    )
     asked.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
     asked.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: on)")
     asked.add_argument("--deterministic", action="store_true", help="TensorFlow's op determinism")
@@ -155,7 +158,7 @@ def card_of_place(place: Place, options: argparse.Namespace) -> Card:
         tf.config.experimental.enable_op_determinism()
     choice = Choice(
         tuple(options.op or ()), tuple(options.dtype or ()), tuple(options.family or ()), options.quick,
-        options.exhaustive,
+        options.exhaustive, options.state, options.quiet or options.json,
     )  # fmt: skip
     subject = Subject(place, options.seed)
     chosen = planned(choice)

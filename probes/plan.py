@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probes.card import FAIL, UNSUPPORTED, Reading
@@ -32,13 +33,18 @@ class Probe:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a person asked for: globs of ops, dtypes and families, none meaning all of them."""
+    """What a person asked for: globs of ops, dtypes and families, none meaning all of them.
+
+    state: the folder where an exhaustive probe keeps how far it came; quiet: no progress.
+    """
 
     ops: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
     families: tuple[str, ...] = ()
     quick: bool = False
     exhaustive: bool = False
+    state: Path | None = None
+    quiet: bool = False
 
     def wants(self, probe: Probe) -> bool:
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,12 @@ KEPT, FLUSHED, MIXED = "kept", "flushed", "some flushed"
 
 
 def subnormal_facts(
-    function: Callable[..., Array], wide: Sequence[Array], truth: Array, y: npt.NDArray[Any], format: Format
+    function: Callable[..., Array], x: Array, truth: Array, y: npt.NDArray[Any], format: Format
 ) -> dict[str, Value]:
     """`subnormals_in`: arguments; `_out`: results of normal arguments; `_through`: results of subnormal ones.
 
     Only what the function can tell: exp(x) is 1 whether a subnormal x is flushed or not.
     """
-    (x,) = wide
     values = y.astype(np.float64)
     tiny_in = _tiny(x, format) & (x != 0)
     tiny_out = _tiny(truth, format) & (np.abs(truth) >= 2 * format.smallest_subnormal)
