@@ -43,7 +43,8 @@ def trajectories(model: Callable[[], Any], candidate: str, num_steps: int, seed:
     twins = Twins(parse_place("CPU:0"), seed, num_twins)
     for step in range(num_steps):
         batch = [tf.constant(value) for value in flat_batch(batches[step % NUM_BATCHES])]
-        twins.step(telescope.run_step(step, batch, with_boundaries=False), program, (telescope.reference, telescope.candidate))
+        run = telescope.run_step(step, batch, with_boundaries=False)
+        twins.step(run, program, (telescope.reference, telescope.candidate))
     return twins.trajectories(is_explained=False)
 
 
