@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probes.exact import products
+from probes.exact import convolutions, depthwise, pooling, products
 from probes.plan import Choice, Probe
+
+MODULES = (products, convolutions, depthwise, pooling)
 
 
 def probes(choice: Choice) -> Iterator[Probe]:
-    yield from products.probes(choice)
+    for module in MODULES:
+        yield from module.probes(choice)

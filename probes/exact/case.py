@@ -38,12 +38,13 @@ class Case:
       label: what is special about it, for a person.
       body: an expression of the inputs' names, or lines of a function that end in `return`; `tf` and `keras` at hand.
       inputs: name -> Data, or the text of one of the probe's dtype.
-      expected: oracle: called with the inputs in order, floats as float64 and integers as int64, returns an array or a
-        list of them.  It shares no code with what it judges.
+      expected: oracle: called with the inputs in order as int64, where it is no sum floats as float64, returns an array
+        or a list of them.  It shares no code with what it judges.
       axes: names of the axes of the (first) output.
       is_sum: each result is a sum of products, so that the oracle on magnitudes bounds every partial sum.
       before: inputs of earlier calls, of other shapes perhaps.
       tolerates: whether a wrong answer may be right in norm (convolutions by way of a transform).
+      ulps: error that is none, in ULP of the largest element, where a function is within its published allowance.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Case:
     is_sum: bool = False
     before: Sequence[Mapping[str, Data]] = ()
     tolerates: bool = False
+    ulps: float = 0.0
 
 
 def case(label: str, body: str, inputs: Mapping[str, str | Data], expected: Callable[..., Any], **options: Any) -> Case:
@@ -122,20 +124,22 @@ def function_of(case: Case) -> Callable[..., Any]:
 
 
 def right_answers(case: Case, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return _listed(case.expected(*map(_wide, arrays)))
+    return _listed(case.expected(*(_wide(array, case.is_sum) for array in arrays)))
 
 
 def magnitudes(case: Case, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """|A||B|: the largest that any partial sum can be."""
-    wide = [_wide(array) for array in arrays]
+    wide = [_wide(array, case.is_sum) for array in arrays]
     floats = [tf.as_dtype(array.dtype).is_floating for array in arrays]
     return _listed(case.expected(*(np.abs(w) if f else w for w, f in zip(wide, floats, strict=True))))
 
 
-def _wide(array: np.ndarray) -> np.ndarray:
+def _wide(array: np.ndarray, as_integers: bool) -> np.ndarray:
+    """Integers keep NumPy from its BLAS, whose threads wait for each other on a busy machine."""
     if array.dtype == bool:
         return array
-    return array.astype(np.float64 if tf.as_dtype(array.dtype).is_floating else np.int64)
+    is_float = tf.as_dtype(array.dtype).is_floating and not as_integers
+    return array.astype(np.float64 if is_float else np.int64)
 
 
 def _listed(made: Any) -> list[np.ndarray]:

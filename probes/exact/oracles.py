@@ -1,7 +1,7 @@
 """Convolutions and pooling of integers in NumPy: one loop over the taps of a kernel, for any number of axes.
 
-Arrays are float64, which holds every integer here; channels come last.  Nothing is shared with the simulated faults'
-own convolutions (diag/engine/simulated), nor with TensorFlow's.
+Arrays are int64 or float64, which hold every integer here; channels come last.  Nothing is shared with
+the simulated faults' own convolutions (diag/engine/simulated), nor with TensorFlow's.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def gradient_to_kernel(
     for tap, where in taps(kernel, upstream.shape[1:-1], strides, dilations):
         seen = image[where].reshape(-1, x.shape[-1])
         for mine, theirs in _groups(groups, x.shape[-1], kernel_shape[-1]):
-            result[tap][:, theirs] = seen[:, mine].T @ upstream[..., theirs].reshape(len(seen), -1)
+            incoming = upstream[..., theirs].reshape(len(seen), theirs.stop - theirs.start)
+            result[tap][:, theirs] = seen[:, mine].T @ incoming
     return result
 
 
@@ -122,7 +123,7 @@ def depthwise(x: Array, w: Array, strides: Sequence[int], padding: str | Pads, d
     image, result = padded(x, pads), np.zeros((len(x), *outputs, *w.shape[-2:]))
     for tap, where in taps(kernel, outputs, strides, dilations):
         result += image[where][..., None] * w[tap]
-    return result.reshape(*result.shape[:-2], -1)
+    return result.reshape(*result.shape[:-2], w.shape[-2] * w.shape[-1])
 
 
 def depthwise_to_image(
@@ -184,7 +185,7 @@ def average_pool(x: Array, window: Sequence[int], strides: Sequence[int], paddin
     """What lies outside the image is not counted."""
     seen, _, _ = windows(x, window, strides, padding, 0.0)
     there, _, _ = windows(np.ones_like(x), window, strides, padding, 0.0)
-    return sum(values for values, _ in seen) / sum(values for values, _ in there)
+    return np.sum([values for values, _ in seen], axis=0) / np.sum([values for values, _ in there], axis=0)
 
 
 def max_pool_gradient(x: Array, upstream: Array, window: Sequence[int], strides: Sequence[int], padding: str) -> Array:
@@ -198,7 +199,7 @@ def average_pool_gradient(
     image_shape: Sequence[int], upstream: Array, window: Sequence[int], strides: Sequence[int], padding: str
 ) -> Array:
     seen, _, pads = windows(np.ones(image_shape), window, strides, padding, 0.0)
-    count = sum(values for values, _ in seen)
+    count = np.sum([values for values, _ in seen], axis=0)
     return _handed_out(np.zeros(image_shape), pads, ((where, upstream / count) for _, where in seen))
 
 

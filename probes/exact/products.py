@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -18,21 +18,15 @@ MANY = 65537  # more than a grid of 2^16 blocks has
 
 def probes(choice: Choice) -> Iterator[Probe]:
     for dtype in (*FLOAT_DTYPES, "int32"):
-        for name, cases in (
-            ("sizes", sizes(dtype)),
-            ("transposes", transposes(dtype)),
-            ("long sums", long_sums(dtype)),
-            ("many rows, many columns, empty", extremes(dtype)),
-        ):
-            yield sweep("MatMul", dtype, name, only_some(choice, cases))
-        yield sweep("BatchMatMulV2", dtype, "batches and broadcasts", only_some(choice, batches(dtype)))
+        for name, make in SWEEPS.items():
+            if dtype != "int32" or name == "sizes":
+                yield sweep("MatMul", dtype, name, only_some(choice, make(dtype), dtype))
+        yield sweep("BatchMatMulV2", dtype, "batches and broadcasts", only_some(choice, batches(dtype), dtype))
         if dtype != "int32":
-            yield sweep("Einsum", dtype, "equations", only_some(choice, equations(dtype)))
+            yield sweep("Einsum", dtype, "equations", only_some(choice, equations(dtype), dtype))
 
 
-def product(
-    label: str, m: int, k: int, n: int, dtype: str, flip_a: bool = False, flip_b: bool = False
-) -> Case:
+def product(label: str, m: int, k: int, n: int, dtype: str, flip_a: bool = False, flip_b: bool = False) -> Case:
     share = share_of(k, dtype)
     a, b = (k, m) if flip_a else (m, k), (n, k) if flip_b else (k, n)
     body = f"tf.raw_ops.MatMul(a=a, b=b, transpose_a={flip_a}, transpose_b={flip_b})"
@@ -84,22 +78,25 @@ def batches(dtype: str) -> list[Case]:
         ((129, 2, 5), (129, 5, 2), True, True),
         ((0, 4, 5), (0, 5, 6), False, False),
         ((1, 1, 2049), (1, 2049, 1), False, False),
-        ((4, 2, 33, 16), (4, 2, 33, 16), False, True),  # queries by keys
+        ((4, 2, 33, 16), (4, 2, 16, 33), False, True),  # queries by keys
     )
-    made = []
-    for a, b, flip_a, flip_b in rows:
-        share = share_of(a[-1], dtype)
-        shape_a, shape_b = (_flipped(a) if flip_a else a), b
-        if flip_b and a[-1] != b[-1]:
-            shape_b = _flipped(b)
-        label = f"{a} by {b}{' a' * flip_a}{' b' * flip_b}{' transposed' * (flip_a or flip_b)}"
-        made.append(
-            case(label, f"tf.raw_ops.BatchMatMulV2(x=a, y=b, adj_x={flip_a}, adj_y={flip_b})",
-                 {"a": sparse(a[-2], shape_a, share), "b": sparse(b[-1] + 50, shape_b, share)},
-                 lambda a, b, fa=flip_a, fb=flip_b: (a.swapaxes(-1, -2) if fa else a) @ (b.swapaxes(-1, -2) if fb else b),
-                 axes=("batch", *ROWS_COLUMNS) if max(len(a), len(b)) == 3 else (), is_sum=True)
-        )  # fmt: skip
-    return made
+    return [batch(a, b, flip_a, flip_b, dtype) for a, b, flip_a, flip_b in rows]
+
+
+def batch(a: tuple[int, ...], b: tuple[int, ...], flip_a: bool, flip_b: bool, dtype: str) -> Case:
+    """a: (..., m, k), b: (..., k, n); what is flipped is stored the other way round."""
+    share = share_of(a[-1], dtype)
+    stored_a, stored_b = _flipped(a) if flip_a else a, _flipped(b) if flip_b else b
+    label = f"{a} by {b}{' a' * flip_a}{' b' * flip_b}{' transposed' * (flip_a or flip_b)}"
+
+    def oracle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a.swapaxes(-1, -2) if flip_a else a) @ (b.swapaxes(-1, -2) if flip_b else b)
+
+    return case(
+        label, f"tf.raw_ops.BatchMatMulV2(x=a, y=b, adj_x={flip_a}, adj_y={flip_b})",
+        {"a": sparse(a[-2], stored_a, share), "b": sparse(b[-1] + 50, stored_b, share)}, oracle,
+        axes=("batch", *ROWS_COLUMNS) if max(len(a), len(b)) == 3 else (), is_sum=True,
+    )  # fmt: skip
 
 
 def _flipped(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -123,3 +120,11 @@ def equations(dtype: str) -> list[Case]:
              lambda a, b, text=text: np.einsum(text, a, b), is_sum=True)
         for number, (text, a, b, terms) in enumerate(rows)
     ]  # fmt: skip
+
+
+SWEEPS: dict[str, Callable[[str], list[Case]]] = {
+    "sizes": sizes,
+    "transposes": transposes,
+    "long sums": long_sums,
+    "extreme sizes": extremes,
+}
