@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -76,6 +77,18 @@ def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Prob
             yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, "ran out of memory")
 
 
+_OF_THE_CALL = re.compile(r"\{\{function_node [^}]*\}\} ?")
+_NO_XLA_KERNEL = re.compile(r"No registered '(\w+)' OpKernel for XLA")
+_WHERE = re.compile(r"\s*(\[\[\{\{node.*|\[Op:\w+\].*)$")
+MOST_CHARACTERS = 200
+_NOISE = ("Graph execution error", "Detected at node", "<stack traces", "Detected unsupported operations")
+
+
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    """What an error says, without where TensorFlow met it: names of functions differ from run to run."""
+    text = _OF_THE_CALL.sub("", str(error)).strip()
+    missing = _NO_XLA_KERNEL.search(text)
+    if missing:
+        return f"XLA has no kernel of {missing.group(1)}"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(_NOISE)]
+    return _WHERE.sub("", lines[0])[:MOST_CHARACTERS].rstrip() if lines else type(error).__name__
