@@ -42,6 +42,19 @@ def perturbed(tensor: tf.Tensor, unit_roundoff: float, generator: np.random.Gene
     return tf.constant(values * (1.0 + unit_roundoff * signs))
 
 
+# Ops that a shift of their first input along its last axis leaves alone, so that kernels take the largest off first.
+# One rounding of a logit of -1e9, as a mask puts there, would be a shift by 60; of its distance from the largest it is
+# what a kernel does.
+SHIFT_INVARIANT = ("Softmax", "LogSoftmax", "SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
+
+
+def below_largest(x: tf.Tensor) -> tf.Tensor:
+    """Each element's distance from the largest of its row; rows without a finite one as they are."""
+    values = to_numpy(x)
+    largest = values.max(axis=-1, keepdims=True, initial=-np.inf)
+    return tf.constant(values - np.where(np.isfinite(largest), largest, 0.0))
+
+
 # ---------------------------------------------------------------------------------------------
 # Single ops
 
@@ -91,6 +104,8 @@ class OpTruth:
     def yardsticks(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[Yardstick]:
         """How far one rounding of each input moves each output."""
         wide = [widened(tensor) for tensor in inputs]
+        if node.op in SHIFT_INVARIANT:
+            wide[0] = below_largest(wide[0])
         units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if t.dtype in FLOATS else 0.0 for t in inputs]
         samples = []
         for _ in range(NUM_PERTURBED):
