@@ -17,10 +17,11 @@ import numpy as np
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.case import Case
 from diag.verdict.findings import Cause
-from diag.verdict.narrowing import SURELY, WAYS, computed_in, flushed_subnormals, narrow_operands
+from diag.verdict.narrowing import SURELY, WAYS, computed_in, cut_off, flushed_subnormals, narrow_operands
+from diag.verdict.operands import misread, weighed
 from diag.verdict.past import depends_on_history, stale, unrepeated
 from diag.verdict.patterns import describe_elements
-from diag.verdict.rearranged import elements, permuted, where
+from diag.verdict.rearranged import elements, factored, permuted, where
 from diag.verdict.sums import left_out, narrow_accumulator
 
 # A function that still has 8 correct bits everywhere is an approximation; with fewer it is wrong.
@@ -36,7 +37,7 @@ Hypothesis = Callable[[Case], Iterator[Cause]]
 def explain(case: Case) -> Cause:
     """The hypothesis that explains the case, the more specific before the more general."""
     with np.errstate(all="ignore"):
-        for hypotheses in (CONCLUSIVE, EXPLAINING, DESCRIBING):
+        for hypotheses in (CONCLUSIVE, EXPLAINING, COSTLY, DESCRIBING):
             found = _accepted(case, hypotheses)
             if found:
                 others = list(dict.fromkeys(cause.name for cause in found[1:] if cause.name != found[0].name))
@@ -129,8 +130,10 @@ def approximate_few(case: Case) -> Iterator[Cause]:
 CONCLUSIVE: tuple[Hypothesis, ...] = (skipped, unheeded, unrepeated, depends_on_history)
 # What brings the error back into the bound when the op is computed again.
 EXPLAINING: tuple[Hypothesis, ...] = (
-    narrow_operands, narrow_accumulator, approximate_few, computed_in, flushed_subnormals, scaled, permuted, left_out,
-    stale,
+    narrow_operands, narrow_accumulator, approximate_few, computed_in, cut_off, flushed_subnormals, scaled, weighed,
+    permuted, left_out, stale,
 )  # fmt: skip
+# The same, where nothing cheaper does.
+COSTLY: tuple[Hypothesis, ...] = (misread, factored)
 # What only says how it is wrong.
 DESCRIBING: tuple[Hypothesis, ...] = (nonfinite, approximate, elements)

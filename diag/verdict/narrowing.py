@@ -38,6 +38,7 @@ INPUT_FORMATS: tuple[tuple[str, Format, Rounding], ...] = (
 )
 # Significand widths that no format of the table has, tried where none of the table explains the data.
 OTHER_WIDTHS = tuple(bits for bits in range(3, 22) if bits not in (TF32.precision, BFLOAT16.precision))
+SHORT_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 # Formats that TensorFlow has a dtype of.
 RESULT_FORMATS: tuple[tuple[str, Format], ...] = (("fp16", FLOAT16), ("bf16", BFLOAT16))
 # Formats of one width differ only where their ranges end.  Of those that explain the data about as well as the
@@ -227,6 +228,18 @@ def _excess_in(case: Case, form: Format, flushed: bool, rounds_inputs: bool) -> 
     if case.bound.error_class in (ErrorClass.CONTRACTION, ErrorClass.COMPOSITE):
         return worst / (COMPOSITE_ULP + 0.5)
     return max(worst, mean / MOVED)
+
+
+def cut_off(case: Case) -> Iterator[Cause]:
+    """A result that is rounded once is rounded towards zero, and not to the nearest."""
+    if case.bound.error_class is not ErrorClass.ROUNDED_ONCE or not case.is_floating or case.before is not None:
+        return
+    form = format_of(case.output.dtype)
+    toward_zero = round_to(case.truth, form, "toward-zero")
+    if np.unique(case.output).size < SURELY or not np.array_equal(case.output.astype(np.float64), toward_zero):
+        return
+    summary = f"the result is cut off at {form.precision} significand bits, not rounded to the nearest"
+    yield Cause(f"format:{SHORT_NAMES[form.name]}-rz", {"summary": summary})
 
 
 # -- subnormals ------------------------------------------------------------------------------------

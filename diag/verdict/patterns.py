@@ -109,3 +109,20 @@ def plural(name: str) -> str:
 def _ordinal(number: int) -> str:
     suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
+
+
+def describe_values(wrong: npt.NDArray[Any], values: npt.NDArray[Any], name: str) -> str:
+    """What the values under the wrong elements have in common and no other has: "all where input 0 is above 2.003".
+
+    values: of the shape of `wrong`, one under each element.  "" where no threshold parts the two.
+    """
+    with np.errstate(invalid="ignore"):
+        for of, x in ((name, values), (f"the magnitude of {name}", np.abs(values))):
+            inside, outside = x[wrong], x[~wrong]
+            if not inside.size or not outside.size or not np.isfinite(x).all():
+                return ""
+            if inside.min() > outside.max():
+                return f"all where {of} is above {outside.max():.6g}, and nowhere else"
+            if inside.max() < outside.min():
+                return f"all where {of} is below {outside.min():.6g}, and nowhere else"
+    return ""

@@ -12,7 +12,7 @@ import numpy as np
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.case import Array, Case, Truth
 from diag.verdict.findings import Cause
-from diag.verdict.patterns import describe_elements
+from diag.verdict.patterns import describe_elements, describe_values
 
 # Fewer distinct values than this can be rearranged into almost anything.
 DISTINCT = 4
@@ -123,6 +123,21 @@ def _holds(values: Array, truth: Truth, axis: int, index: int) -> str:
     return f"what belongs in {{name}} {nearest}" if is_it else ""
 
 
+def factored(case: Case) -> Iterator[Cause]:
+    """The wrong elements are all the same number of times what is right; the others are right."""
+    if case.judge is None or not case.is_floating or not DISTINCT <= case.wrong.sum() < case.output.size:
+        return
+    wrong = case.wrong & (case.truth != 0)
+    ratios = case.output[wrong].astype(np.float64) / case.truth[wrong]
+    factor = float(np.median(ratios)) if ratios.size else math.nan
+    if not math.isfinite(factor) or factor in (0.0, 1.0):
+        return
+    excess = case.excess_against(np.where(wrong, factor * case.truth, case.truth))
+    if excess <= 1:
+        summary = f"the wrong elements are {factor:.6g} times what is right"
+        yield Cause("wrong-elements", {"summary": summary, "factor": factor, "remaining_excess": excess})
+
+
 def elements(case: Case) -> Iterator[Cause]:
     """Some elements are wrong and most are right."""
     if 0.0 < case.share_wrong <= 0.5:
@@ -132,6 +147,9 @@ def elements(case: Case) -> Iterator[Cause]:
 def where(case: Case) -> dict[str, Any]:
     """Where the wrong elements are, in words, and the worst of them."""
     evidence: dict[str, Any] = describe_elements(case.wrong, case.axes)
+    values = _values(case) if 0 < case.wrong.sum() < case.wrong.size else ""
+    if values:
+        evidence["values"] = values
     index = case.bound.worst_index
     if index is not None and case.output.size:
         evidence["worst"] = {
@@ -141,6 +159,17 @@ def where(case: Case) -> dict[str, Any]:
             "reference": _plain(case.reference[index]),
         }
     return evidence
+
+
+def _values(case: Case) -> str:
+    """By which values the wrong elements are told from the others: those of an input, or the right results."""
+    under = [(f"input {position}", x) for position, x in enumerate(case.inputs) if x.dtype == np.float64]
+    for name, values in [*under, ("the right result", case.truth)]:
+        if values.shape == case.wrong.shape:
+            said = describe_values(case.wrong, values, name)
+            if said:
+                return said
+    return ""
 
 
 def _plain(value: Any) -> float | str:

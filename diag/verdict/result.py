@@ -9,6 +9,7 @@ from diag.numerics.adam import AdamFigures
 from diag.verdict.attribution import Attribution
 from diag.verdict.chaos import Trajectories
 from diag.verdict.findings import Divergence, Observation
+from diag.verdict.rewrites import Rewrites
 from diag.verdict.substitution import Substitution
 
 
@@ -82,6 +83,7 @@ class RunResult:
     updates: tuple[AdamFigures, ...] = ()
     attribution: Attribution | None = None  # of the first divergence
     substitution: Substitution | None = None
+    rewrites: Rewrites | None = None  # of the layers of the first divergence, where the rewriter is to blame
     model: str = ""
     data: str = ""
     files: dict[str, str] = field(default_factory=dict)
