@@ -102,7 +102,8 @@ def add_watch_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--substitute",
         metavar="NAME=reference",
-        help="then train once more with a layer, or an op as op:I, computed by the reference: is the loss restored?",
+        help="then train once more with a layer, or an op as op:I, computed by the reference: is the loss restored? "
+        "several with commas between",
     )
 
 
@@ -180,7 +181,7 @@ def substituted(text: str | None) -> str | None:
     name, _, by = text.rpartition("=")
     if not name or by != "reference":
         raise UserError(f"--substitute {text}: expected LAYER=reference, VARIABLE=reference or {OP}INDEX=reference")
-    if name.startswith(OP) and not name.removeprefix(OP).isdigit():
+    if any(part.startswith(OP) and not part.removeprefix(OP).isdigit() for part in name.split(",")):
         raise UserError(f"--substitute {text}: expected an op's index as in report.json, such as {OP}12=reference")
     return name
 

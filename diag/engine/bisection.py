@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,20 @@ def smallest_failing_region(
     ran = search.run(frozenset(members))
     assert ran is not None
     return Region(found, ran.unit, len(search.known), ran)
+
+
+def watched_away(region: Region, lane: Lane, judge: Judge | None = None) -> tuple[Port, ...]:
+    """The tensors inside a failing region that make it right when they are fetched too: then they are not fused."""
+    ran, judge, found = region.ran, judge or TruthJudge(lane), []
+    inner = [port for node in region.ops for port in _visible(node) if port not in ran.unit.outputs]
+    for port in inner:
+        executable = replace(ran.unit.executable, fetches=(*ran.unit.executable.fetches, port))
+        variables = _variables(ran.unit, ran.state, lane)
+        outputs = build(executable, lane.place, lane.simulation, variables)(*lane.place_feeds(ran.boundary))[:-1]
+        written = [variables[i].read_value() for i in ran.unit.writes]
+        if not judge(replace(ran, outputs=[*outputs, *written])):
+            found.append(port)
+    return tuple(found)
 
 
 class TruthJudge:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diag.engine.bisection import Region, smallest_failing_region
+from diag.engine.bisection import Region, smallest_failing_region, watched_away
 from diag.engine.explaining import UnitExplainer
 from diag.engine.graph import Node, Port
 from diag.engine.seams import all_seams
@@ -25,6 +25,7 @@ from diag.verdict.ladder import blame_of_layer, unexplained_layers
 # How long ops are searched for across layers, and how long in the whole step: a choice, since each try compiles a
 # graph.  What is found by then is reported.
 SEARCH_SECONDS = 60.0
+MOST_WATCHED = 8  # ops of a region whose tensors are watched one by one, each a graph to compile
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class FusedFaults:
         if suspect.unit_run.unit is not self.telescope.whole_unit and suspect.observation.bound is not None:
             explainer = UnitExplainer(self.telescope.truth_of(suspect.unit_run.unit))
             cause = explainer.explain(suspect.unit_run, suspect.observation.where.output, suspect.observation.bound)
-        evidence = {} if region is None else _evidence(region)
+        evidence = {} if region is None else self._evidence(region)
         where = observation.where
         if is_across:
             where, evidence = self._where_across(suspect, region), {**evidence, **_layers(region, unit_run)}
@@ -112,6 +113,15 @@ class FusedFaults:
         return smallest_failing_region(
             unit_run.unit, unit_run.boundary, before, candidate, seconds=SEARCH_SECONDS
         )  # fmt: skip
+
+    def _evidence(self, region: Region) -> dict[str, Any]:
+        """Which ops they are, and which of their tensors may not be watched."""
+        told = {"region": region.name, "region_op_indices": list(region.op_indices)}
+        if len(region.ops) > MOST_WATCHED:
+            return told
+        graph = region.unit.executable.graph
+        away = [graph.by_name[port.node].op for port in watched_away(region, self.telescope.candidate)]
+        return {**told, **({"vanishes_when_watched": away} if away else {})}
 
     def _inside(self, region: Region, whole: UnitRun) -> _Suspect | None:
         """The region as a unit of its own, judged: what is known of a whole step explains little."""
@@ -160,10 +170,6 @@ class FusedFaults:
         if unit.layer == STEP or index >= len(unit.outputs):
             return None
         return self.program.graph.by_name[unit.outputs[index].node]
-
-
-def _evidence(region: Region) -> dict[str, Any]:
-    return {"region": region.name, "region_op_indices": list(region.op_indices)}
 
 
 def _layers(region: Region | None, unit_run: UnitRun) -> dict[str, Any]:

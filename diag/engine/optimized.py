@@ -23,6 +23,7 @@ from diag.engine.lanes import Lane
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.errors import UserError
+from diag.verdict.rewrites import Part, Rewrite
 
 FUSED = "fused"  # several ops became one
 REGROUPED = "regrouped"  # several ops became others
@@ -36,42 +37,6 @@ ABSENT = (FOLDED, UNUSED, LEFT_OUT)  # reasons why an op is not executed
 PLUMBING = ("Identity", "IdentityN", "StopGradient", "Snapshot", "PreventGradient")
 _COMMUTATIVE = ("Add", "AddV2", "AddN", "Mul", "Maximum", "Minimum")  # whose inputs grappler may put in another order
 _ENDS = ("_Arg", "_Retval", "_DeviceArg", "_DeviceRetval", "_Send", "_Recv", "_HostSend", "_HostRecv", "NoOp", "Const")
-
-
-@dataclass(frozen=True)
-class Part:
-    """An op of the traced step, by name, with its site."""
-
-    name: str
-    op: str
-    layer: str | None
-    variable: str | None
-    phase: str
-    index: int | None
-
-
-@dataclass(frozen=True)
-class Rewrite:
-    """One change: `parts` are the traced ops, `op` and `node` what is executed in their place.
-
-    `detail` says what the op's type does not: what is fused in, as TensorFlow's own attribute has it; from which
-    layout or dtype to which; the device.
-    """
-
-    kind: str
-    op: str
-    node: str
-    parts: tuple[Part, ...]
-    detail: str = ""
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(part.layer for part in self.parts if part.layer))
-
-    @property
-    def identity(self) -> tuple[str, str, frozenset[str], str]:
-        """What makes it the same change in another compilation of the same step."""
-        return (self.kind, self.op, frozenset(part.name for part in self.parts), self.detail)
 
 
 @dataclass(frozen=True)

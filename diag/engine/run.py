@@ -13,6 +13,7 @@ from diag.engine.execution import to_numpy
 from diag.engine.explaining import OpExplainer
 from diag.engine.fused import FusedFaults
 from diag.engine.history import History
+from diag.engine.inspecting import rewrites_around
 from diag.engine.judging import DECISION_FLIP, NORMWISE
 from diag.engine.lanes import Lane
 from diag.engine.microscope import Microscope, snapshot_lanes
@@ -527,9 +528,10 @@ class LockstepRun:
             tuple(sorted(found.fallbacks)), tuple(sorted(found.unjudged)), **found.remarks.as_judged(),
         )  # fmt: skip
         differs = found.any_bit_differs or self.first_bit is not None
+        first = found.divergences[0] if found.divergences else None
         return RunResult(
             verdict=overall(found.divergences, differs),
-            first_divergence=found.divergences[0] if found.divergences else None,
+            first_divergence=first,
             divergences=tuple(found.divergences),
             first_bit_difference=self.first_bit,
             first_nonfinite=self.first_nonfinite,
@@ -546,6 +548,7 @@ class LockstepRun:
             judged=judged,
             notes=(*found.notes, *found.remarks.notes),
             updates=tuple(found.updates),
+            rewrites=None if first is None else rewrites_around(first, self.program, self.candidate),
             twins=None if self.twins is None else self.twins.trajectories(bool(found.divergences)),
         )
 

@@ -26,11 +26,16 @@ from diag.options import OP
 from diag.verdict.substitution import Substitution
 
 
-def unit_named(name: str, program: Program) -> Callable[[Site], bool]:
-    """Which sites belong to a layer, to a variable's update, or to one op.
+def unit_named(names: str, program: Program) -> Callable[[Site], bool]:
+    """Which sites belong to a layer, to a variable's update, or to one op; or to any of several, a comma between.
 
     Raises UserError where the step has none, with those it has.
     """
+    wanted = [_one_unit(name, program) for name in names.split(",")]
+    return lambda site: any(is_wanted(site) for is_wanted in wanted)
+
+
+def _one_unit(name: str, program: Program) -> Callable[[Site], bool]:
     if name.startswith(OP):
         index = int(name.removeprefix(OP))
         if index >= len(program.ops):

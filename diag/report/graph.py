@@ -9,36 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from diag.report.json_report import json_safe
+from diag.report.rewrites import ABSENT, change_report, part_report, sentence
 
 if TYPE_CHECKING:
-    from diag.engine.optimized import Difference, OptimizedStep, Part, Rewrite
+    from diag.engine.optimized import Difference, OptimizedStep
+    from diag.verdict.rewrites import Part, Rewrite
 
 SCHEMA = "lockstep-graph/1"
-ABSENT = {
-    "folded": "constant, computed once before the first step",
-    "unused": "never executed, since nothing needs the result",
-    "left-out": "simplified away",
-}
-
-
-def sentence(change: Rewrite) -> str:
-    """`Conv2D+BiasAdd+Relu fused into _FusedConv2D`."""
-    ops = "+".join(part.op for part in change.parts)
-    detail = f" ({change.detail})" if change.detail else ""
-    texts = {
-        "fused": f"{ops} fused into {change.op}{detail}",
-        "regrouped": f"{ops} rewritten as {change.op}",
-        "kernel": f"{ops} runs as {change.op}",
-        "replaced": f"{ops} replaced by {change.op}",
-        "shared": f"{ops} computed once",
-        "layout": f"{change.op} put in at {ops}: a change of layout{detail}",
-        "cast": f"Cast put in at {ops}{detail}",
-        "dtype": f"{ops} computes in another dtype{detail}",
-        "moved": f"{ops} runs on another device{detail}",
-    }
-    if change.kind == "layout" and change.detail:
-        texts["layout"] = f"{ops} changes its layout{detail}"
-    return texts[change.kind]
 
 
 def by_layer(changes: Iterable[Rewrite]) -> dict[str, dict[str, int]]:
@@ -79,7 +56,12 @@ def render_taps(difference: Difference, unsafe: Mapping[str, str], console: Cons
         layers = ", ".join(change.layers)
         console.print(f"  only when watched: {layers}: {sentence(change)}", markup=False, highlight=False)
     for name, reason in unsafe.items():
-        console.print(f"  not watched, since that might break a fusion: {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"  not watched, since that might break a fusion: {name}: {reason}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def report(step: OptimizedStep, difference: Difference | None, unsafe: Mapping[str, str]) -> dict[str, Any]:
@@ -90,25 +72,16 @@ def report(step: OptimizedStep, difference: Difference | None, unsafe: Mapping[s
         "note": step.note,
         "ops_traced": step.num_traced,
         "nodes_executed": step.num_executed,
-        "changes": [_change(change) for change in step.changes],
-        "absent": {reason: [_part(part) for part in parts] for reason, parts in step.absent.items()},
+        "changes": [change_report(change) for change in step.changes],
+        "absent": {reason: [part_report(part) for part in parts] for reason, parts in step.absent.items()},
         "taps": None if difference is None else {
-            "lost": [_change(change) for change in difference.lost],
-            "gained": [_change(change) for change in difference.gained],
+            "lost": [change_report(change) for change in difference.lost],
+            "gained": [change_report(change) for change in difference.gained],
             "unsafe": dict(unsafe),
         },
     }  # fmt: skip
     safe: dict[str, Any] = json_safe(contents)
     return safe
-
-
-def _change(change: Rewrite) -> dict[str, Any]:
-    parts = [_part(part) for part in change.parts]
-    return {"kind": change.kind, "op": change.op, "node": change.node, "detail": change.detail, "parts": parts}
-
-
-def _part(part: Part) -> dict[str, Any]:
-    return {"op": part.op, "name": part.name, "layer": part.layer, "phase": part.phase, "op_index": part.index}
 
 
 def _counted(parts: Iterable[Part]) -> str:

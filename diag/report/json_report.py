@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diag.errors import UserError
-from diag.report import attribution, substitution
+from diag.report import attribution, rewrites, substitution
 from diag.report.growth import growth_sentence
 from diag.verdict.chaos import Trajectories
 from diag.verdict.findings import Observation, Where, json_number
@@ -38,6 +38,8 @@ def report(result: RunResult) -> dict[str, Any]:
     }
     if result.attribution is not None:
         contents["attribution"] = attribution.report(result.attribution)
+    if result.rewrites is not None:
+        contents["rewrites"] = rewrites.near_report(result.rewrites)
     if result.substitution is not None:
         contents["substitution"] = substitution.report(result.substitution)
     if result.updates:

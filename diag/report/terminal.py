@@ -13,7 +13,7 @@ from rich.text import Text
 
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
-from diag.report import attribution
+from diag.report import attribution, rewrites
 from diag.report.curves import plot
 from diag.report.growth import growth_facts, growth_legend, growth_sentence
 from diag.report.updates import error_line, sign_lines
@@ -94,6 +94,17 @@ def explain_cures(cured_by: Sequence[str]) -> str:
     """A sentence, empty where no switch is known to cure."""
     ways = [CURE_WORDS.get(switch.removeprefix("execution="), switch) for switch in cured_by]
     return f"It is cured by {' or by '.join(ways)}." if ways else ""
+
+
+def explain_region(divergence: Divergence) -> str:
+    """Which ops are wrong together, and that to watch them hides it; empty where no such ops were found."""
+    region, layers = divergence.evidence.get("region"), divergence.evidence.get("layers") or []
+    if not region or "+" not in region:
+        return ""
+    of = f" of {' and '.join(map(str, layers))}" if len(layers) > 1 else ""
+    away = divergence.evidence.get("vanishes_when_watched") or []
+    hidden = f", and right when the output of {' or '.join(dict.fromkeys(away))} is watched" if away else ""
+    return f"Wrong together: {region}{of}{hidden}."
 
 
 def shortened(text: str, width: int) -> str:
@@ -186,6 +197,7 @@ def _sentence_of(first: Divergence, result: RunResult) -> str:
         f"Divergence at {moment_of(where)}: {subject_of(where)}{on} {wrong} ({cause}; {beyond})"
         f"{_innocence(first, result)}: {explain_blame(first.blame)}.",
         explain_cures(first.cured_by),
+        explain_region(first),
     ]
     return " ".join(part for part in parts if part)
 
@@ -208,8 +220,8 @@ def _innocence(first: Divergence, result: RunResult) -> str:
 def render(result: RunResult, console: Console, next_commands: Sequence[str] = ()) -> None:
     """Print the whole report.  `next_commands` are command lines worth trying."""
     sections = (
-        _banner, _verdict, _attribution, _growth, _path, _also_divergent, _worst, _amplifiers, _updates, _firsts,
-        _judged, _notes, _files,
+        _banner, _verdict, _rewrites, _attribution, _growth, _path, _also_divergent, _worst, _amplifiers, _updates,
+        _firsts, _judged, _notes, _files,
     )  # fmt: skip
     for section in sections:
         _print(section(result, console.width), console)
@@ -300,6 +312,18 @@ def _where_cell(where: Where, room: int, judged_by: str) -> Text:
     """Two lines: the unit, then when it was and by what it was judged."""
     cell = Text(shortened(name_of(where), room))
     return cell.append(f"\n  {moment_of(where)}{judged_by}", style="dim")
+
+
+# -- what TensorFlow made of it --------------------------------------------------------------------
+
+
+def _rewrites(result: RunResult, width: int) -> Iterator[RenderableType]:
+    found = result.rewrites
+    if found is None:
+        return
+    yield Text(f"What TensorFlow made of {', '.join(map(str, found.layers))} at {found.place}", style="bold")
+    for line in rewrites.near(found):
+        yield Text(f"  {line}")
 
 
 # -- what cures it ---------------------------------------------------------------------------------
