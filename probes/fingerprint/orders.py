@@ -1,0 +1,56 @@
+"""The summation tree of a `Sum`: which M and which unit its dtype and its accumulator can hold.  NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from probes.fingerprint.sums import Doubles, Sum
+from probes.fingerprint.tree import NotATree, Pair, Tree, reveal
+
+# (M, unit), tried in turn.  M must absorb up to n - 2 units in any accumulator, and must not overflow in it; n units
+# must be a number of the output's dtype.  Products reach further than float16 does: 2^15 2^15 is held by a float32
+# accumulator.  One of float16 takes 2^15, which absorbs 2^-14 with room for 2^17 units.
+SCALES = {
+    "float32": ((2.0**127, 1.0), (2.0**30, 2.0**-14)),
+    "bfloat16": ((2.0**127, 1.0), (2.0**30, 2.0**-14)),
+    "float16": ((2.0**30, 2.0**-14), (2.0**15, 2.0**-24), (2.0**15, 2.0**-14)),
+}
+
+
+def tree_of(asked: Sum) -> Tree:
+    """Raises NotATree, of the first scale that gave finite sums, or Unstable."""
+    failure: NotATree | None = None
+    for large, unit in scales(asked):
+        if not _counts(asked, large, unit):
+            continue
+        try:
+            return reveal(lambda pairs, m=large, u=unit: _units(asked, pairs, m, u), asked.num_terms)  # type: ignore[misc]
+        except NotATree as error:
+            failure = failure or error
+    raise failure or NotATree("a large number and its negative do not cancel")
+
+
+def scales(asked: Sum) -> Iterator[tuple[float, float]]:
+    for large, unit in SCALES[asked.dtype.name]:
+        if asked.has_factors or large <= asked.format.largest:
+            yield large, unit
+
+
+def _counts(asked: Sum, large: float, unit: float) -> bool:
+    """Whether all units are counted, and M less M is nothing."""
+    n = asked.num_terms
+    alone = np.zeros((2, n))
+    alone[0] = unit
+    alone[1, 0], alone[1, -1] = large, -large
+    counted, cancelled = asked.values(alone)
+    return bool(counted == n * unit and cancelled == 0)
+
+
+def _units(asked: Sum, pairs: Sequence[Pair], large: float, unit: float) -> Doubles:
+    terms = np.full((len(pairs), asked.num_terms), unit)
+    rows = np.arange(len(pairs))
+    terms[rows, [i for i, _ in pairs]] = large
+    terms[rows, [j for _, j in pairs]] = -large
+    return asked.values(terms) / unit
