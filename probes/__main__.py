@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("--json", action="store_true", help="print the card as JSON and nothing else")
     shown.add_argument("--out", type=Path, metavar="FILE.json", help="write the card there, too")
     shown.add_argument("--emit", type=Path, metavar="FOLDER", help="a program for each failure, to send to a vendor")
+    shown.add_argument("--verbose", action="store_true", help="print every reading")
     shown.add_argument("--quiet", action="store_true", help="no progress")
     return made
 
@@ -87,14 +89,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from probes import comparing, report
+    from probes import comparing
     from probes.card import read_card
+    from probes.report_comparison import render_comparison
 
     found = comparing.compare(read_card(options.first), read_card(options.second))
     if options.json:
         print(comparing.to_json(found), end="")
     else:
-        report.render_comparison(found, Console())
+        render_comparison(found, Console())
     return FAILED if found.differs else 0
 
 
@@ -109,16 +112,19 @@ def probe(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from probes import report
+    from probes.card import write_atomically
+    from probes.emitting import write_reproducers
 
     card = card_of_place(place or default_place(options.execution or "eager"), options)
     if options.out is not None:
-        options.out.write_text(card.to_json(), encoding="utf-8")
-    if options.emit is not None:
-        report.write_reproducers(card, options.emit)
+        write_atomically(options.out, card.to_json())
+    programs = None if options.emit is None else write_reproducers(card, options.emit)
     if options.json:
         print(card.to_json(), end="")
-    else:
-        report.render(card, Console(), options)
+        return FAILED if card.failures else 0
+    report.render(card, Console(), options)
+    if programs is not None:
+        print(f"{len(programs)} programs for {len(card.failures)} failures written to {options.emit}")
     return FAILED if card.failures else 0
 
 
@@ -163,13 +169,20 @@ def card_of_place(place: Place, options: argparse.Namespace) -> Card:
     subject = Subject(place, options.seed)
     chosen = planned(choice)
     if not chosen:
-        asked = [f"--{name} {value}" for name in ("op", "dtype", "family") for value in getattr(options, name) or ()]
-        known = sorted({each.op for each in planned(Choice())})
-        raise UserError(f"{' '.join(asked)}: no probe fits; the ops are {', '.join(known)}")
+        raise UserError(nothing_fits(options, sorted({each.op for each in planned(Choice())})))
     with ProbeProgress(len(chosen), options.quiet or options.json) as progress:
         readings = tuple(carried_out(chosen, subject, progress.begins))
     check_unique(readings)
     return Card(str(place), subject.environment(), options.quick, readings)
+
+
+def nothing_fits(options: argparse.Namespace, ops: Sequence[str]) -> str:
+    """What was asked for, and what is like it."""
+    asked = [f"--{name} {value}" for name in ("op", "dtype", "family") for value in getattr(options, name) or ()]
+    lowered = {op.lower(): op for op in ops}
+    near = [lowered[name] for op in options.op or () for name in get_close_matches(op.lower(), lowered, 4, 0.5)]
+    hint = f"ops like it are {', '.join(near)}" if near else f"there are {len(ops)} ops, such as {', '.join(ops[:8])}"
+    return f"{' '.join(asked)}: no probe fits; {hint}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -113,6 +114,21 @@ def read_card(path: Path) -> Card:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a card: {error}") from error
     return card_of(text, str(path))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """All of it or nothing: whoever reads the file, or interrupts the writer, finds no half of a card.
+
+    Raises UserError where it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error}; name a file in a folder with room") from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def check_unique(readings: Iterable[Reading]) -> None:

@@ -19,6 +19,23 @@ class Difference:
     first: Reading | None
     second: Reading | None
 
+    @property
+    def sides(self) -> tuple[Reading | None, Reading | None]:
+        return (self.first, self.second)
+
+    @property
+    def in_both(self) -> bool:
+        return None not in self.sides
+
+    @property
+    def family(self) -> str:
+        return self.key[0]
+
+    @property
+    def statuses(self) -> tuple[str | None, str | None]:
+        first, second = (None if side is None else side.status for side in self.sides)
+        return (first, second)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -28,6 +45,12 @@ class Comparison:
     environment: dict[str, tuple[Any, Any]]
     differences: tuple[Difference, ...]
     num_alike: int
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """The places, told apart where they are one."""
+        first, second = self.places
+        return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
 
     @property
     def differs(self) -> bool:
@@ -41,12 +64,10 @@ def compare(first: Card, second: Card) -> Comparison:
     differences = [
         Difference(key, ours.get(key), theirs.get(key)) for key in keys if not _alike(ours.get(key), theirs.get(key))
     ]
-    names = sorted({*first.environment, *second.environment})
-    environment = {
-        name: (first.environment.get(name), second.environment.get(name))
-        for name in names
-        if first.environment.get(name) != second.environment.get(name)
-    }
+    known = [{"quick": card.quick, **card.environment} for card in (first, second)]
+    names = sorted({*known[0], *known[1]} - {"place"})
+    pairs = {name: (known[0].get(name), known[1].get(name)) for name in names}
+    environment = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     return Comparison((first.place, second.place), environment, tuple(differences), len(keys) - len(differences))
 
 

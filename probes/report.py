@@ -1,91 +1,162 @@
-"""A card on the terminal, two cards side by side, and programs for what failed."""
+"""A card on the terminal: what it ran on, its arithmetic, what failed, each family in a few lines, what to do next."""
 
 from __future__ import annotations
 
 import argparse
-import re
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from diag.report.wording import counted
-from probes.card import FAIL, STATUSES, UNSUPPORTED, Card, Reading
-from probes.comparing import Comparison, Difference
+from probes.card import FAIL, NOTE, STATUSES, UNSUPPORTED, Card, Reading
+from probes.report_families import headline, summary
 
-MOST_UNSUPPORTED = 8
+MOST_FAILURES, MOST_NOTES, MOST_REASONS = 25, 10, 8
+TITLES = {
+    "fingerprint": "What arithmetic this device does",
+    "exact": "Exact results: integers, data movement, order",
+    "accuracy": "Functions, largest error in ULP",
+    "composites": "Keras activations and losses, error over what rounding explains",
+    "optimizers": "Optimizers against exact arithmetic",
+    "random": "Random numbers",
+}
+MARKS = {FAIL: "[bold red]FAIL[/bold red]", NOTE: "[yellow]note[/yellow]", UNSUPPORTED: "[dim]none[/dim]"}
 
 
 def render(card: Card, console: Console, options: argparse.Namespace) -> None:
-    """Family by family; what failed comes once more at the end, with the next command to try."""
-    environment = card.environment
-    versions = f"TensorFlow {environment['tensorflow']}, Keras {environment['keras']}"
-    _line(console, f"[bold]{card.place}[/bold]  {environment.get('chip', '')}  {versions}")
-    for family in dict.fromkeys(reading.family for reading in card.readings):
-        _line(console, f"\n[bold]{family.capitalize()}[/bold]")
-        _family(console, [r for r in card.of(family) if r.status != UNSUPPORTED])
-    _unsupported(console, [r for r in card.readings if r.status == UNSUPPORTED])
-    _line(console, "")
-    _line(console, ", ".join(f"{card.count(status):,} {status}" for status in STATUSES if card.count(status)))
-    if card.failures and options.emit is None:
-        _line(console, "A program for each failure, to send to a vendor: the same command with --emit FOLDER")
+    """All of a card in some sixty lines; every reading with `--verbose`."""
+    _header(card, console)
+    families = list(dict.fromkeys(reading.family for reading in card.readings))
+    if "fingerprint" in families:
+        _section(console, TITLES["fingerprint"])
+        _fingerprint(console, card.of("fingerprint"), options.verbose)
+        families.remove("fingerprint")
+    _failures(console, card, options.verbose)
+    for family in families:
+        _section(console, TITLES.get(family, family.capitalize()))
+        _family(console, family, card.of(family), options.verbose)
+    _unsupported(console, [r for r in card.readings if r.status == UNSUPPORTED], options.verbose)
+    _closing(console, card, options)
 
 
-def _family(console: Console, readings: list[Reading]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for reading in readings:
-        mark = "[bold red]FAIL[/bold red] " if reading.status == FAIL else ""
-        table.add_row(_escaped(reading.name), f"{mark}{_escaped(reading.says)}")
-    console.print(table)
+def _header(card: Card, console: Console) -> None:
+    known = card.environment
+    device = known.get("device", {})
+    console.print(f"[bold]{escape(card.place)}[/bold]  {escape(str(known.get('chip', '')))}", highlight=False)
+    versions = [f"TensorFlow {known.get('tensorflow')}", f"Keras {known.get('keras')}"]
+    libraries = {"driver": "driver", "cuda": "CUDA", "cudnn": "cuDNN", "tensorflow-metal": "tensorflow-metal"}
+    versions += [f"{title} {known[name]}" for name, title in libraries.items() if name in known]
+    capability = device.get("compute_capability") if isinstance(device, dict) else None
+    switches = [f"{title} {'on' if known.get(name) else 'off'}" for name, title in _switches(known).items()]
+    parts = [
+        *versions,
+        *([f"compute capability {capability}"] if capability else []),
+        *switches,
+        str(known.get("os", "")),
+    ]
+    _line(console, escape(" · ".join(filter(None, parts))))
+    if card.quick:
+        _line(console, "[dim]--quick: fewer samples and shapes[/dim]")
 
 
-def _unsupported(console: Console, readings: list[Reading]) -> None:
-    if readings:
-        _line(console, f"\n[bold]Not to be had here[/bold] ({counted(len(readings), 'probe')})")
-        for reading in readings[:MOST_UNSUPPORTED]:
-            _line(console, _escaped(f"{reading.name}: {reading.says}"))
-        if len(readings) > MOST_UNSUPPORTED:
-            _line(console, f"and {len(readings) - MOST_UNSUPPORTED} more, in --json")
+def _switches(known: Any) -> dict[str, str]:
+    """TF32 says something of GPUs, oneDNN of CPUs."""
+    if str(known.get("place", "")).startswith("GPU"):
+        return {"tf32": "TF32", "op_determinism": "op determinism"}
+    return {"onednn": "oneDNN", "op_determinism": "op determinism"}
 
 
-def render_comparison(found: Comparison, console: Console) -> None:
-    first, second = found.places
-    for name, (one, other) in found.environment.items():
-        _line(console, _escaped(f"{name}: {one} / {other}"))
-    if not found.differs:
-        _line(console, f"{first} and {second} are alike in {counted(found.num_alike, 'reading')}")
+def _fingerprint(console: Console, readings: Sequence[Reading], verbose: bool) -> None:
+    shown = [r for r in readings if r.status != UNSUPPORTED]
+    chosen = shown if verbose else headline(shown)
+    _readings(console, chosen)
+    if len(chosen) < len(shown):
+        _line(console, f"[dim]and {counted(len(shown) - len(chosen), 'detail')}: --verbose[/dim]")
+
+
+def _failures(console: Console, card: Card, verbose: bool) -> None:
+    if not card.failures:
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("", first, second):
-        table.add_column(_escaped(title), overflow="fold")
-    for difference in found.differences:
-        table.add_row(_escaped(" ".join(filter(None, difference.key))), *_sides(difference))
-    console.print(table)
-    _line(console, f"{counted(len(found.differences), 'reading')} not alike, {found.num_alike:,} alike")
+    _section(console, f"[red]{counted(len(card.failures), 'failure')}[/red]")
+    shown = card.failures if verbose else card.failures[:MOST_FAILURES]
+    _readings(console, shown)
+    if len(shown) < len(card.failures):
+        rest = Counter(reading.family for reading in card.failures[len(shown) :])
+        more = ", ".join(f"{number} {family}" for family, number in rest.items())
+        _line(console, f"[dim]and {len(card.failures) - len(shown):,} more ({more}): --verbose[/dim]")
 
 
-def _sides(difference: Difference) -> list[str]:
-    return [_escaped("-" if side is None else f"{side.status}: {side.says}") for side in
-            (difference.first, difference.second)]  # fmt: skip
+def _family(console: Console, family: str, readings: Sequence[Reading], verbose: bool) -> None:
+    if verbose:
+        _readings(console, readings)
+        return
+    for part in summary(family, readings, console.width):
+        if isinstance(part, str):
+            _line(console, part)
+        else:
+            console.print(part)
+    notes = [reading for reading in readings if reading.status == NOTE]
+    _readings(console, notes[:MOST_NOTES])
+    if len(notes) > MOST_NOTES:
+        _line(console, f"[dim]and {counted(len(notes) - MOST_NOTES, 'note')} more: --verbose[/dim]")
 
 
-def write_reproducers(card: Card, folder: Path) -> list[Path]:
-    """One Python file for each failure that has a program; returns their paths."""
-    folder.mkdir(exist_ok=True)
-    written = []
-    for reading in card.failures:
-        if reading.reproducer:
-            path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', ' '.join(reading.key)).strip('_').lower()}.py"
-            path.write_text(reading.reproducer, encoding="utf-8")
-            written.append(path)
-    return written
+def _readings(console: Console, readings: Sequence[Reading]) -> None:
+    """Each with what it says below its name, so that neither is squeezed in 80 columns."""
+    for reading in readings:
+        mark = f"{MARKS[reading.status]} " if reading.status in MARKS else ""
+        if reading.family == "fingerprint":
+            mark = ""
+        _line(console, f"{mark}[bold]{escape(reading.name)}[/bold]")
+        says: RenderableType = escape(reading.says)
+        console.print(Padding(says, (0, 0, 0, 4)), highlight=False)
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")
+def _unsupported(console: Console, readings: Sequence[Reading], verbose: bool) -> None:
+    if not readings or verbose:
+        return
+    _section(console, f"Not to be had here ({counted(len(readings), 'probe')})")
+    reasons: dict[str, list[Reading]] = {}
+    for reading in readings:
+        reasons.setdefault(reading.says, []).append(reading)
+    by_size = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    for says, of in by_size[:MOST_REASONS]:
+        names = ", ".join(dict.fromkeys(f"{r.op} {r.dtype}".strip() for r in of[:3]))
+        _line(console, escape(f"{says}: {names}{f' and {len(of) - 3} more' if len(of) > 3 else ''}"))
+    if len(by_size) > MOST_REASONS:
+        _line(console, f"[dim]and {len(by_size) - MOST_REASONS} more reasons: --verbose[/dim]")
+
+
+def _closing(console: Console, card: Card, options: argparse.Namespace) -> None:
+    console.print()
+    _line(console, ", ".join(f"{card.count(status):,} {status}" for status in STATUSES if card.count(status)))
+    again = f"python -m probes --place {card.place}"
+    programs = sum(bool(reading.reproducer) for reading in card.failures)
+    if programs and options.emit is None:
+        _line(console, escape(f"{counted(programs, 'program')} that a vendor can run: {again} --emit FOLDER"))
+    elif options.out is None:
+        _line(console, escape(f"Keep this card: {again} --out card.json"))
+    if options.out is not None:
+        _line(console, escape(f"What differs from another: python -m probes compare {options.out} OTHER.json"))
+
+
+def _section(console: Console, title: str) -> None:
+    console.print()
+    console.print(f"[bold]{title}[/bold]", highlight=False)
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)
+    console.print(text, highlight=False)
+
+
+def table(*columns: str) -> Table:
+    """A table with no lines; the first column is of names, the others of figures."""
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for index, title in enumerate(columns):
+        made.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
+    return made
