@@ -8,10 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from probes.exact import convolutions, depthwise, pooling, products
+from probes.exact import (
+    accumulators,
+    blocks,
+    convolutions,
+    depthwise,
+    gathers,
+    history,
+    movement,
+    ordering,
+    pooling,
+    products,
+    sums,
+)
 from probes.plan import Choice, Probe
 
-MODULES = (products, convolutions, depthwise, pooling)
+MODULES = (
+    products, convolutions, depthwise, pooling, sums, accumulators, gathers, ordering, movement, blocks, history,
+)  # fmt: skip
 
 
 def probes(choice: Choice) -> Iterator[Probe]:

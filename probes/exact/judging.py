@@ -58,6 +58,19 @@ def sweep(op: str, dtype: str, name: str, cases: Iterable[Case]) -> Probe:
     return Probe(FAMILY, op, dtype, name, run)
 
 
+def noted_sweep(op: str, dtype: str, name: str, cases: Iterable[Case], because: str) -> Probe:
+    """One reading over cases for which nothing is promised: what is not exact is noted, and why it may be."""
+
+    def run(subject: Subject) -> Iterator[Reading]:
+        found = [outcome(subject, each, dtype) for each in cases]
+        yield reading(subject, op, dtype, name, [
+            replace(each, status=NOTE, says=f"{each.says} ({because})") if each.status == FAIL else each
+            for each in found
+        ])  # fmt: skip
+
+    return Probe(FAMILY, op, dtype, name, run)
+
+
 def only_some(choice: Choice, cases: Sequence[Case], dtype: str = "float32") -> Sequence[Case]:
     """All cases in float32, some from all over the sweep in other dtypes, a few with --quick."""
     most = MOST_QUICK if choice.quick else len(cases) if dtype == "float32" else MOST_NARROW
