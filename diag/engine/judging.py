@@ -32,6 +32,7 @@ from diag.numerics.bounds import (
     exact_bound,
     lost_in_order,
     normwise_bound,
+    transform_bound,
     where_both_overflow,
 )
 from diag.numerics.figures import TruthStatistics
@@ -162,13 +163,33 @@ class OpJudge:
             statistics = _statistics(x, expected)
             bound = _bound(evidence, index, x, expected, statistics, row)
             note = ""
-            if not bound.is_explained and (normwise := _normwise(evidence, index, x, expected)) is not None:
+            if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected)) is not None:
                 bound, note = normwise, NORMWISE
             if not bound.is_explained and (settled := settle_ties(evidence, x, expected)) is not None:
                 again = _bound(evidence, index, x, settled, _statistics(x, settled), row)
                 bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
             found.append(OpJudgement(bound, statistics, note))
         return found
+
+    def _normwise(
+        self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]
+    ) -> Bound | None:
+        """The bound of a convolution that was computed by way of a transform, where that explains it."""
+        measures, node = evidence.measures, evidence.node
+        if measures is None or measures.scale is None or not node.op.startswith(("Conv", "DepthwiseConv")):
+            return None
+        sums = sums_in(evidence, index)
+        if (mixed_scale := self.truth.mixed_scale(node, evidence.inputs)) is not None:
+            bound = transform_bound(x, expected, mixed_scale, sums)
+            if bound.is_explained:
+                return bound
+        names = axis_names(node, x.ndim)
+        spatial = tuple(axis for axis, name in enumerate(names) if name.endswith(("height", "width")))
+        for mixed in (spatial or None, None):
+            bound = normwise_bound(x, expected, measures.scale[index], sums, mixed)
+            if bound.is_explained:
+                return bound
+        return None
 
     def _measures(self, evidence: OpEvidence) -> Measures:
         assert evidence.truth is not None
@@ -251,20 +272,6 @@ def sums_in(evidence: OpEvidence, output: int) -> Format:
     if measures is None or measures.sums_in is None:
         return _working_format(evidence) if _float_dtypes(evidence) else FLOAT32
     return measures.sums_in[output]
-
-
-def _normwise(evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]) -> Bound | None:
-    """The bound of a convolution that was computed by way of a transform, where that explains it."""
-    measures = evidence.measures
-    if measures is None or measures.scale is None or not evidence.node.op.startswith(("Conv", "DepthwiseConv")):
-        return None
-    names = axis_names(evidence.node, x.ndim)
-    spatial = tuple(axis for axis, name in enumerate(names) if name.endswith(("height", "width")))
-    for mixed in (spatial or None, None):
-        bound = normwise_bound(x, expected, measures.scale[index], sums_in(evidence, index), mixed)
-        if bound.is_explained:
-            return bound
-    return None
 
 
 def _statistics(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> TruthStatistics:

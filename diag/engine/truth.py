@@ -101,6 +101,19 @@ class OpTruth:
                 return found
         return None
 
+    def mixed_scale(self, node: Node, inputs: Sequence[Any]) -> npt.NDArray[Any] | None:
+        """A convolution on the largest absolute values near each element of its operands; None for other ops."""
+        roles = _ROLES.get(node.op)
+        if roles is None:
+            return None
+        first = node.proto.attr["data_format"].s.startswith(b"NC")
+        with tf.device("CPU:0"):
+            spread = [
+                tensor if role is None else _largest_near(tf.abs(tf.cast(tensor, tf.float32)), role, first)
+                for tensor, role in zip(inputs, roles, strict=True)
+            ]
+        return scale[0] if (scale := self.scale(node, spread)) is not None else None
+
     def yardsticks(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[Yardstick]:
         """How far one rounding of each input moves each output."""
         wide = [widened(tensor) for tensor in inputs]
@@ -135,6 +148,30 @@ class OpTruth:
         values = to_numpy(widened(inputs[0]))
         target = node.dtypes[0]
         return [values.astype(np.float64) if target in FLOATS else values.astype(target.as_numpy_dtype)]
+
+
+# What the inputs of a convolution are.
+_IMAGE, _KERNEL = "image", "kernel"
+_ROLES: dict[str, tuple[str | None, ...]] = {
+    f"{kind}{suffix}": roles
+    for kind in ("Conv2D", "DepthwiseConv2dNative", "Conv3D")
+    for suffix, roles in (
+        ("", (_IMAGE, _KERNEL)),
+        ("BackpropInput" + "V2" * (kind == "Conv3D"), (None, _KERNEL, _IMAGE)),
+        ("BackpropFilter" + "V2" * (kind == "Conv3D"), (_IMAGE, None, _IMAGE)),
+    )
+}
+TILE_REACH = 3  # elements to each side; a tile of F(4x4, 3x3) reads 6 x 6 elements for outputs that read 3 x 3 each
+
+
+def _largest_near(absolute: tf.Tensor, role: str, channels_first: bool) -> tf.Tensor:
+    """Each element of an image replaced by the largest within reach of a tile, of a kernel by the largest tap."""
+    axes = absolute.shape.rank - 2
+    if role == _KERNEL:
+        return tf.zeros_like(absolute) + tf.reduce_max(absolute, list(range(axes)), keepdims=True)
+    order = [0, *range(2, axes + 2), 1] if channels_first else list(range(axes + 2))
+    pooled = tf.nn.max_pool(tf.transpose(absolute, order), 2 * TILE_REACH + 1, 1, "SAME")
+    return tf.transpose(pooled, [order.index(axis) for axis in range(axes + 2)])
 
 
 def spread_of(samples: Sequence[Arrays], truth: Arrays) -> list[Yardstick]:

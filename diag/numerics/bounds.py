@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from diag.numerics.figures import Index, TruthStatistics
+from diag.numerics.figures import Index, ScaledError, TruthStatistics
 from diag.numerics.formats import BFLOAT16, FLOAT16, Format, format_of
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.statistics import scaled_error
@@ -31,6 +31,10 @@ CONTRACTION_MAX_PER_SQRT_N = 4.0
 # A kernel whose errors are small everywhere does not sum in one long run and cannot claim the sqrt(n)
 # law for one element.  Of 10^8 normal deviates the largest is 5.7 rms; 32 is far outside.
 OUTLIER_RMS = 32.0
+# Convolutions by a transform, error over u times the op on its operands' largest neighbours: Winograd's F(4x4,3x3)
+# measured rms 0.07 to 0.26 and at most 14, on images from dense to one bright spot; TF32 rms 26 to 72 and at least
+# 134 (python -m benchmarks.transforms).  One element far from the rest is no transform: largest over rms reached 63.
+TRANSFORM_RMS, TRANSFORM_MAX, TRANSFORM_OUTLIER = 2.0, 32.0, 256.0
 # What a sum may lose, by what plain sums of the same terms lose: no kernel measured lost more (docs/BOUNDS.md).
 IN_ORDER = 2.0
 # Plain sums: one after the other; in so many running sums side by side; in blocks of so many terms.
@@ -132,7 +136,7 @@ def contraction_bound(
     if math.isinf(error.max):
         rule = "finite, and no error where |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
-    rest = math.sqrt(max(error.rms**2 * x.size - error.max**2, 0.0) / (x.size - 1)) if x.size > 1 else math.inf
+    rest = _rms_of_the_rest(error, x.size)
     serial = max(CONTRACTION_MAX, CONTRACTION_MAX_PER_SQRT_N * math.sqrt(num_terms))
     rms_allowed, words = CONTRACTION_RMS, ""
     if in_order is not None and IN_ORDER * in_order.rms > CONTRACTION_RMS:
@@ -219,6 +223,33 @@ def normwise_bound(
     excess = max(error.rms / CONTRACTION_RMS, error.max / max_allowed)
     rule = f"norm-wise, u rms(|A||B|): rms <= {CONTRACTION_RMS:g}, max <= {max_allowed:.3g}"
     return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+
+
+def transform_bound(
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], mixed_scale: npt.ArrayLike, arithmetic: Format
+) -> Bound:
+    """Error in units of u times the op on the largest absolute values near each of its operands' elements.
+
+    A tile of a Winograd convolution multiplies every element of an input tile with every tap of the kernel, so an
+    element inherits the rounding of what lies near, however small its own terms are.  `mixed_scale` is the op on
+    operands each of whose elements is the largest of a neighbourhood of the size of a tile.
+    """
+    u = arithmetic.unit_roundoff
+    if format_of(x.dtype).unit_roundoff > u:
+        truth = _without_last_rounding(x, truth)
+    error = scaled_error(x, truth, mixed_scale, u, 0.0)
+    if math.isinf(error.max):
+        rule = "finite, and no error where all near |A||B| is zero"
+        return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
+    max_allowed = max(min(TRANSFORM_MAX, TRANSFORM_OUTLIER * _rms_of_the_rest(error, x.size)), 0.5)
+    excess = max(error.rms / TRANSFORM_RMS, error.max / max_allowed)
+    rule = f"norm-wise, u max|A| max|B| nearby: rms <= {TRANSFORM_RMS:g}, max <= {max_allowed:.3g}"
+    return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+
+
+def _rms_of_the_rest(error: ScaledError, size: int) -> float:
+    """The rms of all elements but the worst."""
+    return math.sqrt(max(error.rms**2 * size - error.max**2, 0.0) / (size - 1)) if size > 1 else math.inf
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.graph import Node, node_of
-from diag.engine.judging import OpEvidence, OpJudge
+from diag.engine.judging import NORMWISE, OpEvidence, OpJudge
+from diag.engine.simulated.winograd import filtered as winograd
+from diag.engine.truth import OpTruth
 from diag.numerics.bounds import Bound
 
 
@@ -78,3 +80,44 @@ def test_equal_terms_may_lose_what_a_plain_sum_loses():
     lost = np.array([exact[0] * np.float32(0.99)])
     bound = OpJudge().judge(OpEvidence(node_of(op), inputs, [lost], [exact]))[0].bound
     assert bound is not None and not bound.is_explained
+
+
+def convolve_node(image: np.ndarray, kernel: np.ndarray) -> Node:
+    specs = [tf.TensorSpec(x.shape, tf.float32) for x in (image, kernel)]
+    graph = tf.function(lambda a, b: tf.nn.conv2d(a, b, 1, "VALID")).get_concrete_function(*specs).graph
+    (op,) = [op for op in graph.get_operations() if op.type == "Conv2D"]
+    return node_of(op)
+
+
+def test_a_winograd_convolution_of_a_bright_spot_is_right_in_norm_and_a_fault_beside_it_is_not():
+    random = np.random.default_rng(0)
+    image = np.abs(random.standard_normal((1, 34, 34, 32))).astype(np.float32)
+    image[:, 10:12, 10:12] *= 1000
+    kernel = (random.standard_normal((3, 3, 32, 32)) / 20).astype(np.float32)
+    plain = tf.nn.conv2d(image, kernel, 1, "VALID").numpy()
+    node, inputs = convolve_node(image, kernel), [tf.constant(image), tf.constant(kernel)]
+
+    def judgement(output: np.ndarray) -> tuple[bool, str]:
+        (found,) = OpJudge().judge(OpEvidence(node, inputs, [output], [plain]))
+        assert found.bound is not None
+        return found.bound.is_explained, found.note
+
+    transformed = winograd(image, kernel)
+    assert judgement(plain) == (True, "")
+    assert judgement(transformed) == (True, NORMWISE)
+    cut = [(x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32) for x in (image, kernel)]
+    assert judgement(tf.nn.conv2d(*cut, 1, "VALID").numpy()) == (False, "")
+    for output in (plain, transformed):
+        wrong = output.copy()
+        wrong[0, 25, 25, 3] += 2.0**-12 * np.abs(plain[0, 20:, 20:]).max()  # far from the spot
+        assert judgement(wrong) == (False, "")
+
+
+def test_the_scale_of_a_transform_is_of_the_largest_near_each_operand():
+    """One pixel of -1 and a kernel with one tap of -2: an output is 2 for each tap that finds the pixel near."""
+    image, kernel = np.zeros((1, 16, 16, 1), np.float32), np.zeros((3, 3, 1, 1), np.float32)
+    image[0, 8, 8, 0], kernel[0, 1, 0, 0] = -1, -2
+    found = OpTruth().mixed_scale(convolve_node(image, kernel), [tf.constant(image), tf.constant(kernel)])
+    near = [sum(5 <= row + tap <= 11 for tap in range(3)) for row in range(14)]
+    assert found is not None
+    np.testing.assert_array_equal(found[0, :, :, 0], 2 * np.outer(near, near))
