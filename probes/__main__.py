@@ -151,6 +151,7 @@ def default_place(execution: str) -> Place:
 
 def card_of_place(place: Place, options: argparse.Namespace) -> Card:
     """Probe a place.  Raises UserError where nothing is left to be probed, or the place does not exist."""
+    import numpy as np
     import tensorflow as tf
 
     from probes.card import Card, check_unique
@@ -170,7 +171,8 @@ def card_of_place(place: Place, options: argparse.Namespace) -> Card:
     chosen = planned(choice)
     if not chosen:
         raise UserError(nothing_fits(options, sorted({each.op for each in planned(Choice())})))
-    with ProbeProgress(len(chosen), options.quiet or options.json) as progress:
+    quiet = options.quiet or options.json
+    with ProbeProgress(len(chosen), quiet) as progress, np.errstate(all="ignore"):  # infinities and NaN are asked for
         readings = tuple(carried_out(chosen, subject, progress.begins))
     check_unique(readings)
     return Card(str(place), subject.environment(), options.quick, readings)

@@ -79,8 +79,10 @@ def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Prob
 
 _OF_THE_CALL = re.compile(r"\{\{function_node [^}]*\}\} ?")
 _NO_XLA_KERNEL = re.compile(r"No registered '(\w+)' OpKernel for XLA")
+_NO_KERNEL = re.compile(r"Could not find device for node: .*?= (\w+)\[(.*?)\]")
 _WHERE = re.compile(r"\s*(\[\[\{\{node.*|\[Op:\w+\].*)$")
 MOST_CHARACTERS = 200
+_DTYPES = {"half": "float16", "float": "float32", "double": "float64"}
 _NOISE = ("Graph execution error", "Detected at node", "<stack traces", "Detected unsupported operations")
 
 
@@ -90,5 +92,14 @@ def _first_line(error: Exception) -> str:
     missing = _NO_XLA_KERNEL.search(text)
     if missing:
         return f"XLA has no kernel of {missing.group(1)}"
+    missing = _NO_KERNEL.search(text)
+    if missing:
+        return f"no kernel of {missing.group(1)} for {_types(missing.group(2))}"
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith(_NOISE)]
     return _WHERE.sub("", lines[0])[:MOST_CHARACTERS].rstrip() if lines else type(error).__name__
+
+
+def _types(attributes: str) -> str:
+    """Of T=DT_HALF, padding="VALID": half.  What else an op was asked is not what it has no kernel for."""
+    found = dict.fromkeys(name.lower() for name in re.findall(r"=DT_(\w+)", attributes))
+    return ", ".join(_DTYPES.get(name, name) for name in found) or attributes

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from diag.report.wording import counted
 from probes.card import FAIL, NOTE, STATUSES, UNSUPPORTED, Card, Reading
-from probes.report_families import headline, summary
+from probes.report_families import FINGERPRINT, HEADLINES, headline, summary
 
-MOST_FAILURES, MOST_NOTES, MOST_REASONS = 25, 10, 8
+MOST_FAILURES, MOST_NOTES, MOST_REASONS = 25, 6, 6
+LONG_CASE = 12  # characters; longer ones stand before what is said
 TITLES = {
     "fingerprint": "What arithmetic this device does",
     "exact": "Exact results: integers, data movement, order",
@@ -32,10 +33,10 @@ def render(card: Card, console: Console, options: argparse.Namespace) -> None:
     """All of a card in some sixty lines; every reading with `--verbose`."""
     _header(card, console)
     families = list(dict.fromkeys(reading.family for reading in card.readings))
-    if "fingerprint" in families:
-        _section(console, TITLES["fingerprint"])
-        _fingerprint(console, card.of("fingerprint"), options.verbose)
-        families.remove("fingerprint")
+    if FINGERPRINT in families:
+        _section(console, TITLES[FINGERPRINT])
+        _fingerprint(console, card.of(FINGERPRINT), options.verbose)
+        families.remove(FINGERPRINT)
     _failures(console, card, options.verbose)
     for family in families:
         _section(console, TITLES.get(family, family.capitalize()))
@@ -74,7 +75,19 @@ def _switches(known: Any) -> dict[str, str]:
 def _fingerprint(console: Console, readings: Sequence[Reading], verbose: bool) -> None:
     shown = [r for r in readings if r.status != UNSUPPORTED]
     chosen = shown if verbose else headline(shown)
-    _readings(console, chosen)
+    by_op: dict[str, list[Reading]] = {}
+    for reading in chosen:
+        by_op.setdefault(reading.op, []).append(reading)
+    for op, of in by_op.items():
+        _line(console, f"[bold]{escape(op)}[/bold]")
+        rows = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
+        rows.add_column(min_width=11, no_wrap=True)
+        rows.add_column(overflow="fold")
+        for reading in of:
+            case = "" if reading.case in HEADLINES else f" {reading.case}"
+            rows.add_row(escape(f"  {reading.dtype}{case if len(case) < LONG_CASE else ''}"),
+                         escape(f"{case.strip()}: {reading.says}" if len(case) >= LONG_CASE else reading.says))  # fmt: skip
+        console.print(rows, highlight=False)
     if len(chosen) < len(shown):
         _line(console, f"[dim]and {counted(len(shown) - len(chosen), 'detail')}: --verbose[/dim]")
 
@@ -110,11 +123,9 @@ def _readings(console: Console, readings: Sequence[Reading]) -> None:
     """Each with what it says below its name, so that neither is squeezed in 80 columns."""
     for reading in readings:
         mark = f"{MARKS[reading.status]} " if reading.status in MARKS else ""
-        if reading.family == "fingerprint":
-            mark = ""
         _line(console, f"{mark}[bold]{escape(reading.name)}[/bold]")
         says: RenderableType = escape(reading.says)
-        console.print(Padding(says, (0, 0, 0, 4)), highlight=False)
+        console.print(Padding(says, (0, 0, 0, 4), expand=False), highlight=False)
 
 
 def _unsupported(console: Console, readings: Sequence[Reading], verbose: bool) -> None:
@@ -152,11 +163,3 @@ def _section(console: Console, title: str) -> None:
 
 def _line(console: Console, text: str) -> None:
     console.print(text, highlight=False)
-
-
-def table(*columns: str) -> Table:
-    """A table with no lines; the first column is of names, the others of figures."""
-    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for index, title in enumerate(columns):
-        made.add_column(title, justify="left" if index == 0 else "right", no_wrap=True)
-    return made

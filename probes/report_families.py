@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from diag.report.wording import counted, figure
 from probes.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
@@ -14,6 +15,8 @@ FINGERPRINT = "fingerprint"
 DTYPES = ("float32", "float16", "bfloat16")
 SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 HEADLINES = ("arithmetic", "")
+ROUNDED_ONCE = 0.505  # ULP, as a grid shows it; half an ULP is what one rounding may be off
+NEAR_THE_BOUND = 0.2
 Part = str | RenderableType
 
 
@@ -60,16 +63,20 @@ def _cases(reading: Reading) -> tuple[int, int]:
 def _accuracy(readings: Sequence[Reading], width: int) -> list[Part]:
     passed = sum(reading.status == PASS for reading in readings)
     said = f"{passed:,} of {counted(len(readings), 'reading')} within the published allowance"
-    return [said, *_grid(readings, "max_ulp", width)]
+    return [said, *_grid(readings, "max_ulp", ROUNDED_ONCE, "within half an ULP, as if rounded once", width)]
 
 
 def _composites(readings: Sequence[Reading], width: int) -> list[Part]:
     passed = sum(reading.status == PASS for reading in readings)
-    return [f"{passed:,} of {counted(_judged(readings), 'reading')} within rounding", *_grid(readings, "excess", width)]
+    said = f"{passed:,} of {counted(_judged(readings), 'reading')} within rounding"
+    return [said, *_grid(readings, "excess", NEAR_THE_BOUND, "below a fifth of what rounding explains", width)]
 
 
-def _grid(readings: Sequence[Reading], name: str, width: int) -> list[Part]:
-    """The largest of a figure for each op and dtype, several ops beside each other; ! failed, * noted."""
+def _grid(readings: Sequence[Reading], name: str, least: float, below: str, width: int) -> list[Part]:
+    """The largest of a figure for each op and dtype, several ops beside each other; ! failed, * noted.
+
+    Ops with no figure beyond `least`, and no mark, are only counted: they are `below`.
+    """
     cells: dict[str, dict[str, tuple[float, str]]] = {}
     for reading in readings:
         value = reading.figures.get(name)
@@ -77,18 +84,25 @@ def _grid(readings: Sequence[Reading], name: str, width: int) -> list[Part]:
             row = cells.setdefault(reading.op.removeprefix("keras."), {})
             known = row.get(reading.dtype, (-1.0, ""))
             mark = {FAIL: "!", NOTE: "*"}.get(reading.status, "")
-            row[reading.dtype] = max(known, (float(value), max(mark, known[1])))
+            row[reading.dtype] = (max(known[0], float(value)), "!" if "!" in (mark, known[1]) else mark or known[1])
+    shown = {op: row for op, row in cells.items() if any(value > least or mark for value, mark in row.values())}
+    rest = [f"[dim]and {counted(len(cells) - len(shown), 'op')} {below}[/dim]"] if len(shown) < len(cells) else []
+    return [*_beside_each_other(shown, width), *rest]
+
+
+def _beside_each_other(cells: Mapping[str, Mapping[str, tuple[float, str]]], width: int) -> list[Part]:
     if not cells:
         return []
     dtypes = [dtype for dtype in DTYPES if any(dtype in row for row in cells.values())]
-    longest = max(map(len, cells))
-    across = max(1, min(3, width // (longest + 2 + 9 * len(dtypes))))
+    rows = [[op, *(_cell(row.get(dtype)) for dtype in dtypes)] for op, row in cells.items()]
+    of_cells = [max(len(Text.from_markup(row[1 + i])) for row in rows) for i in range(len(dtypes))]
+    one = max(map(len, cells)) + 2 + sum(max(size, 4) + 2 for size in of_cells)
+    across = max(1, min(3, width // one))
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for _ in range(across):
         made.add_column("", no_wrap=True)
         for dtype in dtypes:
             made.add_column(SHORT[dtype], justify="right", no_wrap=True)
-    rows = [[op, *(_cell(row.get(dtype)) for dtype in dtypes)] for op, row in cells.items()]
     height = -(-len(rows) // across)
     for index in range(height):
         made.add_row(*(text for column in range(across) for text in _at(rows, column * height + index)))
