@@ -57,7 +57,7 @@ def sums(quick: bool) -> Sequence[Op]:
             ops.sum_rows("Sum", 32, 32), ops.sum_columns("Sum", 32, 32), ops.sum_whole("Sum", 4, 8),
             ops.sum_rows("Sum", 8, 1024), ops.sum_columns("Sum", 1024, 32), ops.sum_whole("Sum", 64, 64),
         ), tuple((n, ops.sum_rows("Sum", 32, n)) for n in sizes)),
-        Op("Mean", (ops.sum_rows("Mean", 32, 32), ops.sum_columns("Mean", 32, 32), ops.sum_whole("Mean", 64, 64))),
+        Op("Mean", (ops.sum_rows("Mean", 32, 32), ops.sum_columns("Mean", 32, 32), ops.sum_whole("Mean", 8, 16))),
         Op("BiasAddGrad", (ops.bias_gradient(32, 32), ops.bias_gradient(2048, 32))),
     )  # fmt: skip
     return [Op(op.name, op.shapes[: 2 if op.trees else 1], op.trees) for op in full] if quick else full

@@ -24,6 +24,7 @@ from probes.fingerprint.summary import FAMILY
 from probes.plan import FLOAT_DTYPES, Probe
 from probes.subject import Subject
 
+MIXED = "not alike in all elements"
 LENGTH = 67  # 4 vectors of 16 float32, and 3 left over
 NUM_SAMPLES = 4096
 FRACTIONS = np.array([sign * f for f in (0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.5, 3.5) for sign in (1, -1)])
@@ -87,7 +88,7 @@ def _one_answer(result: np.ndarray) -> np.ndarray | None:
 def _rule(got: np.ndarray | None, exact: np.ndarray) -> str:
     """By which rule numbers in units of the last place were made whole."""
     if got is None:
-        return "not alike in all elements"
+        return MIXED
     return next((name for name, rule in RULES.items() if np.array_equal(got, rule(exact))), UNKNOWN)
 
 
@@ -169,20 +170,18 @@ def _casting(target: str, subject: Subject, source: str) -> Reading:
         figures["rounding"] = _rule(None if answer is None else answer / last_place, values / last_place)
     if own.max_exponent > other.max_exponent:
         answer = _one_answer(_asked(subject, cast, _everywhere([4 * 2.0**other.max_exponent], source)))
-        figures["overflow"] = "in some elements only" if answer is None else str(answer[0])
+        figures["overflow"] = MIXED if answer is None else str(answer[0])
     low = max(own.smallest_subnormal, other.smallest_subnormal) * 4
-    if low < other.smallest_normal:
+    sides = [side for side, format in (("in", own), ("out", other)) if low < format.smallest_normal]
+    if sides:
         answer = _one_answer(_asked(subject, cast, _everywhere([low], source)))
-        figures["subnormals_out"] = _kept(answer, low)
-    elif low < own.smallest_normal:
-        answer = _one_answer(_asked(subject, cast, _everywhere([low], source)))
-        figures["subnormals_in"] = _kept(answer, low)
+        figures[f"subnormals_{'_and_'.join(sides)}"] = _kept(answer, low)
     says = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
     return Reading(FAMILY, "Cast", source, f"to {target}", NOTE, says, figures)
 
 
 def _kept(answer: np.ndarray | None, value: float) -> str:
-    return OTHER if answer is None else {value: KEPT, 0.0: FLUSHED}.get(float(answer[0]), OTHER)
+    return MIXED if answer is None else {value: KEPT, 0.0: FLUSHED}.get(float(answer[0]), OTHER)
 
 
 def _format(dtype: str) -> Format:

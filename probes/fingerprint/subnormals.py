@@ -16,7 +16,8 @@ class Subnormals:
     """KEPT, FLUSHED or OTHER.
 
     inputs: operands, times a power of two that makes their product normal; in a plain sum, terms that add up to a
-        normal number.  products: results of one product.  sums: results of a subtraction.  "" where there is none.
+        normal number.  products: results of one product.  sums: results of a subtraction.  "" where there is none; a
+        mean of subnormal numbers is subnormal itself and tells nothing.
     """
 
     inputs: str
@@ -24,6 +25,8 @@ class Subnormals:
     sums: str
 
     def __str__(self) -> str:
+        if not self.inputs:
+            return ""
         answers = {"in": self.inputs, "out": self.products or self.sums}
         if len(set(answers.values())) == 1:
             return f"subnormals {self.inputs}"
@@ -31,6 +34,8 @@ class Subnormals:
 
 
 def subnormals_of(asked: Sum) -> Subnormals:
+    if asked.scale != 1:
+        return Subnormals("", "", "")
     normal = asked.format.smallest_normal
     n = asked.num_terms
     difference = np.zeros((1, n))

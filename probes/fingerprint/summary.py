@@ -9,7 +9,7 @@ from diag.report.wording import counted
 from probes.card import NOTE, Reading, Value
 from probes.fingerprint.arithmetic import Arithmetic, Order
 from probes.fingerprint.tree import depth, widest
-from probes.fingerprint.wording import drawn, nested
+from probes.fingerprint.wording import SEQUENTIAL, drawn, nested
 
 FAMILY = "fingerprint"
 DRAWN_TERMS = 16  # more than these make a drawing of more than a page
@@ -40,7 +40,7 @@ class Shaped:
 def summary(op: str, dtype: str, first: Shaped, others: Sequence[Shaped]) -> Reading:
     """The card line: what the first shape does, and which shapes do otherwise."""
     unlike = [each.shape for each in others if _without_order(each.figures()) != _without_order(first.figures())]
-    reordered = [each.shape for each in others if each.shape not in unlike and _order(each) != _order(first)]
+    reordered = [each.shape for each in others if each.shape not in unlike and _is_reordered(each, first)]
     says = first.line()
     if others and not unlike and not reordered:
         says += f"; so in {counted(len(others), 'other shape')}"
@@ -90,5 +90,9 @@ def _without_order(figures: Mapping[str, Value]) -> dict[str, Value]:
     return {name: value for name, value in figures.items() if name not in _ORDER}
 
 
-def _order(each: Shaped) -> tuple[str, str | None]:
-    return each.arithmetic.order.words, None if each.order_far is None else each.order_far.words
+def _is_reordered(each: Shaped, first: Shaped) -> bool:
+    """Running sums of a long sum may well go on and on: terms far apart are then added one after another."""
+    words = first.arithmetic.order.words
+    if each.arithmetic.order.words != words:
+        return True
+    return each.order_far is not None and each.order_far.words not in (words, SEQUENTIAL)

@@ -9,11 +9,11 @@ from probes.fingerprint.tree import Tree, depth, first_leaf, leaves, num_leaves,
 
 SEQUENTIAL = "sequential"
 PAIRWISE = "pairwise"
-FOLDED = "pairwise, the second half folded onto the first"
+FOLDED = "pairwise (second half onto first)"
 
 
 def in_words(tree: Tree) -> str:
-    """The pattern of a tree: "sequential", "pairwise", "8 running sums, then pairwise", "blocks of 8 added as one"."""
+    """The pattern of a tree: "sequential", "pairwise", "8 running sums added pairwise", "blocks of 8 added as one"."""
     if num_leaves(tree) == 1:
         return "one term"
     return _whole(tree) or _of_parts(tree) or _unequal_blocks(tree) or _unlike(tree)
@@ -93,17 +93,17 @@ def _chain(tree: Tree) -> str:
     blocks = f"blocks of {width} added as one"
     if len(set(widths[1:-1])) > 1:
         blocks = f"blocks of up to {width} added as one"
-    return blocks if order == sorted(order) else f"{blocks}, in another order"
+    return blocks if order == sorted(order) else f"{blocks} in another order"
 
 
 def _other_order(steps: Sequence[list[int]]) -> str:
     after_first = [leaf for step in steps[1:] for leaf in step]
     if after_first == sorted(after_first, reverse=True) and min(steps[0]) > max(after_first):
-        return "sequential, from the last term to the first"
+        return "sequential from the last term to the first"
     swapped = [0, 1, *(leaf + 1 if leaf % 2 == 0 else leaf - 1 for leaf in range(2, len(after_first) + 2))]
     if [leaf for step in steps for leaf in step] in (swapped, swapped[: len(after_first) + 1]):
-        return "sequential, of each pair the second first"
-    return "sequential, in another order"
+        return "sequential with each pair swapped"
+    return "sequential in another order"
 
 
 def _of_parts(tree: Tree) -> str:
@@ -124,14 +124,14 @@ def _parts_in_words(tree: Tree, parts: Sequence[Tree]) -> tuple[int, str] | None
         return None
     kind = kinds.pop()
     steps = {b - a for part in members for a, b in itertools.pairwise(part)}
-    added = f"then added{'' if len(parts) == 2 else ' ' + _after(outer)}"
+    added = "added" if len(parts) == 2 else f"added {_after(outer)}"
     if kind == SEQUENTIAL and steps == {len(parts)}:
-        return 0, f"{len(parts)} running sums, {added}"
+        return 0, f"{len(parts)} running sums {added}"
     if steps == {1}:
         simple = spine(parts[0]) is not None
-        return 1 if simple else 2, f"{len(parts)} blocks of {len(members[0])} terms, each {kind}, {added}"
+        return 1 if simple else 2, f"{len(parts)} blocks of {len(members[0])} terms (each {kind}) {added}"
     of_every = f" of every {steps.pop()}th term" if len(steps) == 1 else ""
-    return 3, f"{len(parts)} sums{of_every}, each {kind}, {added}"
+    return 3, f"{len(parts)} sums{of_every} (each {kind}) {added}"
 
 
 def _unequal_blocks(tree: Tree) -> str:
@@ -146,11 +146,13 @@ def _unequal_blocks(tree: Tree) -> str:
             return ""
         sizes.append(num_leaves(block))
     sizes.append(num_leaves(rest))
-    return f"blocks of {min(sizes)} to {max(sizes)} terms, each sequential, then added one after another"
+    return f"blocks of {min(sizes)} to {max(sizes)} terms (each sequential) added one after another"
 
 
 def _after(outer: str) -> str:
-    return "one after another" if outer == SEQUENTIAL else outer
+    if outer == SEQUENTIAL:
+        return "one after another"
+    return outer if outer in (PAIRWISE, FOLDED) else f"as {outer}"
 
 
 def _levels(tree: Tree) -> Iterator[list[Tree]]:
@@ -185,5 +187,5 @@ def _renumbered(tree: Tree) -> Tree:
 
 
 def _unlike(tree: Tree) -> str:
-    fused = f", up to {widest(tree)} terms added as one" if widest(tree) > 2 else ""
+    fused = f" with up to {widest(tree)} terms added as one" if widest(tree) > 2 else ""
     return f"a tree of depth {depth(tree)} of no common pattern{fused}"
