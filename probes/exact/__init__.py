@@ -19,12 +19,13 @@ from probes.exact import (
     ordering,
     pooling,
     products,
+    space,
     sums,
 )
 from probes.plan import Choice, Probe
 
 MODULES = (
-    products, convolutions, depthwise, pooling, sums, accumulators, gathers, ordering, movement, blocks, history,
+    products, convolutions, depthwise, pooling, sums, accumulators, gathers, ordering, movement, space, blocks, history,
 )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def gather(dtype: str) -> Iterator[Case]:
 def gather_gradient(dtype: str) -> Iterator[Case]:
     """As training an embedding does it: rows of the gradient that share an index are added up."""
     body = (
-        "with tf.GradientTape() as tape:\n    tape.watch(x)\n    y = tf.gather(x, i)\n"
+        "with tf.GradientTape() as tape:\n    tape.watch(x)\n    y = tf.gather(tf.identity(x), i)\n"
         "return tf.convert_to_tensor(tape.gradient(y, x, output_gradients=g))"
     )
     for shape, count in TABLES:
@@ -87,7 +87,8 @@ def scatter_update(dtype: str) -> Iterator[Case]:
     for shape in ((17, 3), (129, 33), (1025, 2), (65537, 1)):
         count = shape[0] // 2
         yield case(f"{count} rows of {shape}", "tf.tensor_scatter_nd_update(x, i[:, tf.newaxis], g)",
-                   {"x": numbers(shape, dtype), "i": indices(f"np.random.RandomState(1).permutation({shape[0]})[:{count}]"),
+                   {"x": numbers(shape, dtype),
+                    "i": indices(f"np.random.RandomState(1).permutation({shape[0]})[:{count}]"),
                     "g": numbers((count, shape[1]), dtype, 77)}, _replaced)  # fmt: skip
 
 

@@ -37,8 +37,13 @@ def moved(
 
 def transpose(dtype: str) -> Iterator[Case]:
     for order in itertools.permutations(range(4)):
-        yield moved(f"order {order}", f"tf.transpose(x, {list(order)})", (3, 17, 5, 16), dtype,
-                    lambda x, order=order: x.transpose(order))  # fmt: skip
+        yield moved(
+            f"order {order}",
+            f"tf.transpose(x, {list(order)})",
+            (3, 17, 5, 16),
+            dtype,
+            lambda x, order=order: x.transpose(order),
+        )
     for shape in ((1, 65537), (65537, 2), (129, 127), (1023, 33), (0, 3)):
         yield moved("", "tf.transpose(x)", shape, dtype, lambda x: x.T)
     yield moved("order (0, 2, 1)", "tf.transpose(x, [0, 2, 1])", (33, 31, 33), dtype, lambda x: x.transpose(0, 2, 1))
@@ -46,51 +51,105 @@ def transpose(dtype: str) -> Iterator[Case]:
 
 def slices(dtype: str) -> Iterator[Case]:
     for shape, text in (
-        ((17, 33), "x[:, ::2]"), ((17, 33), "x[::-1]"), ((17, 33), "x[3:-2, ::-3]"), ((1025, 3), "x[-1:0:-7]"),
-        ((5, 6, 7), "x[..., 1]"), ((5, 6, 7), "x[:, tf.newaxis, 2, 4:1:-1]"), ((65537, 2), "x[1::2, 1]"),
-        ((4, 5), "x[2:2]"), ((3, 3, 5, 7), "x[:, 1:, ::2, -3:]"),
-    ):  # fmt: skip
+        ((17, 33), "x[:, ::2]"),
+        ((17, 33), "x[::-1]"),
+        ((17, 33), "x[3:-2, ::-3]"),
+        ((1025, 3), "x[-1:0:-7]"),
+        ((5, 6, 7), "x[..., 1]"),
+        ((5, 6, 7), "x[:, tf.newaxis, 2, 4:1:-1]"),
+        ((65537, 2), "x[1::2, 1]"),
+        ((4, 5), "x[2:2]"),
+        ((3, 3, 5, 7), "x[:, 1:, ::2, -3:]"),
+    ):
         yield moved(text, text, shape, dtype, lambda x, text=text: eval(text.replace("tf.newaxis", "None"), {"x": x}))
 
 
 def slice_op(dtype: str) -> Iterator[Case]:
-    for shape, begin, size in (((17, 33), (3, 5), (9, 17)), ((5, 6, 7, 8), (1, 0, 2, 3), (3, 6, 5, 1)),
-                               ((65539,), (1,), (65537,)), ((129, 2), (0, 1), (129, 1)), ((4, 5), (1, 1), (0, 2))):  # fmt: skip
+    for shape, begin, size in (
+        ((17, 33), (3, 5), (9, 17)),
+        ((5, 6, 7, 8), (1, 0, 2, 3), (3, 6, 5, 1)),
+        ((65539,), (1,), (65537,)),
+        ((129, 2), (0, 1), (129, 1)),
+        ((4, 5), (1, 1), (0, 2)),
+    ):
         where = tuple(slice(b, b + s) for b, s in zip(begin, size, strict=True))
-        yield moved(f"from {begin}, {size}", f"tf.raw_ops.Slice(input=x, begin={list(begin)}, size={list(size)})", shape,
-                    dtype, lambda x, where=where: x[where])  # fmt: skip
+        yield moved(
+            f"from {begin}, {size}",
+            f"tf.raw_ops.Slice(input=x, begin={list(begin)}, size={list(size)})",
+            shape,
+            dtype,
+            lambda x, where=where: x[where],
+        )
 
 
 def concat(dtype: str) -> Iterator[Case]:
-    for shape, other, axis in (((3, 5), (4, 5), 0), ((17, 16), (17, 1), 1), ((2, 3, 1025), (2, 3, 7), 2),
-                               ((65537, 1), (65537, 2), 1), ((0, 4), (3, 4), 0), ((2, 8, 8, 31), (2, 8, 8, 33), 3)):  # fmt: skip
-        yield case(f"{shape} and {other} along {axis}", f"tf.concat([x, y, x], {axis})",
-                   {"x": numbers(shape, dtype), "y": numbers(other, dtype, 100)},
-                   lambda x, y, axis=axis: np.concatenate([x, y, x], axis))  # fmt: skip
+    for shape, other, axis in (
+        ((3, 5), (4, 5), 0),
+        ((17, 16), (17, 1), 1),
+        ((2, 3, 1025), (2, 3, 7), 2),
+        ((65537, 1), (65537, 2), 1),
+        ((0, 4), (3, 4), 0),
+        ((2, 8, 8, 31), (2, 8, 8, 33), 3),
+    ):
+        yield case(
+            f"{shape} and {other} along {axis}",
+            f"tf.concat([x, y, x], {axis})",
+            {"x": numbers(shape, dtype), "y": numbers(other, dtype, 100)},
+            lambda x, y, axis=axis: np.concatenate([x, y, x], axis),
+        )
 
 
 def split(dtype: str) -> Iterator[Case]:
     for shape, count, axis in (((6, 5), 3, 0), ((5, 64), 4, 1), ((2, 3, 1024), 16, 2), ((65536, 2), 2, 1)):
-        yield moved(f"in {count} along {axis}", f"tf.split(x, {count}, {axis})", shape, dtype,
-                    lambda x, count=count, axis=axis: np.split(x, count, axis))  # fmt: skip
+        yield moved(
+            f"in {count} along {axis}",
+            f"tf.split(x, {count}, {axis})",
+            shape,
+            dtype,
+            lambda x, count=count, axis=axis: np.split(x, count, axis),
+        )
     yield moved("in 3, 1, 13", "tf.split(x, [3, 1, 13], 0)", (17, 5), dtype, lambda x: [x[:3], x[3:4], x[4:]])
 
 
 def pack(dtype: str) -> Iterator[Case]:
     for shape, axis in (((3, 5), 0), ((17, 33), 1), ((5, 1025), 2), ((1,), 0)):
-        yield moved(f"stacked along {axis}", f"tf.stack([x, -x, x], {axis})", shape, dtype,
-                    lambda x, axis=axis: np.stack([x, -x, x], axis))  # fmt: skip
-        yield moved(f"unstacked along {min(axis, len(shape) - 1)}", f"tf.unstack(x, axis={min(axis, len(shape) - 1)})[::16]",
-                    shape, dtype, lambda x, axis=min(axis, len(shape) - 1): list(np.moveaxis(x, axis, 0))[::16])  # fmt: skip
+        yield moved(
+            f"stacked along {axis}",
+            f"tf.stack([x, -x, x], {axis})",
+            shape,
+            dtype,
+            lambda x, axis=axis: np.stack([x, -x, x], axis),
+        )
+
+
+def unpack(dtype: str) -> Iterator[Case]:
+    for shape, axis in (((3, 5), 0), ((17, 33), 1), ((5, 129), 1), ((1, 4, 6), 2)):
+        yield moved(
+            f"unstacked along {axis}",
+            f"tf.unstack(x, axis={axis})[::16]",
+            shape,
+            dtype,
+            lambda x, axis=axis: list(np.moveaxis(x, axis, 0))[::16],
+        )
 
 
 def pad(dtype: str) -> Iterator[Case]:
-    for shape, pads in (((3, 5), ((1, 2), (0, 3))), ((17, 33), ((0, 0), (5, 1))), ((2, 8, 9, 3), ((0, 0), (1, 1), (2, 0), (0, 0))),
-                        ((1025,), ((7, 0),)), ((2, 65537), ((1, 0), (0, 0)))):  # fmt: skip
+    for shape, pads in (
+        ((3, 5), ((1, 2), (0, 3))),
+        ((17, 33), ((0, 0), (5, 1))),
+        ((2, 8, 9, 3), ((0, 0), (1, 1), (2, 0), (0, 0))),
+        ((1025,), ((7, 0),)),
+        ((2, 65537), ((1, 0), (0, 0))),
+    ):
         text = [list(pair) for pair in pads]
         yield moved(f"by {pads}", f"tf.pad(x, {text})", shape, dtype, lambda x, pads=pads: np.pad(x, pads))
-        yield moved(f"by {pads} of -7", f"tf.pad(x, {text}, constant_values=-7)", shape, dtype,
-                    lambda x, pads=pads: np.pad(x, pads, constant_values=-7))  # fmt: skip
+        yield moved(
+            f"by {pads} of -7",
+            f"tf.pad(x, {text}, constant_values=-7)",
+            shape,
+            dtype,
+            lambda x, pads=pads: np.pad(x, pads, constant_values=-7),
+        )
 
 
 def mirror_pad(dtype: str) -> Iterator[Case]:
@@ -100,13 +159,24 @@ def mirror_pad(dtype: str) -> Iterator[Case]:
         ((2, 8, 9, 3), ((0, 0), (1, 1), (2, 0), (0, 0))),
     ):
         for mode in ("REFLECT", "SYMMETRIC"):
-            yield moved(f"by {pads} {mode}", f'tf.pad(x, {[list(pair) for pair in pads]}, "{mode}")', shape, dtype,
-                        lambda x, pads=pads, mode=mode: np.pad(x, pads, mode.lower()))  # fmt: skip
+            yield moved(
+                f"by {pads} {mode}",
+                f'tf.pad(x, {[list(pair) for pair in pads]}, "{mode}")',
+                shape,
+                dtype,
+                lambda x, pads=pads, mode=mode: np.pad(x, pads, mode.lower()),
+            )
 
 
 def tile(dtype: str) -> Iterator[Case]:
-    for shape, times in (((3, 5), (2, 3)), ((17,), (33,)), ((1, 1025), (5, 1)), ((2, 3, 4, 5), (1, 2, 1, 3)), ((2, 1), (1, 65537)),
-                         ((3, 2), (0, 1))):  # fmt: skip
+    for shape, times in (
+        ((3, 5), (2, 3)),
+        ((17,), (33,)),
+        ((1, 1025), (5, 1)),
+        ((2, 3, 4, 5), (1, 2, 1, 3)),
+        ((2, 1), (1, 65537)),
+        ((3, 2), (0, 1)),
+    ):
         yield moved(
             f"times {times}", f"tf.tile(x, {list(times)})", shape, dtype, lambda x, times=times: np.tile(x, times)
         )
@@ -126,8 +196,14 @@ def broadcast(dtype: str) -> Iterator[Case]:
 
 
 def reverse(dtype: str) -> Iterator[Case]:
-    for shape, axes in (((17,), (0,)), ((3, 33), (1,)), ((5, 6, 7), (0, 2)), ((2, 65537), (1,)), ((2, 3, 4, 5), (3,)),
-                        ((8, 9, 3), (2,))):  # fmt: skip
+    for shape, axes in (
+        ((17,), (0,)),
+        ((3, 33), (1,)),
+        ((5, 6, 7), (0, 2)),
+        ((2, 65537), (1,)),
+        ((2, 3, 4, 5), (3,)),
+        ((8, 9, 3), (2,)),
+    ):
         yield moved(
             f"along {axes}", f"tf.reverse(x, {list(axes)})", shape, dtype, lambda x, axes=axes: np.flip(x, axes)
         )
@@ -141,8 +217,13 @@ def roll(dtype: str) -> Iterator[Case]:
         ((5, 6, 7), 9, 1),
         ((65537,), 1, 0),
     ):
-        yield moved(f"by {shift} along {axis}", f"tf.roll(x, {shift}, {axis})", shape, dtype,
-                    lambda x, shift=shift, axis=axis: np.roll(x, shift, axis))  # fmt: skip
+        yield moved(
+            f"by {shift} along {axis}",
+            f"tf.roll(x, {shift}, {axis})",
+            shape,
+            dtype,
+            lambda x, shift=shift, axis=axis: np.roll(x, shift, axis),
+        )
 
 
 def select(dtype: str) -> Iterator[Case]:
@@ -153,98 +234,47 @@ def select(dtype: str) -> Iterator[Case]:
         ((65537,), (1,)),
         ((2, 3), (2, 1)),
     ):
-        yield case(f"{shape} or {other}", "tf.where(x > y, x, y)", {"x": sparse(1, shape), "y": sparse(2, other)},
-                   lambda x, y: np.where(x > y, x, y))  # fmt: skip
+        yield case(
+            f"{shape} or {other}",
+            "tf.where(x > y, x, y)",
+            {"x": sparse(1, shape), "y": sparse(2, other)},
+            lambda x, y: np.where(x > y, x, y),
+        )
 
 
 def one_hot(dtype: str) -> Iterator[Case]:
     for count, depth in ((17, 5), (3, 1025), (129, 33), (1, 1), (65537, 2)):
-        yield case(f"{count} of {depth}", f"tf.one_hot(i, {depth}, tf.constant(2, x.dtype), tf.constant(-1, x.dtype)) + x",
-                   {"i": Data(f"np.random.RandomState(1).randint(-1, {depth + 1}, {count})", "int32"), "x": "np.zeros(())"},
-                   lambda i, x, depth=depth: np.where(i[:, None] == np.arange(depth), 2.0, -1.0))  # fmt: skip
-
-
-def resize(dtype: str) -> Iterator[Case]:
-    for shape, times in (
-        ((2, 5, 6, 3), (2, 2)),
-        ((1, 3, 4, 17), (3, 2)),
-        ((1, 7, 7, 129), (2, 2)),
-        ((3, 1, 1, 2), (15, 17)),
-    ):
-        size = [shape[1] * times[0], shape[2] * times[1]]
-        yield moved(f"to {size}", f'tf.image.resize(x, {size}, "nearest")', shape, dtype,
-                    lambda x, times=times: x.repeat(times[0], 1).repeat(times[1], 2))  # fmt: skip
-    yield moved("to half", 'tf.image.resize(x, [4, 3], "nearest")', (1, 8, 6, 5), dtype, lambda x: x[:, 1::2, 1::2])
-
-
-def resize_gradient(dtype: str) -> Iterator[Case]:
-    for shape, times in (((2, 5, 6, 3), (2, 2)), ((1, 3, 4, 17), (3, 2)), ((1, 7, 7, 129), (2, 2))):
-        large = (shape[0], shape[1] * times[0], shape[2] * times[1], shape[3])
-        parts = (shape[0], shape[1], times[0], shape[2], times[1], shape[3])
-        yield case(f"{large} to {shape}",
-                   f"tf.raw_ops.ResizeNearestNeighborGrad(grads=g, size={list(shape[1:3])}, half_pixel_centers=True)",
-                   {"g": sparse(3, large)}, lambda g, parts=parts: g.reshape(parts).sum((2, 4)), is_sum=True)  # fmt: skip
-
-
-def blocks_of_space(dtype: str) -> Iterator[Case]:
-    for shape, block in (((2, 4, 6, 3), 2), ((1, 9, 6, 5), 3), ((3, 16, 16, 17), 4), ((1, 2, 2, 1025), 2)):
-        b, h, w, c = shape
-        parts = (b, h // block, block, w // block, block, c)
-        yield moved(f"blocks of {block}", f"tf.nn.space_to_depth(x, {block})", shape, dtype,
-                    lambda x, parts=parts: x.reshape(parts).transpose(0, 1, 3, 2, 4, 5).reshape(
-                        parts[0], parts[1], parts[3], -1))  # fmt: skip
-
-
-def depth_to_space(dtype: str) -> Iterator[Case]:
-    for shape, block in (((2, 3, 2, 12), 2), ((1, 3, 5, 18), 3), ((3, 4, 4, 16), 4), ((1, 1, 1, 4100), 2)):
-        b, h, w, c = shape
-        parts = (b, h, w, block, block, c // block**2)
-        yield moved(f"blocks of {block}", f"tf.nn.depth_to_space(x, {block})", shape, dtype,
-                    lambda x, parts=parts: x.reshape(parts).transpose(0, 1, 3, 2, 4, 5).reshape(
-                        parts[0], parts[1] * parts[3], parts[2] * parts[4], -1))  # fmt: skip
-
-
-def space_to_batch(dtype: str) -> Iterator[Case]:
-    for shape, block, pads in (((2, 4, 6, 3), (2, 2), ((0, 0), (0, 0))), ((1, 7, 9, 5), (2, 3), ((1, 0), (0, 0))),
-                               ((3, 8, 8, 17), (4, 2), ((0, 0), (2, 2)))):  # fmt: skip
-        yield moved(f"blocks of {block}, pads {pads}",
-                    f"tf.space_to_batch(x, {list(block)}, {[list(pair) for pair in pads]})", shape, dtype,
-                    lambda x, block=block, pads=pads: _to_batch(x, block, pads))  # fmt: skip
-
-
-def _to_batch(x: np.ndarray, block: tuple[int, int], pads: Sequence[tuple[int, int]]) -> np.ndarray:
-    x = np.pad(x, [(0, 0), *pads, (0, 0)])
-    return np.concatenate([x[:, i :: block[0], j :: block[1]] for i in range(block[0]) for j in range(block[1])])
-
-
-def batch_to_space(dtype: str) -> Iterator[Case]:
-    for shape, block in (((8, 2, 3, 3), (2, 2)), ((6, 5, 2, 17), (3, 2))):
-        yield moved(f"blocks of {block}", f"tf.batch_to_space(x, {list(block)}, [[0, 1], [1, 0]])", shape, dtype,
-                    lambda x, block=block: _from_batch(x, block)[:, :-1, 1:])  # fmt: skip
-
-
-def _from_batch(x: np.ndarray, block: tuple[int, int]) -> np.ndarray:
-    batch = len(x) // (block[0] * block[1])
-    made = np.zeros((batch, x.shape[1] * block[0], x.shape[2] * block[1], x.shape[3]))
-    for number, (i, j) in enumerate(np.ndindex(*block)):
-        made[:, i :: block[0], j :: block[1]] = x[number * batch : (number + 1) * batch]
-    return made
+        yield case(
+            f"{count} of {depth}",
+            f"tf.one_hot(i, {depth}, tf.constant(2, x.dtype), tf.constant(-1, x.dtype)) + x",
+            {"i": Data(f"np.random.RandomState(1).randint(-1, {depth + 1}, {count})", "int32"), "x": "np.zeros(())"},
+            lambda i, x, depth=depth: np.where(i[:, None] == np.arange(depth), 2.0, -1.0),
+        )
 
 
 def band_part(dtype: str) -> Iterator[Case]:
     for shape, below, above in (((17, 17), -1, 0), ((3, 16, 33), 0, -1), ((129, 127), 2, 3), ((2, 5, 5), 0, 0)):
         row, column = np.arange(shape[-2])[:, None], np.arange(shape[-1])
         kept = ((below < 0) | (row - column <= below)) & ((above < 0) | (column - row <= above))
-        yield moved(f"{below} below, {above} above", f"tf.linalg.band_part(x, {below}, {above})", shape, dtype,
-                    lambda x, kept=kept: x * kept)  # fmt: skip
+        yield moved(
+            f"{below} below, {above} above",
+            f"tf.linalg.band_part(x, {below}, {above})",
+            shape,
+            dtype,
+            lambda x, kept=kept: x * kept,
+        )
 
 
 def casts(dtype: str) -> Iterator[Case]:
     """Whole numbers that both dtypes hold."""
     for to in ("float32", "float16", "bfloat16", "float64", "int32", "int64", "bool"):
         for count in (17, 65537):
-            yield case(f"{count} to {to}", f'tf.cast(x, "{to}")', {"x": f"np.arange({count}) % 251 - 125"},
-                       lambda x, to=to: x != 0 if to == "bool" else x)  # fmt: skip
+            yield case(
+                f"{count} to {to}",
+                f'tf.cast(x, "{to}")',
+                {"x": f"np.arange({count}) % 251 - 125"},
+                lambda x, to=to: x != 0 if to == "bool" else x,
+            )
 
 
 OPS: dict[str, Callable[[str], Iterator[Case]]] = {
@@ -254,6 +284,7 @@ OPS: dict[str, Callable[[str], Iterator[Case]]] = {
     "ConcatV2": concat,
     "Split": split,
     "Pack": pack,
+    "Unpack": unpack,
     "PadV2": pad,
     "MirrorPad": mirror_pad,
     "Tile": tile,
@@ -262,12 +293,6 @@ OPS: dict[str, Callable[[str], Iterator[Case]]] = {
     "Roll": roll,
     "SelectV2": select,
     "OneHot": one_hot,
-    "ResizeNearestNeighbor": resize,
-    "ResizeNearestNeighborGrad": resize_gradient,
-    "SpaceToDepth": blocks_of_space,
-    "DepthToSpace": depth_to_space,
-    "SpaceToBatchND": space_to_batch,
-    "BatchToSpaceND": batch_to_space,
     "MatrixBandPart": band_part,
 }
 FEW_OPS = ("Transpose", "StridedSlice", "ConcatV2", "Tile", "SelectV2")

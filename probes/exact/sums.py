@@ -26,7 +26,8 @@ def probes(choice: Choice) -> Iterator[Probe]:
                 ):  # fmt: skip
                     yield sweep(op, dtype, name, only_some(choice, cases, dtype))
     many = [reduction("Mean", np.mean, (65536, 3), (0,), False, "float16")]
-    yield noted_sweep("Mean", "float16", "of 65536", many, "float16 holds no number so large, and TensorFlow divides by it")
+    because = "float16 holds no number so large, and TensorFlow divides by it"
+    yield noted_sweep("Mean", "float16", "of 65536", many, because)
     for op, numpy_op in (("All", np.all), ("Any", np.any)):
         yield sweep(op, "bool", "axes", only_some(choice, logical(op, numpy_op)))
     for dtype in FLOAT_DTYPES:
@@ -138,8 +139,7 @@ def segments(op: str, dtype: str) -> list[Case]:
     """Some ids are named by no row; unsorted ids may be negative: those rows are dropped."""
     is_sorted, largest = op.startswith("Segment"), op.endswith("Max")
     made = []
-    for number, (shape, count) in enumerate((((17, 3), 5), ((129, 33), 16), ((1025, 2), 33), ((1, 7), 1), ((65537, 1), 3),
-                                             ((33, 2, 5), 40))):  # fmt: skip
+    for number, (shape, count) in enumerate(_SEGMENTED):
         rows = shape[0]
         if largest:  # an empty segment has no maximum: every id is there
             count = min(count, rows)
@@ -165,6 +165,11 @@ def segments(op: str, dtype: str) -> list[Case]:
                  is_sum=not largest)
         )  # fmt: skip
     return made
+
+
+_SEGMENTED: tuple[tuple[tuple[int, ...], int], ...] = (
+    ((17, 3), 5), ((129, 33), 16), ((1025, 2), 33), ((1, 7), 1), ((65537, 1), 3), ((33, 2, 5), 40),
+)  # fmt: skip
 
 
 def _by_segment(op: str, x: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
