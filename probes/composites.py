@@ -1,11 +1,127 @@
-"""To be written."""
+"""Keras activations, losses and normalizations, forward and gradient, against the same graph in float64."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from probes.plan import Choice, Probe
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from diag.engine.places import Place
+from diag.numerics.bounds import where_both_overflow
+from diag.numerics.formats import format_of
+from diag.numerics.ulp import ulp_error
+from probes.card import FAIL, NOTE, PASS, Reading, Value
+from probes.compositions import Composition, compositions
+from probes.fallback import check_placed
+from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.rounding_noise import Excess, excess_of
+from probes.samples import DTYPES
+from probes.subject import Subject
+from probes.wide import Wide
+
+FAMILY = "composites"
+CPU = Place("CPU:0", "eager")
 
 
 def probes(choice: Choice) -> Iterator[Probe]:
-    yield from ()
+    dtypes = FLOAT_DTYPES[:1] if choice.quick else FLOAT_DTYPES
+    for composition in compositions():
+        if choice.quick and composition.case:
+            continue
+        for dtype_name in dtypes:
+            run = functools.partial(_read, composition, dtype_name)
+            yield Probe(FAMILY, composition.name, dtype_name, composition.case, run)
+
+
+def _read(composition: Composition, dtype_name: str, subject: Subject) -> Iterator[Reading]:
+    seed = zlib.crc32(f"{composition.name} {composition.case} {subject.seed}".encode())
+    generator = np.random.default_rng(seed)
+    arrays = composition.inputs(DTYPES[dtype_name], generator)
+    computation = subject.computation(forward_and_gradient(composition, dtype_name, seed))
+    try:
+        wide = Wide(computation, arrays, noisy_inputs=composition.sums)
+    except ValueError as error:  # Keras itself has no such function of this dtype
+        raise tf.errors.UnimplementedError(None, None, str(error)) from error
+    check_placed(subject, computation, arrays)
+    outputs = computation(*arrays)
+    reference = None
+    if any(not np.isfinite(y).all() for y in outputs if y.dtype.kind not in "biu"):
+        reference = Subject(CPU, subject.seed).computation(computation.function)(*arrays)
+    yield reading_of(composition, dtype_name, outputs, wide, reference)
+
+
+def forward_and_gradient(composition: Composition, dtype_name: str, seed: int) -> Callable[..., list[Any]]:
+    """A function to the results and the gradients, of an upstream gradient that is drawn once."""
+    call = composition.make(dtype_name)
+
+    def run(*tensors: Any) -> list[Any]:
+        watched = tensors[: composition.num_differentiated]
+        with tf.GradientTape() as tape:
+            tape.watch(watched)
+            results = tf.nest.flatten(call(*tensors))
+        shape = results[0].shape
+        upstream = np.random.default_rng(seed).choice([0.5, 1.0, -1.0, 2.0], shape)
+        gradients = tape.gradient(results[0], watched, tf.constant(upstream, results[0].dtype))
+        return [*results, *(g for g in gradients if g is not None)]
+
+    return run
+
+
+def reading_of(composition: Composition, dtype_name: str, outputs: Sequence[npt.NDArray[Any]], wide: Wide) -> Reading:
+    truth, noisy = wide.truth(), wide.noisy()
+    found = [
+        excess_of(y, r, [sample[index] for sample in noisy], wide.unit_roundoff, composition.terms)
+        for index, (y, r) in enumerate(zip(outputs, truth, strict=True))
+    ]
+    worst = max(range(len(found)), key=lambda index: found[index].excess)
+    names = _names(composition, len(found))
+    figures: dict[str, Value] = {"excess": _rounded(found[worst].excess), "worst_output": names[worst]}
+    for name, y, r in zip(names, outputs, truth, strict=True):
+        figures[f"max_ulp_{name}"], figures[f"normwise_{name}"] = _error(y, r)
+    if wide.unpromoted:
+        says = f"not judged: no float64 kernel of {', '.join(sorted(wide.unpromoted))}"
+        return Reading(FAMILY, composition.name, dtype_name, composition.case, NOTE, says, figures)
+    status = FAIL if found[worst].excess > 1 else NOTE if num_alike else PASS
+    says = _says(found[worst], names[worst], figures, status)
+    if num_alike:
+        figures["num_not_finite"] = num_alike
+        says += f"; {num_alike:,} results not finite though float64's are, on the CPU as well"
+    return Reading(FAMILY, composition.name, dtype_name, composition.case, status, says, figures)
+
+
+def _names(composition: Composition, number: int) -> list[str]:
+    """Results and gradients: y, gradient; of a layer in training also its statistics."""
+    gradients = ["gradient", "gradient_gamma", "gradient_beta"][: composition.num_differentiated]
+    results = ["y", "mean", "variance"][: number - len(gradients)]
+    return [*results, *gradients][:number]
+
+
+def _error(y: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> tuple[float, float]:
+    format = format_of(y.dtype)
+    with np.errstate(all="ignore"):
+        error = np.abs(ulp_error(y, truth, format, flushed=format.is_flushed))
+        finite = np.isfinite(truth) & np.isfinite(y.astype(np.float64))
+        norm = float(np.linalg.norm(truth[finite]))
+        distance = float(np.linalg.norm(y.astype(np.float64)[finite] - truth[finite]))
+    largest = float(np.max(np.nan_to_num(error, nan=np.inf), initial=0.0))
+    return _rounded(largest), _rounded(distance / norm if norm else distance)
+
+
+def _rounded(figure: float) -> float:
+    return float(f"{figure:.4g}")
+
+
+def _says(worst: Excess, name: str, figures: dict[str, Value], status: str) -> str:
+    errors = f"at most {figures['max_ulp_y']} ULP"
+    if "max_ulp_gradient" in figures:
+        errors += f", gradient {figures['max_ulp_gradient']}"
+    if status != FAIL:
+        return f"{errors}; {worst.excess:.2g} of what rounding explains"
+    return (
+        f"{errors}; {name} is off by {worst.excess:.3g} times what rounding explains: {worst.got!r} for {worst.right!r}"
+    )

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,10 +139,12 @@ def over_all(
     done, found = state.load()
     saved = time.monotonic()
     todo = blocks[done:]
-    work = (joblib.delayed(_truth)(function, block) for block in todo)
     cores = joblib.cpu_count()
-    ahead = joblib.Parallel(n_jobs=cores, backend="threading", return_as="generator", pre_dispatch=cores + 1)(work)
+    room = threading.Semaphore(2 * cores)  # joblib itself lets results pile up
+    work = (joblib.delayed(_truth)(function, block, room) for block in todo)
+    ahead = joblib.Parallel(n_jobs=cores, backend="threading", return_as="generator")(work)
     for number, (x, truth, chosen) in enumerate(ahead, done + 1):
+        room.release()
         y = compute(x)
         if chosen is not None:
             x, y, truth = x[chosen], y[chosen], truth[chosen]
@@ -156,9 +159,10 @@ def over_all(
 
 
 def _truth(
-    function: Function, block: int
+    function: Function, block: int, room: threading.Semaphore
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], npt.NDArray[np.bool_] | None]:
     """Inputs of a block, their float64 results, and which are judged, None for all."""
+    room.acquire()
     x = float32_of(np.arange(block * BLOCK, (block + 1) * BLOCK, dtype=np.uint64).astype(np.uint32))
     with np.errstate(all="ignore"):
         wide = x.astype(np.float64)

@@ -74,6 +74,7 @@ class Computation:
         self.simulation: Simulation | None = simulation_of(subject.place)
         self.num_calls = 0
         self._built: dict[Signature, Callable[..., list[Any]]] = {}
+        self._executables: dict[Signature, Executable] = {}
 
     def __call__(self, *inputs: Any) -> list[np.ndarray]:
         """Raises one of NOT_SUPPORTED where the place cannot compute this, UserError where a fault goes wrong itself.
@@ -81,7 +82,7 @@ class Computation:
         Arrays are read only, and the caller's own.
         """
         arrays = [np.asarray(x) for x in inputs]
-        signature = tuple((array.dtype.name, array.shape) for array in arrays)
+        signature = _signature(arrays)
         if signature not in self._built:
             self._built[signature] = self._build(arrays)
         if self.simulation is not None:
@@ -96,10 +97,18 @@ class Computation:
 
     def graph(self, *inputs: Any) -> Graph:
         """The records of the function for these inputs, as it was traced."""
-        return self._traced([np.asarray(x) for x in inputs]).graph
+        return self.executable(*inputs).graph
+
+    def executable(self, *inputs: Any) -> Executable:
+        """The function for these inputs, as it was traced and before any fault is planted."""
+        arrays = [np.asarray(x) for x in inputs]
+        signature = _signature(arrays)
+        if signature not in self._executables:
+            self._executables[signature] = self._traced(arrays)
+        return self._executables[signature]
 
     def _build(self, arrays: Sequence[np.ndarray]) -> Callable[..., list[Any]]:
-        executable = self._traced(arrays)
+        executable = self.executable(*arrays)
         self._bind(executable)
         return build(executable, self.subject.place, self.simulation, self._variables)
 
@@ -138,6 +147,10 @@ class Computation:
         functions = {f.signature.name: body_graph(f, outer) for f in graph_def.library.function}
         feeds = graph.inputs[: len(arrays)]
         return Executable(graph, functions, graph_def, feeds, captures, constants, graph.outputs)
+
+
+def _signature(arrays: Sequence[np.ndarray]) -> Signature:
+    return tuple((array.dtype.name, array.shape) for array in arrays)
 
 
 def _numbered(graph: Graph) -> Graph:
