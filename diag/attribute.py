@@ -22,6 +22,7 @@ from diag.engine.places import parse_place
 from diag.errors import UserError
 
 NO_CURE, BUG = 1, 3
+LONGEST = 600  # seconds
 SITE = ("unit", "layer", "variable", "op_index")  # what names a divergence, in report.json
 
 
@@ -33,6 +34,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--step", metavar="K", type=int, help="the step (default: that of the first divergence)")
     made.add_argument("--place", metavar="PLACE", help="where instead of the candidate's place")
     made.add_argument("--switches", metavar="NAMES", help=f"only these, with commas between: {', '.join(SWITCHES)}")
+    made.add_argument(
+        "--seconds", type=flags.positive, default=LONGEST, metavar="N",
+        help="what has not been tried by then is left out (default: %(default)s)",
+    )  # fmt: skip
     made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return made
 
@@ -61,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     import_tensorflow()
     from rich.console import Console
 
-    from diag.engine.attribution.attributing import attribute, subject_in
+    from diag.engine.attribution.attributing import attribute, subject_in, told
     from diag.report import attribution as written
     from diag.report import json_report
 
@@ -70,9 +75,9 @@ def run(options: argparse.Namespace) -> int:
 
     def said(trial: Any) -> None:
         if not options.json:
-            print(f"tried: {trial.name}", file=sys.stderr)
+            print(told(trial), file=sys.stderr)
 
-    found, site = attribute(subject, site, said, only)
+    found, site = attribute(subject, site, said, only, options.seconds)
     if options.json:
         document = {"trace": str(options.trace), "step": step, "place": str(subject.place), "site": site}
         print(json_report.to_text(json_report.json_safe({**document, **written.report(found)})))

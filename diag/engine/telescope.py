@@ -246,6 +246,10 @@ class Telescope:
         self.is_watched, self._whole = False, None
         self._forget(STEP)
 
+    def share_what_truth_said(self, calibrations: dict[Any, Any], wrong: dict[Any, Any]) -> None:
+        """Keep what is known of each output, by unit and number, where other telescopes of this program keep it."""
+        self._calibrations, self._wrong = calibrations, wrong
+
     def _forget(self, name: str) -> None:
         """What truth said of a unit."""
         self._truths.pop(name, None)

@@ -32,7 +32,7 @@ class Trial:
 
     switches: by name, none for the baseline.  op: the flagged op alone; unit: the largest of its layer
     unit's outputs; step: the same of the whole step.  None: not looked at.  step_seconds: one step of the
-    candidate.  reason: why it was not run; empty where it was.
+    candidate.  reason: why it was not run; empty where it was.  skipped: nothing went wrong, it was left out.
     """
 
     switches: tuple[str, ...]
@@ -41,6 +41,7 @@ class Trial:
     step: float | None = None
     step_seconds: float | None = None
     reason: str = ""
+    skipped: bool = False
 
     @property
     def name(self) -> str:
@@ -123,6 +124,18 @@ def pairs_to_try(trials: Sequence[Trial], baseline: Trial) -> list[tuple[str, ..
     paired = [trial for trial in singles if trial.switches[0] in (EAGER, *KERNEL_SWITCHES)]
     promising = sorted(paired, key=_remaining)
     return [(a.switches[0], b.switches[0]) for a, b in combinations(promising, 2)]
+
+
+def implied(name: str, rewriting: Sequence[str], trials: Sequence[Trial], baseline: Trial) -> str:
+    """Why a switch need not be tried after these trials; empty where it must.
+
+    No pass of grappler off does more than all of it off, and that no more than eager execution, where ops are by
+    themselves.
+    """
+    weaker = {GRAPPLER: (EAGER,), **dict.fromkeys(rewriting, (GRAPPLER, EAGER))}
+    stronger = [t for t in trials if len(t.switches) == 1 and t.switches[0] in weaker.get(name, ())]
+    failed = [t for t in stronger if outcome(t, baseline) in (Outcome.DIVERGES, Outcome.HELPS)]
+    return f"{failed[0].name} does not cure it, and does more" if failed else ""
 
 
 def _remaining(trial: Trial) -> float:

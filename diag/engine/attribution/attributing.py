@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from diag.engine.attribution.switches import REWRITING, switches_for
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.recorded import RecordedRun
-from diag.verdict.attribution import Attribution, Trial, blame_of, pairs_to_try, smallest_cures
+from diag.verdict.attribution import OP, Attribution, Trial, blame_of, pairs_to_try, smallest_cures
 from diag.verdict.findings import Divergence
 
 Said = Callable[[Trial], None]
@@ -35,6 +36,14 @@ class Subject:
     environment: Mapping[str, Any]
     program: Program
     config: Mapping[str, Any] | None
+
+
+def told(trial: Trial) -> str:
+    """One line, as soon as a trial has ended."""
+    if trial.reason:
+        return f"{'not tried' if trial.skipped else 'tried'}: {trial.name}: {trial.reason}"
+    largest = max(trial.measured.values(), default=float("nan"))
+    return f"tried: {trial.name}: error over bound {largest:.2g}"
 
 
 def subject_in(trace: Path, step: int, place: Place | None) -> Subject:
@@ -58,24 +67,30 @@ class Plan:
     singles: tuple[Names, ...]
     changes: tuple[Change, ...]
     skipped: Mapping[str, str]
+    is_of_an_op: bool = False
 
     @property
     def trials(self) -> list[Names]:
         return [(), *self.singles, *((change.name,) for change in self.changes)]
 
 
-def plan(subject: Subject, site: Mapping[str, Any] | None, only: Collection[str] | None = None) -> Plan:
+def plan(
+    subject: Subject, site: Mapping[str, Any] | None, only: Collection[str] | None = None, is_op: bool | None = None
+) -> Plan:
     """What can be tried of a recorded step; of the switches `only` those named.
 
-    A layer's code is changed where the site is in the layer itself, not in the update of its variable.
+    is_op: whether an op is wrong by itself; None: whether the site is one.  A layer's code is changed where the site
+    is in the layer itself, not in the update of its variable.
     """
     layer = site["layer"] if site is not None and site["variable"] is None else None
-    tried, skipped = switches_for(subject.place, subject.environment)
+    if is_op is None:
+        is_op = site is not None and site["op_index"] is not None and only is None
+    tried, skipped = switches_for(subject.place, subject.environment, is_op)
     if only is not None:
         skipped |= {switch.name: "it was not asked for" for switch in tried if switch.name not in only}
         tried = [switch for switch in tried if switch.name in only]
     changes = changes_of(layer, subject.program, subject.config, subject.place)
-    return Plan(tuple((switch.name,) for switch in tried), tuple(changes), skipped)
+    return Plan(tuple((switch.name,) for switch in tried), tuple(changes), skipped, is_op)
 
 
 def attribute(
@@ -83,11 +98,12 @@ def attribute(
     site: dict[str, Any] | None = None,
     said: Said = lambda trial: None,
     only: Collection[str] | None = None,
+    seconds: float = math.inf,
 ) -> tuple[Attribution, dict[str, Any] | None]:
     """Try everything on one recorded step; also the site that was judged, None where nothing is wrong.
 
     site: what was flagged (`bench.Site.to_dict`), None to take the first unit out of its bound.  only: the
-    switches to try, None for all.
+    switches to try, None for all.  seconds: what has not been tried by then is left out, and said to be.
 
     Raises:
       UserError: the trace cannot answer.
@@ -96,11 +112,16 @@ def attribute(
     planned = plan(subject, site, only)
     answers = Answers()
     for lane in subject.lanes:
-        question = Question(subject.trace, subject.step, lane, subject.place, site)
+        question = Question(subject.trace, subject.step, lane, subject.place, site, deadline=begun + seconds)
         answers = run_trials(question, planned.trials, said)
         if not _baseline(answers).wrong:
             continue  # not from this lane's state
         question = replace(question, site=answers.site)
+        if site is not None and planned.is_of_an_op and OP not in _baseline(answers).wrong:
+            more = plan(subject, site, only, is_op=False)  # run again, the op is right by itself
+            left = [names for names in more.singles if names not in answers.trials]
+            answers.trials.update(run_trials(question, left, said).trials)
+            planned = more
         if site is None and answers.site is not None:
             planned = _with_changes(planned, subject, question, answers, said)
         pairs = pairs_to_try(_of(answers, planned.singles), _baseline(answers)) if only is None else []
@@ -128,13 +149,15 @@ def _of(answers: Answers, wanted: Sequence[Names]) -> list[Trial]:
 
 
 def _meaning(planned: Plan, answers: Answers, place: Place, pairs: Sequence[Names]) -> Attribution:
-    baseline, switches = answers.trials[()], _of(answers, [*planned.singles, *pairs])
-    changed = _of(answers, [(change.name,) for change in planned.changes])
+    baseline, wanted = answers.trials[()], [*planned.singles, *pairs]
+    switches = [trial for trial in _of(answers, wanted) if not trial.skipped]
+    changed = [t for t in _of(answers, [(change.name,) for change in planned.changes]) if not t.skipped]
+    left_out = {trial.name: trial.reason for trial in answers.trials.values() if trial.skipped}
     blame, why = blame_of(switches, baseline, place.execution, REWRITING)
     verified, failed = workarounds([*switches, *changed], baseline, planned.changes)
     return Attribution(
         baseline, (*switches, *changed), smallest_cures(switches, baseline), blame, why, verified, failed,
-        planned.skipped,
+        {**planned.skipped, **left_out},
     )  # fmt: skip
 
 

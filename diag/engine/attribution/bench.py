@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from diag.engine import grappler
 from diag.engine.attribution.edits import Edit, EditedLane, edit_of
+from diag.engine.attribution.recorded_op import RecordedOp
 from diag.engine.attribution.switches import SWITCHES
 from diag.engine.execution import to_numpy
 from diag.engine.graph import Port
@@ -20,7 +21,7 @@ from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.recorded import RecordedRun
 from diag.engine.replaying import Replayer
-from diag.engine.replaying_units import replay_op
+from diag.engine.seams import forward_seams
 from diag.engine.telescope import StepRun, Telescope
 from diag.engine.truth import Arrays, UnitTruth
 from diag.engine.units import STEP, Unit
@@ -75,6 +76,8 @@ class _RememberedTruth:
 
 
 class _Telescope(Telescope):
+    """What truth said of an output in one trial is remembered in the next."""
+
     truths: dict[str, _RememberedTruth]
     known: frozenset[int]
 
@@ -100,6 +103,8 @@ class Bench:
         self.batch = [tf.constant(value) for value in recorded[step].inputs]
         self.draws = Replayer(recorded).given(step, self.program)
         self.truths: dict[str, _RememberedTruth] = {}
+        self._judged: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
+        self._op: RecordedOp | None = None
         self.tf32 = bool(recorded.reader.environment("candidate").get("tf32", True))
         self._reference = Lane("reference", CPU, None, state)
         self._reference_run = self._run_reference()
@@ -127,9 +132,9 @@ class Bench:
         telescope = self._telescope(place, edits)
         telescope.only = self._units_of(site, telescope)
         run = self._run_candidate(telescope)
-        units = [o for each in telescope.run_units(run) for o in telescope.judge_unit(each, True, {})]
-        whole = telescope.judge_unit(telescope.whole_step_run(run), True, {})
-        op = None if edits or place.execution == "xla" else self._op(site, place)
+        units = [o for each in telescope.run_units(run) for o in telescope.judge_unit(each, False, {})]
+        whole = telescope.judge_unit(telescope.whole_step_run(run), False, {})
+        op = None if edits or place.execution == "xla" else self._op_at(site, place)
         seconds = self._seconds(telescope)
         if telescope.candidate.simulation is not None:
             telescope.candidate.simulation.check()
@@ -140,7 +145,7 @@ class Bench:
         telescope = self._telescope(self._set(()), [])
         run = self._run_candidate(telescope)
         for unit_runs in (telescope.run_units(run), [telescope.whole_step_run(run)]):
-            found = [o for each in unit_runs for o in telescope.judge_unit(each, True, {})]
+            found = [o for each in unit_runs for o in telescope.judge_unit(each, False, {})]
             wrong = [o for o in found if o.bound is not None and not o.bound.is_explained]
             if wrong:
                 return Site.of(min(wrong, key=lambda o: o.where.sort_key).where)
@@ -164,6 +169,7 @@ class Bench:
         candidate.edits = tuple(edits)
         telescope = _Telescope(self.program, self._reference, candidate)
         telescope.truths = self.truths
+        telescope.share_what_truth_said(*self._judged)
         run = self._reference_run
         telescope.known = frozenset(map(id, (*run.reference.values(), *run.after_reference)))
         return telescope
@@ -187,18 +193,21 @@ class Bench:
 
     def _units_of(self, site: Site, telescope: Telescope) -> list[Unit]:
         """The layer unit that was flagged, or the one that holds the flagged op; none for the whole step."""
-        units = telescope.cut.units
+        units = [*telescope.cut.units, *forward_seams(telescope.program)]
         if site.op_index is not None:
             return [unit for unit in units if site.op_index in unit.op_indices]
         if site.unit == STEP:
             return []
-        return [unit for unit in units if (unit.layer, unit.variable) == (site.layer, site.variable)]
+        wanted = (site.layer, site.variable)
+        return [unit for unit in units if (unit.layer, unit.variable) == wanted or site.layer in unit.joined]
 
-    def _op(self, site: Site, place: Place) -> float | None:
+    def _op_at(self, site: Site, place: Place) -> float | None:
+        """The flagged op by itself; what the CPU's own step gives it is found out once."""
         if site.op_index is None:
             return None
-        found = replay_op(self.recorded, self.step, site.op_index, self.lane, place, Replayer(self.recorded, place))
-        return _largest(found.observations)
+        if self._op is None:
+            self._op = RecordedOp(self.recorded, self.step, site.op_index, self.lane)
+        return _largest(self._op.at(place))
 
     def _seconds(self, telescope: Telescope) -> float:
         """One step of the candidate, tapped as it is watched; the shortest of a few."""

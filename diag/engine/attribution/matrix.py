@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import diag
 from diag.engine.attribution.switches import is_final, process_of
+from diag.engine.attribution.trial import trial_in
 from diag.engine.places import Place
 from diag.errors import UserError
 from diag.verdict.attribution import Trial
 
 TRIAL = "diag.engine.attribution.trial"
 TRIAL_LIMIT = 300.0  # seconds without a word from a process, which covers loading TensorFlow too
+OUT_OF_TIME = "the time was up"
 Names = tuple[str, ...]
 
 
@@ -41,6 +45,10 @@ class Question:
     place: Place
     site: dict[str, Any] | None = None
     limit: float = TRIAL_LIMIT
+    deadline: float = math.inf  # of time.monotonic: what is not done by then is not tried
+
+    def time_left(self) -> float:
+        return self.deadline - time.monotonic()
 
 
 @dataclass
@@ -70,7 +78,7 @@ def run_trials(
     first = answers.trials.get(wanted[0])
     if first is not None and not first.switches and not first.wrong:
         return answers
-    known = Question(question.trace, question.step, question.lane, question.place, answers.site, question.limit)
+    known = replace(question, site=answers.site)
     with ThreadPoolExecutor(num_workers(question.place)) as pool:
         for future in [pool.submit(_run_group, known, group, answers, said) for group in groups[1:]]:
             future.result()
@@ -91,6 +99,10 @@ def _shared_processes(wanted: Sequence[Names], workers: int) -> list[list[Names]
 def _run_group(question: Question, group: Sequence[Names], answers: Answers, said: Callable[[Trial], None]) -> None:
     waiting = list(group)
     while waiting:
+        if question.time_left() <= 0:
+            for names in waiting:
+                answers.trials[names] = Trial(names, reason=OUT_OF_TIME, skipped=True)
+            return
         for trial in _one_process(question, tuple(waiting), answers):
             answers.trials[trial.switches] = trial
             waiting.remove(trial.switches)
@@ -113,15 +125,9 @@ def _one_process(question: Question, group: Sequence[Names], answers: Answers) -
         begun = line.get("begun", begun)
         if "trial" in line:
             done = line["trial"] + 1
-            yield _trial(group[line["trial"]], line)
+            yield trial_in(group[line["trial"]], line)
         if "ended" in line and done < len(group):
-            yield Trial(group[max(begun, done)], reason=line["ended"])
-
-
-def _trial(names: Names, line: dict[str, Any]) -> Trial:
-    figures = {key: line.get(key) for key in ("op", "unit", "step", "step_seconds")}
-    numbers = {key: None if value is None else float(value) for key, value in figures.items()}
-    return Trial(names, reason=line.get("reason", ""), **numbers)
+            yield Trial(group[max(begun, done)], reason=line["ended"], skipped=line["ended"] == OUT_OF_TIME)
 
 
 def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any]]:
@@ -144,7 +150,7 @@ def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any
     for thread in threads:
         thread.start()
     try:
-        while (text := printed.get(timeout=question.limit)) is not None:
+        while (text := printed.get(timeout=max(min(question.limit, question.time_left()), 0.0))) is not None:
             with contextlib.suppress(json.JSONDecodeError):  # a plug-in that prints to stdout
                 line = json.loads(text)
                 if isinstance(line, dict):
@@ -153,7 +159,7 @@ def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any
         last = next((text.strip() for text in reversed(errors) if text.strip()), "it said nothing")
         yield {"ended": f"its process ended with code {process.wait(timeout=30)}: {last[:200]}"}
     except (queue.Empty, subprocess.TimeoutExpired):
-        yield {"ended": f"no result within {question.limit:.0f} s"}
+        yield {"ended": OUT_OF_TIME if question.time_left() <= 0 else f"no result within {question.limit:.0f} s"}
     finally:
         process.kill()
         for thread in threads:

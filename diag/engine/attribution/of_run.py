@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from diag.engine.attribution.attributing import Subject, attribute, plan, refined
+from diag.engine.attribution.attributing import Subject, attribute, plan, refined, told
 from diag.engine.attribution.bench import Site
 from diag.engine.attribution.matrix import num_workers
 from diag.engine.attribution.switches import process_of
@@ -17,6 +17,7 @@ from diag.verdict.result import RunResult
 AUTOMATIC_SECONDS = 60.0
 # Loading TensorFlow, the trace and the reference's step, on two cores, small model: 5 to 10 s.
 STARTING = 8.0
+LONGEST_UNASKED, LONGEST = 2 * AUTOMATIC_SECONDS, 300.0  # what is not tried by then is left out, and said to be
 
 
 def attributed(
@@ -39,7 +40,9 @@ def attributed(
                 f"not attributed: trying every switch would take about {expected:.0f} s; ask for it with "
                 f"python -m diag.attribute {subject.trace}",
             )
-        found, _ = attribute(subject, site, lambda trial: say(f"tried: {trial.name}"))
+        say(f"trying what cures it: {len(plan(subject, site).trials)} trials, about {expected:.0f} s")
+        seconds = LONGEST_UNASKED if wanted is None else LONGEST
+        found, _ = attribute(subject, site, lambda trial: say(told(trial)), seconds=seconds)
     except UserError as error:
         return _noted(result, f"not attributed: {error}")
     changed = refined(first, found)

@@ -42,8 +42,8 @@ class Switch:
             return "it is so already"
         if self.name == REMAPPER and not _is_metal(place, environment):
             return "tensorflow-metal alone reads it"
-        if self.name == ONEDNN and environment.get("onednn") is False:
-            return "it is so already"
+        if self.name == ONEDNN and (environment.get("onednn") is False or _is_on_gpu(place)):
+            return "oneDNN computes on the CPU" if _is_on_gpu(place) else "it is so already"
         if self.grappler and not place.is_compiled:
             return "nothing is compiled in eager execution"
         return ""
@@ -105,13 +105,23 @@ def _registry() -> dict[str, Switch]:
 
 SWITCHES = _registry()
 REWRITING = tuple(f"{name}=off" for name in PASSES)
+OP_ALONE = "the op is wrong by itself, executed eagerly"
 # What a person might try and a recorded step cannot show.
 NOT_IN_A_TRACE = {"dtype policies": "the recorded step has one dtype: record a run with --policy"}
 
 
-def switches_for(place: Place, environment: Mapping[str, Any]) -> tuple[list[Switch], dict[str, str]]:
-    """The switches to try at a place, in order, and name -> reason of those that are not."""
+def switches_for(
+    place: Place, environment: Mapping[str, Any], is_op: bool = False
+) -> tuple[list[Switch], dict[str, str]]:
+    """The switches to try at a place, in order, and name -> reason of those that are not.
+
+    is_op: an op is wrong by itself, executed eagerly; then what chooses kernels comes first, and what takes a graph
+    rewriter away is no cure.
+    """
     reasons = {name: switch.reason_not_to_try(place, environment) for name, switch in SWITCHES.items()}
+    if is_op:
+        graph = {name: OP_ALONE for name, switch in SWITCHES.items() if switch.grappler or switch.execution}
+        reasons = {name: why or graph.get(name, "") for name, why in reasons.items()}
     tried = [switch for name, switch in SWITCHES.items() if not reasons[name]]
     return tried, {**{name: why for name, why in reasons.items() if why}, **NOT_IN_A_TRACE}
 

@@ -17,9 +17,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from diag.engine.attribution.switches import SWITCHES, merged_environment
+from diag.engine.attribution.switches import REWRITING, SWITCHES, merged_environment
 from diag.engine.places import parse_place
 from diag.errors import UserError
+from diag.verdict.attribution import Trial, implied
 from diag.verdict.findings import json_number
 from traces.reader import TraceReader
 
@@ -67,9 +68,26 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         bench = Bench(recorded, options.step, options.lane, parse_place(options.place))
         site = Site(**options.site) if options.site else bench.first_site()
         yield {"site": None if site is None else site.to_dict()}
+        done: list[Trial] = []
         for index, names in enumerate(options.switches if site is not None else []):
             yield {"begun": index}
-            yield {"trial": index, **_tried(bench, names, site)}
+            reason = _implied(names, done)
+            line = {"reason": reason, "skipped": True} if reason else _tried(bench, names, site)
+            done.append(trial_in(tuple(names), line))
+            yield {"trial": index, **line}
+
+
+def _implied(names: Sequence[str], done: Sequence[Trial]) -> str:
+    """Why the trials before this one, in this process, answer it already; empty where they do not."""
+    baseline = next((trial for trial in done if not trial.switches), None)
+    return "" if baseline is None or len(names) != 1 else implied(names[0], REWRITING, done, baseline)
+
+
+def trial_in(names: tuple[str, ...], line: dict[str, Any]) -> Trial:
+    """The trial that a line tells of."""
+    figures = {key: line.get(key) for key in ("op", "unit", "step", "step_seconds")}
+    numbers = {key: None if value is None else float(value) for key, value in figures.items()}
+    return Trial(names, reason=line.get("reason", ""), skipped=bool(line.get("skipped")), **numbers)
 
 
 def _tried(bench: Any, names: Sequence[str], site: Any) -> dict[str, Any]:
