@@ -72,8 +72,19 @@ def forward_and_gradient(composition: Composition, dtype_name: str, seed: int) -
     return run
 
 
-def reading_of(composition: Composition, dtype_name: str, outputs: Sequence[npt.NDArray[Any]], wide: Wide) -> Reading:
-    truth, noisy = wide.truth(), wide.noisy()
+def reading_of(
+    composition: Composition,
+    dtype_name: str,
+    outputs: Sequence[npt.NDArray[Any]],
+    wide: Wide,
+    reference: Sequence[npt.NDArray[Any]] | None = None,
+) -> Reading:
+    """reference: what the CPU gives; the NaN and infinities that it has too are the formula's, in a narrow format."""
+    exact, noisy = wide.truth(), wide.noisy()
+    truth = exact
+    if reference is not None:
+        truth = [where_both_overflow(y, own, r) for y, own, r in zip(outputs, reference, exact, strict=True)]
+    num_alike = sum(int(np.count_nonzero(np.isfinite(r) & ~np.isfinite(t))) for r, t in zip(exact, truth, strict=True))
     found = [
         excess_of(y, r, [sample[index] for sample in noisy], wide.unit_roundoff, composition.terms)
         for index, (y, r) in enumerate(zip(outputs, truth, strict=True))
