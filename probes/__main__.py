@@ -111,6 +111,7 @@ def probe(options: argparse.Namespace) -> int:
     import_tensorflow()
     from rich.console import Console
 
+    from diag.report.wording import counted
     from probes import report
     from probes.card import write_atomically
     from probes.emitting import write_reproducers
@@ -124,7 +125,8 @@ def probe(options: argparse.Namespace) -> int:
         return FAILED if card.failures else 0
     report.render(card, Console(), options)
     if programs is not None:
-        print(f"{len(programs)} programs for {len(card.failures)} failures written to {options.emit}")
+        made, of = counted(len(programs), "program"), counted(len(card.failures), "failure")
+        print(f"{made} for {of} written to {options.emit}")
     return FAILED if card.failures else 0
 
 

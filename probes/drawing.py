@@ -13,6 +13,7 @@ from probes.card import FAIL, NOTE, PASS, Reading, Value
 from probes.distributions import Draws, Finding
 from probes.fallback import check_placed
 from probes.random_streams import FAMILY, Source
+from probes.reproducer import reproducer
 from probes.subject import Subject
 
 REFERENCE = "CPU:0/eager"
@@ -30,7 +31,7 @@ def readings(source: Source, num: int, subject: Subject) -> Iterator[Reading]:
     figures: dict[str, Value] = dict(found.figures)
     case = " ".join(filter(None, (source.case, "draws")))
     if wrong:
-        yield Reading(*name, case, FAIL, "; ".join(wrong), figures)
+        yield Reading(*name, case, FAIL, "; ".join(wrong), figures, _program(source, found, subject))
     else:
         yield Reading(*name, case, PASS, _in_words(source, found), figures)
     case = " ".join(filter(None, (source.case, "stream")))
@@ -63,6 +64,15 @@ def _repetition(source: Source, draws: Sequence[Draws]) -> list[str]:
 
 def _same(first: Draws, second: Draws) -> bool:
     return first.tobytes() == second.tobytes()
+
+
+def _program(source: Source, found: Finding, subject: Subject) -> str:
+    """Shows uniform numbers outside [0, 1); what else is wrong with a stream is no matter of one expression."""
+    if not source.uniform or float(found.figures.get("largest", 0.0)) < 1.0:
+        return ""
+    title = f"{source.op} of {source.dtype} draws 1 or more; documented as from [0, 1)."
+    count = f"tf.reduce_sum(tf.cast({source.uniform} >= 1, tf.int32))"
+    return reproducer(title, [], count, ["expected = 0  # draws of 1 or more"], subject.place)
 
 
 def _in_words(source: Source, found: Finding) -> str:

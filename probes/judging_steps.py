@@ -16,10 +16,32 @@ from probes.card import FAIL, NOTE, PASS, Reading
 from probes.enclosure import PRECISION, Enclosure, as_float64, point
 from probes.known_gradient import KnownGradientSteps, State
 from probes.optimizers import FAMILY, NARROW, Setup, first_weights, gradients, numpy_dtype
+from probes.reproducer import reproducer
 from probes.subject import Subject
 from probes.update_rules import WEIGHT, Arithmetic, after_step
 
 _NO_NUMBERS_OF_THE_RULE = ("iteration", "learning_rate")
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """An element beyond what rounding allows; of a variable with one element, the gradient is NaN."""
+
+    variable: str
+    step: int
+    gradient: float
+    before: float
+    found: float
+    exact: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        of = "" if np.isnan(self.gradient) else f", gradient {self.gradient:.3g}"
+        return (
+            f"{self.variable} is {self.found:.6g}; exact arithmetic gives {self.exact:.6g}, rounding allows "
+            f"{self.low:.6g} to {self.high:.6g} (step {self.step}{of})"
+        )
 
 
 @dataclass
@@ -34,9 +56,9 @@ class Held:
     share: float = 0.0
     num_judged: int = 0
     num_free: int = 0
-    wrong: list[str] = field(default_factory=list)
+    wrong: list[Wrong] = field(default_factory=list)
 
-    def hold(self, found: np.ndarray, allowed: Enclosure, gradient: np.ndarray, step: int) -> None:
+    def hold(self, before: np.ndarray, found: np.ndarray, allowed: Enclosure, gradient: np.ndarray, step: int) -> None:
         """Elements on whose range nothing is said, since something may overflow on the way, are counted apart."""
         found = np.atleast_1d(found)
         values = found.astype(np.float64)
@@ -47,11 +69,9 @@ class Held:
         self.num_free += int((~judged).sum())
         wrong = judged & ~((low <= values) & (values <= high))
         for at in zip(*np.nonzero(wrong), strict=True):
-            of = f", gradient {float(gradient[at]):.3g}" if gradient.shape == found.shape else ""
-            self.wrong.append(
-                f"{self.variable} is {values[at]:.6g}; exact arithmetic gives {exact[at]:.6g}, rounding allows "
-                f"{low[at]:.6g} to {high[at]:.6g} (step {step}{of})"
-            )
+            given = float(gradient[at]) if gradient.shape == found.shape else float("nan")
+            numbers = (float(array[at]) for array in (np.atleast_1d(before), values, exact, low, high))
+            self.wrong.append(Wrong(self.variable, step, given, *numbers))
         judged &= np.isfinite(values)
         if judged.any():
             found, values, exact, low, high = (x[judged] for x in (found, values, exact, low, high))
@@ -77,10 +97,11 @@ def judged(subject: Subject, setup: Setup, dtype: str) -> Iterator[Reading]:
         first = first or (before, after)
         allowed = _after(setup, config, before, given, format, setup.iteration + number)
         for kind, enclosure in allowed.items():
-            held.setdefault(kind, Held(kind)).hold(after[kind], enclosure, given, number)
+            held.setdefault(kind, Held(kind)).hold(before[kind], after[kind], enclosure, given, number)
         if given.tobytes() != gradient.tobytes():
-            held[WEIGHT].wrong.append(f"the gradient of sum(x * w) is not x (step {number})")
-    yield _reading(setup, dtype, list(held.values()))
+            yield Reading(FAMILY, setup.name, dtype, f"{setup.case}, gradient of step {number}", FAIL,
+                          "the gradient of sum(x * w) is not x", {})  # fmt: skip
+    yield _reading(setup, dtype, list(held.values()), subject)
     if dtype in NARROW and setup.case == "default" and first is not None:
         yield _of_the_dtype(setup, dtype, config, *first, vectors[0])
 
@@ -94,8 +115,8 @@ def _after(
         return after_step(setup.name, Arithmetic(config, format, rounded), state, point(gradient, format), step)
 
 
-def _reading(setup: Setup, dtype: str, held: list[Held]) -> Reading:
-    wrong = [text for each in held for text in each.wrong]
+def _reading(setup: Setup, dtype: str, held: list[Held], subject: Subject) -> Reading:
+    wrong = [element for each in held for element in each.wrong]
     figures: dict[str, float | int] = {}
     for each in held:
         figures |= {f"{each.variable}_max_ulp": each.ulps, f"{each.variable}_share_of_bound": each.share}
@@ -105,12 +126,34 @@ def _reading(setup: Setup, dtype: str, held: list[Held]) -> Reading:
         "num_wrong": len(wrong),
     }
     if wrong:
-        worst = next((text for each in held if each.variable == WEIGHT for text in each.wrong), wrong[0])
+        worst = next((element for element in wrong if element.variable == WEIGHT), wrong[0])
         says = f"{counted(len(wrong), 'element')} of {figures['num_judged']:,} beyond rounding: {worst}"
-        return Reading(FAMILY, setup.name, dtype, setup.case, FAIL, says, figures)
+        return Reading(
+            FAMILY, setup.name, dtype, setup.case, FAIL, says, figures, _program(setup, dtype, worst, subject)
+        )
     ulps = ", ".join(f"{each.variable} {each.ulps:.2g}" for each in held)
     says = f"within rounding; largest error in ULP: {ulps}"
     return Reading(FAMILY, setup.name, dtype, setup.case, PASS, says, figures)
+
+
+def _program(setup: Setup, dtype: str, wrong: Wrong, subject: Subject) -> str:
+    """The first step of one element; none where it takes more: later steps, or a norm over all elements."""
+    if wrong.variable != WEIGHT or wrong.step or setup.iteration or "clipnorm" in setup.settings:
+        return ""
+    if "global_clipnorm" in setup.settings:
+        return ""
+    settings = ", ".join(f"{name}={value!r}" for name, value in setup.settings.items())
+    lines = [
+        f"g = np.array([{wrong.gradient!r}]).astype(tf.{dtype}.as_numpy_dtype)",
+        f"w: object = tf.Variable(np.array([{wrong.before!r}]).astype(tf.{dtype}.as_numpy_dtype))",
+        f"optimizer: object = tf.keras.optimizers.{setup.name}({settings})",
+        "optimizer.build([w])",
+    ]
+    title = f"{setup.name}, one step of a {dtype} weight ({setup.case}): expected {wrong.low!r} to {wrong.high!r}."
+    expected = [f"expected = {wrong.exact!r}  # exact arithmetic"]
+    allowed = repr(max(wrong.high - wrong.exact, wrong.exact - wrong.low))
+    body = "optimizer.apply([g], [w])\nreturn w + 0"
+    return reproducer(title, lines, body, expected, subject.place, allowed=allowed)
 
 
 def _of_the_dtype(

@@ -72,7 +72,7 @@ def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Prob
         try:
             yield from probe.run(subject)
         except NOT_SUPPORTED as error:
-            yield Reading(probe.family, probe.op, probe.dtype, probe.case, UNSUPPORTED, _first_line(error))
+            yield Reading(probe.family, probe.op, probe.dtype, probe.case, UNSUPPORTED, reason(error))
         except MemoryError:
             yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, "ran out of memory")
 
@@ -86,7 +86,7 @@ _DTYPES = {"half": "float16", "float": "float32", "double": "float64"}
 _NOISE = ("Graph execution error", "Detected at node", "<stack traces", "Detected unsupported operations")
 
 
-def _first_line(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What an error says, without where TensorFlow met it: names of functions differ from run to run."""
     text = _OF_THE_CALL.sub("", str(error)).strip()
     missing = _NO_XLA_KERNEL.search(text)

@@ -33,6 +33,7 @@ class Source:
 
     make: given a Subject and how many, the function that draws: of a seed, two int32, where `takes_seed`; else its
     state lies in variables made by `make` at the place, or in the op itself.  check: what the draws must satisfy.
+    uniform: whether it draws from [0, 1), by an expression of TensorFlow that a program can show.
     """
 
     op: str
@@ -43,6 +44,7 @@ class Source:
     takes_seed: bool = True
     many: bool = False
     is_quick: bool = False
+    uniform: str = ""
 
 
 def probes(choice: Choice) -> Iterator[Probe]:
@@ -74,8 +76,9 @@ def _stateless() -> Iterator[Source]:
     for dtype, grid in GRID.items():
         many = dtype == "float32"
         of_uniform = law.together(law.uniform(grid), law.without_period) if many else law.uniform(grid)
+        shown = f"tf.random.stateless_uniform([1 << 20], [1, 2], dtype=tf.{dtype})"
         yield Source("stateless_uniform", dtype, "", drawn("stateless_uniform", dtype=dtype), of_uniform, many=many,
-                     is_quick=many)  # fmt: skip
+                     is_quick=many, uniform=shown)  # fmt: skip
         yield Source("stateless_normal", dtype, "", drawn("stateless_normal", dtype=dtype), law.normal(grid),
                      is_quick=many)  # fmt: skip
         of_truncated = law.truncated_normal(grid)
@@ -145,7 +148,8 @@ def _stateful() -> Iterator[Source]:
     ]
     for name, dtype, make, check in rows:
         quick = (name, dtype) == ("uniform", "float32")
-        yield Source(f"tf.random.{name}", dtype, "", make, check, takes_seed=False, is_quick=quick)
+        shown = f"tf.random.uniform([1 << 20], dtype=tf.{dtype})" if name == "uniform" and dtype in GRID else ""
+        yield Source(f"tf.random.{name}", dtype, "", make, check, takes_seed=False, is_quick=quick, uniform=shown)
 
 
 def _generators() -> Iterator[Source]:

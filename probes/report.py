@@ -84,9 +84,10 @@ def _fingerprint(console: Console, readings: Sequence[Reading], verbose: bool) -
         rows.add_column(min_width=11, no_wrap=True)
         rows.add_column(overflow="fold")
         for reading in of:
-            case = "" if reading.case in HEADLINES else f" {reading.case}"
-            rows.add_row(escape(f"  {reading.dtype}{case if len(case) < LONG_CASE else ''}"),
-                         escape(f"{case.strip()}: {reading.says}" if len(case) >= LONG_CASE else reading.says))  # fmt: skip
+            case, says = ("" if reading.case in HEADLINES else reading.case), reading.says
+            if len(case) > LONG_CASE:
+                case, says = "", f"{case}: {says}"
+            rows.add_row(escape(f"  {reading.dtype} {case}".rstrip()), escape(says))
         console.print(rows, highlight=False)
     if len(chosen) < len(shown):
         _line(console, f"[dim]and {counted(len(shown) - len(chosen), 'detail')}: --verbose[/dim]")
