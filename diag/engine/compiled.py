@@ -67,6 +67,8 @@ def _compile(executable: Executable, graph_def: Any, place: Place, variables: Se
     used = {text.split(":")[0] for node in graph_def.node for text in node.input} & mapped
     graph_def = tf.compat.v1.GraphDef.FromString(graph_def.SerializeToString())
     kept = [node for node in graph_def.node if node.name not in mapped]
+    for node in kept:
+        _stand_alone(node, mapped)
     del graph_def.node[:]
     graph_def.node.extend(kept)
 
@@ -93,6 +95,16 @@ def _compile(executable: Executable, graph_def: Any, place: Place, variables: Se
             return run(*feeds)  # type: ignore[no-any-return]
 
     return at_the_place
+
+
+def _stand_alone(node: Any, gone: set[str]) -> None:
+    """Forget that a node wanted to be where one is that is fed; an import fails where a node names one it lacks."""
+    wanted = node.attr["_class"].list.s if "_class" in node.attr else ()
+    left = [name for name in wanted if name.decode().removeprefix("loc:@") not in gone]
+    if len(left) < len(wanted):
+        del node.attr["_class"]
+        if left:
+            node.attr["_class"].list.s.extend(left)
 
 
 def with_fetches(executable: Executable) -> Any:

@@ -42,7 +42,7 @@ def gather(dtype: str) -> Iterator[Case]:
 def gather_gradient(dtype: str) -> Iterator[Case]:
     """As training an embedding does it: rows of the gradient that share an index are added up."""
     body = (
-        "with tf.GradientTape() as tape:\n    tape.watch(x)\n    y = tf.gather(tf.identity(x), i)\n"
+        "with tf.GradientTape() as tape:\n    tape.watch(x)\n    y = tf.gather(x, i)\n"
         "return tf.convert_to_tensor(tape.gradient(y, x, output_gradients=g))"
     )
     for shape, count in TABLES:
