@@ -8,12 +8,12 @@ from typing import Any
 from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from probes.card import Value
 from probes.fingerprint import accumulation, wording
-from probes.fingerprint.accumulation import NEAREST, NOT_TOLD, Width
+from probes.fingerprint.accumulation import NEAREST, NOT_TOLD, RULES, Width
 from probes.fingerprint.inputs import InputFormat, input_formats
 from probes.fingerprint.orders import tree_of
 from probes.fingerprint.subnormals import Subnormals, subnormals_of
 from probes.fingerprint.sums import Sum, alone
-from probes.fingerprint.tree import NotATree, NothingLost, Tree, Unstable, leaves, nodes
+from probes.fingerprint.tree import NotATree, NothingLost, Tree, Unstable, leaves, nodes, sequence
 
 _WIDTHS = {
     FLOAT64.precision: "float64", FLOAT32.precision: "float32", FLOAT16.precision: "float16",
@@ -26,11 +26,13 @@ class Order:
     """The tree, or in `words` why there is none.
 
     everywhere: whether every element of the output that was looked at is summed in this order.
+    is_stable: whether every call does.
     """
 
     tree: Tree | None
     words: str
     everywhere: bool = True
+    is_stable: bool = True
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _no_order(asked: Sum) -> Order:
     try:
         tree_of(asked)
     except Unstable:
-        return Order(None, "order not the same from call to call", everywhere=False)
+        return Order(None, "order not the same from call to call", everywhere=False, is_stable=False)
     except NothingLost:
         return Order(None, "no order to be seen: nothing is lost")
     except NotATree:
@@ -163,7 +165,7 @@ def arithmetic_of(asked: Sum, seed: int = 0) -> Arithmetic:
         inputs=inputs,
         has_factors=asked.has_factors,
         exact_products=_exact_products(asked, order, inputs),
-        **_kept(asked, order.tree, seed),
+        **_kept(asked, order, seed),
         order=order,
         subnormals=subnormals_of(asked),
         dtype_bits=asked.format.precision,
@@ -177,11 +179,19 @@ def _exact_products(asked: Sum, order: Order, inputs: tuple[InputFormat, InputFo
     return accumulation.products_are_exact(asked, min(each.bits for each in inputs))
 
 
-def _kept(asked: Sum, tree: Tree | None, seed: int) -> dict[str, Any]:
-    """Of the running sum; without a tree nobody knows what is added before what."""
+def _kept(asked: Sum, order: Order, seed: int) -> dict[str, Any]:
+    """Of the running sum; where M does not absorb (rounding up, to odd) a plain sequence is tried for a tree."""
+    tree = order.tree
     if tree is None:
+        found = _of_tree(asked, sequence(asked.num_terms), seed)
+        if order.is_stable and found["width"].fewest == found["width"].most and found["rounding"] in RULES:
+            return found
         return {"width": Width(0, 0, False), "rounding": NOT_TOLD, "extra_bits": None, "rounded_every": None,
                 "conversion": ""}  # fmt: skip
+    return _of_tree(asked, tree, seed)
+
+
+def _of_tree(asked: Sum, tree: Tree, seed: int) -> dict[str, Any]:
     width = accumulation.width_of(asked, tree, seed)
     extra = accumulation.extra_bits(asked, tree, width.fewest)
     is_narrow = 2 <= width.fewest < width.most and in_order(tree)

@@ -30,7 +30,7 @@ class InputFormat:
         return f"{self.name} {self.rounding}".rstrip()
 
 
-UNKNOWN = InputFormat("of an unknown format", "", 0)
+UNKNOWN = InputFormat("unrecognised", "", 0)
 
 
 def input_formats(asked: Sum) -> tuple[InputFormat, InputFormat]:
@@ -111,15 +111,16 @@ def _explained(values: Doubles, answers: Doubles, own: Format) -> InputFormat:
 def _split(asked: Sum, found: InputFormat) -> InputFormat:
     """Whether a format in parts shows in products: those of two low parts are left out.
 
-    a = 1 + 2^-p is read as 1 and 2^-p by a part of p bits, so a * a lacks 2^-2p of 1 + 2^(1-p) + 2^-2p, which
-    float32 holds for p <= 11 (it rounds the sum to its own 24 bits).
+    a = 1 + 2^-p is read as 1 and 2^-p by parts of p bits, so a * a lacks 2^-2p of 1 + 2^(1-p) + 2^-2p.  Parts of fewer
+    bits come first: they lack the product of longer ones' low parts as well.
     """
-    if found.name != FLOAT32.name and "two parts" not in found.name:
-        return found
-    for name, bits in (("TF32", TF32.precision), ("bfloat16", BFLOAT16.precision)):
+    for name, bits in (("bfloat16", BFLOAT16.precision), ("TF32", TF32.precision)):
+        in_two = found.name == f"{name} in two parts"
+        if not in_two and found.name != FLOAT32.name:
+            continue
         a = np.zeros((1, asked.num_terms))
         a[0, 0] = 1 + 2.0**-bits
         if asked(a, np.where(a == 0, 1.0, a))[0] == 1 + 2.0 ** (1 - bits):
-            parts = "two" if "two parts" in found.name else "three" if bits == BFLOAT16.precision else "several"
-            return InputFormat(f"{name} in {parts} parts, products of the low ones left out", "", found.bits)
+            count = "two" if in_two else "three"
+            return InputFormat(f"{name} in {count} parts, products of the low ones left out", "", found.bits)
     return found

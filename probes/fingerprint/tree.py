@@ -155,6 +155,14 @@ def _common_sizes(tree: Tree) -> Callable[[int, int], int]:
     return size
 
 
+def sequence(num_terms: int) -> Tree:
+    """Terms added one after another."""
+    tree: Tree = 0
+    for term in range(1, num_terms):
+        tree = (tree, term)
+    return tree
+
+
 def leaves(tree: Tree) -> list[int]:
     """From left to right."""
     if isinstance(tree, int):

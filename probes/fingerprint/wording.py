@@ -43,8 +43,8 @@ def _lines(tree: Tree) -> Iterator[str]:
 
 def _whole(tree: Tree) -> str:
     """A name for all of a tree, "" where it has none."""
-    if num_leaves(tree) == 2:
-        return SEQUENTIAL
+    if num_leaves(tree) <= 3 and widest(tree) == 2:
+        return _chain(tree)
     if widest(tree) == num_leaves(tree):
         return f"all {num_leaves(tree)} added as one"
     if _is_halved(tree, folded=False):
