@@ -60,17 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     place = None if options.place is None else parse_place(options.place)
     only = switch_names(options.switches)
-    step, site = flagged_in(options.trace, options.step)
     from diag.engine.quiet import import_tensorflow
 
     import_tensorflow()
+    step, site, alike = flagged_in(options.trace, options.step)
     from rich.console import Console
 
     from diag.engine.attribution.attributing import attribute, subject_in, told
     from diag.report import attribution as written
     from diag.report import json_report
 
-    subject = subject_in(options.trace, step, place)
+    subject = subject_in(options.trace, step, place, alike)
     console = Console(quiet=options.json)
 
     def said(trial: Any) -> None:
@@ -95,8 +95,15 @@ def switch_names(given: str | None) -> list[str] | None:
     return names
 
 
-def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | None]:
-    """The step to try and what its run flagged there, as the report in the trace says; None: to be looked for."""
+Alike = tuple[tuple[str, ...], tuple[str, ...]]
+
+
+def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | None, Alike]:
+    """The step to try and what its run flagged there, as the report in the trace says; None: to be looked for.
+
+    Also the layers that are wrong in the same way, and those whose ops are wrong together.
+    """
+    from diag.engine.attribution.attributing import wrong_alike
     from traces.reader import TraceReader
 
     with TraceReader(trace) as reader:
@@ -108,8 +115,10 @@ def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | Non
         step = int(found[0]["step"])
     if step not in steps:
         raise UserError(f"--step {step}: {trace} holds the steps {', '.join(map(str, steps[:10])) or 'of no run'}")
-    here = [{key: each[key] for key in SITE} for each in found if each["step"] == step]
-    return step, here[0] if here else None
+    here = [each for each in found if each["step"] == step]
+    if not here:
+        return step, None, ((), ())
+    return step, {key: here[0][key] for key in SITE}, wrong_alike(here)
 
 
 if __name__ == "__main__":

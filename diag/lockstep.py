@@ -305,13 +305,14 @@ def _attributed(
     wanted = False if options.attribute is None and quiet else options.attribute
     if result.first_divergence is None or wanted is False:
         return result
-    from diag.engine.attribution.attributing import Subject, lanes_of
+    from diag.engine.attribution.attributing import Subject, lanes_of, wrong_alike
     from diag.engine.attribution.of_run import attributed
 
-    run = recording.run
+    run, step = recording.run, result.first_divergence.where.step
+    here = [divergence for divergence in result.divergences if divergence.where.step == step]
     subject = Subject(
-        recording.writer.path, result.first_divergence.where.step, run.candidate.place, lanes_of(run.settings.follow),
-        run.candidate.environment(), run.program, trained.config,
+        recording.writer.path, step, run.candidate.place, lanes_of(run.settings.follow),
+        run.candidate.environment(), run.program, trained.config, *wrong_alike([d.to_dict() for d in here]),
     )  # fmt: skip
     recording.keep(result)  # should the trials be ended, the trace has what was found
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))

@@ -26,7 +26,8 @@ class Subject:
     """A recorded step and the place to try it at.
 
     lanes: whose recorded states it may have started from, the likeliest first.  environment: the recorded
-    candidate's.  config: the model's, or None.
+    candidate's.  config: the model's, or None.  layers: all that are wrong in the same way as the first, chain: those
+    whose ops are wrong together with the first one's.
     """
 
     trace: Path
@@ -36,6 +37,8 @@ class Subject:
     environment: Mapping[str, Any]
     program: Program
     config: Mapping[str, Any] | None
+    layers: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
 
 
 def told(trial: Trial) -> str:
@@ -46,12 +49,22 @@ def told(trial: Trial) -> str:
     return f"tried: {trial.name}: error over bound {largest:.2g}"
 
 
-def subject_in(trace: Path, step: int, place: Place | None) -> Subject:
-    """A step of a trace, at a place or where its candidate was recorded."""
+def wrong_alike(divergences: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(layers, chain) of a Subject, from the divergences of one step as report.json has them."""
+    alike = [d for d in divergences if all(d[key] == divergences[0][key] for key in ("blame", "cause", "unit"))]
+    layers = [d["layer"] for d in alike if d["layer"] and d["variable"] is None and d["unit"] == "layer"]
+    chain = [layer for d in alike for layer in d["evidence"].get("layers", [])]
+    return tuple(dict.fromkeys(layers)), tuple(dict.fromkeys(chain))
+
+
+def subject_in(
+    trace: Path, step: int, place: Place | None, alike: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+) -> Subject:
+    """A step of a trace, at a place or where its candidate was recorded; alike: its layers and chain."""
     with RecordedRun(trace) as recorded:
         return Subject(
             trace, step, place or recorded.place("candidate"), lanes_of(recorded.follow),
-            recorded.reader.environment("candidate"), recorded.program(step), recorded.reader.model_config,
+            recorded.reader.environment("candidate"), recorded.program(step), recorded.reader.model_config, *alike,
         )  # fmt: skip
 
 
@@ -82,14 +95,16 @@ def plan(
     is_op: whether an op is wrong by itself; None: whether the site is one.  A layer's code is changed where the site
     is in the layer itself, not in the update of its variable.
     """
-    layer = site["layer"] if site is not None and site["variable"] is None else None
+    is_layer = site is not None and site["variable"] is None and site["layer"]
+    layers = dict.fromkeys([site["layer"], *subject.layers]) if site is not None and is_layer else ()
     if is_op is None:
         is_op = site is not None and site["op_index"] is not None and only is None
     tried, skipped = switches_for(subject.place, subject.environment, is_op)
     if only is not None:
         skipped |= {switch.name: "it was not asked for" for switch in tried if switch.name not in only}
         tried = [switch for switch in tried if switch.name in only]
-    changes = changes_of(layer, subject.program, subject.config, subject.place)
+    chain = [] if is_op else list(dict.fromkeys([*subject.chain, *layers]))
+    changes = changes_of(tuple(layers), chain, subject.program, subject.config, subject.place)
     return Plan(tuple((switch.name,) for switch in tried), tuple(changes), skipped, is_op)
 
 

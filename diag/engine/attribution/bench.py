@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine import grappler
+from diag.engine.attribution.dtypes import DTYPE, with_dtypes
 from diag.engine.attribution.edits import Edit, EditedLane, edit_of
 from diag.engine.attribution.recorded_op import RecordedOp
 from diag.engine.attribution.switches import SWITCHES
@@ -90,7 +91,9 @@ class _Telescope(Telescope):
 class Bench:
     """The step in the reference lane on the CPU, once; the candidate, once a trial."""
 
-    def __init__(self, recorded: RecordedRun, step: int, lane: str, place: Place) -> None:
+    def __init__(
+        self, recorded: RecordedRun, step: int, lane: str, place: Place, program: Program | None = None
+    ) -> None:
         state = recorded.state(step, lane)
         if state is None:
             raise UserError(
@@ -99,7 +102,7 @@ class Bench:
             )
         self.recorded, self.step, self.lane, self.state = recorded, step, lane, state
         self.place = replace(place, policy=recorded.place("candidate").policy)
-        self.program: Program = recorded.program(step)
+        self.program: Program = program or recorded.program(step)
         self.batch = [tf.constant(value) for value in recorded[step].inputs]
         self.draws = Replayer(recorded).given(step, self.program)
         self.truths: dict[str, _RememberedTruth] = {}
@@ -127,6 +130,11 @@ class Bench:
         Raises:
           UserError, tf.errors.OpError: the step cannot be run so.
         """
+        changed = with_dtypes(self.program, names)
+        if changed is not self.program:  # with a reference, truth and bounds of its own
+            others = [name for name in names if not name.startswith(f"{DTYPE}:")]
+            bench = Bench(self.recorded, self.step, self.lane, self.place, changed)
+            return replace(bench.trial(others, replace(site, op_index=None)), switches=tuple(names))
         place = self._set(names)
         edits = [edit_of(name, self.program) for name in names if name not in SWITCHES]
         telescope = self._telescope(place, edits)

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from diag.engine.attribution.edits import ON_CPU, SPLIT, split_of
+from diag.engine.attribution.dtypes import DIGITS, DTYPE, POLICY, dtypes_to_try
+from diag.engine.attribution.edits import ON_CPU, SPLIT, Split, split_of
 from diag.engine.attribution.switches import SWITCHES
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.verdict.attribution import Outcome, Trial, Workaround, outcome
 
-RANK_SPLIT, RANK_ON_CPU = 12, 35  # beside the ranks of switches: a change to one layer, and its copies to the CPU
+# Beside the ranks of switches: a change to a layer, fewer digits in it, its copies to the CPU.
+RANK_SPLIT, RANK_DTYPE, RANK_ON_CPU = 12, 15, 35
 
 
 @dataclass(frozen=True)
@@ -25,38 +27,60 @@ class Change:
     rank: int
 
 
-def changes_of(layer: str | None, program: Program, config: Any, place: Place) -> list[Change]:
-    """What could be changed about a layer of the model; none for the loss, the optimizer and the whole step."""
-    if layer is None or layer not in program.layers:
+def changes_of(
+    layers: Sequence[str], chain: Sequence[str], program: Program, config: Any, place: Place
+) -> list[Change]:
+    """What could be changed about layers of the model that are wrong; none for the loss, the optimizer, the whole step.
+
+    chain: all the layers whose ops are wrong together, where that is known.
+    """
+    layers = [layer for layer in layers if layer in program.layers]
+    if not layers:
         return []
-    kind, settings = _layer_in(config, layer.split("/")[-1])
-    changes = [_on_cpu(layer, kind)]
-    split = split_of(program, layer)
-    if split is not None and place.is_compiled:
-        why = f"an Identity stands between {split.source_op} and {split.op}, so the two are no longer fused"
-        changes.append(Change(f"{SPLIT}:{layer}", _split_code(layer, kind, settings, split.op), why, RANK_SPLIT))
+    described = [(layer, *_layer_in(config, layer.split("/")[-1])) for layer in layers]
+    names = ",".join(layers)
+    codes = "\n".join(_on_cpu_code(layer, kind) for layer, kind, _ in described)
+    changes = [Change(f"{ON_CPU}:{names}", codes, "forward passes run on the CPU, with copies both ways", RANK_ON_CPU)]
+    if not place.is_compiled:
+        return changes
+    splits = [split_of(program, layer) for layer in layers]
+    if all(splits):
+        pairs = [(split, kind, known) for split, (_, kind, known) in zip(splits, described, strict=True) if split]
+        between = "; ".join(dict.fromkeys(f"{split.source_op} and {split.op}" for split, *_ in pairs))
+        why = f"an Identity stands between {between}, so they are no longer fused"
+        codes = "\n".join(_split_code(split, kind, known) for split, kind, known in pairs)
+        changes.append(Change(f"{SPLIT}:{names}", codes, why, RANK_SPLIT))
+    together = [layer for layer in chain if layer in program.layers]
+    for dtype in dtypes_to_try(program, together):
+        kinds = [(layer, _layer_in(config, layer.split("/")[-1])[0]) for layer in together]
+        codes = "\n".join(
+            f'# layer "{name}"\nkeras.layers.{kind}(..., dtype="{POLICY[dtype]}")' for name, kind in kinds
+        )
+        why = f"computes in {dtype}, which has {DIGITS[dtype]}; judged as {dtype} is"
+        changes.append(Change(f"{DTYPE}:{','.join(together)}={dtype}", codes, why, RANK_DTYPE))
     return changes
 
 
-def _split_code(layer: str, kind: str, settings: dict[str, Any], op: str) -> str:
+def _split_code(split: Split, kind: str, settings: dict[str, Any]) -> str:
+    if split.before is not None:
+        return f'# between layer "{split.before}" and layer "{split.layer}"\nx = keras.layers.Lambda(tf.identity)(x)'
     activation = settings.get("activation")
-    called = f"keras.activations.{activation}" if isinstance(activation, str) else f"tf.nn.{op.lower()}"
+    called = f"keras.activations.{activation}" if isinstance(activation, str) else f"tf.nn.{split.op.lower()}"
     return (
-        f'# layer "{layer}": the {kind} without its activation, then the activation by itself\n'
+        f'# layer "{split.layer}": the {kind} without its activation, then the activation by itself\n'
         f"x = keras.layers.{kind}(..., activation=None)(x)\n"
         f"x = keras.layers.Lambda(lambda y: {called}(tf.identity(y)))(x)"
     )
 
 
-def _on_cpu(layer: str, kind: str) -> Change:
-    code = (
+def _on_cpu_code(layer: str, kind: str) -> str:
+    return (
         f'# layer "{layer}": this class in place of keras.layers.{kind}\n'
         f"class {kind}OnCPU(keras.layers.{kind}):\n"
         "    def call(self, *args, **kwargs):\n"
         '        with tf.device("CPU:0"):\n'
         "            return super().call(*args, **kwargs)"
     )
-    return Change(f"{ON_CPU}:{layer}", code, "its forward pass runs on the CPU, with copies both ways", RANK_ON_CPU)
 
 
 def _layer_in(config: Any, name: str) -> tuple[str, dict[str, Any]]:

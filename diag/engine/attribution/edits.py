@@ -24,32 +24,45 @@ SPLIT, ON_CPU = "split", "cpu"
 
 @dataclass(frozen=True)
 class Split:
-    """The last op of a layer's forward pass and what it reads first: an Identity goes between."""
+    """The last op of a layer's forward pass and what it reads first: an Identity goes between.
+
+    before: the layer that hands it what it reads, where that is another one.
+    """
 
     layer: str
     node: str
     op: str
     source_op: str
+    before: str | None = None
 
 
 def split_of(program: Program, layer: str) -> Split | None:
-    """Where a layer can be split: before the op that makes its output, if that reads another op of the layer."""
+    """Where a layer can be split: before the op that makes its output, if that reads what another op computed."""
     for port in program.layer_outputs.get(layer, ()):
         node = program.graph.by_name[port.node]
         source = program.graph.by_name[node.inputs[0].node] if node.inputs else None
-        if source is not None and node.site.layer == source.site.layer == layer and not source.is_silent:
-            return Split(layer, node.name, node.op, source.op)
+        if source is not None and node.site.layer == layer and not source.is_silent:
+            before = source.site.layer if source.site.layer != layer else None
+            return Split(layer, node.name, node.op, source.op, before)
     return None
 
 
 def edit_of(name: str, program: Program) -> Edit:
-    """`split:LAYER` or `cpu:LAYER`, as a function of what is about to be built."""
-    kind, _, layer = name.partition(":")
+    """`split:LAYER` or `cpu:LAYER`, or of several layers with commas between, as a function of what is to be built."""
+    kind, _, layers = name.partition(":")
     if kind == ON_CPU:
-        return pinned_where(lambda site: site.layer == layer and site.phase == FORWARD)
-    split = split_of(program, layer)
-    assert kind == SPLIT and split is not None, name
-    return lambda executable: _split(executable, split)
+        named = set(layers.split(","))
+        return pinned_where(lambda site: site.layer in named and site.phase == FORWARD)
+    splits = [split_of(program, layer) for layer in layers.split(",")]
+    assert kind == SPLIT and all(splits), name
+
+    def apply(executable: Executable) -> Executable:
+        for split in splits:
+            assert split is not None
+            executable = _split(executable, split)
+        return executable
+
+    return apply
 
 
 def _split(executable: Executable, split: Split) -> Executable:

@@ -107,7 +107,7 @@ SWITCHES = _registry()
 REWRITING = tuple(f"{name}=off" for name in PASSES)
 OP_ALONE = "the op is wrong by itself, executed eagerly"
 # What a person might try and a recorded step cannot show.
-NOT_IN_A_TRACE = {"dtype policies": "the recorded step has one dtype: record a run with --policy"}
+NOT_IN_A_TRACE = {"another policy of the whole model": "the recorded step has one dtype: record a run with --policy"}
 
 
 def switches_for(
