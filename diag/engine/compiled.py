@@ -56,12 +56,15 @@ def build(
         if simulation.fault is not None:
             injection = Injection(simulation, executable.graph, executable.functions, place.execution)
             graph_def = injection.apply(graph_def)
-    function = _compile(executable, graph_def, place, variables)
+    rewriter = simulation.name if simulation is not None and simulation.rewriter is not None else None
+    function = _compile(executable, graph_def, place, variables, rewriter)
     function.lockstep_keeps = injection  # the fault's functions live as long as what calls them
     return function  # type: ignore[no-any-return]
 
 
-def _compile(executable: Executable, graph_def: Any, place: Place, variables: Sequence[tf.Variable]) -> Any:
+def _compile(
+    executable: Executable, graph_def: Any, place: Place, variables: Sequence[tf.Variable], rewriter: str | None
+) -> Any:
     results = [f"{FETCH_PREFIX}{index}:0" for index in range(len(executable.fetches))]
     mapped = {*executable.feeds, *executable.captures, *executable.constants}
     used = {text.split(":")[0] for node in graph_def.node for text in node.input} & mapped
@@ -82,10 +85,16 @@ def _compile(executable: Executable, graph_def: Any, place: Place, variables: Se
         captured = {name: capture(value) for name, value in {**handles, **executable.constants}.items() if name in used}
         given = {**dict(zip(executable.feeds, feeds, strict=True)), **captured}
         given = {name: value for name, value in given.items() if name in used}
-        with tf.device(place.device):
-            return tf.graph_util.import_graph_def(  # type: ignore[no-any-return]
-                graph_def, input_map=given, return_elements=results, name=""
-            )
+        try:
+            with tf.device(place.device):
+                return tf.graph_util.import_graph_def(  # type: ignore[no-any-return]
+                    graph_def, input_map=given, return_elements=results, name=""
+                )
+        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            if rewriter is None:
+                raise
+            said = str(error).split("\n")[0][:300]
+            raise UserError(f"rewriter {rewriter}: expected a graph that TensorFlow can import: {said}") from error
 
     if place.execution != "xla":
         return run
@@ -98,7 +107,11 @@ def _compile(executable: Executable, graph_def: Any, place: Place, variables: Se
 
 
 def _stand_alone(node: Any, gone: set[str]) -> None:
-    """Forget that a node wanted to be where one is that is fed; an import fails where a node names one it lacks."""
+    """Forget that a node wanted to be where one is that is fed, or to wait for it: an import fails without that one."""
+    inputs = [text for text in node.input if not (text.startswith("^") and text[1:] in gone)]
+    if len(inputs) < len(node.input):
+        del node.input[:]
+        node.input.extend(inputs)
     wanted = node.attr["_class"].list.s if "_class" in node.attr else ()
     left = [name for name in wanted if name.decode().removeprefix("loc:@") not in gone]
     if len(left) < len(wanted):
@@ -122,7 +135,13 @@ def _rewritten(graph_def: Any, simulation: Simulation) -> Any:
     assert simulation.rewriter is not None
     copy = type(graph_def)()
     copy.CopyFrom(graph_def)
-    result = simulation.rewriter(copy)
+    try:
+        result = simulation.rewriter(copy)
+    except UserError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"rewriter {simulation.name} raised {said}") from error
     result = copy if result is None else result
     if not hasattr(result, "node"):
         raise UserError(f"rewriter {simulation.name}: expected a GraphDef, received {type(result).__name__}")
