@@ -175,7 +175,8 @@ def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
 
 def _layer(path: Path, replay: LayerReplay, program: Program, place: Place) -> tuple[str, dict[str, np.ndarray]]:
     chosen = [number for number, unit in enumerate(replay.units) if unit.variable is None] or [0]
-    unit, boundary = replay.units[chosen[0]], replay.boundaries[chosen[0]]  # the layer's own, not an update
+    number = max(chosen, key=lambda number: len(replay.units[number].joined))  # with the layers it is compiled with
+    unit, boundary = replay.units[number], replay.boundaries[number]  # the layer's own, not an update
     executable = unit.executable
     feeds = dict(zip(executable.feeds, map(to_numpy, boundary), strict=True))
     captures = {name: to_numpy(replay.state[index]) for name, index in executable.captures.items()}

@@ -16,6 +16,7 @@ from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.recorded import RecordedRun
 from diag.engine.replaying import Replayer
+from diag.engine.seams import forward_seams
 from diag.engine.telescope import StepRun, Telescope, units_of
 from diag.engine.units import Unit
 from diag.errors import UserError
@@ -98,21 +99,23 @@ def replay_op(run: RecordedRun, step: int, index: int, lane: str, place: Place, 
 def replay_layer(run: RecordedRun, step: int, layer: str, lane: str, place: Place, replayer: Replayer) -> LayerReplay:
     """Run a layer's units compiled by themselves at a place, on what the CPU's own step gives them.
 
+    Also with the layer that hands it something, or takes something from it, that no one else reads (seams.py).
+
     `layer` may also name one unit: a variable, for its update.
 
     Raises:
       UserError: no such layer, with those there are; or the step cannot be replayed.
     """
     program = run.program(step)
-    units = units_of(program).units
-    chosen = [unit for unit in units if layer in (unit.layer, unit.variable, unit.name)]
+    units = (*units_of(program).units, *forward_seams(program))
+    chosen = [unit for unit in units if layer in (unit.layer, unit.variable, unit.name, *unit.joined)]
     if not chosen:
-        names = ", ".join(dict.fromkeys(unit.layer for unit in units))
+        names = ", ".join(dict.fromkeys(unit.layer for unit in units if not unit.joined))
         raise UserError(f"--layer {layer}: the step has no such layer; it has {names}")
     reached, _ = replayer.reach(step, lane, place)
     reference = Lane("reference", CPU, None, reached.state())
     telescope = Telescope(program, reference, Lane("candidate", place, reached.simulation, reached.state()))
-    telescope.only = [unit for unit in telescope.cut.units if unit.name in {unit.name for unit in chosen}]
+    telescope.only = [unit for unit in telescope.only if unit.name in {unit.name for unit in chosen}]
     step_run = _on_the_cpu(telescope, step, run[step].inputs, replayer.given(step, program))
     unit_runs = telescope.run_units(step_run)
     observations = [o for unit_run in unit_runs for o in telescope.judge_unit(unit_run, True, {})]

@@ -537,6 +537,7 @@ class LockstepRun:
             first_nonfinite=self.first_nonfinite,
             amplifiers=(*amplifiers_in(found.path), *found.amplifying[:WORST_KEPT]),
             steps=self.settings.steps,
+            first_step=self.settings.first_step,
             lanes=tuple(
                 LaneInfo(lane.name, lane.label, lane.place.is_simulated, lane.environment())
                 for lane in (self.reference, self.candidate)

@@ -16,6 +16,7 @@ from diag.numerics.op_classes import ErrorClass
 from diag.report import attribution, rewrites
 from diag.report.curves import plot
 from diag.report.growth import growth_facts, growth_legend, growth_sentence
+from diag.report.sending import what_to_send
 from diag.report.updates import error_line, sign_lines
 from diag.report.wording import counted, figure
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
@@ -221,7 +222,7 @@ def render(result: RunResult, console: Console, next_commands: Sequence[str] = (
     """Print the whole report.  `next_commands` are command lines worth trying."""
     sections = (
         _banner, _verdict, _rewrites, _attribution, _growth, _path, _also_divergent, _worst, _amplifiers, _updates,
-        _firsts, _judged, _notes, _files,
+        _firsts, _judged, _notes, _files, _sending,
     )  # fmt: skip
     for section in sections:
         _print(section(result, console.width), console)
@@ -278,12 +279,13 @@ def _evidence(divergence: Divergence) -> list[tuple[str, str]]:
 
 def _losses(result: RunResult) -> list[tuple[str, str]]:
     """At the first divergence, or the beginning, and at the end."""
-    first = result.first_divergence.where.step if result.first_divergence else 0
+    start = result.first_step
+    first = result.first_divergence.where.step if result.first_divergence else start
     texts = []
-    for step in dict.fromkeys((first, result.steps - 1)):
+    for step in dict.fromkeys((first - start, result.steps - 1)):
         values = [(name, losses[step]) for name, losses in result.losses.items() if 0 <= step < len(losses)]
         if values:
-            texts.append(f"step {step}: " + ", ".join(f"{name} {value:.7g}" for name, value in values))
+            texts.append(f"step {start + step}: " + ", ".join(f"{name} {value:.7g}" for name, value in values))
     return [("loss", "\n".join(texts))] if texts else []
 
 
@@ -612,6 +614,14 @@ def _files(result: RunResult, width: int) -> Iterator[RenderableType]:
         yield Text("Written", style="bold")
     for name, path in result.files.items():
         yield _Unbroken(f"  {name:<6} {path}")
+
+
+def _sending(result: RunResult, width: int) -> Iterator[RenderableType]:
+    lines = what_to_send(result)
+    if lines:
+        yield Text("What to send", style="bold")
+    for line in lines:
+        yield Text(f"  {line}")
 
 
 def _next(commands: Sequence[str]) -> Iterator[RenderableType]:

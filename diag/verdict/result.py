@@ -86,4 +86,5 @@ class RunResult:
     rewrites: Rewrites | None = None  # of the layers of the first divergence, where the rewriter is to blame
     model: str = ""
     data: str = ""
+    first_step: int = 0
     files: dict[str, str] = field(default_factory=dict)
