@@ -23,6 +23,7 @@ class Composition:
     make: a dtype's name to the function, of tensors to a tensor or several.
     inputs: (dtype, generator) to the arrays that it takes; the gradient is taken of the first `num_differentiated`.
     sums: its result is a sum over many inputs, and may lose what one rounding of each of them does.
+    mixes: an element of its gradient is made of all of its row, and inherits their rounding.
     terms: size of what kernels subtract from each other, such as exp(x) and 1: a result near zero may be lost.
     """
 
@@ -32,6 +33,7 @@ class Composition:
     inputs: Callable[[np.dtype[Any], np.random.Generator], Arrays]
     num_differentiated: int = 1
     sums: bool = False
+    mixes: bool = False
     terms: float = 0.0
 
 
@@ -263,7 +265,7 @@ def _normalization(
 
     num_weights = len(layer_of("float32").trainable_variables)
     inputs = _normal(shape, mean, deviation, num_weights)
-    return Composition(f"keras.layers.{name}", case, make, inputs, 1 + num_weights, sums=True)
+    return Composition(f"keras.layers.{name}", case, make, inputs, 1 + num_weights, sums=True, mixes=True)
 
 
 def _batch_normalization(case: str, mean: float, deviation: float, training: bool) -> Composition:
@@ -281,4 +283,6 @@ def _batch_normalization(case: str, mean: float, deviation: float, training: boo
 
         return call
 
-    return Composition("keras.layers.BatchNormalization", case, make, _normal(shape, mean, deviation, 2), 3, sums=True)
+    return Composition(
+        "keras.layers.BatchNormalization", case, make, _normal(shape, mean, deviation, 2), 3, sums=True, mixes=True
+    )

@@ -30,13 +30,14 @@ def excess_of(
     noisy: Sequence[npt.NDArray[np.float64]],
     unit_roundoff: float,
     terms: float = 0.0,
+    mixes: bool = False,
 ) -> Excess:
     """Each element against 16 times the spread of noisy runs (diag/numerics/bounds.py) and 2 ULP.
 
     terms: what is subtracted from each other, and may lose 2 ULP as well.
 
     The spread is the largest among the elements of the same size, within a factor of two: a few samples may leave one
-    element where it was.
+    element where it was.  mixes: or in its row, along the last axis, where all of it enters each element.
     """
     if y.dtype.kind in "biu" or not y.size:
         same = bool(np.array_equal(y, truth))
@@ -45,7 +46,10 @@ def excess_of(
     with np.errstate(all="ignore"):
         spread = np.max([np.abs(sample - truth) for sample in noisy], axis=0)
         unit = ulp(np.where(np.isfinite(truth), truth, 1.0), format)
-        bound = COMPOSITE * _among_equals(spread, truth) + COMPOSITE_ULP * (unit + 2 * unit_roundoff * terms)
+        allowed = _among_equals(spread, truth)
+        if mixes:
+            allowed = np.maximum(allowed, np.max(np.nan_to_num(spread, posinf=0.0), axis=-1, keepdims=True))
+        bound = COMPOSITE * allowed + COMPOSITE_ULP * (unit + 2 * unit_roundoff * terms)
         bound = bound + _underflow(format)
         excess = np.abs(values - truth) / bound
     same = (values == truth) | (np.isnan(values) & np.isnan(truth))

@@ -75,6 +75,7 @@ class Computation:
         self.num_calls = 0
         self._built: dict[Signature, Callable[..., list[Any]]] = {}
         self._executables: dict[Signature, Executable] = {}
+        self._traces: list[Any] = []
 
     def __call__(self, *inputs: Any) -> list[np.ndarray]:
         """Raises one of NOT_SUPPORTED where the place cannot compute this, UserError where a fault goes wrong itself.
@@ -132,6 +133,7 @@ class Computation:
 
         with tf.device(None):
             concrete = traced.get_concrete_function(*(tf.TensorSpec(a.shape, a.dtype) for a in arrays))
+        self._traces.append(concrete)  # TensorFlow forgets the functions that it calls when it goes
         outer: Any = concrete.graph
         self._variables: list[tf.Variable] = list(outer.variables)
         by_handle = {id(variable.handle): index for index, variable in enumerate(self._variables)}
