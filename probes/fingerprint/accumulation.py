@@ -23,6 +23,7 @@ NUM_ALIGNMENTS = 5  # extra bits that are tried where no tree tells them; Fasi e
 
 NEAREST, TRUNCATED, ODD = "to nearest even", "truncated", "to odd"
 AWAY, UP, DOWN = "to nearest, ties away from zero", "up", "down"
+CUT_OFF = "of terms cut off at its last place"
 UNKNOWN, NOT_TOLD = "in no known way", "not told"
 
 # In units of the running sum's last place, with M even: beside the ties, what truncation and rounding tell apart.
@@ -176,8 +177,13 @@ def _rule(got: Doubles, steps: Doubles, offset: Doubles, extra: int | None) -> s
         cut = np.trunc(steps * 2.0**bits) * 2.0**-bits
         for name, rule in RULES.items():
             if np.array_equal(got, rule(offset + cut) - offset):
-                return name if extra is not None else f"{name} after terms are cut off {bits} bits below"
+                return name if extra is not None else _of_cut_terms(name, bits)
     return UNKNOWN
+
+
+def _of_cut_terms(name: str, bits: int) -> str:
+    """Cut off at the last place itself, terms leave nothing to be rounded."""
+    return CUT_OFF if bits == 0 else f"{name} (terms cut off {bits} bit{'s' * (bits > 1)} below)"
 
 
 def products_are_exact(asked: Sum, input_bits: int) -> bool | None:
@@ -199,15 +205,20 @@ def products_are_exact(asked: Sum, input_bits: int) -> bool | None:
     return bool(np.any(asked(a, b) == 2.0 ** (-2 * half)))
 
 
-def block_between_roundings(asked: Sum, bits: int) -> int | None:
+def block_between_roundings(asked: Sum, tree: Tree, bits: int) -> int | None:
     """How many terms are added before a sum is rounded to `bits`, as a narrow running sum that leaves wide registers.
 
-    M at 0, s at 1, -M at k, s too small for `bits`: the first k at which s is gone.  None where it never is.
+    M at 0, s at the term that it meets first, -M at k, s too small for `bits`: s is still there where k is of the same
+    block.  None where such terms are not the first ones of the sum.
     """
+    meeting = [node for node in nodes(tree) if 0 in node]
+    first = next(leaf for leaf in leaves(meeting[-1]) if leaf != 0)
+    others = [k for k in range(asked.num_terms) if k not in (0, first)]
     small = LARGE / 1.5 * 2.0 ** -(bits + 1)
-    rows = np.array([_placed(asked, (0, 1, k), (LARGE, small, -LARGE)) for k in range(2, asked.num_terms)])
-    lost = asked.values(rows) != small
-    return int(np.argmax(lost)) + 2 if lost.any() else None
+    rows = np.array([_placed(asked, (0, first, k), (LARGE, small, -LARGE)) for k in others])
+    kept = asked.values(rows) == small
+    block = {0, first, *(k for k, is_kept in zip(others, kept, strict=True) if is_kept)}
+    return len(block) if 2 < len(block) < asked.num_terms and block == set(range(len(block))) else None
 
 
 def conversion_of(asked: Sum) -> str:

@@ -13,7 +13,7 @@ from probes.fingerprint.inputs import InputFormat, input_formats
 from probes.fingerprint.orders import tree_of
 from probes.fingerprint.subnormals import Subnormals, subnormals_of
 from probes.fingerprint.sums import Sum, alone
-from probes.fingerprint.tree import NotATree, NothingLost, Tree, Unstable, leaves, nodes, sequence
+from probes.fingerprint.tree import NotATree, NothingLost, Tree, Unstable, nodes, sequence
 
 _WIDTHS = {
     FLOAT64.precision: "float64", FLOAT32.precision: "float32", FLOAT16.precision: "float16",
@@ -131,29 +131,23 @@ class Arithmetic:
 
 def order_of(asked: Sum) -> Order:
     """Told from many elements of the output at once, or, where they do not agree, from its first one."""
-    try:
-        found = tree_of(asked)
-        return Order(found, wording.in_words(found))
-    except (Unstable, NotATree):
-        if asked.num_questions == 1:
-            return _no_order(asked)
+    if asked.num_questions > 1:
+        try:
+            found = tree_of(asked)
+            return Order(found, wording.in_words(found))
+        except (Unstable, NotATree):
+            pass
     try:
         found = tree_of(alone(asked))
-    except (Unstable, NotATree):
-        return _no_order(alone(asked))
-    return Order(found, f"{wording.in_words(found)}, otherwise in other elements", everywhere=False)
-
-
-def _no_order(asked: Sum) -> Order:
-    try:
-        tree_of(asked)
     except Unstable:
         return Order(None, "order not the same from call to call", everywhere=False, is_stable=False)
     except NothingLost:
-        return Order(None, "no order to be seen: nothing is lost")
+        return Order(None, "no order to be seen: nothing is lost", everywhere=False)
     except NotATree:
-        pass
-    return Order(None, "no order of additions explains it: a transformed algorithm", everywhere=False)
+        return Order(None, "no order of additions explains it: a transformed algorithm", everywhere=False)
+    if asked.num_questions == 1:
+        return Order(found, wording.in_words(found))
+    return Order(found, f"{wording.in_words(found)}, otherwise in other elements", everywhere=False)
 
 
 def arithmetic_of(asked: Sum, seed: int = 0) -> Arithmetic:
@@ -194,15 +188,12 @@ def _kept(asked: Sum, order: Order, seed: int) -> dict[str, Any]:
 def _of_tree(asked: Sum, tree: Tree, seed: int) -> dict[str, Any]:
     width = accumulation.width_of(asked, tree, seed)
     extra = accumulation.extra_bits(asked, tree, width.fewest)
-    is_narrow = 2 <= width.fewest < width.most and in_order(tree)
+    is_narrow = 2 <= width.fewest < width.most
     return {
         "width": width,
         "rounding": accumulation.rounding_of(asked, tree, width.fewest, extra, seed),
         "extra_bits": extra,
-        "rounded_every": accumulation.block_between_roundings(asked, width.fewest) if is_narrow else None,
+        "rounded_every": accumulation.block_between_roundings(asked, tree, width.fewest) if is_narrow else None,
         "conversion": accumulation.conversion_of(asked) if width.fewest > asked.format.precision else "",
     }
 
-
-def in_order(tree: Tree) -> bool:
-    return leaves(tree) == sorted(leaves(tree))
