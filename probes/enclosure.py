@@ -77,8 +77,10 @@ class Enclosure:
 
     def power(self, exponent: Enclosure) -> Enclosure:
         """For a base of at least 0: monotone in both, so its extremes are at the corners.  1 to any power is 1."""
-        num_ulps = 0.0 if np.all((self.low == 1) & (self.high == 1)) else self._allowance("Pow")
-        return self._rounded(_pairwise(_power, self.exact, exponent.exact), self._corners(exponent, np.power), num_ulps)
+        if np.all((self.low == 1) & (self.high == 1)):
+            return self
+        exact = _pairwise(_power, self.exact, exponent.exact)
+        return self._rounded(exact, self._corners(exponent, np.power), self._allowance("Pow"))
 
     def abs(self) -> Enclosure:
         low, high = np.abs(self.low), np.abs(self.high)
