@@ -1,10 +1,11 @@
 """The order in which terms are added, revealed by numerical tests: FPRev.
 
-Xie, Gao, Wang, Xue, "FPRev: Revealing the order and precision of floating-point summation", USENIX ATC 2025.  All terms
-are a unit but x_i = M and x_j = -M, where M absorbs whatever is added to it.  So units that meet M before -M does are
-lost, and n minus the sum is the number of leaves under the lowest common ancestor of i and j.  One leaf asked against
-all others gives the way from it to the root, and each group of leaves that hangs there is a tree of its own.  A node
-with more than two children is an adder that adds its terms as one, as a tensor core does.
+Xie, Gao, Wang, Xue, "Revealing Floating-Point Accumulation Orders in Software/Hardware Implementations", USENIX ATC
+2025 (arXiv 2411.00442).  All terms are a unit but x_i = M and x_j = -M, where M absorbs whatever is added to it.  So
+units that meet M before -M does are lost, and n minus the sum is the number of leaves under the lowest common ancestor
+of i and j.  One leaf asked against all others gives the way from it to the root, and each group of leaves that hangs
+there is a tree of its own.  A node with more than two children is an adder that adds its terms as one, as a tensor
+core does.
 
 A tree is a leaf's index, or a tuple of two or more trees, sorted by their smallest leaf.  NumPy only.
 """

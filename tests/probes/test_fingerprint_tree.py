@@ -48,7 +48,8 @@ def numpy_sum(x: np.ndarray) -> np.ndarray:
 def published_numpy_tree(num_terms: int) -> Any:
     """NumPy's inner loop as its source has it (numpy/_core/src/umath/loops_utils.h.src, pairwise sum, 8 to 128 terms).
 
-    r[k] takes every eighth term, then ((r0 + r1) + (r2 + r3)) + ((r4 + r5) + (r6 + r7)).
+    r[k] takes every eighth term, then ((r0 + r1) + (r2 + r3)) + ((r4 + r5) + (r6 + r7)).  FPRev (USENIX ATC 2025)
+    reports its 32-term sum as 8-way, for SIMD instructions.
     """
     lanes: list[Any] = []
     for lane in range(8):
