@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from diag.numerics.op_classes import ErrorClass
-from diag.verdict.case import Case
+from diag.verdict.case import Case, Truth
 from diag.verdict.findings import Cause
 from diag.verdict.narrowing import SURELY, WAYS, computed_in, cut_off, flushed_subnormals, narrow_operands
 from diag.verdict.operands import misread, weighed
@@ -28,6 +28,8 @@ from diag.verdict.sums import left_out, narrow_accumulator
 APPROXIMATE = 2.0**-8
 # Elements out of bound in up to half of a tensor are a pattern; in more, the tensor is wrong.
 MOSTLY_RIGHT = 0.5
+# A factor found from results that were rounded once is itself off by as much as one of them.
+FITTED = 2.0
 # Ops that tell whether numbers are finite.
 CHECKS = ("IsFinite", "IsInf", "IsNan")
 
@@ -102,10 +104,27 @@ def scaled(case: Case) -> Iterator[Cause]:
     factor = float(np.vdot(change, expected) / np.vdot(expected, expected))
     if not math.isfinite(factor) or factor == 0.0 or factor == 1.0:
         return
-    excess = case.excess_against(base + factor * expected)
-    if excess <= 1:
+    factors = (_round(factor), factor, _middle(change, expected))
+    tried = {each: case.excess_against(base + each * expected) for each in factors if math.isfinite(each)}
+    allowed = FITTED if case.bound.error_class is ErrorClass.ROUNDED_ONCE else 1.0
+    factor = min(tried, key=lambda each: (tried[each] > allowed, each != _round(factor), tried[each]))
+    excess = tried[factor]
+    if excess <= allowed:
         yield Cause("scaled", {"summary": f"{factor:.6g} times what is right", "factor": factor,
                                "remaining_excess": excess})  # fmt: skip
+
+
+def _middle(change: Truth, expected: Truth) -> float:
+    """Of the factors of the single elements, the middle of the range: no element is further from it than need be."""
+    ratios = change[expected != 0] / expected[expected != 0]
+    return float(0.5 * (ratios.min() + ratios.max())) if ratios.size else math.nan
+
+
+def _round(factor: float) -> float:
+    """The nearest whole number, or one over it: what a factor is meant to be, if the data allow it."""
+    if abs(factor) >= 1:
+        return float(round(factor))
+    return 1.0 / round(1.0 / factor)
 
 
 def approximate(case: Case) -> Iterator[Cause]:

@@ -25,8 +25,9 @@ def weighed(case: Case) -> Iterator[Cause]:
     """
     if case.recompute is None or case.judge is None or case.is_contraction or not _is_telling(case):
         return
-    for position in _floating(case):
-        if sum(x.dtype == np.float64 for x in case.inputs) < 2 or not case.inputs[position].any():
+    numbers = [position for position, x in enumerate(case.inputs) if x.dtype == np.float64]
+    for position in numbers if len(numbers) > 1 else ():
+        if not case.inputs[position].any():
             continue
         without = case.recompute(_replaced(case, position, np.zeros_like(case.inputs[position])))
         if without is None or without.shape != case.truth.shape:

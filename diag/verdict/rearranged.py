@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.case import Array, Case, Truth
 from diag.verdict.findings import Cause
@@ -20,6 +21,8 @@ MAX_SHIFTS = 512
 # Two of a few elements that differ by more than this are not the same value rounded twice.
 ALIKE, FEW = 2.0**-9, 64
 MAX_STARTS = 64
+# So many numbers on a grid are there by no chance.
+FEW_LEVELS = 16
 
 
 def permuted(case: Case) -> Iterator[Cause]:
@@ -71,9 +74,9 @@ def _read_elsewhere(case: Case) -> Iterator[Cause]:
         return
     output = case.output.astype(np.float64)
     for position, x in enumerate(case.inputs):
-        if x.dtype != np.float64 or x.size < output.size or np.unique(output).size < DISTINCT:
+        if x.dtype != np.float64 or np.unique(output).size < DISTINCT:
             continue
-        start = _contiguous_from(x.reshape(-1), output.reshape(-1))
+        start = _contiguous_from(x.reshape(-1), output.reshape(-1)) if x.size >= output.size else None
         if start is not None:
             summary = f"input {position} read as if it were contiguous, from element {start}"
             yield Cause("permuted", {"summary": summary, "start": start, "num_moved": int(case.wrong.sum())})
@@ -150,6 +153,9 @@ def where(case: Case) -> dict[str, Any]:
     values = _values(case) if 0 < case.wrong.sum() < case.wrong.size else ""
     if values:
         evidence["values"] = values
+    grid = _grid(case)
+    if grid:
+        evidence["grid"] = grid
     index = case.bound.worst_index
     if index is not None and case.output.size:
         evidence["worst"] = {
@@ -159,6 +165,25 @@ def where(case: Case) -> dict[str, Any]:
             "reference": _plain(case.reference[index]),
         }
     return evidence
+
+
+def _grid(case: Case) -> str:
+    """A spacing that all results keep to and the right ones do not: fixed point."""
+    if not case.is_floating or not np.isfinite(case.output).all() or not np.isfinite(case.truth).all():
+        return ""
+    values = np.unique(np.abs(case.output.astype(np.float64)))
+    values = values[values > 0]
+    if values.size < FEW_LEVELS:
+        return ""
+    precision, (_, exponents) = format_of(case.output.dtype).precision, np.frexp(values)
+    for power in range(int(exponents.max()) - 1, int(exponents.min()) - precision, -1):
+        scaled = np.ldexp(values, -power)
+        if np.array_equal(scaled, np.round(scaled)):
+            coarse = int(exponents.max()) - power < precision - 2  # numbers that large have finer ones
+            own = np.ldexp(np.abs(case.truth[case.truth != 0]).astype(case.output.dtype).astype(np.float64), -power)
+            is_own = np.array_equal(own, np.round(own))
+            return f"all results are multiples of 2^{power}" if coarse and not is_own else ""
+    return ""
 
 
 def _values(case: Case) -> str:
