@@ -47,7 +47,7 @@ class Wide:
 
     def _build(self, noise: float) -> Callable[..., list[Any]]:
         executable = self._executable
-        promotion = Promotion(executable.graph, executable.functions, noise)
+        promotion = Promotion(executable.graph, executable.functions, noise=noise)
         graph_def = promotion.apply(executable.graph_def)
         self.unpromoted = frozenset(promotion.unpromoted)
         if not self._noisy_inputs:
