@@ -1,7 +1,7 @@
 """Blocks of ops that a compiler or a graph rewriter fuses, on integers: layers as Keras makes them, and gradients.
 
 A fused kernel is seen only where nothing inside it is asked for, so each block gives its result alone.  Inputs of
-functions such as elu are multiples of 16: there they are what they tend to, to the last bit.
+functions such as elu are multiples of 16 or 32: there they are what they tend to, to the last bit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray], int]] = {
     "relu": ("tf.nn.relu", lambda y: np.maximum(y, 0), 1),
     "relu6": ("tf.nn.relu6", lambda y: np.clip(y, 0, 6), 1),
     "leaky relu": ("(lambda y: tf.nn.leaky_relu(y, 0.25))", lambda y: np.where(y > 0, y, y / 4), 1),
-    "elu": ("tf.nn.elu", lambda y: np.where(y > 0, y, -(y < 0).astype(float)), 16),
+    "elu": ("tf.nn.elu", lambda y: np.where(y > 0, y, -(y < 0).astype(float)), 32),
     "tanh": ("tf.nn.tanh", np.sign, 16),
     "sigmoid": ("tf.nn.sigmoid", lambda y: np.where(y == 0, 0.5, y > 0), 32),
     "gelu": ("(lambda y: tf.nn.gelu(y, approximate=False))", lambda y: np.maximum(y, 0), 16),
@@ -47,7 +47,7 @@ def probes(choice: Choice) -> Iterator[Probe]:
             cases = [convolution(*sizes, text, activation, dtype) for sizes in IMAGES]
             yield sweep("Conv2D layer", dtype, f"bias and {name}", only_some(choice, cases, dtype))
         for op, cases in (
-            ("gradient of Dense", [dense_gradient(*sizes, dtype) for sizes in DENSE]),
+            ("gradient of Dense", [dense_gradient(*sizes, name, dtype) for sizes in DENSE for name in ("relu", "elu")]),
             ("gradient of Conv2D layer", [convolution_gradient(*sizes, dtype) for sizes in IMAGES]),
             ("two Dense layers", [two_dense(*sizes, dtype) for sizes in DENSE]),
             ("residual block", [residual(*sizes, dtype) for sizes in IMAGES]),
@@ -70,23 +70,26 @@ def dense(rows: int, inputs: int, outputs: int, name: str, dtype: str) -> Case:
     )  # fmt: skip
 
 
-def dense_gradient(rows: int, inputs: int, outputs: int, dtype: str) -> Case:
-    """To the inputs, the kernel and the bias, through bias and relu."""
+def dense_gradient(rows: int, inputs: int, outputs: int, activation: str, dtype: str) -> Case:
+    """The result, and gradients to the inputs, the kernel and the bias; elu's is 1 or, from far below zero, 0."""
     share = share_of(max(rows, inputs, outputs), dtype)
+    text, function, unit = ACTIVATIONS[activation]
 
     def oracle(x: np.ndarray, w: np.ndarray, b: np.ndarray, g: np.ndarray) -> list[np.ndarray]:
-        passed = g * (x @ w + b > 0)
-        return [passed @ w.T, x.T @ passed, passed.sum(0)]
+        y = x @ w + b
+        passed = g * (y >= 0 if activation == "elu" else y > 0)
+        return [function(y), passed @ w.T, x.T @ passed, passed.sum(0)]
 
     body = (
         "with tf.GradientTape() as tape:\n    tape.watch([x, w, b])\n"
-        "    y = tf.nn.relu(tf.nn.bias_add(tf.linalg.matmul(x, w), b))\n"
-        "return tape.gradient(y, [x, w, b], output_gradients=g)"
+        f"    y = {text}(tf.nn.bias_add(tf.linalg.matmul(x, w), b))\n"
+        "return [y, *tape.gradient(y, [x, w, b], output_gradients=g)]"
     )
     return case(
-        f"{rows} x {inputs} to {outputs}", body,
-        {"x": sparse(1, (rows, inputs), share), "w": sparse(2, (inputs, outputs), share), "b": sparse(3, (outputs,)),
-         "g": sparse(4, (rows, outputs), share)}, oracle,
+        f"{rows} x {inputs} to {outputs}, {activation}", body,
+        {"x": f"{unit} * {sparse(1, (rows, inputs), share)}", "w": sparse(2, (inputs, outputs), share),
+         "b": f"{unit} * {sparse(3, (outputs,))}", "g": sparse(4, (rows, outputs), share)}, oracle,
+        ulps=ULPS if activation in TENDS_TO else 0.0,
     )  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def _is_right(x: np.ndarray, right: np.ndarray, ulps: float) -> np.ndarray:
     """Values, not bits: the sign of zero is nobody's sum."""
     if right.dtype == bool or x.dtype == bool:
         return np.asarray(x == right)
-    wide = x.astype(np.float64) if ulps else x.astype(right.dtype)
+    wide, right = x.astype(np.float64), right.astype(np.float64)
     equal = np.asarray((wide == right) | (_is_nan(wide) & _is_nan(right)))
     if ulps and right.size:
         allowed = ulps * 2 * format_of(x.dtype).unit_roundoff * np.abs(right).max()
