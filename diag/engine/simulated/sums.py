@@ -73,7 +73,7 @@ def _to_kernel(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
     where = geometry(call, image.shape, call.outputs[0].shape)
     if where is None:
         return None
-    return _rows(patches(image, where)).T, upstream.reshape(-1, upstream.shape[-1])
+    return _rows(patches(image, where)).T, _flat(upstream, 3)
 
 
 def _as_matrices(seen: np.ndarray, kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +82,13 @@ def _as_matrices(seen: np.ndarray, kernel: np.ndarray) -> tuple[np.ndarray, np.n
 
 def _rows(seen: np.ndarray) -> np.ndarray:
     """Patches as (positions, kernel elements)."""
-    return seen.reshape(int(np.prod(seen.shape[:3])), -1)
+    return _flat(seen, 3)
+
+
+def _flat(array: np.ndarray, num_axes: int) -> np.ndarray:
+    """A matrix whose rows are the first axes; an empty batch leaves NumPy no size to infer."""
+    rows, columns = (int(np.prod(part)) for part in (array.shape[:num_axes], array.shape[num_axes:]))
+    return array.reshape(rows, columns)
 
 
 _MATMULS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
