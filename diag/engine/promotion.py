@@ -17,6 +17,7 @@ import tensorflow as tf
 from diag.engine.execution import FLOATS, attributes, in_double, type_attributes
 from diag.engine.graph import CONTROL_FLOW_OPS, Graph, Node, Port
 from diag.engine.rewriting import Body, edit, make_node, rewired
+from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass, class_of
 
 _NARROW = "/lockstep_narrow"
@@ -46,14 +47,14 @@ class Promotion:
     tensor core does.
 
     With `noise`, every input, every variable read and the result of every op that rounds is moved at
-    random by up to that much of itself, each time anew: the spread of such runs is what rounding
+    random by up to one rounding of its own format, each time anew: the spread of such runs is what rounding
     does to the whole graph (Monte Carlo arithmetic: Parker 1997; Denis, de Oliveira Castro and
-    Petit 2016).
+    Petit 2016).  Where a policy mixes formats, what is computed in float32 is held to float32.
     """
 
     graph: Graph
     functions: dict[str, Graph]
-    noise: float = 0.0
+    noise: bool = False
     operands: OperandRounding | None = None
     unpromoted: set[str] = field(default_factory=set)
 
@@ -92,7 +93,7 @@ class Promotion:
         if node.op in CONTROL_FLOW_OPS or node.op == "Placeholder" or node.op in _CONTAINERS:
             _widen_all_types(proto)
             if self.noise and node.op in ("Placeholder", "ReadVariableOp") and any(floating_out) and is_step:
-                self._add_noise(Port(node.name, 0), replaced, added)
+                self._add_noise(Port(node.name, 0), node.dtypes[0], replaced, added)
             return
         if node.op == "Cast" and floating_out[0]:
             self._cast(proto, node, floating_in[0], replaced, added)
@@ -108,7 +109,7 @@ class Promotion:
                 self._round_operands(proto, floating_in, added)
             if self.noise and class_of(node.op) is not ErrorClass.EXACT:
                 for position in (i for i, is_float in enumerate(floating_out) if is_float):
-                    self._add_noise(Port(node.name, position), replaced, added)
+                    self._add_noise(Port(node.name, position), node.dtypes[position], replaced, added)
             return
         if not is_random(node.op):
             self.unpromoted.add(node.op)
@@ -121,24 +122,30 @@ class Promotion:
             added += rounding_nodes(base, proto.input[position], self.operands)
             proto.input[position] = f"{base}:0"
 
-    def _add_noise(self, port: Port, replaced: dict[str, str], added: list[Any]) -> None:
-        """port * (1 + noise * uniform(-1, 1)), each port with a stream of its own that every process repeats."""
+    @staticmethod
+    def _add_noise(
+        port: Port, dtype: tf.DType, replaced: dict[str, str], added: list[Any], wide: str | None = None
+    ) -> None:
+        """port * (1 + u * uniform(-1, 1)), each port with a stream of its own that every process repeats.
+
+        wide: the node that holds the port's value in float64, by default the port itself.
+        """
         base = f"lockstep_wide/{port.node}/noise{port.index}"
-        double = tf.float64
+        value = str(port) if wide is None else f"{wide}:0"
+        double, u = tf.float64, format_of(dtype.as_numpy_dtype).unit_roundoff
         seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
         added += [
-            make_node(f"{base}/shape", "Shape", [str(port)], T=double, out_type=tf.int32),
+            make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32),
             make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
-            _scalar(f"{base}/width", 2 * self.noise),
-            _scalar(f"{base}/low", 1 - self.noise),
+            _scalar(f"{base}/width", 2 * u),
+            _scalar(f"{base}/low", 1 - u),
             make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", f"{base}/width:0"], T=double),
             make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", f"{base}/low:0"], T=double),
-            make_node(base, "Mul", [str(port), f"{base}/factor:0"], T=double),
+            make_node(base, "Mul", [value, f"{base}/factor:0"], T=double),
         ]
         replaced[str(port)] = f"{base}:0"
 
-    @staticmethod
-    def _cast(proto: Any, node: Node, from_float: bool, replaced: dict[str, str], added: list[Any]) -> None:
+    def _cast(self, proto: Any, node: Node, from_float: bool, replaced: dict[str, str], added: list[Any]) -> None:
         target = node.dtypes[0]
         source = tf.dtypes.as_dtype(proto.attr["SrcT"].type)
         if from_float:
@@ -149,6 +156,8 @@ class Promotion:
         wide = f"lockstep_wide/{node.name}"
         added.append(make_node(wide, "Cast", [f"{node.name}:0"], SrcT=target, DstT=tf.float64))
         replaced[f"{node.name}:0"] = f"{wide}:0"
+        if self.noise:  # to a narrower format: an error far below it may tip the rounding
+            self._add_noise(Port(node.name, 0), target, replaced, added, wide)
 
     @staticmethod
     def _keep_narrow(

@@ -209,11 +209,11 @@ class UnitTruth:
         self._positions = {index: position for position, index in enumerate(captures.values())}
         self.unpromoted: frozenset[str] = frozenset()
         self.given: list[int] = []
-        self._run = self._build(noise=0.0)
+        self._run = self._build()
         self._run_noisy: Callable[..., list[Any]] | None = None
 
     def _build(
-        self, noise: float, bypass: tuple[Port, Port] | None = None, operands: OperandRounding | None = None
+        self, noise: bool = False, bypass: tuple[Port, Port] | None = None, operands: OperandRounding | None = None
     ) -> Callable[..., list[Any]]:
         unit, executable = self.unit, self.unit.executable
         promotion = Promotion(executable.graph, executable.functions, noise, operands)
@@ -246,8 +246,9 @@ class UnitTruth:
     def _port_in(graph_def: Any, port: Port) -> Port:
         """Where a port's float64 value is: behind a cast or behind its noise, if there is one."""
         base = f"lockstep_wide/{port.node}"
-        wide = {base, f"{base}/{port.index}", f"{base}/noise{port.index}"}
-        found = next((node.name for node in graph_def.node if node.name in wide), None)
+        names = {node.name for node in graph_def.node}
+        wanted = (f"{base}/noise{port.index}", f"{base}/{port.index}", base)
+        found = next((name for name in wanted if name in names), None)
         return port if found is None else Port(found, 0)
 
     def _feed_given_outputs(self, graph_def: Any) -> list[int]:
@@ -291,7 +292,7 @@ class UnitTruth:
     ) -> Arrays:
         """As `outputs`, with the operands of every product rounded first."""
         feeds = [widened(tensor) for tensor in boundary]
-        run = self._build(noise=0.0, operands=rounding)
+        run = self._build(operands=rounding)
         given = [widened(lane_outputs[index]) for index in self.given]
         return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
 
@@ -305,7 +306,7 @@ class UnitTruth:
     ) -> Arrays:
         """As `outputs`, with the readers of one port reading another in its place."""
         feeds = [widened(tensor) for tensor in boundary]
-        run = self._build(noise=0.0, bypass=(port, source))
+        run = self._build(bypass=(port, source))
         given = [widened(lane_outputs[index]) for index in self.given]
         return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
 
@@ -314,7 +315,7 @@ class UnitTruth:
     ) -> list[Yardstick]:
         """How far one rounding of every input, weight and op result moves each output."""
         if self._run_noisy is None:
-            self._run_noisy = self._build(noise=self._unit_roundoff())
+            self._run_noisy = self._build(noise=True)
         feeds, values = [widened(t) for t in boundary], [widened(state[i]) for i in self._positions]
         given = [widened(lane_outputs[index]) for index in self.given]
         is_large = any(x.size > LARGE for x in truth)
@@ -323,11 +324,6 @@ class UnitTruth:
             for _ in range(FEW_PERTURBED if is_large else NUM_PERTURBED)
         ]
         return spread_of(samples, truth)
-
-    def _unit_roundoff(self) -> float:
-        """That of the coarsest format the unit computes in."""
-        dtypes = {dtype for node in self.unit.executable.graph for dtype in node.dtypes if dtype in FLOATS}
-        return max((format_of(dtype.as_numpy_dtype).unit_roundoff for dtype in dtypes), default=0.0)
 
     def _evaluate(
         self,
