@@ -150,11 +150,17 @@ def _closing(console: Console, card: Card, options: argparse.Namespace) -> None:
     again = f"python -m probes --place {card.place}"
     programs = sum(bool(reading.reproducer) for reading in card.failures)
     if programs and options.emit is None:
-        _line(console, escape(f"{counted(programs, 'program')} that a vendor can run: {again} --emit FOLDER"))
+        _next(console, f"{counted(programs, 'program')} that a vendor can run", f"{again} --emit FOLDER")
     elif options.out is None:
-        _line(console, escape(f"Keep this card: {again} --out card.json"))
+        _next(console, "Keep this card", f"{again} --out card.json")
     if options.out is not None:
-        _line(console, escape(f"What differs from another: python -m probes compare {options.out} OTHER.json"))
+        _next(console, "What differs from another card", f"python -m probes compare {options.out} OTHER.json")
+
+
+def _next(console: Console, what_for: str, command: str) -> None:
+    """A command on a line of its own, never broken, to be copied."""
+    _line(console, f"{what_for}:")
+    console.print(f"    {escape(command)}", highlight=False, soft_wrap=True)
 
 
 def _section(console: Console, title: str) -> None:
