@@ -18,7 +18,7 @@ from diag.numerics.op_classes import ErrorClass
 from diag.verdict.case import Case, Truth
 from diag.verdict.findings import Cause
 from diag.verdict.narrowing import SURELY, WAYS, computed_in, cut_off, flushed_subnormals, narrow_operands
-from diag.verdict.operands import misread, weighed
+from diag.verdict.operands import misread, unapplied, weighed
 from diag.verdict.past import depends_on_history, stale, unrepeated
 from diag.verdict.patterns import describe_elements
 from diag.verdict.rearranged import elements, factored, permuted, where
@@ -146,7 +146,7 @@ def approximate_few(case: Case) -> Iterator[Cause]:
 
 
 # What needs no second opinion: bits that are equal, or a replay that is right.
-CONCLUSIVE: tuple[Hypothesis, ...] = (skipped, unheeded, unrepeated, depends_on_history)
+CONCLUSIVE: tuple[Hypothesis, ...] = (skipped, unheeded, unrepeated, depends_on_history, unapplied)
 # What brings the error back into the bound when the op is computed again.
 EXPLAINING: tuple[Hypothesis, ...] = (
     narrow_operands, narrow_accumulator, approximate_few, computed_in, cut_off, flushed_subnormals, scaled, weighed,

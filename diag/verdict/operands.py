@@ -19,10 +19,7 @@ DISTINCT = 4
 
 
 def weighed(case: Case) -> Iterator[Cause]:
-    """The result is linear in an operand, and has that operand times another number than one: zero, or two.
-
-    An operand that is left out altogether leaves the other one, untouched: the op was not applied.
-    """
+    """The result is linear in an operand, and has that operand times another number than one: zero, or two."""
     if case.recompute is None or case.judge is None or case.is_contraction or not _is_telling(case):
         return
     numbers = [position for position, x in enumerate(case.inputs) if x.dtype == np.float64]
@@ -42,12 +39,19 @@ def weighed(case: Case) -> Iterator[Cause]:
         if excess > 1:
             continue
         evidence = {"operand": position, "factor": found, "remaining_excess": excess}
-        if found == 0.0 and _is_handed_on(case, position):
-            summary = f"not applied: the result is what went in, without operand {position}"
-            yield Cause("missing-op", {"summary": summary, "missing": [case.op_type], **evidence})
-        else:
-            yield Cause("scaled", {"summary": f"operand {position} counts {found:.6g} times", **evidence})
+        yield Cause("scaled", {"summary": f"operand {position} counts {found:.6g} times", **evidence})
         return
+
+
+def unapplied(case: Case) -> Iterator[Cause]:
+    """The result is an operand as it went in."""
+    if case.before is not None or not case.is_floating or np.unique(case.output).size < DISTINCT:
+        return
+    for position, x in enumerate(case.inputs):
+        if x.shape == case.output.shape and np.array_equal(x, case.output.astype(np.float64)):
+            summary = f"not applied: the result is operand {position} as it went in"
+            yield Cause("missing-op", {"summary": summary, "missing": [case.op_type], "operand": position})
+            return
 
 
 def misread(case: Case) -> Iterator[Cause]:
@@ -111,13 +115,6 @@ def _moved(x: Array, step: int, axis: int) -> Array:
 
 def _is_telling(case: Case) -> bool:
     return case.is_floating and case.output.size >= DISTINCT and case.bound.error_class is not ErrorClass.EXACT
-
-
-def _is_handed_on(case: Case, left_out: int) -> bool:
-    return any(
-        x.shape == case.output.shape and np.array_equal(x, case.output.astype(np.float64))
-        for position, x in enumerate(case.inputs) if position != left_out
-    )  # fmt: skip
 
 
 def _floating(case: Case) -> Sequence[int]:
