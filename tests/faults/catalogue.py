@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
-ZOO, OWN, PLANTED = TESTS / "zoo.py", Path(__file__).with_name("models.py"), Path(__file__).with_name("planted.py")
+ZOO = TESTS / "zoo.py"
+OWN, PLANTED, UNSEEN, REWRITERS, VARIOUS = (
+    Path(__file__).with_name(f"{name}.py") for name in ("models", "planted", "unseen", "rewriters", "various")
+)
 F16, BF16 = "mixed_float16", "mixed_bfloat16"
 
 
@@ -26,6 +30,7 @@ class Planting:
     arguments: tuple[str, ...] = ()
     noted: str = ""  # what a control's notes have to mention
     least_steps: int = 0  # changes of no more steps of the format are roundings of ties
+    is_aimed: bool = False  # at one step and one op, which the seed draws
 
     @property
     def is_control(self) -> bool:
@@ -35,12 +40,17 @@ class Planting:
     def name(self) -> str:
         policy = "" if self.policy == "float32" else f"/{self.policy}"
         seed = f" seed {self.seed}" if self.seed else ""
-        place = self.place.replace(f"{PLANTED}:", "")
-        return f"{place} in {self.model.split(':')[-1]}{policy}{seed}"
+        seed += " aimed" if self.is_aimed else ""
+        return f"{self.fault} in {self.model.split(':')[-1]}{policy}{seed}"
+
+    @property
+    def fault(self) -> str:
+        """The place in short."""
+        return re.sub(r"(sim|rewrite):.*:", r"\1:", self.place)
 
     def command(self, folder: Path) -> list[str]:
         policy = [] if self.policy == "float32" else ["--policy", self.policy]
-        data = [] if self.data is None else ["--data", f"{OWN}:{self.data}"]
+        data = [] if self.data is None else ["--data", self.data if ":" in self.data else f"{OWN}:{self.data}"]
         return [
             "--model", self.model, "--candidate", self.place, "--steps", str(self.steps), "--batch-size", "4",
             "--seed", str(self.seed), "--out", str(folder), "--quiet", "--dump", "none", *policy, *data,
@@ -72,6 +82,25 @@ def _formats() -> Iterator[Planting]:
     )
 
 
+def _aimed() -> Iterator[Planting]:
+    """At a step and an op that the seed draws, none of them the first that the fault could strike."""
+    for seed, (place, cause) in enumerate(
+        (("sim:tf32", "format:tf32-rne"), ("sim:tf32-truncate", "format:tf32-rz"), ("sim:bf16-inputs", "format:bf16"))
+    ):
+        yield from (
+            Planting(place, model, (cause,), steps=3, seed=10 * seed + number, is_aimed=True)
+            for number, model in enumerate(ALL)
+        )
+    for number, model in enumerate(ALL):
+        yield Planting("sim:rsqrt-12bit", model, ("approximate-function",), steps=3, seed=40 + number, is_aimed=True)
+    for number, model in enumerate((MLP, LSTM)):
+        yield Planting("sim:exp-log-approx", model, ("approximate-function",), steps=3, seed=50 + number, is_aimed=True)
+    for number, model in enumerate((XCEPTION, CNN)):
+        yield Planting(
+            "sim:filter-grad-tail", model, ("wrong-elements", "stale-data"), steps=3, seed=60 + number, is_aimed=True
+        )
+
+
 def _fusions() -> Iterator[Planting]:
     relu = zoo("perceptron")
     yield from (Planting("sim:metal-fused-dense", m, ("missing-op",), "graph-rewriter") for m in (CNN, MLP, relu))
@@ -88,11 +117,15 @@ def _elements() -> Iterator[Planting]:
     yield from (Planting("sim:strided-read", m, ("permuted",)) for m in (LSTM, own("turned")))
     for model in ALL:
         yield from (Planting("sim:one-bit", model, ("wrong-elements",), steps=3, seed=s) for s in range(4))
-    yield from (Planting("sim:one-bit", m, ("wrong-elements",), policy=F16, steps=3, seed=7) for m in (CNN, MLP))
+    yield from (Planting("sim:one-bit", m, ("wrong-elements",), policy=F16, steps=3, seed=7) for m in (XCEPTION, MLP))
+    yield from (Planting("sim:one-bit", m, ("wrong-elements",), policy=BF16, steps=3, seed=8) for m in (MLP, LSTM))
+    yield from (Planting("sim:filter-grad-tail", CNN, ("wrong-elements", "stale-data"), policy=p) for p in (F16, BF16))
 
 
 def _updates() -> Iterator[Planting]:
     yield from (Planting("sim:skipped-update", m, ("skipped-update",), "state-update") for m in ALL)
+    yield from (Planting("sim:skipped-update", m, ("skipped-update",), "state-update", BF16) for m in (CNN, MLP))
+    yield from (Planting("sim:skipped-update", m, ("skipped-update",), "state-update", F16) for m in (MLP, LSTM))
     yield Planting("sim:ignored-found-inf", own("deep"), ("nonfinite",), "state-update", F16)
     yield from (Planting("sim:fp16-adam-epsilon", m, ("nonfinite", "format:fp16"), "framework") for m in ALL)
 
@@ -133,17 +166,70 @@ def _own() -> Iterator[Planting]:
     yield planted("tanh_in_float16", MLP, "format:fp16", blame="framework")
 
 
+def _unseen() -> Iterator[Planting]:
+    """What no place of the catalogue does, in models of many kinds."""
+    sentences = f"{VARIOUS}:padded_sentences"
+
+    def kernel(name: str, model: str, *causes: str, blame: str = "kernel", data: str | None = None) -> Planting:
+        return Planting(f"sim:{UNSEEN}:{name}", f"{VARIOUS}:{model}", causes, blame, data=data)
+
+    def rewriter(name: str, model: str, *causes: str, data: str | None = None) -> Planting:
+        return Planting(f"rewrite:{REWRITERS}:{name}", f"{VARIOUS}:{model}", causes, "graph-rewriter", data=data)
+
+    yield kernel("padded_one_off", "pictures", "permuted")
+    yield kernel("correlated_not_convolved", "pictures", "permuted")
+    yield kernel("weight_transposed", "square", "permuted")
+    yield kernel("wrong_depthwise_channel", "pictures", "permuted")
+    yield kernel("inner_thirds", "volumes", "wrong-elements")
+    yield kernel("overlap_twice", "pictures", "wrong-elements")
+    yield kernel("mean_by_one_less", "series", "scaled")
+    yield kernel("pool_counts_padding", "pictures", "wrong-elements")
+    yield kernel("short_sum", "volumes", "wrong-elements")
+    yield kernel("duplicates_lost", "picking", "wrong-elements")
+    yield kernel("bias_twice", "square", "scaled")
+    yield kernel("bias_forgotten", "square", "missing-op")
+    yield kernel("gelu_by_tanh", "series", "approximate-function", "wrong-elements", "unknown")
+    yield kernel("softmax_of_columns", "attentive", "unknown", data=sentences)
+    yield kernel("leakier", "pictures", "wrong-elements")
+    yield kernel("unclipped", "pictures", "wrong-elements", "unknown")
+    yield kernel("gradient_through_zero", "square", "missing-op")
+    yield kernel("in_fixed_point", "series", "unknown")
+    yield kernel("through_integers", "series", "unknown")
+    yield kernel("division_by_reciprocal", "volumes", "approximate-function")
+    yield kernel("nan_in_a_block", "pictures", "nonfinite")
+    yield kernel("mask_row_ignored", "attentive", "wrong-elements", data=sentences)
+    yield kernel("last_of_ties", "picking")
+    yield kernel("second_best", "picking", "unknown")
+    yield kernel("neighbours_gathered", "picking", "permuted", "wrong-elements")
+    yield kernel("exclusive_sum", "picking", "wrong-elements", "unknown", "permuted")
+    yield kernel("other_order", "picking", "permuted")
+    yield kernel("gates_swapped", "series", "permuted")
+    yield kernel("padded_with_ones", "series", "wrong-elements")
+    yield kernel("runner_up_paid", "pictures", "permuted")
+    yield kernel("one_row_of_garbage", "square", "wrong-elements")
+    yield kernel("sign_lost", "square", "wrong-elements")
+    yield kernel("decays_twice", "volumes", "scaled", blame="state-update")
+    yield kernel("forgets_to_decay", "volumes", "skipped-update", blame="state-update")
+    yield kernel("epsilon_forgotten", "volumes", "missing-op")
+    yield kernel("gradient_unscaled", "series", "missing-op")
+    yield kernel("averages_the_wrong_way", "pictures", "scaled")
+    yield kernel("average_not_moved", "pictures", "skipped-update", blame="state-update")
+    yield kernel("sign_of_zero_gradient", "square", "wrong-elements")
+    yield rewriter("activation_twice", "square", "unknown")
+    yield rewriter("normalization_folded", "pictures", "missing-op")
+
+
 def _controls() -> Iterator[Planting]:
     yield Planting("sim:winograd-4x4", own("many_channels"))
     yield from (Planting("sim:reordered-sums", m) for m in ALL)
-    for place in ("CPU:0/eager", "CPU:0/xla"):
-        yield from (Planting(place, m) for m in ALL)
+    yield from (Planting("CPU:0/eager", m) for m in ALL)
+    yield from (Planting("CPU:0/xla", m) for m in ALL if m != LSTM)  # whose loop XLA does not compile
     for policy in (F16, BF16):
         yield from (Planting(place, m, policy=policy) for m in ALL for place in ("CPU:0/eager", "sim:reordered-sums"))
 
 
 def plantings() -> list[Planting]:
     families = (
-        _formats, _fusions, _elements, _updates, _streams, _functions, _history, _own, _controls,
+        _formats, _aimed, _fusions, _elements, _updates, _streams, _functions, _history, _own, _unseen, _controls,
     )  # fmt: skip
     return [planting for family in families for planting in family()]

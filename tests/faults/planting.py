@@ -54,25 +54,46 @@ class Strikes:
         return tuple(changes[: sure + 1]) if least_steps else tuple(changes[sure : sure + 1])
 
 
+@dataclass(frozen=True)
+class Aim:
+    """Where a fault that could strike many ops may strike: at one step, at an op that the seed draws."""
+
+    steps: int
+    seed: int
+
+    @property
+    def step(self) -> int:
+        return int(np.random.default_rng(self.seed).integers(self.steps))
+
+    def op(self, program: Any, op_types: frozenset[str] | None) -> int:
+        """Of all ops of the types that the fault is about: those outside loops, that run once a step."""
+        nodes = [node for node in program.graph if node.site.index is not None and node.op in (op_types or ())]
+        assert nodes, "a fault is aimed among ops of types that it names"
+        return int(nodes[int(np.random.default_rng([self.seed, 1]).integers(len(nodes)))].site.index)
+
+
 @contextmanager
-def recorded() -> Iterator[Strikes]:
-    """While it is open, every simulated place takes down what it changes."""
+def recorded(aim: Aim | None = None) -> Iterator[Strikes]:
+    """While it is open, every simulated place takes down what it changes, and strikes where it is aimed."""
     strikes = Strikes()
 
     def at(place: Place) -> Simulation | None:
         simulation = simulation_of(place)
-        return None if simulation is None else _recording(simulation, strikes)
+        return None if simulation is None else _recording(simulation, strikes, aim)
 
     with mock.patch.object(lanes, "simulation_of", at):
         yield strikes
 
 
-def _recording(simulation: Simulation, strikes: Strikes) -> Simulation:
+def _recording(simulation: Simulation, strikes: Strikes, aim: Aim | None) -> Simulation:
     fault, rewriter, bind = simulation.fault, simulation.rewriter, simulation.bind
     programs: list[Any] = []
+    targets: list[int] = []
 
     def recording_fault(call: Call) -> list[np.ndarray] | None:
         assert fault is not None
+        if aim is not None and (call.step, call.index) != (aim.step, targets[0]):
+            return None
         changed = fault(call)
         size = 0.0 if changed is None else max(map(_change, call.outputs, changed))
         if changed is not None and size and call.execution != "eager":
@@ -90,6 +111,8 @@ def _recording(simulation: Simulation, strikes: Strikes) -> Simulation:
 
     def recording_bind(program: Any, seed: int) -> None:
         programs.append(program)
+        if aim is not None and not targets:
+            targets.append(aim.op(program, simulation.op_types))
         if bind is not None:
             bind(program, seed)
 

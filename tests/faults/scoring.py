@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diag import lockstep
+from tests.faults.baselines import METHODS, Named, watched
 from tests.faults.catalogue import Planting
-from tests.faults.planting import PHASES, Strike, recorded
+from tests.faults.planting import PHASES, Aim, Strike, recorded
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,12 @@ class Score:
     first: dict[str, Any] | None
     notes: str
     seconds: float
+    others: Mapping[str, Named | None] = field(default_factory=dict)  # what the baselines name
+
+    def right_of(self, method: str) -> bool:
+        """Whether a baseline names the step and the layer; or, of a control, nothing."""
+        named = self.others[method]
+        return named is None if self.planting.is_control else named is not None and named.is_at(self.struck)
 
     @property
     def was_planted(self) -> bool:
@@ -65,7 +73,8 @@ def score(planting: Planting, folder: Path) -> Score:
     """Run the command in this process; raises RuntimeError where it refuses or breaks."""
     out, err = io.StringIO(), io.StringIO()
     start = time.perf_counter()
-    with recorded() as strikes, redirect_stdout(out), redirect_stderr(err):
+    aim = Aim(planting.steps, planting.seed) if planting.is_aimed else None
+    with recorded(aim) as strikes, watched() as seen, redirect_stdout(out), redirect_stderr(err):
         code = lockstep.main(planting.command(folder))
     seconds = time.perf_counter() - start
     if code not in (0, 1):
@@ -78,4 +87,5 @@ def score(planting: Planting, folder: Path) -> Score:
         report["first_divergence"],
         " ".join(out.getvalue().split()),
         seconds,
+        {name: method(seen.steps) for name, method in METHODS.items()},
     )

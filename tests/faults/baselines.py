@@ -1,0 +1,168 @@
+"""What three others would say of the same run: a fixed tolerance, CRADLE's layer score, Polygraphy's comparison.
+
+They see what a person has who compares two training runs: each step's layer outputs, gradients and
+weights after the update, of both lanes.  None names an op, a cause or whom to blame; here they are asked
+for the step and the layer alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from diag.engine.execution import to_numpy
+from diag.engine.graph import Port
+from diag.engine.telescope import StepRun, Telescope
+from tests.faults.planting import PHASES, Strike
+
+# numpy.allclose as FAULTS asks for it.
+RTOL, ATOL = 1e-3, 1e-4
+# Polygraphy, SimpleCompareFunc: its documented defaults for every output, and `elemwise`, its default statistic.
+POLYGRAPHY_RTOL, POLYGRAPHY_ATOL = 1e-5, 1e-5
+# CRADLE (Pham et al., ICSE 2019): epsilon of its layer score.  It ranks layers; the layer with the largest score is
+# what it names, if its distance more than doubles there.
+CRADLE_EPSILON, MORE_THAN_DOUBLED = 1e-7, 1.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One tensor of one step in both lanes; `before` are the positions of the layer outputs that it is made from."""
+
+    phase: str
+    layer: str | None
+    variable: str | None
+    reference: np.ndarray
+    candidate: np.ndarray
+    before: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Named:
+    """The first place that a method objects to."""
+
+    step: int
+    phase: str
+    layer: str | None
+    variable: str | None = None
+
+    def is_at(self, strikes: Sequence[Strike]) -> bool:
+        """Whether a fault struck there: the same step, phase and layer, and variable of an update."""
+        return any(
+            (self.step, self.phase, self.layer) == (s.step, PHASES[s.phase_order], s.layer)
+            and (self.phase != "optimizer" or self.variable == s.variable)
+            for s in strikes
+        )
+
+
+@dataclass
+class Watched:
+    """What was seen, by step; a step that is run again replaces what it showed before."""
+
+    steps: dict[int, list[Seen]] = field(default_factory=dict)
+
+
+@contextmanager
+def watched() -> Iterator[Watched]:
+    """While it is open, every whole step leaves what others would compare."""
+    found, run_step = Watched(), Telescope.run_step
+
+    def watching(telescope: Telescope, *arguments: Any, **named: Any) -> StepRun:
+        run = run_step(telescope, *arguments, **named)
+        found.steps[run.step] = list(_seen(telescope, run))
+        return run
+
+    with mock.patch.object(Telescope, "run_step", watching):
+        yield found
+
+
+def _seen(telescope: Telescope, run: StepRun) -> Iterator[Seen]:
+    program = telescope.program
+    first = [(layer, ports[0]) for layer, ports in program.layer_outputs.items() if ports]
+    first = sorted((pair for pair in first if pair[1] in run.candidate), key=lambda p: telescope.position[p[1].node])
+    first.append(("loss", program.loss))
+    positions = {port.node: index for index, (_, port) in enumerate(first)}
+    for layer, port in first:
+        yield Seen("forward", layer, None, *_both(run, port), _predecessors(program.graph, port, positions))
+    layer_of = {spec.name: spec.layer for spec in program.variables}
+    for name, port in sorted(program.gradients.items(), key=lambda pair: telescope.position[pair[1].node]):
+        if port in run.candidate:
+            yield Seen("backward", layer_of.get(name), name, *_both(run, port))
+    for spec, mine, theirs in zip(program.variables, run.after_reference, run.after_candidate, strict=True):
+        if spec.kind == "weight":
+            yield Seen("optimizer", spec.layer, spec.name, to_numpy(mine), to_numpy(theirs))
+
+
+def _both(run: StepRun, port: Port) -> tuple[np.ndarray, np.ndarray]:
+    return to_numpy(run.reference[port]), to_numpy(run.candidate[port])
+
+
+def _predecessors(graph: Any, port: Port, positions: Mapping[str, int]) -> tuple[int, ...]:
+    """The nearest layer outputs upstream."""
+    found, seen, pending = set(), set(), [p.node for p in graph.by_name[port.node].inputs]
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in positions:
+            found.add(positions[name])
+        else:
+            pending.extend(p.node for p in graph.by_name[name].inputs)
+    return tuple(sorted(found))
+
+
+def allclose(steps: Mapping[int, Sequence[Seen]]) -> Named | None:
+    """The first tensor that is not."""
+    return _first(steps, lambda s: not np.allclose(s.candidate, s.reference, RTOL, ATOL, equal_nan=True))
+
+
+def polygraphy(steps: Mapping[int, Sequence[Seen]]) -> Named | None:
+    """The first tensor with an element beyond both tolerances, absolute and relative."""
+
+    def fails(seen: Seen) -> bool:
+        x, y = (np.asarray(each, np.float32) for each in (seen.candidate, seen.reference))
+        with np.errstate(all="ignore"):
+            absolute = np.abs(x - y)
+            relative = absolute / np.abs(y)
+        return bool(np.any((absolute > POLYGRAPHY_ATOL) & (relative > POLYGRAPHY_RTOL)))
+
+    return _first(steps, fails)
+
+
+def cradle(steps: Mapping[int, Sequence[Seen]]) -> Named | None:
+    """In the first step where the distance more than doubles in some layer, the layer where it grows most."""
+    for step, all_seen in sorted(steps.items()):
+        layers = [seen for seen in all_seen if seen.phase == "forward"]
+        distances = [_distance(seen) for seen in layers]
+        scores = []
+        for seen, distance in zip(layers, distances, strict=True):
+            inherited = max((distances[index] for index in seen.before), default=0.0)
+            scores.append((distance - inherited) / (inherited + CRADLE_EPSILON))
+        scores = [0.0 if np.isnan(score) else score for score in scores]
+        best = int(np.argmax(scores))
+        if scores[best] > MORE_THAN_DOUBLED:
+            return Named(step, "forward", layers[best].layer)
+    return None
+
+
+def _distance(seen: Seen) -> float:
+    with np.errstate(all="ignore"):
+        return float(np.mean(np.abs(seen.candidate.astype(np.float64) - seen.reference.astype(np.float64))))
+
+
+def _first(steps: Mapping[int, Sequence[Seen]], fails: Callable[[Seen], bool]) -> Named | None:
+    for step, all_seen in sorted(steps.items()):
+        for seen in all_seen:
+            if fails(seen):
+                return Named(step, seen.phase, seen.layer, seen.variable if seen.phase == "optimizer" else None)
+    return None
+
+
+METHODS: dict[str, Callable[[Mapping[int, Sequence[Seen]]], Named | None]] = {
+    "allclose": allclose, "CRADLE": cradle, "Polygraphy": polygraphy,
+}  # fmt: skip

@@ -1,0 +1,168 @@
+"""Models of many kinds, each with a loss and an optimizer of its own, for faults that nobody has seen."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tests.zoo import LENGTH, NUM_TOKENS
+
+layers, optimizers = keras.layers, keras.optimizers
+_SPARSE = "sparse_categorical_crossentropy"
+
+
+def pictures() -> keras.Model:
+    """Convolutions of every kind in two dimensions; momentum."""
+    inputs = keras.Input((12, 12, 3))
+    x = layers.Conv2D(6, 3, padding="same", name="conv")(inputs)
+    x = layers.LeakyReLU(0.2, name="leaky")(x)
+    x = layers.DepthwiseConv2D(3, padding="same", activation="relu6", name="depthwise")(x)
+    x = layers.BatchNormalization(momentum=0.9, name="norm")(x)
+    x = layers.AveragePooling2D(2, padding="same", name="mean_pool")(x)
+    x = layers.Conv2DTranspose(4, 3, strides=2, padding="same", activation="elu", name="wider")(x)
+    x = layers.MaxPooling2D(2, name="max_pool")(x)
+    x = layers.Conv2D(5, 3, dilation_rate=2, activation="softplus", name="dilated")(x)
+    x = layers.Flatten(name="flatten")(x)
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="classes")(x))
+    model.compile(optimizers.SGD(0.01, momentum=0.9, nesterov=True), _SPARSE)
+    return model
+
+
+def series() -> keras.Model:
+    """A causal convolution and a GRU over a sequence; RMSprop and a clipped norm."""
+    inputs = keras.Input((9, 4))
+    x = layers.Conv1D(6, 3, padding="causal", dilation_rate=2, activation="tanh", name="causal")(inputs)
+    x = layers.LayerNormalization(name="norm")(x)
+    x = layers.GRU(5, name="gru")(x)
+    x = layers.Dense(8, activation="gelu", name="hidden")(x)
+    model = keras.Model(inputs, layers.Dense(1, name="value")(x))
+    model.compile(optimizers.RMSprop(0.01, momentum=0.5, clipnorm=1.0), keras.losses.Huber())
+    return model
+
+
+def volumes() -> keras.Model:
+    """Three dimensions; AdamW, whose weights decay."""
+    model = keras.Sequential(
+        [
+            keras.Input((5, 6, 6, 2)),
+            layers.Conv3D(4, 3, activation="swish", name="conv"),
+            layers.AveragePooling3D((1, 2, 2), name="pool"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(6, activation="selu", name="hidden"),
+            layers.Dense(2, activation="sigmoid", name="tags"),
+        ]
+    )
+    model.compile(optimizers.AdamW(0.01, weight_decay=0.1), "binary_crossentropy")
+    return model
+
+
+def square() -> keras.Model:
+    """Layers whose weights are square, so that a transposed one fits; Lion."""
+    model = keras.Sequential(
+        [
+            keras.Input((16,)),
+            layers.Dense(16, activation="relu", name="first"),
+            layers.Dense(16, activation="tanh", name="second"),
+            layers.Dense(3, activation="softmax", name="classes"),
+        ]
+    )
+    model.compile(optimizers.Lion(0.01), _SPARSE)
+    return model
+
+
+def _relative_error(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.abs(y_true - y_pred) / (1.0 + tf.abs(y_true)), axis=-1)
+
+
+def two_ways() -> keras.Model:
+    """Two inputs, two outputs, a loss of a person's own; Adagrad."""
+    tokens, numbers = keras.Input((LENGTH,), dtype="int32", name="tokens"), keras.Input((5,), name="numbers")
+    words = layers.Embedding(NUM_TOKENS, 6, name="embedding")(tokens)
+    words = layers.Bidirectional(layers.LSTM(4, name="inner"), name="both_ways")(words)
+    both = layers.Concatenate(name="both")([words, layers.Dense(7, activation="relu", name="of_numbers")(numbers)])
+    outputs = {
+        "label": layers.Dense(3, activation="softmax", name="label")(both),
+        "size": layers.Dense(1, name="size")(both),
+    }
+    model = keras.Model({"tokens": tokens, "numbers": numbers}, outputs)
+    model.compile(optimizers.Adagrad(0.1), {"label": _SPARSE, "size": _relative_error})
+    return model
+
+
+class Attentive(keras.Model):
+    """A subclassed model: attention over words, some of which are padding; weights tied to nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = layers.Embedding(NUM_TOKENS, 8, mask_zero=True, name="words")
+        self.attention = layers.MultiHeadAttention(2, 4, name="attention")
+        self.norm = layers.LayerNormalization(name="norm")
+        self.drop = layers.Dropout(0.2, seed=3, name="drop")
+        self.wide = layers.Dense(16, activation="gelu", name="wide")
+        self.classes = layers.Dense(3, name="classes")
+
+    def call(self, tokens, training=None):
+        x = self.words(tokens)
+        x = self.norm(x + self.attention(x, x))
+        x = self.drop(self.wide(x), training=training)
+        return self.classes(tf.reduce_mean(x, axis=1))
+
+
+def attentive() -> keras.Model:
+    model = Attentive()
+    model.compile(optimizers.Adam(0.01, amsgrad=True), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+class Picking(layers.Layer):
+    """Ops that look elements up: a sorted order, a running sum, winners, what lies at some places."""
+
+    def call(self, x):
+        ordered = tf.sort(x, axis=-1)
+        running = tf.cumsum(x, axis=-1)
+        winner = tf.one_hot(tf.argmax(x, axis=-1), x.shape[-1], dtype=x.dtype)
+        picked = tf.gather(x, [3, 1, 1, 0], axis=1)
+        halves = tf.split(tf.reverse(tf.pad(x, [[0, 0], [1, 1]]), [1]), 2, axis=1)
+        return tf.concat([ordered, running, winner * x, picked, halves[0] * halves[1], tf.tile(x[:, :2], [1, 2])], 1)
+
+
+def picking() -> keras.Model:
+    inputs = keras.Input((6,))
+    x = layers.Dense(6, activation="relu", name="before")(inputs)
+    x = layers.UnitNormalization(name="unit")(Picking(name="picking")(x))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="classes")(x))
+    model.compile(optimizers.Nadam(0.01), _SPARSE)
+    return model
+
+
+def _numbers(*shape: int, num_classes: int = 3, samples: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(samples, *shape)).astype(np.float32)
+    return x, random.integers(0, num_classes, samples).astype(np.int32)
+
+
+def weighted_pictures() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images that do not count alike."""
+    return (*_numbers(12, 12, 3), np.linspace(0.5, 2.0, 8).astype(np.float32))
+
+
+def padded_sentences() -> tuple[np.ndarray, np.ndarray]:
+    """Words, and zeros behind the last of each sentence."""
+    random = np.random.default_rng(0)
+    tokens = random.integers(1, NUM_TOKENS, (8, LENGTH)).astype(np.int32)
+    tokens[np.arange(LENGTH)[None, :] >= random.integers(3, LENGTH + 1, 8)[:, None]] = 0
+    return tokens, random.integers(0, 3, 8).astype(np.int32)
+
+
+def far_from_zero() -> tuple[np.ndarray, np.ndarray]:
+    """Sequences whose mean is far larger than what they vary by."""
+    random = np.random.default_rng(0)
+    x = (1000 + random.normal(size=(8, 9, 4))).astype(np.float32)
+    return x, random.normal(size=(8, 1)).astype(np.float32)
+
+
+def large_numbers() -> tuple[np.ndarray, np.ndarray]:
+    """Inputs that make the exponentials of a softmax overflow, unless the largest is taken off first."""
+    x, y = _numbers(16)
+    return x * np.float32(100), y
