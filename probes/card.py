@@ -15,6 +15,7 @@ from diag.errors import UserError
 SCHEMA = "lockstep-card/1"
 PASS, FAIL, NOTE, UNSUPPORTED = "pass", "fail", "note", "unsupported"
 STATUSES = (PASS, FAIL, NOTE, UNSUPPORTED)
+_ALWAYS = ("family", "op", "dtype", "case", "status", "says")
 Value: TypeAlias = "float | int | str | bool | None"
 
 
@@ -80,8 +81,14 @@ class Card:
             "counts": {status: self.count(status) for status in STATUSES},
         }
         opened = json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}")
-        rows = ",\n  ".join(json.dumps(_plain(asdict(reading)), allow_nan=False) for reading in self.readings)
+        rows = ",\n  ".join(_row(reading) for reading in self.readings)
         return f'{opened},\n "readings": [\n  {rows}\n ]\n}}\n'
+
+
+def _row(reading: Reading) -> str:
+    """Compact, and without what is empty: a card has some thousand of them."""
+    row = {name: value for name, value in _plain(asdict(reading)).items() if value or name in _ALWAYS}
+    return json.dumps(row, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
