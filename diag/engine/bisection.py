@@ -172,13 +172,18 @@ class _Search:
         return part(names, failing)
 
     def without_bystanders(self, names: list[str]) -> list[str]:
-        """Ops of other chains stand between those of one that fails; until none can be left out."""
-        kept = list(names)
-        for name in names:
-            fewer = [other for other in kept if other != name]
-            if self.fails(fewer):
-                kept = fewer
-        return kept if kept == names else self.without_bystanders(kept)
+        """Ops of other chains stand between those of one that fails: ever smaller parts, until none can be left out."""
+        kept, size = list(names), max(len(names) // 2, 1)
+        while True:
+            before = list(kept)
+            for start in reversed(range(0, len(kept), size)):
+                fewer = kept[:start] + kept[start + size :]
+                if fewer and self.fails(fewer):
+                    kept = fewer
+            if size > 1:
+                size //= 2
+            elif kept == before:
+                return kept
 
     def _fails(self, members: frozenset[str]) -> bool:
         ran = self.run(members)

@@ -84,8 +84,8 @@ class FusedFaults:
     def _named(self, suspect: _Suspect, with_region: bool) -> Divergence:
         observation, unit_run = suspect.observation, suspect.unit_run
         is_step = unit_run.unit.layer == STEP
-        is_across = is_step or bool(unit_run.unit.joined)
-        region = self._region(unit_run) if with_region or is_across else None
+        is_across = bool(unit_run.unit.joined) or (is_step and unit_run.run.with_boundaries)  # else it is only watched
+        region = self._region(unit_run) if is_across or (with_region and not is_step) else None
         if is_step and region is not None:
             suspect = self._inside(region, unit_run) or suspect
         cause = Cause("unknown")

@@ -48,6 +48,8 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
     weights = {variable.name: index for index, variable in enumerate(program.variables)}
     found = []
     for name, port in program.gradients.items():
+        if port not in truth.of:  # not watched
+            continue
         gradient, own_gradient, stick = truth.of[port]
         weight, momentum, velocity = weights[name], slots.get((name, "momentum")), slots.get((name, "velocity"))
         is_dense = gradient.shape == program.variables[weight].shape
