@@ -78,12 +78,16 @@ def _fingerprint(console: Console, readings: Sequence[Reading], verbose: bool) -
     by_op: dict[str, list[Reading]] = {}
     for reading in chosen:
         by_op.setdefault(reading.op, []).append(reading)
+    alike: dict[object, list[str]] = {}
     for op, of in by_op.items():
-        _line(console, f"[bold]{escape(op)}[/bold]")
+        alike.setdefault(tuple(_arithmetic(reading) for reading in of), []).append(op)
+    for ops in alike.values():
+        _line(console, f"[bold]{escape(', '.join(ops))}[/bold]")
         rows = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
         rows.add_column(min_width=11, no_wrap=True)
         rows.add_column(overflow="fold")
-        for reading in of:
+        for same in zip(*(by_op[op] for op in ops), strict=True):
+            reading = min(same, key=lambda each: len(each.says))  # what is said of other shapes is not of all
             case, says = ("" if reading.case in HEADLINES else reading.case), reading.says
             if len(case) > LONG_CASE:
                 case, says = "", f"{case}: {says}"
@@ -91,6 +95,12 @@ def _fingerprint(console: Console, readings: Sequence[Reading], verbose: bool) -
         console.print(rows, highlight=False)
     if len(chosen) < len(shown):
         _line(console, f"[dim]and {counted(len(shown) - len(chosen), 'detail')}: --verbose[/dim]")
+
+
+def _arithmetic(reading: Reading) -> tuple[object, ...]:
+    """What is alike in ops that do the same; the shapes that they were asked in are not."""
+    figures = {name: value for name, value in reading.figures.items() if not name.startswith("shape")}
+    return (reading.dtype, reading.case, *figures.items()) if figures else (reading.dtype, reading.case, reading.says)
 
 
 def _failures(console: Console, card: Card, verbose: bool) -> None:

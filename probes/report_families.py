@@ -63,7 +63,7 @@ def _cases(reading: Reading) -> tuple[int, int]:
 def _accuracy(readings: Sequence[Reading], width: int) -> list[Part]:
     passed = sum(reading.status == PASS for reading in readings)
     said = f"{passed:,} of {counted(len(readings), 'reading')} within the published allowance"
-    return [said, *_grid(readings, "max_ulp", ROUNDED_ONCE, "within half an ULP, as if rounded once", width)]
+    return [said, *_grid(readings, "held_ulp", ROUNDED_ONCE, "within half an ULP, as if rounded once", width)]
 
 
 def _composites(readings: Sequence[Reading], width: int) -> list[Part]:

@@ -54,6 +54,11 @@ def test_the_order_is_arithmetic_failures_families_what_is_missing_and_the_next_
     assert [text.index(title) for title in titles] == sorted(text.index(title) for title in titles)
 
 
+def test_ops_of_the_same_arithmetic_share_a_heading_and_no_more_is_said_than_is_true_of_all():
+    text = printed(card())
+    assert "MatMul, Conv2D\n" in text and "in 2 shapes" not in text
+
+
 def test_details_are_for_verbose():
     assert "((1+2)+3)" not in printed(card()) and "1 detail: --verbose" in printed(card())
     assert "((1+2)+3)" in printed(card(), verbose=True)
@@ -67,7 +72,7 @@ def test_passes_are_counted_and_functions_rounded_once_are_not_listed():
 
 
 def test_many_failures_are_cut_and_counted():
-    many = [replace(READINGS[3], case=f"case {number}") for number in range(MOST_FAILURES + 5)]
+    many = [replace(READINGS[4], case=f"case {number}") for number in range(MOST_FAILURES + 5)]
     text = printed(card(*many))
     assert "and 5 more (5 exact): --verbose" in text
     assert text.count("FAIL") == MOST_FAILURES
@@ -87,14 +92,14 @@ def test_nothing_that_can_be_computed_is_said():
 
 
 def test_the_next_command_is_what_was_not_asked_yet():
-    sound = card(replace(READINGS[2], status=PASS))
+    sound = card(replace(READINGS[3], status=PASS))
     assert "--out card.json" in printed(sound)
     assert "probes compare a.json OTHER.json" in printed(sound, out=Path("a.json"))
     assert "--emit" not in printed(card(), emit=Path("folder"))
 
 
 def test_programs_are_written_for_failures_that_have_one(tmp_path):
-    twins = [replace(READINGS[3], case=case) for case in ("k > 1", "k < 1", "none")]
+    twins = [replace(READINGS[4], case=case) for case in ("k > 1", "k < 1", "none")]
     made = card(*twins[:2], replace(twins[2], reproducer=""), replace(READINGS[0], status=NOTE, reproducer="x"))
     written = write_reproducers(made, tmp_path / "new")
     assert len({*written}) == len(written) == 2 == len(list((tmp_path / "new").iterdir()))
