@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import accumulate
 
 from diag.numerics.envelope import OWN_ROUNDING, Envelope
 from diag.verdict.chaos import Exit, exit_of
@@ -41,9 +42,13 @@ class Substitution:
 
     @property
     def limits(self) -> tuple[float, ...]:
-        """The relative distance from the reference's loss that rounding explains, a step."""
+        """The relative distance from the reference's loss that rounding explains, a step.
+
+        Of each twin its largest so far: the difference of two losses passes through zero, which says nothing of how
+        far twins are apart.
+        """
         envelope = Envelope()
-        by_step = zip(*(distances(twin, self.reference) for twin in self.twins), strict=True)
+        by_step = zip(*(accumulate(distances(twin, self.reference), _larger) for twin in self.twins), strict=True)
         return tuple(max(envelope.add(step), LOSS_ROUNDING) for step in by_step)
 
     @property
@@ -64,6 +69,10 @@ class Substitution:
 def distances(losses: Sequence[float], reference: Sequence[float]) -> list[float]:
     """Of each loss from the reference's, relative to it; infinity where only the loss is not finite."""
     return [_distance(loss, expected) for loss, expected in zip(losses, reference, strict=True)]
+
+
+def _larger(one: float, other: float) -> float:
+    return one if math.isnan(other) else max(one, other)
 
 
 def _distance(loss: float, expected: float) -> float:
