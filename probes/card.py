@@ -15,7 +15,7 @@ from diag.errors import UserError
 SCHEMA = "lockstep-card/1"
 PASS, FAIL, NOTE, UNSUPPORTED = "pass", "fail", "note", "unsupported"
 STATUSES = (PASS, FAIL, NOTE, UNSUPPORTED)
-_ALWAYS = ("family", "op", "dtype", "case", "status", "says")
+_ALWAYS = ("family", "op", "dtype", "case", "status", "says", "figures")
 Value: TypeAlias = "float | int | str | bool | None"
 
 
