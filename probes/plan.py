@@ -83,7 +83,14 @@ _NO_KERNEL = re.compile(r"Could not find device for node: .*?= (\w+)\[(.*?)\]")
 _WHERE = re.compile(r"\s*(\[\[\{\{node.*|\[Op:\w+\].*)$")
 MOST_CHARACTERS = 200
 _DTYPES = {"half": "float16", "float": "float32", "double": "float64"}
-_NOISE = ("Graph execution error", "Detected at node", "<stack traces", "Detected unsupported operations")
+_NOISE = (
+    "Graph execution error",
+    "Detected at node",
+    "<stack traces",
+    "Detected unsupported operations",
+    "File ",
+    "[[",
+)
 
 
 def reason(error: Exception) -> str:

@@ -145,7 +145,7 @@ def _unsupported(console: Console, readings: Sequence[Reading], verbose: bool) -
     _section(console, f"Not to be had here ({counted(len(readings), 'probe')})")
     reasons: dict[str, list[Reading]] = {}
     for reading in readings:
-        reasons.setdefault(reading.says, []).append(reading)
+        reasons.setdefault(reading.says.rstrip("."), []).append(reading)
     by_size = sorted(reasons.items(), key=lambda item: -len(item[1]))
     for says, of in by_size[:MOST_REASONS]:
         names = ", ".join(dict.fromkeys(f"{r.op} {r.dtype}".strip() for r in of[:3]))

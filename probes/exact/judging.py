@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +24,7 @@ from probes.exact.case import (
     setup_lines,
 )
 from probes.fallback import check_placed
-from probes.plan import Choice, Probe
+from probes.plan import Choice, Probe, reason
 from probes.reproducer import reproducer
 from probes.subject import NOT_SUPPORTED, Subject
 
@@ -33,7 +32,6 @@ FAMILY = "exact"
 NUM_CALLS = 2  # the same inputs twice in a row: the same answer
 NUM_SHOWN = 4
 MOST_NARROW, MOST_QUICK = 5, 2  # cases of a sweep
-NO_NEWS = re.compile(r"Graph execution error|Detected at node|<stack traces|File \"|\[\[|\s*$")
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,9 @@ def outcome(subject: Subject, case: Case, dtype: str) -> Outcome:
             computation(*arrays_of(earlier, dtype))
         runs = [computation(*arrays) for _ in range(NUM_CALLS)]
     except NOT_SUPPORTED as error:
-        return Outcome(case, UNSUPPORTED, first_line(error))
+        return Outcome(case, UNSUPPORTED, reason(error))
     except tf.errors.ResourceExhaustedError as error:
-        return Outcome(case, FAIL, f"out of memory: {first_line(error)}")
+        return Outcome(case, FAIL, f"out of memory: {reason(error)}")
     found = [judged(case, arrays, each, expected) for each in runs]
     worst = max(found, key=lambda each: (each.status == FAIL, each.num_wrong))
     if worst.status == FAIL and any(each.status == PASS for each in found):
@@ -235,10 +233,3 @@ def _program(subject: Subject, op: str, dtype: str, name: str, worst: Outcome) -
         )
     except ValueError:
         return ""
-
-
-def first_line(error: Exception) -> str:
-    """What TensorFlow says, without the names that its runtime puts around it."""
-    text = re.sub(r"\{\{.*?\}\}|\[Op:\w*\]", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if not NO_NEWS.match(line.strip())]
-    return lines[0][:200] if lines else type(error).__name__
