@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.places import parse_place
+from diag.engine.promotion import is_random
 from diag.numerics.ulp import ulp_distance
 from probes.card import FAIL, NOTE, PASS, Reading, Value
 from probes.distributions import Draws, Finding
-from probes.fallback import check_placed
+from probes.fallback import check_placed, touches_floats
 from probes.random_streams import FAMILY, Source
 from probes.reproducer import reproducer
 from probes.subject import Subject
@@ -48,7 +49,7 @@ def drawn(source: Source, num: int, subject: Subject) -> list[Draws]:
     tf.random.set_seed(subject.seed + 1)  # also begins ops anew that keep their state in the kernel
     computation = subject.computation(source.make(subject, num))
     inputs: Sequence[tuple[np.ndarray, ...]] = [(seed,) for seed in SEEDS] if source.takes_seed else [(), ()]
-    check_placed(subject, computation, inputs[0])
+    check_placed(subject, computation, inputs[0], matters=lambda node: is_random(node.op) or touches_floats(node))
     return [computation(*each)[0] for each in inputs]
 
 

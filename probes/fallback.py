@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from diag.engine.execution import attributes, has_kernel, is_on_host
-from diag.engine.graph import Graph
+from diag.engine.execution import FLOATS, attributes, has_kernel, is_on_host, type_attributes
+from diag.engine.graph import Graph, Node
 from probes.subject import Computation, Subject
 
 
-def check_placed(subject: Subject, computation: Computation, arrays: Sequence[np.ndarray], dtype: str = "") -> None:
+def check_placed(
+    subject: Subject,
+    computation: Computation,
+    arrays: Sequence[np.ndarray],
+    dtype: str = "",
+    matters: Callable[[Node], bool] = lambda node: True,
+) -> None:
     """Raises UnimplementedError, naming the op, where an op of a computation would not run on the place's device.
 
     Under XLA all of it does.  dtype: ops with results of this dtype that a device keeps in host memory, as those of
-    int32, are computed by the CPU as well.
+    int32, are computed by the CPU as well.  matters: of which ops it is asked; what makes keys or counts steps may run
+    anywhere.
     """
     kind = subject.place.device.partition(":")[0]
     if kind != "CPU" and subject.place.execution != "xla":
-        found = computed_elsewhere(computation.graph(*arrays), kind, dtype)
+        found = computed_elsewhere(computation.graph(*arrays), kind, dtype, matters)
         if found:
             raise tf.errors.UnimplementedError(None, None, found)
 
 
-def computed_elsewhere(graph: Graph, kind: str, dtype: str = "") -> str:
+def computed_elsewhere(
+    graph: Graph, kind: str, dtype: str = "", matters: Callable[[Node], bool] = lambda node: True
+) -> str:
     """What would run on the CPU instead of a device of this kind; "" where nothing would."""
     for node in graph:
-        if node.is_silent:
+        if node.is_silent or not matters(node):
             continue
         attrs: dict[str, Any] = attributes(node.proto)
         types = ", ".join(sorted({each.name for each in node.dtypes}))
@@ -38,3 +47,11 @@ def computed_elsewhere(graph: Graph, kind: str, dtype: str = "") -> str:
         if any(each.name == dtype for each in node.dtypes) and is_on_host(node.op, attrs, kind):
             return f"the {kind} kernel of {node.op} {types} computes on the CPU"
     return ""
+
+
+def touches_floats(node: Node) -> bool:
+    """Whether an op reads, makes or writes numbers of a float dtype."""
+    floats = {dtype.as_datatype_enum for dtype in FLOATS}
+    attrs, types = attributes(node.proto), type_attributes(node.op)
+    values = [attrs[name] for name in types if name in attrs]
+    return any(each in floats for value in values for each in (value if isinstance(value, list) else [value]))

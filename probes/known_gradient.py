@@ -19,7 +19,7 @@ from diag.engine.faults import simulation_of
 from diag.engine.lanes import CompiledSteps, Lane
 from diag.engine.program import Program, VariableSpec, trace
 from diag.errors import UserError
-from probes.fallback import computed_elsewhere
+from probes.fallback import computed_elsewhere, touches_floats
 from probes.subject import Subject
 from probes.update_rules import WEIGHT
 
@@ -111,6 +111,6 @@ def _check_placed(subject: Subject, program: Program) -> None:
         return
     graphs: Sequence[Any] = [program.graph, *program.functions.values()]
     for graph in graphs:
-        found = computed_elsewhere(graph, kind)
+        found = computed_elsewhere(graph, kind, matters=touches_floats)
         if found:
             raise tf.errors.UnimplementedError(None, None, found)
