@@ -131,8 +131,16 @@ def merged_environment(names: Sequence[str]) -> dict[str, str]:
 
 
 def process_of(names: Sequence[str]) -> tuple[str, ...]:
-    """The switches that are read at start: trials that agree on them may share a process."""
-    return tuple(sorted(name for name in names if name in SWITCHES and SWITCHES[name].environment))
+    """The switches that a process starts with: trials that agree on them may share one.
+
+    TF32 is among them although it can be set at any time: TensorFlow keeps the kernel that it once chose for a
+    convolution of these shapes, and cuDNN's backward ones go on rounding to TF32 (seen on an H100).
+    """
+    return tuple(sorted(name for name in names if name in SWITCHES and _is_of_a_process(SWITCHES[name])))
+
+
+def _is_of_a_process(switch: Switch) -> bool:
+    return bool(switch.environment) or switch.tf32 is not None
 
 
 def is_final(names: Sequence[str]) -> bool:
