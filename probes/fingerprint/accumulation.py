@@ -18,7 +18,8 @@ from probes.fingerprint.tree import Tree, first_leaf, leaves, nodes
 Triple = tuple[int, int, int]
 LARGE = 1.5 * 2.0**12  # 1.5: neither M + s nor M - s leaves its binade; 2^12: M and s are products of float16
 LARGER = 1.5 * 2.0**28  # in a float32 sum of float16 products only; then s reaches further below it
-NUM_TRIPLES = 12
+NUM_TRIPLES = 12  # places in a sum where its width is asked
+NUM_TRIPLES_ALONE = 5  # where each question is a call of its own
 NUM_ALIGNMENTS = 5  # extra bits that are tried where no tree tells them; Fasi et al. and FTTN saw 0 to 3
 
 NEAREST, TRUNCATED, ODD = "to nearest even", "truncated", "to odd"
@@ -42,12 +43,14 @@ RULES: dict[str, Callable[[Doubles], Doubles]] = {
 class Width:
     """bits: of the significand of the running sum, over the places that were tried the fewest and the most.
 
-    `is_open`: it may be more, the dtype cannot ask further.
+    is_open: it may be more, the dtype cannot ask further.
+    narrowest: a place where the fewest are kept; None where all terms are added as one.
     """
 
     fewest: int
     most: int
     is_open: bool
+    narrowest: Triple | None = None
 
 
 def most_bits(asked: Sum) -> int:
@@ -59,9 +62,12 @@ def most_bits(asked: Sum) -> int:
 
 def width_of(asked: Sum, tree: Tree, seed: int = 0) -> Width:
     """Of the running sums that are kept between two additions."""
-    triples = ordered_triples(tree, seed) or [(0, 1, asked.num_terms - 1)]
+    count = NUM_TRIPLES if asked.num_questions > 1 else NUM_TRIPLES_ALONE
+    ordered = ordered_triples(tree, count, seed)
+    triples = ordered or [(0, 1, asked.num_terms - 1)]
     bits = kept_bits(asked, triples)
-    return Width(min(bits), max(bits), min(bits) >= most_bits(asked))
+    fewest = min(bits)
+    return Width(fewest, max(bits), fewest >= most_bits(asked), triples[bits.index(fewest)] if ordered else None)
 
 
 def kept_bits(asked: Sum, triples: Sequence[Triple]) -> list[int]:
@@ -81,14 +87,14 @@ def _placed(asked: Sum, where: Sequence[int], values: Sequence[float]) -> Double
     return row
 
 
-def ordered_triples(tree: Tree, seed: int) -> list[Triple]:
+def ordered_triples(tree: Tree, count: int, seed: int) -> list[Triple]:
     """(i, j, k) of which i and j are added before k comes: nearest first, then from all over the sum.
 
     None where all terms are added as one.
     """
     every = list(_chains(tree))
     random = np.random.default_rng(seed)
-    chosen = [*every[-1:], *every[:1], *(every[i] for i in random.permutation(len(every))[: NUM_TRIPLES - 2])]
+    chosen = [*every[-1:], *every[:1], *(every[i] for i in random.permutation(len(every))[: count - 2])]
     return list(dict.fromkeys(chosen))
 
 
@@ -121,19 +127,16 @@ def extra_bits(asked: Sum, tree: Tree, width: int) -> int | None:
     return None if where is None or next(_chains(tree), None) is None else kept_bits(asked, [where])[0] - width
 
 
-def rounding_of(asked: Sum, tree: Tree, width: int, extra: int | None, seed: int = 0) -> str:
-    """How the running sum is rounded to `width` bits, after each term was cut off `extra` bits below it."""
-    triples = ordered_triples(tree, seed)
-    if not triples or not 2 <= width < most_bits(asked):
+def rounding_of(asked: Sum, tree: Tree, width: Width, extra: int | None) -> str:
+    """How the running sum is rounded to its fewest bits, after each term was cut off `extra` bits below."""
+    bits, where = width.fewest, width.narrowest
+    if where is None or not 2 <= bits < most_bits(asked):
         return NOT_TOLD
     if extra == 0:  # nothing is left below the last place but where a carry moves it
-        return _rounding_of_carry(asked, tree, width)
-    narrow = [triple for triple, bits in zip(triples, kept_bits(asked, triples), strict=True) if bits == width]
-    if not narrow:
-        return NOT_TOLD
-    last_place = LARGE / 1.5 * 2.0 ** (1 - width)
+        return _rounding_of_carry(asked, tree, bits)
+    last_place = LARGE / 1.5 * 2.0 ** (1 - bits)
     steps = np.array([sign * fraction for fraction in _FRACTIONS for sign in (1, -1)])
-    rows = [_placed(asked, narrow[0], (sign * LARGE, step * last_place, -sign * LARGE)) for sign in (1, -1)
+    rows = [_placed(asked, where, (sign * LARGE, step * last_place, -sign * LARGE)) for sign in (1, -1)
             for step in steps]  # fmt: skip
     got = asked.values(np.array(rows)) / last_place
     offset = np.repeat([LARGE, -LARGE], len(steps)) / last_place

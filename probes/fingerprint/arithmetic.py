@@ -191,7 +191,7 @@ def _of_tree(asked: Sum, tree: Tree, seed: int) -> dict[str, Any]:
     is_narrow = 2 <= width.fewest < width.most
     return {
         "width": width,
-        "rounding": accumulation.rounding_of(asked, tree, width.fewest, extra, seed),
+        "rounding": accumulation.rounding_of(asked, tree, width, extra),
         "extra_bits": extra,
         "rounded_every": accumulation.block_between_roundings(asked, tree, width.fewest) if is_narrow else None,
         "conversion": accumulation.conversion_of(asked) if width.fewest > asked.format.precision else "",
