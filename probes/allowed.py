@@ -85,9 +85,9 @@ def excess_error(
     An infinity for a finite number, or the other way, counts as 2^(largest exponent + 1), as in Ulp_Error of the OpenCL
     conformance tests; but where truth itself is infinite, or NaN, y must be as well, or its error is infinite.
     """
-    values = y.astype(np.float64)
     beyond = math.ldexp(1.0, format.max_exponent + 1)
     with np.errstate(invalid="ignore", over="ignore"):
+        values = y.astype(np.float64)
         same = (values == truth) | (np.isnan(values) & np.isnan(truth))
         same |= np.isinf(values) & _overflows(truth, values, format)
         wrong = np.isnan(values) | np.isnan(truth) | (np.isinf(truth) & np.isfinite(values))

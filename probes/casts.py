@@ -41,6 +41,7 @@ def _read(source: str, target: str, subject: Subject) -> Iterator[Reading]:
     yield reading_of(x, computation(x)[0], subject)
 
 
+@np.errstate(all="ignore")  # signalling NaN, and what is too large for the source
 def inputs(source: str, target: str, seed: int) -> npt.NDArray[Any]:
     """All numbers of a 16-bit source; else dense samples, ties of the target and what lies beside them."""
     generator = np.random.default_rng(seed)
@@ -60,7 +61,7 @@ def inputs(source: str, target: str, seed: int) -> npt.NDArray[Any]:
         return found[np.abs(found.astype(np.float64)) < 2.0**most * (1 - 2.0**-8)]
     if source in ("float16", "bfloat16"):
         return samples.all_numbers(DTYPES[source])
-    dense = np.concatenate([samples.stratified(NUM_EACH, generator), samples.hard()]).astype(np.float64)
+    dense = np.concatenate([samples.stratified(NUM_EACH, generator), samples.hard()])
     return np.concatenate([dense, _ties(target, generator)]).astype(DTYPES[source])
 
 
@@ -76,11 +77,12 @@ def _ties(target: str, generator: np.random.Generator) -> npt.NDArray[np.float64
 
 def expected_of(x: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
     """Rounded once, to nearest even; integers are cut off."""
-    wide = x.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
+        wide = x.astype(np.float64)
         return wide.astype(target) if target.kind == "i" else round_to(wide, format_of(target)).astype(target)
 
 
+@np.errstate(all="ignore")
 def reading_of(x: npt.NDArray[Any], y: npt.NDArray[Any], subject: Subject) -> Reading:
     expected = expected_of(x, y.dtype)
     wrong = ~_same(x, y, expected)
@@ -103,10 +105,11 @@ def reading_of(x: npt.NDArray[Any], y: npt.NDArray[Any], subject: Subject) -> Re
 
 
 def _by_way_of_float32(x: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore"):
         return expected_of(round_to(x.astype(np.float64), FLOAT32), target)
 
 
+@np.errstate(invalid="ignore")  # signalling NaN
 def _same(x: npt.NDArray[Any], y: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Equal, NaN for NaN; and zero for a subnormal of a format that TensorFlow flushes."""
     same = (y == expected) | ((y != y) & (expected != expected))
