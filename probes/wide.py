@@ -38,14 +38,14 @@ class Wide:
         self.unpromoted: frozenset[str] = frozenset()
 
     def truth(self) -> Arrays:
-        return [to_numpy(each).astype(np.float64) for each in self._build(0.0)(*self._arrays)]
+        return [to_numpy(each).astype(np.float64) for each in self._build(noise=False)(*self._arrays)]
 
     def noisy(self) -> list[Arrays]:
         """Results of runs in which each op's result is off by a random part of one rounding."""
-        run = self._build(self.unit_roundoff)
+        run = self._build(noise=True)
         return [[to_numpy(each).astype(np.float64) for each in run(*self._arrays)] for _ in range(NUM_NOISY)]
 
-    def _build(self, noise: float) -> Callable[..., list[Any]]:
+    def _build(self, noise: bool) -> Callable[..., list[Any]]:
         executable = self._executable
         promotion = Promotion(executable.graph, executable.functions, noise=noise)
         graph_def = promotion.apply(executable.graph_def)
@@ -71,6 +71,7 @@ def _still(graph_def: Any, feeds: Sequence[str]) -> None:
 def _wide_port(graph_def: Any, port: Port) -> Port:
     """Where a port's float64 value is: behind a cast or behind its noise, if there is one."""
     base = f"lockstep_wide/{port.node}"
-    wide = {base, f"{base}/{port.index}", f"{base}/noise{port.index}"}
-    found = next((node.name for node in graph_def.node if node.name in wide), None)
+    names = {node.name for node in graph_def.node}
+    wanted = (f"{base}/noise{port.index}", f"{base}/{port.index}", base)
+    found = next((name for name in wanted if name in names), None)
     return port if found is None else Port(found, 0)
