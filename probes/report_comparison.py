@@ -20,6 +20,10 @@ MOST = 25
 def render_comparison(found: Comparison, console: Console) -> None:
     first, second = found.labels
     _environment(found, console)
+    if "quick" in found.environment:
+        _line(
+            console, "One of the cards is of --quick and tried less: figures that count shapes or inputs differ by that"
+        )
     if not found.differs:
         _line(console, f"{first} and {second} are alike in {counted(found.num_alike, 'reading')}")
         return

@@ -50,7 +50,7 @@ class Subject:
         return str(self.place)
 
     def environment(self) -> dict[str, Any]:
-        return {"place": str(self), **environment_of(self.place)}
+        return {"place": str(self), **environment_of(self.place), "seed": self.seed}
 
     def computation(self, function: Callable[..., Any]) -> Computation:
         """A function of tensors, to be run here any number of times; it returns a tensor or a list of them."""

@@ -57,6 +57,10 @@ def test_the_report_says_arithmetic_first_then_outcomes_then_figures():
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_a_quick_card_beside_a_whole_one_is_said_to_be_no_match():
+    assert "tried less" in printed(card(), card(quick=True)) and "tried less" not in printed(card(), card())
+
+
 def test_cards_of_one_place_are_told_apart():
     assert compare(card(), card()).labels == ("CPU:0/eager (first)", "CPU:0/eager (second)")
 
