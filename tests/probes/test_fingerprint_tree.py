@@ -72,7 +72,9 @@ def test_numpy_sum_has_its_published_tree(num_terms: int) -> None:
 @given(num_terms=st.integers(2, 24), widest=st.integers(2, 9), seed=st.integers(0, 2**31))
 def test_any_tree_is_found(num_terms: int, widest: int, seed: int) -> None:
     tree = random_tree(range(num_terms), random.Random(seed), widest)
-    assert tree_of(terms_of(lambda x: evaluated(tree, x), num_terms)) == canonical(tree)
+    found = tree_of(terms_of(lambda x: evaluated(tree, x), num_terms))
+    assert found == canonical(tree)
+    assert in_words(found) and len(drawn(found).splitlines()) == nested(found).count("(") + num_terms
 
 
 @pytest.mark.parametrize(
