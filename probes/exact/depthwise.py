@@ -112,12 +112,12 @@ def along_one_axis(dtype: str) -> list[Case]:
     made = []
     for batch, length, inputs, outputs, kernel, stride, padding, gap in (
         (2, 17, 3, 4, 3, 1, "SAME", 1),
-        (3, 33, 16, 513, 3, 1, "VALID", 1),
         (1, 9, 5, 1025, 1, 1, "SAME", 1),
         (2, 129, 15, 17, 5, 2, "SAME", 1),
         (1, 1025, 2, 3, 7, 1, "SAME", 1),
         (2, 31, 4, 8, 3, 1, "VALID", 4),
         (129, 15, 1, 2, 2, 3, "VALID", 1),
+        (3, 33, 16, 513, 3, 1, "VALID", 1),
     ):
         share = share_of(inputs * kernel, dtype)
         made.append(
