@@ -35,7 +35,8 @@ def reordered_sums() -> Simulation:
 
 def product_in_float16(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b with a partial sum in float16, each group of terms summed in float32 before it is added."""
-    total: Any = np.float32(0)
+    stacked = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    total: Any = np.zeros((*stacked, a.shape[-2], b.shape[-1]), np.float32)  # what a sum of no terms is
     for start in range(0, a.shape[-1], _NUM_TERMS):
         terms = slice(start, start + _NUM_TERMS)
         partial = a[..., terms].astype(np.float32) @ b[..., terms, :].astype(np.float32)
