@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from diag.engine.attribution.cures import Change, changes_of, workarounds
+from diag.engine.attribution.dtypes import DTYPE
+from diag.engine.attribution.edits import ON_CPU
 from diag.engine.attribution.matrix import Answers, Names, Question, run_trials
 from diag.engine.attribution.switches import REWRITING, switches_for
 from diag.engine.places import Place
@@ -19,6 +21,7 @@ from diag.verdict.attribution import OP, Attribution, Trial, blame_of, pairs_to_
 from diag.verdict.findings import Divergence
 
 Said = Callable[[Trial], None]
+FUSING = ("graph-rewriter", "xla")  # blames of what fuses; a fusion of one dtype may be none of another
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ def plan(
         tried = [switch for switch in tried if switch.name in only]
     chain = [] if is_op else list(dict.fromkeys([*subject.chain, *layers]))
     changes = changes_of(tuple(layers), chain, subject.program, subject.config, subject.place)
+    if is_op:  # what is no longer fused is still wrong
+        changes = [change for change in changes if change.name.startswith(ON_CPU)]
     return Plan(tuple((switch.name,) for switch in tried), tuple(changes), skipped, is_op)
 
 
@@ -169,6 +174,10 @@ def _meaning(planned: Plan, answers: Answers, place: Place, pairs: Sequence[Name
     changed = [t for t in _of(answers, [(change.name,) for change in planned.changes]) if not t.skipped]
     left_out = {trial.name: trial.reason for trial in answers.trials.values() if trial.skipped}
     blame, why = blame_of(switches, baseline, place.execution, REWRITING)
+    if blame not in FUSING:
+        coarse = [trial for trial in changed if trial.switches[0].startswith(f"{DTYPE}:")]
+        changed = [trial for trial in changed if trial not in coarse]
+        left_out |= {trial.name: "fewer digits may hide what is wrong, where no fusion is to blame" for trial in coarse}
     verified, failed = workarounds([*switches, *changed], baseline, planned.changes)
     return Attribution(
         baseline, (*switches, *changed), smallest_cures(switches, baseline), blame, why, verified, failed,

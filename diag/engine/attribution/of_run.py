@@ -11,12 +11,16 @@ from diag.engine.attribution.bench import Site
 from diag.engine.attribution.matrix import num_workers
 from diag.engine.attribution.switches import process_of
 from diag.errors import UserError
+from diag.verdict.attribution import Attribution
+from diag.verdict.findings import Divergence
 from diag.verdict.result import RunResult
 
 # What a person is kept waiting for without having asked: a choice, not a measurement.
 AUTOMATIC_SECONDS = 60.0
 # Loading TensorFlow, the trace and the reference's step, on two cores, small model: 5 to 10 s.
 STARTING = 8.0
+BLAMES = ("kernel", "graph-rewriter", "xla")
+FEW = ("execution=eager", "grappler=off", "remapping=off", "tf32=off", "deterministic=on")  # one process, each a blame
 LONGEST_UNASKED, LONGEST = 2 * AUTOMATIC_SECONDS, 300.0  # what is not tried by then is left out, and said to be
 
 
@@ -24,6 +28,8 @@ def attributed(
     result: RunResult, subject: Subject, wanted: bool | None, step_seconds: float, say: Callable[[str], None]
 ) -> RunResult:
     """The result with its first divergence attributed; with a note where that was not done.
+
+    A divergence that blames another part of the stack is tried too, if briefly.
 
     wanted: None to do it where it is expected to take less than `AUTOMATIC_SECONDS`.  step_seconds: what a
     step of the run took, judging it included, which a trial repeats.
@@ -45,9 +51,51 @@ def attributed(
         found, _ = attribute(subject, site, lambda trial: say(told(trial)), seconds=seconds)
     except UserError as error:
         return _noted(result, f"not attributed: {error}")
-    changed = refined(first, found)
-    others = tuple(changed if divergence is first else divergence for divergence in result.divergences)
-    return replace(result, first_divergence=changed, divergences=others, attribution=found)
+    changed = {0: refined(first, found)}
+    for index, other in enumerate(result.divergences[1:], start=1):
+        if other.where.step == first.where.step and other.blame == first.blame and (cures := cures_of_step(found)):
+            changed[index] = replace(other, cured_by=cures)
+    left = seconds - found.seconds
+    for index in _of_other_blames(result) if found.seconds < AUTOMATIC_SECONDS or wanted else ():
+        if left <= 0:
+            break
+        changed[index], took = _briefly(result.divergences[index], subject, say, left)
+        left -= took
+    divergences = tuple(changed.get(index, known) for index, known in enumerate(result.divergences))
+    return replace(result, first_divergence=divergences[0], divergences=divergences, attribution=found)
+
+
+def cures_of_step(found: Attribution) -> tuple[str, ...]:
+    """The cures under which the whole step, and so all that was wrong in it, is within its bounds."""
+    if "step" not in found.baseline.wrong:  # then the step tells nothing of what was wrong in it
+        return ()
+    right = {trial.name for trial in found.trials if trial.step is not None and not trial.wrong}
+    return tuple(name for name in found.cures if name in right)
+
+
+def _of_other_blames(result: RunResult) -> list[int]:
+    """One divergence of each part of the stack that the first one does not blame."""
+    seen, found = {result.divergences[0].blame}, []
+    for index, divergence in enumerate(result.divergences):
+        if divergence.blame in BLAMES and divergence.blame not in seen:
+            seen.add(divergence.blame)
+            found.append(index)
+    return found
+
+
+def _briefly(
+    divergence: Divergence, subject: Subject, say: Callable[[str], None], seconds: float
+) -> tuple[Divergence, float]:
+    """The divergence after the few switches that tell the parts of the stack apart, and the seconds that took."""
+    where = divergence.where
+    there = replace(subject, step=where.step, layers=(), chain=())
+    say(f"then {where.describe()}")
+    try:
+        found, _ = attribute(there, Site.of(where).to_dict(), lambda trial: say(told(trial)), FEW, seconds)
+    except UserError as error:
+        say(str(error))
+        return divergence, 0.0
+    return refined(divergence, found), found.seconds
 
 
 def _expected_seconds(subject: Subject, site: dict[str, Any], step_seconds: float) -> float:

@@ -125,13 +125,31 @@ def result_with(blame: str) -> RunResult:
 
 
 def test_only_cures_that_were_run_are_named(run, monkeypatch):
-    monkeypatch.setattr(of_run, "attribute", lambda *given: (FOUND, UNIT))
+    monkeypatch.setattr(of_run, "attribute", lambda *given, **more: (FOUND, UNIT))
     seen = of_run.attributed(result_with("kernel"), subject_in(run / "trace.h5", 0, None), True, 1.0, lambda text: None)
     assert seen.first_divergence is seen.divergences[0]
     assert seen.first_divergence.cured_by == ("remapping=off",)
     assert seen.first_divergence.blame == "graph-rewriter"
     assert seen.divergences[1] == result_with("kernel").divergences[1]
     assert seen.attribution is FOUND
+
+
+def test_what_cures_the_step_cures_all_that_is_wrong_in_it(run, monkeypatch):
+    """Only where the step itself was out of its bound; and not what another step, or another blame, is about."""
+    found = replace(FOUND, baseline=Trial((), unit=5.0, step=9.0), trials=(Trial(("remapping=off",), None, 0.1, 0.2),))
+    asked: list[object] = []
+
+    def answer(subject, site, said, only=None, seconds=0.0):
+        asked.append((site["layer"], only))
+        return (found if only is None else replace(found, cures=("tf32=off",), blame="kernel"), site)
+
+    monkeypatch.setattr(of_run, "attribute", answer)
+    result = result_with("graph-rewriter")
+    third = replace(result.divergences[1], where=replace(WHERE, layer="dense_3"), blame="kernel")
+    result = replace(result, divergences=(*result.divergences, third))
+    seen = of_run.attributed(result, subject_in(run / "trace.h5", 0, None), True, 1.0, lambda text: None)
+    assert [d.cured_by for d in seen.divergences] == [("remapping=off",), ("remapping=off",), ("tf32=off",)]
+    assert asked == [("dense_1", None), ("dense_3", of_run.FEW)]
 
 
 def test_slow_steps_are_not_tried_unasked_and_it_says_so(run, monkeypatch):
