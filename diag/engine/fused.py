@@ -161,7 +161,7 @@ class FusedFaults:
         name = "output" if any(Port(node.name, i) in outputs for i in range(len(node.dtypes))) else node.op
         return replace(
             where, unit="layer", layer=node.site.layer, variable=node.site.variable, phase=node.site.phase, output=0,
-            name=name, order=self.telescope.position[node.name],
+            name=name, order=self.telescope.order[node.name],
         )  # fmt: skip
 
     def _maker(self, suspect: _Suspect) -> Node | None:

@@ -7,7 +7,7 @@ it, a unit can be cut out of it and a rewriter can change it without a session.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -95,6 +95,26 @@ class Graph:
         ]
         nodes = [replace(n, inputs=tuple(replaced.get(port, port) for port in n.inputs)) for n in self.nodes]
         return Graph((*fed, *nodes), (*self.inputs, *(node.name for node in fed)), self.outputs)
+
+
+def order_of_ops(graph: Graph, functions: Mapping[str, Graph]) -> dict[str, int]:
+    """Node -> the index of the last op computed once the node is, in bodies of loops as well."""
+    known: dict[str, int] = {}
+
+    def last_of_function(name: str) -> int:
+        if name not in known:
+            known[name] = -1  # a function that calls itself is entered once
+            known[name] = max(map(last_in, functions[name]), default=-1)
+        return known[name]
+
+    def last_in(node: Node) -> int:
+        inner = (last_of_function(name) for name in node.function_names() if name in functions)
+        return max(-1 if node.site.index is None else node.site.index, *inner, -1)
+
+    last, order = -1, {}
+    for node in graph:
+        last = order[node.name] = max(last, last_in(node))
+    return order
 
 
 def parse_input(text: str) -> tuple[str, int | None]:

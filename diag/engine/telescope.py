@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.execution import FLOATS, to_numpy
-from diag.engine.graph import Port
+from diag.engine.graph import Port, order_of_ops
 from diag.engine.lanes import CompiledSteps, Lane
 from diag.engine.program import Program
 from diag.engine.promotion import is_random
@@ -89,7 +89,7 @@ class Telescope:
         self.reference, self.candidate = reference, candidate
         self.cut: Cut = units_of(program)
         self.steps = {lane.name: CompiledSteps(lane, program) for lane in (reference, candidate)}
-        self.position = {node.name: index for index, node in enumerate(program.graph)}
+        self.order = order_of_ops(program.graph, program.functions)
         self.shared: tuple[Port, ...] = ()
         self.only: Sequence[Unit] = (*self.cut.units, *forward_seams(program))  # the units that are run by themselves
         self.is_watched = True  # else nothing but the loss and the state is fetched from the candidate's step
@@ -425,12 +425,12 @@ class Telescope:
         unit, step = unit_run.unit, unit_run.run.step
         if index < len(unit.outputs):
             port = unit.outputs[index]
-            phase, order, name = unit.phase(port), self.position[port.node], self._port_name(unit, port)
+            phase, order, name = unit.phase(port), self.order[port.node], self._port_name(unit, port)
         else:
             variable = unit.writes[index - len(unit.outputs)]
             writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
             phase = OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
-            order = max((self.position[n.name] for n in writers), default=unit.first_index)
+            order = max((self.order[n.name] for n in writers), default=0)
             spec = self.program.variables[variable]
             name = spec.kind if spec.of else "value" if unit.variable == spec.name else spec.name
         if unit.layer == STEP:

@@ -53,10 +53,19 @@ def blame_of_op(cause: str, observation: Observation) -> str:
     return "kernel"
 
 
+_OF_KERNELS = ("format:tf32", "accumulate:")
+
+
 def blame_of_layer(cause: str, execution: str) -> str:
-    """Rungs 2 and 3: the ops are right, so what put them together is not."""
+    """Rungs 2 and 3: the ops are right, so what put them together is not.
+
+    But no rewriter can write that operands are to be rounded to TF32, or sums kept in a narrow format: there is no
+    such op.  A kernel does that, one that a compiled step gets and an eager op does not (cuDNN in another layout).
+    """
     if cause == "random-stream":
         return "random-stream"
+    if cause.startswith(_OF_KERNELS):
+        return "kernel"
     return {"xla": "xla", "graph": "graph-rewriter"}.get(execution, "kernel")
 
 

@@ -81,6 +81,13 @@ def test_a_layer_wrong_although_its_ops_are_right(execution, blame):
     assert blame_of_layer("random-stream", execution) == "random-stream"
 
 
+@pytest.mark.parametrize("execution", ["graph", "xla"])
+def test_what_no_graph_can_say_a_kernel_did(execution):
+    """There is no op that rounds to TF32; there are casts to bfloat16."""
+    assert blame_of_layer("format:tf32-rz", execution) == blame_of_layer("accumulate:fp16", execution) == "kernel"
+    assert blame_of_layer("format:bf16", execution) != "kernel"
+
+
 # ---- what no guilty op explains
 
 
