@@ -13,6 +13,9 @@ from diag.engine.graph import Graph, Node
 from probes.subject import Computation, Subject
 
 
+HAND_ON = ("Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "StopGradient")  # they compute nothing
+
+
 def check_placed(
     subject: Subject,
     computation: Computation,
@@ -44,7 +47,8 @@ def computed_elsewhere(
         types = ", ".join(sorted({each.name for each in node.dtypes}))
         if not has_kernel(node.op, attrs, kind):
             return f"no {kind} kernel of {node.op} {types}; it would run on the CPU"
-        if any(each.name == dtype for each in node.dtypes) and is_on_host(node.op, attrs, kind):
+        is_judged = node.op not in HAND_ON and any(each.name == dtype for each in node.dtypes)
+        if is_judged and is_on_host(node.op, attrs, kind):
             return f"the {kind} kernel of {node.op} {types} computes on the CPU"
     return ""
 

@@ -51,9 +51,7 @@ def sweep(op: str, dtype: str, name: str, cases: Iterable[Case]) -> Probe:
     """One reading over several cases, all of which must be exact."""
 
     def run(subject: Subject) -> Iterator[Reading]:
-        chosen = list(cases)
-        if subject.place.execution == "xla":
-            chosen = spread(chosen, MOST_COMPILED)
+        chosen = spread(list(cases), MOST_COMPILED) if subject.place.execution == "xla" else cases
         yield reading(subject, op, dtype, name, [outcome(subject, each, dtype) for each in chosen])
 
     return Probe(FAMILY, op, dtype, name, run)
