@@ -49,7 +49,9 @@ def test_strides_dilations_paddings_and_groups_by_hand() -> None:
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", [(1, 2), (0, 1)]])
-@pytest.mark.parametrize(("strides", "dilations", "groups"), [((1, 1), (1, 1), 1), ((2, 3), (1, 1), 2), ((1, 1), (2, 2), 2)])
+@pytest.mark.parametrize(
+    ("strides", "dilations", "groups"), [((1, 1), (1, 1), 1), ((2, 3), (1, 1), 2), ((1, 1), (2, 2), 2)]
+)
 def test_gradients_are_adjoint_to_the_convolution(padding, strides, dilations, groups) -> None:
     """<g, conv(x, w)> = <x, to_image(g, w)> = <w, to_kernel(x, g)>, in integers."""
     x, w = integers(2, 8, 9, 4), integers(3, 2, 4 // groups, 6)
@@ -78,4 +80,5 @@ def test_pooling_by_hand() -> None:
     assert oracles.average_pool(x, (2,), (2,), "SAME").reshape(-1).tolist() == [2, 2.5, 5]  # the edge counts one
     upstream = np.array([10.0, 20, 30]).reshape(1, 3, 1)
     assert oracles.max_pool_gradient(x, upstream, (2,), (2,), "SAME").reshape(-1).tolist() == [10, 0, 20, 0, 30]
-    assert oracles.average_pool_gradient((1, 5, 1), upstream, (2,), (2,), "SAME").reshape(-1).tolist() == [5, 5, 10, 10, 30]
+    spread = oracles.average_pool_gradient((1, 5, 1), upstream, (2,), (2,), "SAME")
+    assert spread.reshape(-1).tolist() == [5, 5, 10, 10, 30]
