@@ -161,7 +161,20 @@ def in_dtype(op_type: str, attrs: dict[str, Any], dtype: tf.DType) -> dict[str, 
     wide = {name: widened(value) if name in type_attributes(op_type) else value for name, value in attrs.items()}
     has_floats = any(_holds_float(attrs[name]) for name in type_attributes(op_type) if name in attrs)
     fixed = op_type in PYTHON_FUNCTIONS or op_type.startswith("LookupTable")  # what they call or hold has its dtype
+    fixed |= has_fixed_floats(op_type) or any(_holds_complex(attrs[n]) for n in type_attributes(op_type) if n in attrs)
     return wide if has_floats and not fixed and has_kernel(op_type, wide, "CPU") else None
+
+
+@functools.cache
+def has_fixed_floats(op_type: str) -> bool:
+    """Whether an input or an output is of a floating dtype whatever the attributes say, as images' transforms are."""
+    definition = op_def(op_type)
+    return any(argument.type in _FLOAT_ENUMS for argument in [*definition.input_arg, *definition.output_arg])
+
+
+def _holds_complex(value: Any) -> bool:
+    complexes = (tf.complex64.as_datatype_enum, tf.complex128.as_datatype_enum)
+    return any(item in complexes for item in (value if isinstance(value, list) else [value]))
 
 
 def _holds_float(value: Any) -> bool:
