@@ -53,7 +53,8 @@ INNOCENT = (DECISION_FLIP, NORMWISE)
 MAX_ZOOMS = 3
 # Benign layer units stayed below a third of their bound (docs/BOUNDS.md); one above is worth a look.
 NEAR_ITS_BOUND = 1 / 3
-# A whole step that differs this much more than checked, innocent steps did is looked at closely.
+# A whole step that differs this much more than checked steps did, innocent ones or of a fault that was named by then,
+# is looked at closely.
 SUSPICIOUS_GROWTH = 8.0
 WORST_KEPT = 40
 
@@ -109,7 +110,7 @@ class _Found:
     num_unjudged: int = 0
     fallbacks: set[str] = field(default_factory=set)
     any_bit_differs: bool = False
-    worst_innocent: dict[tuple[str, str], float] = field(default_factory=dict)
+    worst_explained: dict[tuple[str, str], float] = field(default_factory=dict)
     updates: list[AdamFigures] = field(default_factory=list)
     remarks: Remarks = field(default_factory=Remarks)
     amplifying: list[Amplifier] = field(default_factory=list)
@@ -224,7 +225,7 @@ class LockstepRun:
             self.reference.load(run.before)
             self.candidate.load(own_state)
             run, checked = telescope.run_step(step, batch, with_boundaries=True), True
-            self.found.note(f"step {step} was checked because it differed more than innocent steps before it")
+            self.found.note(f"step {step} was checked because it differed more than steps before it that are explained")
         if step == self.settings.first_step and self._compare_untapped(telescope, batch, own_state, run):
             self.reference.load(run.before)
             self.candidate.load(own_state)
@@ -308,7 +309,7 @@ class LockstepRun:
             return any(s.classes.num_mismatched for s in propagated.values())
         return any(
             s.classes.num_mismatched
-            or s.normwise_relative_error > SUSPICIOUS_GROWTH * max(self.found.worst_innocent.get(key, 0.0), 2.0**-20)
+            or s.normwise_relative_error > SUSPICIOUS_GROWTH * max(self.found.worst_explained.get(key, 0.0), 2.0**-20)
             for key, s in propagated.items()
             if key[0] in ("activations", "gradients", "loss")
             or (key[0] == "weight" and ("gradients", key[1]) not in propagated)
@@ -408,9 +409,9 @@ class LockstepRun:
         if observations and (not found.divergences):
             told = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]
             found.path = sorted(told, key=lambda o: o.where.sort_key)
-        if clean and (checked or not found.worst_innocent):
+        if (clean and not found.worst_explained) or (checked and (clean or found.divergences)):
             for key, s in propagated.items():
-                found.worst_innocent[key] = max(found.worst_innocent.get(key, 0.0), s.normwise_relative_error)
+                found.worst_explained[key] = max(found.worst_explained.get(key, 0.0), s.normwise_relative_error)
         self._firsts(observations)
 
     def _firsts(self, observations: Sequence[Observation]) -> None:
