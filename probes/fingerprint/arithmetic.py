@@ -10,7 +10,7 @@ from probes.card import Value
 from probes.fingerprint import accumulation, wording
 from probes.fingerprint.accumulation import NEAREST, NOT_TOLD, RULES, Width
 from probes.fingerprint.inputs import InputFormat, input_formats
-from probes.fingerprint.orders import tree_of
+from probes.fingerprint.orders import is_repeatable, tree_of
 from probes.fingerprint.subnormals import Subnormals, subnormals_of
 from probes.fingerprint.sums import Sum, alone
 from probes.fingerprint.tree import NotATree, NothingLost, Tree, Unstable, nodes, sequence
@@ -129,6 +129,9 @@ class Arithmetic:
         return f"{self.extra_bits} extra bit{'s' * (self.extra_bits != 1)}"
 
 
+UNSTABLE = Order(None, "order not the same from call to call", everywhere=False, is_stable=False)
+
+
 def order_of(asked: Sum) -> Order:
     """Told from many elements of the output at once, or, where they do not agree, from its first one."""
     if asked.num_questions > 1:
@@ -136,11 +139,12 @@ def order_of(asked: Sum) -> Order:
             found = tree_of(asked)
             return Order(found, wording.in_words(found))
         except (Unstable, NotATree):
-            pass
+            if not is_repeatable(asked):
+                return UNSTABLE
     try:
         found = tree_of(alone(asked))
     except Unstable:
-        return Order(None, "order not the same from call to call", everywhere=False, is_stable=False)
+        return UNSTABLE
     except NothingLost:
         return Order(None, "no order to be seen: nothing is lost", everywhere=False)
     except NotATree:

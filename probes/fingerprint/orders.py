@@ -18,6 +18,8 @@ SCALES = {
     "float16": ((2.0**30, 2.0**-14), (2.0**15, 2.0**-24), (2.0**15, 2.0**-14)),
 }
 
+NUM_REPEATS = 3
+
 
 def tree_of(asked: Sum) -> Tree:
     """Raises NotATree, of the first scale that gave finite sums, or Unstable."""
@@ -36,6 +38,15 @@ def scales(asked: Sum) -> Iterator[tuple[float, float]]:
     for large, unit in SCALES[asked.dtype.name]:
         if asked.has_factors or large <= asked.format.largest:
             yield large, unit
+
+
+def is_repeatable(asked: Sum) -> bool:
+    """Whether the very same call, each question in the same place, is answered alike every time."""
+    n = asked.num_terms
+    pairs = [(0, other) for other in range(1, n)][: asked.num_questions]
+    large, unit = next(scales(asked))
+    first = _units(asked, pairs, large, unit)
+    return all(np.array_equal(_units(asked, pairs, large, unit), first, equal_nan=True) for _ in range(NUM_REPEATS))
 
 
 def _counts(asked: Sum, large: float, unit: float) -> bool:
