@@ -156,16 +156,16 @@ def order_of(asked: Sum) -> Order:
 
 def arithmetic_of(asked: Sum, seed: int = 0) -> Arithmetic:
     order = order_of(asked)
+    inputs, subnormals = input_formats(asked), subnormals_of(asked)  # of single terms, in no order
     if not order.everywhere:
         asked = alone(asked)
-    inputs = input_formats(asked)
     return Arithmetic(
         inputs=inputs,
         has_factors=asked.has_factors,
         exact_products=_exact_products(asked, order, inputs),
         **_kept(asked, order, seed),
         order=order,
-        subnormals=subnormals_of(asked),
+        subnormals=subnormals,
         dtype_bits=asked.format.precision,
         most_bits=accumulation.most_bits(asked),
     )
