@@ -65,6 +65,8 @@ def planned(choice: Choice) -> list[Probe]:
 
 def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Probe], None]) -> Iterator[Reading]:
     """The readings of each probe in turn; `watch` is told which one begins."""
+    from tensorflow.errors import OpError
+
     from probes.subject import NOT_SUPPORTED
 
     for probe in probes:
@@ -75,6 +77,9 @@ def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Prob
             yield Reading(probe.family, probe.op, probe.dtype, probe.case, UNSUPPORTED, reason(error))
         except MemoryError:
             yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, "ran out of memory")
+        except OpError as error:
+            said = f"raised {type(error).__name__}: {reason(error)}"
+            yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, said)
 
 
 _OF_THE_CALL = re.compile(r"\{\{function_node [^}]*\}\} ?")

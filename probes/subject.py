@@ -28,8 +28,9 @@ from diag.errors import UserError
 Signature = tuple[tuple[str, tuple[int, ...]], ...]
 NOT_SUPPORTED = (
     tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError, tf.errors.InternalError,
+    tf.errors.UnknownError,
 )  # fmt: skip
-"""What TensorFlow raises where a place has no kernel for an op, a dtype or a layout."""
+"""What TensorFlow raises where a place has no kernel for an op, a dtype, a layout or a shape (cuDNN: UnknownError)."""
 
 
 class Subject:

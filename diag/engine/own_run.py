@@ -71,7 +71,7 @@ def _again(telescope: Telescope, lane: Lane, steps: CompiledSteps, run: StepRun)
 def _first_unlike(telescope: Telescope, run: StepRun, again: Mapping[Port, Any]) -> Port | None:
     """In execution order; None also where the second run is no nearer to the reference there."""
     ports = [port for port in telescope.safe_taps if telescope.program.graph.dtype(port) in FLOATS]
-    for port in sorted(ports, key=lambda port: telescope.position[port.node]):
+    for port in sorted(ports, key=lambda port: telescope.order[port.node]):
         mine, other, reference = (to_numpy(values[port]) for values in (run.candidate, again, run.reference))
         if not same_bits(mine, other):
             return port if _distance(mine, reference) > NEARER * _distance(other, reference) else None
