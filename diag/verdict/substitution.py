@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate
 
-from diag.numerics.envelope import OWN_ROUNDING, Envelope
+from diag.numerics.envelope import OWN_ROUNDING
 from diag.verdict.chaos import Exit, exit_of
 
 LOSS_ROUNDING = OWN_ROUNDING * 2.0**-23  # no two lanes can be told apart below the last bit of a float32 loss
@@ -47,9 +47,8 @@ class Substitution:
         Of each twin its largest so far: the difference of two losses passes through zero, which says nothing of how
         far twins are apart.
         """
-        envelope = Envelope()
         by_step = zip(*(accumulate(distances(twin, self.reference), _larger) for twin in self.twins), strict=True)
-        return tuple(max(envelope.add(step), LOSS_ROUNDING) for step in by_step)
+        return tuple(max(_explained(step), LOSS_ROUNDING) for step in by_step)
 
     @property
     def candidate_left(self) -> Exit | None:
@@ -69,6 +68,14 @@ class Substitution:
 def distances(losses: Sequence[float], reference: Sequence[float]) -> list[float]:
     """Of each loss from the reference's, relative to it; infinity where only the loss is not finite."""
     return [_distance(loss, expected) for loss, expected in zip(losses, reference, strict=True)]
+
+
+def _explained(largest_so_far: Sequence[float]) -> float:
+    """The largest of the twins times their spread, or what a coarser rounding does (diag/numerics/envelope.py)."""
+    moved = [distance for distance in largest_so_far if distance > 0]
+    if not moved or not all(map(math.isfinite, moved)):
+        return math.inf if moved else 0.0
+    return max(moved) * max(max(moved) / min(moved), OWN_ROUNDING)
 
 
 def _larger(one: float, other: float) -> float:
