@@ -22,7 +22,7 @@ from probes.plan import FLOAT_DTYPES, Choice, Probe
 from probes.rounding_noise import Excess, excess_of
 from probes.samples import DTYPES
 from probes.subject import Subject
-from probes.wide import Wide
+from probes.wide import Arrays, Wide
 
 FAMILY = "composites"
 CPU = Place("CPU:0", "eager")
@@ -96,8 +96,9 @@ def reading_of(
     figures: dict[str, Value] = {"excess": _rounded(found[worst].excess), "worst_output": names[worst]}
     for name, y, r in zip(names, outputs, truth, strict=True):
         figures[f"max_ulp_{name}"], figures[f"normwise_{name}"] = _error(y, r)
-    if wide.unpromoted:
-        says = f"not judged: no float64 kernel of {', '.join(sorted(wide.unpromoted))}"
+    unjudged = _why_unjudged(wide, exact, noisy)
+    if unjudged:
+        says = f"not judged: {unjudged}; {_errors(figures)}"
         return Reading(FAMILY, composition.name, dtype_name, composition.case, NOTE, says, figures)
     status = FAIL if found[worst].excess > 1 else NOTE if num_alike else PASS
     says = _says(found[worst], names[worst], figures, status)
@@ -105,6 +106,13 @@ def reading_of(
         figures["num_not_finite"] = num_alike
         says += f"; {num_alike:,} results not finite though float64's are, on the CPU as well"
     return Reading(FAMILY, composition.name, dtype_name, composition.case, status, says, figures)
+
+
+def _why_unjudged(wide: Wide, exact: Arrays, noisy: Sequence[Arrays]) -> str:
+    if wide.unpromoted:
+        return f"no float64 kernel of {', '.join(sorted(wide.unpromoted))}"
+    lost = any(np.any(np.isfinite(r) & ~np.isfinite(x)) for sample in noisy for r, x in zip(exact, sample, strict=True))
+    return "in float64 too, one rounding of each op makes it infinite or NaN" if lost else ""
 
 
 def _names(composition: Composition, number: int) -> list[str]:
@@ -130,11 +138,14 @@ def _rounded(figure: float) -> float:
 
 
 def _says(worst: Excess, name: str, figures: dict[str, Value], status: str) -> str:
-    errors = f"at most {figures['max_ulp_y']} ULP"
-    if "max_ulp_gradient" in figures:
-        errors += f", gradient {figures['max_ulp_gradient']}"
+    errors = _errors(figures)
     if status != FAIL:
         return f"{errors}; {worst.excess:.2g} of what rounding explains"
     return (
         f"{errors}; {name} is off by {worst.excess:.3g} times what rounding explains: {worst.got!r} for {worst.right!r}"
     )
+
+
+def _errors(figures: dict[str, Value]) -> str:
+    text = f"at most {figures['max_ulp_y']} ULP"
+    return text + (f", gradient {figures['max_ulp_gradient']}" if "max_ulp_gradient" in figures else "")
