@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from diag.engine.compiled import Executable, build
 from diag.engine.execution import FLOATS, to_numpy
-from diag.engine.graph import Port, graph_from_def
+from diag.engine.graph import Graph, Port, graph_from_def
 from diag.engine.promotion import Promotion
 from diag.engine.truth import CPU, widened
 from diag.numerics.formats import format_of
@@ -50,8 +50,7 @@ class Wide:
         promotion = Promotion(executable.graph, executable.functions, noise=noise)
         graph_def = promotion.apply(executable.graph_def)
         self.unpromoted = frozenset(promotion.unpromoted)
-        if not self._noisy_inputs:
-            _still(graph_def, executable.feeds)
+        _still(graph_def, [*_constant(executable.graph), *(() if self._noisy_inputs else executable.feeds)])
         fetches = tuple(_wide_port(graph_def, port) for port in executable.fetches)
         graph = graph_from_def(graph_def, executable.feeds, fetches)
         constants = {k: widened(x) if x.dtype in FLOATS else x for k, x in executable.constants.items()}
@@ -59,11 +58,20 @@ class Wide:
         return build(promoted, CPU, None, ())
 
 
-def _still(graph_def: Any, feeds: Sequence[str]) -> None:
-    """The noise of these placeholders becomes none."""
-    names = {f"lockstep_wide/{feed}/noise0": feed for feed in feeds}
+def _constant(graph: Graph) -> list[str]:
+    """Nodes made of constants alone: 3 - 1 is 2 in every format, and a power of just not 2 has no negative base."""
+    constant: set[str] = set()
+    for node in graph:
+        if node.op == "Const" or (node.inputs and all(port.node in constant for port in node.inputs)):
+            constant.add(node.name)
+    return sorted(constant)
+
+
+def _still(graph_def: Any, names: Sequence[str]) -> None:
+    """The noise of these nodes becomes none."""
+    noisy = {f"lockstep_wide/{name}/noise0" for name in names}
     for node in graph_def.node:
-        if node.name in names:
+        if node.name in noisy:
             node.op = "Identity"
             del node.input[1:]
 
