@@ -82,11 +82,9 @@ def tally(
     held, error = largest, np.zeros(0)
     worst = found.worst_index[0] if found.worst_index else None
     if found.classes.num_mismatched or not largest <= limit or limit == math.inf:
-        with np.errstate(all="ignore"):
-            scale = function.scale(*(each.astype(np.float64) for each in inputs)) if function.scale else 0.0
-        error = excess_error(y, truth, format, scale)
+        error, chosen = _held(function, inputs, y, truth, limit)
         held = float(np.max(error, initial=0.0))
-        worst = int(np.argmax(error)) if held else worst
+        worst = int(chosen[np.argmax(error)]) if held else worst
     return Tally(
         num_inputs=found.size,
         num_compared=found.num_compared,
@@ -101,6 +99,29 @@ def tally(
         held_ulp=held,
         worst=None if worst is None else _worst(inputs, y, truth, worst),
     )
+
+
+def _held(
+    function: Function,
+    inputs: Sequence[npt.NDArray[Any]],
+    y: npt.NDArray[Any],
+    truth: npt.NDArray[np.float64],
+    limit: float,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """What is held against allowances, the largest among them, and of which elements.
+
+    Most elements are off by less than half the limit, which is seen at once: an ULP is at least u times the number.
+    """
+    format = format_of(y.dtype)
+    with np.errstate(all="ignore"):
+        small = np.abs(y.astype(np.float64) - truth) <= limit / 2 * format.unit_roundoff * np.abs(truth)
+        for chosen in (np.flatnonzero(~small), np.arange(y.size)):
+            some = [each[chosen].astype(np.float64) for each in inputs]
+            scale = function.scale(*some) if function.scale else 0.0
+            error = excess_error(y[chosen], truth[chosen], format, scale)
+            if np.max(error, initial=0.0) >= limit / 2:
+                break
+    return error, chosen
 
 
 def _worst(
