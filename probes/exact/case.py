@@ -103,9 +103,9 @@ def arrays_of(inputs: Mapping[str, Data], dtype: str) -> list[np.ndarray]:
 
 
 def setup_lines(inputs: Mapping[str, Data], dtype: str) -> list[str]:
-    """The same, as a program says it."""
+    """The same, as a program says it, which has few lines."""
     lines = [SPARSE] if any("sparse(" in each.text for each in inputs.values()) else []
-    return lines + [f"{name} = {made_text(each, dtype)}" for name, each in inputs.items()]
+    return [*lines, f"{', '.join(inputs)} = {', '.join(made_text(each, dtype) for each in inputs.values())}"]
 
 
 def made_text(data: Data, dtype: str) -> str:
