@@ -13,7 +13,7 @@ from probes.fingerprint.inputs import InputFormat, input_formats
 from probes.fingerprint.orders import is_repeatable, tree_of
 from probes.fingerprint.subnormals import Subnormals, subnormals_of
 from probes.fingerprint.sums import Sum, alone
-from probes.fingerprint.tree import NotATree, NothingLost, Tree, Unstable, nodes, sequence
+from probes.fingerprint.tree import NotATree, NothingLost, OutOfRange, Tree, Unstable, nodes, sequence
 
 _WIDTHS = {
     FLOAT64.precision: "float64", FLOAT32.precision: "float32", FLOAT16.precision: "float16",
@@ -147,6 +147,8 @@ def order_of(asked: Sum) -> Order:
         return UNSTABLE
     except NothingLost:
         return Order(None, "no order to be seen: nothing is lost", everywhere=False)
+    except OutOfRange:
+        return Order(None, "order not told: the numbers it takes overflow or are flushed", everywhere=False)
     except NotATree:
         return Order(None, "no order of additions explains it: a transformed algorithm", everywhere=False)
     if asked.num_questions == 1:

@@ -36,6 +36,7 @@ UNKNOWN = InputFormat("unrecognised", "", 0)
 def input_formats(asked: Sum) -> tuple[InputFormat, InputFormat]:
     """How the first and the second operand are read."""
     probes = test_values(asked.format)
+    probes = probes[np.abs(probes) * asked.scale >= asked.format.smallest_normal]  # a mean makes them smaller
     at = np.zeros((len(probes), asked.num_terms))
     ones = np.ones_like(at)
     at[:, 0] = probes

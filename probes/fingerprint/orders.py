@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from probes.fingerprint.sums import Doubles, Sum
-from probes.fingerprint.tree import NotATree, Pair, Tree, reveal
+from probes.fingerprint.tree import NotATree, OutOfRange, Pair, Tree, reveal
 
 # (M, unit), tried in turn.  M must absorb up to n - 2 units in any accumulator, and must not overflow in it; n units
 # must be a number of the output's dtype.  Products reach further than float16 does: 2^15 2^15 is held by a float32
@@ -22,7 +22,7 @@ NUM_REPEATS = 3
 
 
 def tree_of(asked: Sum) -> Tree:
-    """Raises NotATree, of the first scale that gave finite sums, or Unstable."""
+    """Raises NotATree, of the first scale that counts, or OutOfRange where none does, or Unstable."""
     failure: NotATree | None = None
     for large, unit in scales(asked):
         if not _counts(asked, large, unit):
@@ -31,7 +31,7 @@ def tree_of(asked: Sum) -> Tree:
             return reveal(lambda pairs, m=large, u=unit: _units(asked, pairs, m, u), asked.num_terms)  # type: ignore[misc]
         except NotATree as error:
             failure = failure or error
-    raise failure or NotATree("a large number and its negative do not cancel")
+    raise failure or OutOfRange("units are lost, or a large number and its negative do not cancel")
 
 
 def scales(asked: Sum) -> Iterator[tuple[float, float]]:
@@ -50,13 +50,13 @@ def is_repeatable(asked: Sum) -> bool:
 
 
 def _counts(asked: Sum, large: float, unit: float) -> bool:
-    """Whether all units are counted, and M less M is nothing."""
+    """Whether one unit and all of them are seen, and M less M is a number."""
     n = asked.num_terms
-    alone = np.zeros((2, n))
-    alone[0] = unit
-    alone[1, 0], alone[1, -1] = large, -large
-    counted, cancelled = asked.values(alone)
-    return bool(counted == n * unit and cancelled == 0)
+    rows = np.zeros((3, n))
+    rows[0], rows[1, 0] = unit, unit
+    rows[2, 0], rows[2, -1] = large, -large
+    answers = asked.values(rows)
+    return bool(np.isfinite(answers).all() and answers[0] and answers[1])
 
 
 def _units(asked: Sum, pairs: Sequence[Pair], large: float, unit: float) -> Doubles:

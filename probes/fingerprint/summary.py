@@ -31,6 +31,10 @@ class Shaped:
             made["order_of_distant_terms"] = self.order_far.words
         return made
 
+    @property
+    def is_stable(self) -> bool:
+        return self.arithmetic.order.is_stable and (self.order_far is None or self.order_far.is_stable)
+
     def line(self) -> str:
         if self.order_far is None or self.order_far.words == self.arithmetic.order.words:
             return self.arithmetic.line()
@@ -39,17 +43,19 @@ class Shaped:
 
 def summary(op: str, dtype: str, first: Shaped, others: Sequence[Shaped]) -> Reading:
     """The card line: what the first shape does, and which shapes do otherwise."""
-    unlike = [each.shape for each in others if _without_order(each.figures()) != _without_order(first.figures())]
-    reordered = [each.shape for each in others if each.shape not in unlike and _is_reordered(each, first)]
+    unstable = [each.shape for each in (first, *others) if not each.is_stable]
+    rest = [each for each in others if each.is_stable]
+    unlike = [each.shape for each in rest if _without_order(each.figures()) != _without_order(first.figures())]
+    reordered = [each.shape for each in rest if each.shape not in unlike and _is_reordered(each, first)]
     says = first.line()
-    if others and not unlike and not reordered:
+    if others and not unlike and not reordered and not unstable:
         says += f"; so in {counted(len(others), 'other shape')}"
-    if unlike:
-        says += f"; otherwise in {', '.join(unlike)}"
-    if reordered:
-        says += f"; in another order in {', '.join(reordered)}"
+    for what, shapes in (("another arithmetic", unlike), ("another order", reordered),
+                         ("an order that is not the same from call to call", unstable)):  # fmt: skip
+        if shapes:
+            says += f"; {what} in {', '.join(shapes)}"
     figures = {"shape": first.shape, **first.figures(), "shapes": len(others) + 1, "shapes_unlike": len(unlike),
-               "shapes_reordered": len(reordered)}  # fmt: skip
+               "shapes_reordered": len(reordered), "shapes_unstable": len(unstable)}  # fmt: skip
     return Reading(FAMILY, op, dtype, "arithmetic", NOTE, says, figures)
 
 

@@ -34,6 +34,10 @@ class NothingLost(NotATree):
     """M does not absorb a single unit: the sum is kept to more bits than M is large."""
 
 
+class OutOfRange(NotATree):
+    """Neither M nor units go through the sum unharmed: they overflow, or are flushed to zero."""
+
+
 class Unstable(Exception):
     """The same question is answered otherwise the next time: the order changes from call to call."""
 
