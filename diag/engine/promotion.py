@@ -108,12 +108,18 @@ class Promotion:
             if self.operands is not None and is_product(node.op):
                 self._round_operands(proto, floating_in, added)
             if self.noise and class_of(node.op) is not ErrorClass.EXACT:
+                size = self._sum_of_sizes(proto, added) if node.op in PLAIN_SUMS else None
                 for position in (i for i, is_float in enumerate(floating_out) if is_float):
-                    self._add_noise(Port(node.name, position), node.dtypes[position], replaced, added)
+                    self._add_noise(Port(node.name, position), node.dtypes[position], replaced, added, size=size)
             return
         if not is_random(node.op):
             self.unpromoted.add(node.op)
         self._keep_narrow(proto, node, floating_in, floating_out, known, replaced, added)
+        if self.noise and not is_random(node.op) and class_of(node.op) is not ErrorClass.EXACT:
+            for position in (i for i, is_float in enumerate(floating_out) if is_float):
+                port, dtype = Port(node.name, position), node.dtypes[position]
+                if dtype != tf.float64:
+                    self._add_noise(port, dtype, replaced, added, f"lockstep_wide/{node.name}/{position}")
 
     def _round_operands(self, proto: Any, floating_in: list[bool], added: list[Any]) -> None:
         assert self.operands is not None
@@ -123,12 +129,25 @@ class Promotion:
             proto.input[position] = f"{base}:0"
 
     @staticmethod
-    def _add_noise(
-        port: Port, dtype: tf.DType, replaced: dict[str, str], added: list[Any], wide: str | None = None
-    ) -> None:
-        """port * (1 + u * uniform(-1, 1)), each port with a stream of its own that every process repeats.
+    def _sum_of_sizes(proto: Any, added: list[Any]) -> str:
+        """The sum of absolute values where an op sums the values: each of its additions may round by u of that."""
+        absolute, total = f"{proto.name}/lockstep_absolute", f"{proto.name}/lockstep_sizes"
+        added.append(make_node(absolute, "Abs", [proto.input[0]], T=tf.float64))
+        sizes = type(proto)()
+        sizes.CopyFrom(proto)
+        sizes.name, sizes.input[0] = total, f"{absolute}:0"
+        added.append(sizes)
+        return f"{total}:0"
 
-        wide: the node that holds the port's value in float64, by default the port itself.
+    @staticmethod
+    def _add_noise(
+        port: Port, dtype: tf.DType, replaced: dict[str, str], added: list[Any], wide: str | None = None,
+        size: str | None = None,
+    ) -> None:  # fmt: skip
+        """port + u * size * uniform(-1, 1), each port with a stream of its own that every process repeats.
+
+        wide: the node that holds the port's value in float64, by default the port itself.  size: of what the noise
+        is a part, by default of the value.
         """
         base = f"lockstep_wide/{port.node}/noise{port.index}"
         value = str(port) if wide is None else f"{wide}:0"
@@ -138,10 +157,11 @@ class Promotion:
             make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32),
             make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
             _scalar(f"{base}/width", 2 * u),
-            _scalar(f"{base}/low", 1 - u),
+            _scalar(f"{base}/low", -u),
             make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", f"{base}/width:0"], T=double),
             make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", f"{base}/low:0"], T=double),
-            make_node(base, "Mul", [value, f"{base}/factor:0"], T=double),
+            make_node(f"{base}/moved", "Mul", [size or value, f"{base}/factor:0"], T=double),
+            make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
         ]
         replaced[str(port)] = f"{base}:0"
 
@@ -188,6 +208,10 @@ _CONTAINERS = {
     "TensorListPushBack", "TensorListPopBack", "EmptyTensorList", "TensorListConcatV2", "TensorListResize",
     "ReadVariableOp", "AssignVariableOp", "VarHandleOp", "Identity", "IdentityN", "StopGradient", "PreventGradient",
 }  # fmt: skip
+
+
+# Sums of their input alone, in its own format: where terms cancel, what they lose is no part of the result.
+PLAIN_SUMS = {"Sum", "Mean", "BiasAddGrad", "SegmentSum", "SegmentSumV2", "UnsortedSegmentSum", "Cumsum"}
 
 
 def is_product(op_type: str) -> bool:

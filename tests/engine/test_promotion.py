@@ -153,15 +153,17 @@ def test_one_rounding_of_everything_moves_truth_by_about_a_rounding(step):
     assert sticks[loss].rms <= sticks[loss].max
 
 
-def promote(function: Any, *specs: tf.TensorSpec) -> tuple[Promotion, Any]:
+def promote(function: Any, *specs: tf.TensorSpec, noise: bool = False) -> tuple[Promotion, Any]:
     """A function in float64, and what its promotion noted."""
     from diag.engine.graph import graph_of
 
     concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
     graph, graph_def = graph_of(concrete.graph), concrete.graph.as_graph_def()
-    promotion = Promotion(graph, {})
+    promotion = Promotion(graph, {}, noise)
     wide = promotion.apply(graph_def)
+    noisy = {f"lockstep_wide/{port.node}/noise{port.index}" for port in graph.outputs}
     (output,) = (str(port) for port in graph.outputs)
+    output = next((f"{node.name}:0" for node in wide.node if node.name in noisy), output)
 
     def run(*arrays: np.ndarray) -> np.ndarray:
         with tf.Graph().as_default():
@@ -189,6 +191,42 @@ def test_a_product_is_not_rounded():
     _, run = promote(lambda x: x * x, tf.TensorSpec((1,), tf.float32))
     (found,) = run(np.array([1 + 2.0**-20], np.float32))
     assert found == 1 + 2.0**-19 + 2.0**-40
+
+
+def half(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(x, tf.float16)
+
+
+def single_again(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(half(x), tf.float32)
+
+
+@pytest.mark.parametrize(
+    "function, roundings, unit",
+    [
+        (lambda x: x * 3.0, 2, 2.0**-24),  # the input and the product
+        (lambda x: half(x) * half(x), 3, 2.0**-11),  # two casts and the product
+        (lambda x: single_again(x) * 3.0, 1, 2.0**-11),  # the cast; the product in float32 adds next to nothing
+        (lambda x: half(x * 3.0), 1, 2.0**-11),
+    ],
+    ids=["float32", "float16", "a cast and back", "a cast at the end"],
+)
+def test_noise_is_of_the_format_that_an_op_computes_in(function, roundings, unit):
+    """Of whole numbers, which every format holds: what moves them is the noise alone."""
+    x = np.full(4096, 2.0, np.float32)
+    _, run = promote(function, tf.TensorSpec(x.shape, tf.float32), noise=True)
+    _, plain = promote(function, tf.TensorSpec(x.shape, tf.float32))
+    moved = np.max(np.abs(run(x) / plain(x) - 1))
+    assert 0.7 * roundings * unit < moved <= 1.01 * roundings * unit
+
+
+def test_where_terms_cancel_a_sum_may_lose_a_part_of_what_was_summed():
+    """1,024 terms of 1 and -1 in turn: the sum is 0, and its noise is a part of 1,024."""
+    x = np.tile([1.0, -1.0], (64, 512)).astype(np.float32)
+    _, run = promote(lambda v: tf.reduce_sum(v, 1), tf.TensorSpec(x.shape, tf.float32), noise=True)
+    moved = np.abs(run(x))
+    of_inputs = 2.0**-24 * np.sqrt(1024 / 3)  # uniform noise in each of them
+    assert 0.7 * 1024 * 2.0**-24 < np.max(moved) < 1024 * 2.0**-24 + 5 * of_inputs
 
 
 def test_an_op_without_a_float64_kernel_is_named():
