@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from diag.report.json_report import json_safe
-from diag.report.terminal import name_of, shortened
 from diag.report.wording import counted, figure, percent
+from diag.report.words import name_of, shortened
 from diag.verdict.findings import Observation, Verdict
 
 if TYPE_CHECKING:

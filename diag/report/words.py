@@ -1,0 +1,192 @@
+"""The verdict in one sentence, and causes, blames and places in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from diag.report.growth import growth_sentence
+from diag.report.wording import counted, figure
+from diag.verdict.findings import Divergence, Verdict, Where
+from diag.verdict.result import RunResult
+
+# -- causes and blames, as docs/VERDICTS.md has them -----------------------------------------------
+
+CAUSE_WORDS = {
+    "rounding": "rounding alone",
+    "algorithm:normwise": "right in norm but not element by element, as Winograd and FFT are",
+    "subnormal-flush": "subnormal numbers became zero",
+    "approximate-function": "a cruder approximation of the function than any published one",
+    "decision-flip": "a tie, or the side of zero, was decided the other way",
+    "nondeterminism": "the same inputs give another result each time",
+    "random-stream": "its random numbers are not those it should draw",
+    "nonfinite": "NaN or infinity where the truth is finite",
+    "missing-op": "an op of the chain was left out",
+    "wrong-elements": "some elements are wrong, the rest is right",
+    "permuted": "the right values in the wrong places",
+    "stale-data": "values left over from an earlier call",
+    "skipped-update": "the variable was not written",
+    "scaled": "off by a constant factor",
+    "unknown": "no known kind of error explains it",
+}
+FORMAT_WORDS = {
+    "tf32-rne": "TF32, 10 mantissa bits, to nearest even",
+    "tf32-rz": "TF32, 10 mantissa bits, truncated",
+    "bf16": "bfloat16, 7 mantissa bits",
+    "fp16": "float16, 10 mantissa bits",
+}
+BLAME_WORDS = {
+    "kernel": "blame the kernel, the device's own code for it",
+    "graph-rewriter": "blame the graph rewriter, which fuses and replaces ops when a step is compiled",
+    "xla": "blame XLA, which compiled it",
+    "framework": "blame the framework's own arithmetic",
+    "state-update": "blame the state update, which writes the variables",
+    "random-stream": "blame the random stream",
+    "none": "no part of the stack is to blame",
+}
+CURE_WORDS = {
+    "eager": "running eagerly",
+    "graph": "running as a graph",
+    "xla": "compiling with XLA",
+}
+
+
+def explain_cause(divergence: Divergence) -> str:
+    """The cause in plain words: what its evidence sums up as `summary`, or else what it means in general."""
+    summary = divergence.evidence.get("summary")
+    if isinstance(summary, str) and summary:
+        return summary
+    kind, _, detail = divergence.cause.partition(":")
+    if kind == "format":
+        return f"as if rounded to {FORMAT_WORDS.get(detail, detail)}"
+    if kind == "accumulate":
+        return f"sums kept in {FORMAT_WORDS.get(detail, detail)}"
+    return CAUSE_WORDS.get(divergence.cause, "")
+
+
+def explain_blame(blame: str) -> str:
+    return BLAME_WORDS.get(blame, f"blame {blame}")
+
+
+def explain_cures(cured_by: Sequence[str]) -> str:
+    """A sentence, empty where no switch is known to cure."""
+    ways = [CURE_WORDS.get(switch.removeprefix("execution="), switch) for switch in cured_by]
+    return f"It is cured by {' or by '.join(ways)}." if ways else ""
+
+
+def explain_region(divergence: Divergence) -> str:
+    """Which ops are wrong together, and that to watch them hides it; empty where no such ops were found."""
+    region, layers = divergence.evidence.get("region"), divergence.evidence.get("layers") or []
+    if not region or "+" not in region:
+        return ""
+    of = f" of {' and '.join(map(str, layers))}" if len(layers) > 1 else ""
+    away = divergence.evidence.get("vanishes_when_watched") or []
+    hidden = f", and right when the output of {' or '.join(dict.fromkeys(away))} is watched" if away else ""
+    return f"Wrong together: {region}{of}{hidden}."
+
+
+def shortened(text: str, width: int) -> str:
+    """Cut in the middle: the ends of an op's or a layer's name say most."""
+    if len(text) <= width:
+        return text
+    kept = max(width - 3, 2)
+    return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def name_of(where: Where) -> str:
+    """Short enough for a table; step and phase stand elsewhere."""
+    output = f" [{where.output}]" if where.output else ""
+    if where.unit != "op" and where.name:
+        output = "" if where.name == "output" else f": {where.name}"
+    if where.unit == "op":
+        of = where.variable if where.phase == "optimizer" else where.layer
+        return f"op {where.op_index} {where.op_type}{output}" + (f" of {of}" if of else "")
+    if where.unit == "step":  # gradient of conv/kernel, velocity of conv/kernel: nothing else is named so
+        return where.name or "whole step"
+    if not where.variable:
+        return (where.layer or where.name or where.unit) + output
+    if not where.layer or where.variable.startswith(f"{where.layer}/"):
+        return where.variable + output
+    return f"{where.layer} {where.variable}{output}"
+
+
+def moment_of(where: Where) -> str:
+    return f"step {where.step}, {where.phase}"
+
+
+def subject_of(where: Where) -> str:
+    """The unit as a sentence's subject."""
+    written = f" ({where.variable})" if where.variable else ""
+    output = f", output {where.output}" if where.output else ""
+    if where.unit == "op":
+        of = f" of {where.layer}" if where.layer else ""
+        return f"op {where.op_index} {where.op_type}{of}{written}{output}"
+    if where.unit == "step":
+        return "the whole step" + output
+    if where.phase == "optimizer" and where.variable:
+        return f"the optimizer's update of {where.variable}" + output
+    return f"layer {where.layer}{written}{output}"
+
+
+# -- the verdict -----------------------------------------------------------------------------------
+
+
+def sentence(result: RunResult) -> str:
+    """The verdict, and what to do about it."""
+    first = result.first_divergence
+    steps = counted(result.steps, "step")
+    if first is not None:
+        return _sentence_of(first, result)
+    if not num_judged(result):
+        return f"No verdict: nothing was judged in {steps}, so nothing was shown to be right."
+    if result.verdict == "identical":
+        return f"No divergence in {steps}: the two places agree bit for bit."
+    if result.twins is not None and result.twins.is_inconclusive:
+        return f"No divergence found in {steps}, and yet more than chaos. {growth_sentence(result.twins)}"
+    parts = [f"No divergence in {steps}: the lanes differ by rounding only"]
+    if result.first_bit_difference is not None:
+        where = result.first_bit_difference.where
+        parts.append(f"first bit difference at {moment_of(where)}, {name_of(where)}")
+    largest = max((o.excess for o in (*result.worst, *result.path) if o.bound is not None), default=None)
+    if largest is not None:
+        parts.append(f"largest error {figure(largest)} of what rounding explains")
+    return "; ".join(parts) + "."
+
+
+def num_judged(result: RunResult) -> int:
+    return result.judged.layer_outputs + result.judged.op_outputs
+
+
+def _sentence_of(first: Divergence, result: RunResult) -> str:
+    where = first.where
+    place = next((lane.place for lane in result.lanes if lane.name == "candidate"), "the candidate")
+    on = f" on {place}"
+    if where.unit != "op":
+        compiled = "run" if "eager" in place.split("/") else "compiled"
+        on = f", {compiled} as one unit on {place},"
+    wrong = "differs" if first.blame == "none" else "is wrong"
+    meaning = explain_cause(first)
+    cause = f"{first.cause}: {meaning}" if meaning else first.cause
+    beyond = f"excess {figure(first.excess)}" if math.isfinite(first.excess) else "no rounding does this"
+    parts = [
+        f"Divergence at {moment_of(where)}: {subject_of(where)}{on} {wrong} ({cause}; {beyond})"
+        f"{_innocence(first, result)}: {explain_blame(first.blame)}.",
+        explain_cures(first.cured_by),
+        explain_region(first),
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _innocence(first: Divergence, result: RunResult) -> str:
+    """What the microscope found of the ops inside a unit that diverges: said only if it looked."""
+    where, judged = first.where, result.judged
+    if where.unit == "op" or where.step not in judged.microscope_steps or not judged.op_outputs:
+        return ""
+    inside = [o for o in result.microscope if where.unit == "step" or o.where.layer == where.layer]
+    if any(o.verdict is Verdict.DIVERGENCE for o in inside):
+        return ""
+    unjudged = any(o.verdict is Verdict.UNJUDGED for o in inside)
+    return f", while each of its ops{' that could be judged' if unjudged else ''} is right by itself"
