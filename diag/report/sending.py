@@ -25,7 +25,8 @@ def what_to_send(result: RunResult) -> list[str]:
     if first is None or "trace" not in result.files or not any(map(is_on_metal, result.lanes)):
         return []
     trace, step = shlex.quote(result.files["trace"]), first.where.step
-    name = f"--op {first.where.op_index}" if first.where.unit == "op" else f"--layer {shlex.quote(str(first.where.layer))}"
+    layer = shlex.quote(str(first.where.layer))
+    name = f"--op {first.where.op_index}" if first.where.unit == "op" else f"--layer {layer}"
     parts = [
         "1. This report: the text above, and report.json beside the trace.",
         "2. Your machine: the output of  python -m diag.doctor",
