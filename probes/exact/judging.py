@@ -135,7 +135,7 @@ def judged(
     got, right = found[number].reshape(-1)[at], expected[number].reshape(-1)[at]
     says = f"{where}; expected {_number(right)}, computed {_number(got)}"
     if not all(array.size for array in arrays):  # TensorFlow promises nothing of nothing; no training step asks for it
-        return Outcome(case, NOTE, f"of an empty input: {says}", num_wrong, size, largest)
+        return Outcome(case, NOTE, f"of an empty input: {says}", num_wrong, size)
     return Outcome(case, FAIL, says, num_wrong, size, largest, _to_show(masks, expected))
 
 
