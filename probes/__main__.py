@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from diag.engine.places import EXECUTIONS, Place, parse_place
 from diag.errors import UserError
 from diag.options import OneLineParser
+from probes import plan
 from probes.plan import Choice
 
 if TYPE_CHECKING:
@@ -122,11 +123,17 @@ def probe(options: argparse.Namespace) -> int:
     programs = None if options.emit is None else write_reproducers(card, options.emit)
     if options.json:
         print(card.to_json(), end="")
-        return FAILED if card.failures else 0
+        return exit_code(card)
     report.render(card, Console(), options)
     if programs is not None:
         made, of = counted(len(programs), "program"), counted(len(card.failures), "failure")
         print(f"{made} for {of} written to {options.emit}")
+    return exit_code(card)
+
+
+def exit_code(card: Card) -> int:
+    if any(plan.BUG in reading.figures for reading in card.readings):
+        return BUG
     return FAILED if card.failures else 0
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diag.errors import UserError
 from probes.card import FAIL, UNSUPPORTED, Reading
 
 if TYPE_CHECKING:
     from probes.subject import Subject
 
+BUG = "bug"
 FLOAT_DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -77,6 +80,12 @@ def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Prob
             yield Reading(probe.family, probe.op, probe.dtype, probe.case, UNSUPPORTED, reason(error))
         except MemoryError:
             yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, "ran out of memory")
+        except UserError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            says = f"a bug of ours: {type(error).__name__}: {reason(error)}"
+            yield Reading(probe.family, probe.op, probe.dtype, f"{probe.case} (bug)", UNSUPPORTED, says, {BUG: True})
         except OpError as error:
             said = f"raised {type(error).__name__}: {reason(error)}"
             yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, said)

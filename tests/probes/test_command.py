@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from probes import __main__ as command
-from probes.card import card_of
+from probes.card import Reading, card_of
 from tests.probes.cards import READINGS, card
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +89,13 @@ def test_a_bug_of_ours_is_code_3(capsys, monkeypatch):
     monkeypatch.setattr(command, "card_of_place", lambda *arguments: 1 // 0)
     code, _, err = said(capsys, *FEW, "--place", "CPU:0")
     assert code == 3 and "ZeroDivisionError" in err
+
+
+def test_a_bug_in_one_probe_is_code_3_and_the_card_is_there(capsys, monkeypatch):
+    broken = Reading("exact", "Sum", "float32", "", "unsupported", "a bug of ours", {"bug": True})
+    monkeypatch.setattr(command, "card_of_place", lambda *arguments: card(broken))
+    code, out, _ = said(capsys, *FEW, "--place", "CPU:0", "--json")
+    assert code == 3 and card_of(out, "stdout").readings == (broken,)
 
 
 def test_cards_are_compared_and_help_is_given_without_tensorflow(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.places import parse_place
+from diag.errors import UserError
 from probes.card import FAIL, PASS, UNSUPPORTED, Reading
 from probes.families import MODULES
-from probes.plan import Choice, Probe, carried_out, planned, reason
+from probes.plan import BUG, Choice, Probe, carried_out, planned, reason
 from probes.subject import Subject
 
 PROBE = Probe("exact", "MatMul", "float16", "sizes", lambda subject: [])
@@ -50,10 +51,21 @@ def test_what_cannot_be_computed_is_a_reading_after_those_that_could(error, stat
     assert begun == [probe]
 
 
-def test_a_bug_of_ours_is_no_reading():
-    probe = Probe("exact", "MatMul", "float16", "sizes", raising(KeyError("ours")))
-    with pytest.raises(KeyError):
-        list(carried_out([probe], Subject(parse_place("CPU:0/eager")), lambda each: None))
+def test_a_bug_of_ours_costs_one_probe_and_says_so(capsys):
+    broken = Probe("exact", "MatMul", "float16", "sizes", raising(KeyError("ours")))
+    sound = Probe(
+        "exact", "Sum", "float16", "", lambda subject: [Reading("exact", "Sum", "float16", "", PASS, "right")]
+    )
+    found = list(carried_out([broken, sound], Subject(parse_place("CPU:0/eager")), lambda each: None))
+    assert [each.status for each in found] == [PASS, UNSUPPORTED, PASS]
+    assert found[1].figures == {BUG: True} and "KeyError" in found[1].says
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_users_error_ends_it_all():
+    with pytest.raises(UserError):
+        list(carried_out([Probe("exact", "MatMul", "float16", "sizes", raising(UserError("theirs")))],
+                         Subject(parse_place("CPU:0/eager")), lambda each: None))  # fmt: skip
 
 
 @pytest.mark.parametrize(
