@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from diag import lockstep
+from diag.engine import switches
 
 FILE = '''
 from collections import Counter
 import keras
 import numpy as np
+import tensorflow as tf
 
 layers = keras.layers
 
@@ -32,6 +34,12 @@ def chain():
 
 def one_kernel():
     return keras.Sequential([keras.Input((5,)), layers.Dense(3, activation="softmax", use_bias=False, name="only")])
+
+def softened():
+    return keras.Sequential([
+        keras.Input((5,)), layers.Dense(4, activation="softmax", name="soft"), layers.Dense(3, name="last"),
+        layers.Softmax(name="classes", dtype="float32"),
+    ])
 
 def two_outputs():
     inputs = keras.Input((5,))
@@ -78,6 +86,14 @@ def unless_watched(graph):
     for node in graph.node:
         if node.op == "Relu" and node.name not in fetched:
             node.op = "Identity"
+    return graph
+
+def with_tf32(graph):
+    """A fused kernel that is wrong while TF32 is allowed, as one that rounds where the op's own kernel does not."""
+    if tf.config.experimental.tensor_float_32_execution_enabled():
+        for node in graph.node:
+            if node.op == "Softmax":
+                node.op = "Identity"
     return graph
 '''
 
@@ -149,6 +165,13 @@ def test_a_fault_that_vanishes_when_watched_is_found_unwatched(run):
     ran = run("unless_watched")
     assert ran.code == 1 and ran.first["blame"] == "graph-rewriter"
     assert "vanishes when its tensors are watched" in ran.text
+
+
+def test_a_fused_kernel_that_rounds_is_the_kernel_s_fault(run, monkeypatch):
+    """Its ops are right by themselves, and TF32 off is enough, which was run: no rewriter is to blame."""
+    monkeypatch.setattr(switches, "_has_tf32", lambda place: True)
+    ran = run("with_tf32", "softened")
+    assert ran.named("layer", "blame", "cured_by") == ("soft", "kernel", ["tf32=off"])
 
 
 def test_the_optimizer_s_rewriter_strikes_where_something_is_compiled(run):

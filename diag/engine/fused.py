@@ -17,6 +17,7 @@ from diag.engine.explaining import UnitExplainer
 from diag.engine.graph import Node, Port
 from diag.engine.seams import all_seams
 from diag.engine.step_run import UnitRun
+from diag.engine.switches import cures_of_unit
 from diag.engine.telescope import Telescope
 from diag.engine.units import STEP
 from diag.verdict.findings import Cause, Divergence, Observation, Verdict, Where
@@ -96,7 +97,10 @@ class FusedFaults:
         where = observation.where
         if is_across:
             where, evidence = self._where_across(suspect, region), {**evidence, **_layers(region, unit_run)}
-        return self._divergence(suspect.observation, where, cause, evidence)
+        found = self._divergence(suspect.observation, where, cause, evidence)
+        is_unit = not is_step and unit_run is suspect.unit_run
+        cures = cures_of_unit(self.telescope, unit_run, observation.where.output) if is_unit else ()
+        return replace(found, blame="kernel", cured_by=cures) if cures else found
 
     def _divergence(self, seen: Observation, where: Where, cause: Cause, evidence: dict[str, Any]) -> Divergence:
         execution = self.telescope.candidate.place.execution

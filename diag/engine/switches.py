@@ -12,6 +12,12 @@ import tensorflow as tf
 from diag.engine.execution import takes_handle
 from diag.engine.judging import output_arrays
 from diag.engine.microscope import Microscope, OpRecord
+from diag.engine.places import Place
+from diag.engine.step_run import UnitRun
+from diag.engine.telescope import Telescope
+from diag.verdict.findings import Verdict
+
+TF32 = "tf32=off"
 
 
 @contextmanager
@@ -26,14 +32,25 @@ def tf32_off() -> Iterator[None]:
 
 def cures_of_op(record: OpRecord | None, microscope: Microscope) -> tuple[str, ...]:
     """Which switches bring this op back into its bound, by running it again with each."""
-    place = microscope.candidate.place
-    if record is None or place.is_simulated or not place.device.startswith("GPU"):
+    if record is None or not _has_tf32(microscope.candidate.place) or takes_handle(record.evidence.node.op):
         return ()
-    if takes_handle(record.evidence.node.op):
+    return (TF32,) if _is_cured(record, microscope) else ()
+
+
+def cures_of_unit(telescope: Telescope, unit_run: UnitRun, output: int) -> tuple[str, ...]:
+    """Which switches bring an output of a compiled unit back into its bound: a fused kernel may round where the op's
+    own does not.  A unit that is not in the run's own list cannot be run again."""
+    if not _has_tf32(telescope.candidate.place) or not unit_run.run.with_boundaries:
         return ()
-    if not tf.config.experimental.tensor_float_32_execution_enabled():
-        return ()
-    return ("tf32=off",) if _is_cured(record, microscope) else ()
+    with tf32_off():
+        again = telescope.run_afresh(unit_run.unit, unit_run.run)
+    found = telescope.judge_unit(again, True, {})
+    return (TF32,) if all(o.verdict is not Verdict.DIVERGENCE for o in found if o.where.output == output) else ()
+
+
+def _has_tf32(place: Place) -> bool:
+    is_real = place.device.startswith("GPU") and not place.is_simulated
+    return is_real and bool(tf.config.experimental.tensor_float_32_execution_enabled())
 
 
 def _is_cured(record: OpRecord, microscope: Microscope) -> bool:

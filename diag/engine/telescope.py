@@ -227,6 +227,17 @@ class Telescope:
             found.append(UnitRun(unit, run, boundary, [*outputs, *written], reference))
         return found
 
+    def run_afresh(self, unit: Unit, run: StepRun) -> UnitRun:
+        """One unit, compiled once more under the switches as they are now, and forgotten again."""
+        built = self._built.pop(unit.name, None)
+        try:
+            (found,) = self.run_each([unit], run)
+        finally:
+            self._built.pop(unit.name, None)
+            if built is not None:
+                self._built[unit.name] = built
+        return found
+
     def whole_step_run(self, run: StepRun) -> UnitRun:
         """The step itself as a unit: what was tapped of it, and the state it left."""
         unit = self.whole_unit

@@ -145,7 +145,8 @@ def _remaining(trial: Trial) -> float:
 
 # Switches that take the graph rewriter away and leave the kernels as they are.
 EAGER, GRAPH, GRAPPLER = "execution=eager", "execution=graph", "grappler=off"
-KERNEL_SWITCHES = ("tf32=off", "deterministic=on", "onednn=off")  # other kernels, the same graph
+TF32 = "tf32=off"
+KERNEL_SWITCHES = (TF32, "deterministic=on", "onednn=off")  # other kernels, the same graph
 
 
 def blame_of(
@@ -162,6 +163,8 @@ def blame_of(
         return None, "no switch that was tried cures it"
     if OP in baseline.wrong:
         return ("kernel", f"the op is wrong by itself, and {kernel[0]} is enough") if kernel else (None, OP_ALONE)
+    if TF32 in cures:  # a fusion chooses the kernel, but what is wrong is the kernel's arithmetic
+        return "kernel", f"{TF32} is enough, which changes nothing but how products round"
     passes = [switch for switch in cures if switch in (GRAPPLER, *rewriting)]
     if execution == "xla" and not passes and (GRAPH in cures or EAGER in cures):
         return "xla", f"its ops are right by themselves, and {next(s for s in (GRAPH, EAGER) if s in cures)} is enough"

@@ -84,6 +84,7 @@ def test_pairs_are_tried_only_where_no_single_switch_cures():
         ([right("execution=eager"), wrong("execution=graph")], "xla", "xla"),
         ([right("execution=eager"), right("remapping=off")], "xla", "graph-rewriter"),
         ([wrong("execution=eager"), right("tf32=off")], "graph", "kernel"),
+        ([right("execution=eager"), right("remapping=off"), right("tf32=off")], "graph", "kernel"),
         ([wrong("execution=eager"), right("deterministic=on")], "graph", "kernel"),
         ([wrong("execution=eager"), wrong("tf32=off")], "graph", None),
         ([right("execution=xla"), wrong("execution=eager")], "graph", None),

@@ -17,7 +17,16 @@ from diag.engine.attribution.switches import REWRITING, switches_for
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.recorded import RecordedRun
-from diag.verdict.attribution import OP, Attribution, Trial, blame_of, pairs_to_try, smallest_cures
+from diag.verdict.attribution import (
+    OP,
+    Attribution,
+    Outcome,
+    Trial,
+    blame_of,
+    outcome,
+    pairs_to_try,
+    smallest_cures,
+)
 from diag.verdict.findings import Divergence
 
 Said = Callable[[Trial], None]
@@ -192,9 +201,12 @@ def _timed(found: Attribution, begun: float) -> Attribution:
 def refined(divergence: Divergence, found: Attribution) -> Divergence:
     """The divergence with what the trials showed: cures that were run, and the blame where they decide it.
 
-    A blame that says more than kernel or rewriter (a random stream, a state update) is not touched.
+    A cure of the op alone, found while the run went on, stays where nothing cures all of it.  A blame that says more
+    than kernel or rewriter (a random stream, a state update) is not touched.
     """
     if not found.is_reproduced:
         return divergence
+    helps = {t.name for t in found.trials if outcome(t, found.baseline) in (Outcome.CURES, Outcome.HELPS)}
+    cures = found.cures or tuple(name for name in divergence.cured_by if name in helps)
     blame = found.blame if found.blame and divergence.blame in ("kernel", "graph-rewriter", "xla") else None
-    return replace(divergence, cured_by=found.cures, blame=blame or divergence.blame)
+    return replace(divergence, cured_by=cures, blame=blame or divergence.blame)
