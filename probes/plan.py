@@ -80,15 +80,15 @@ def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Prob
             yield Reading(probe.family, probe.op, probe.dtype, probe.case, UNSUPPORTED, reason(error))
         except MemoryError:
             yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, "ran out of memory")
+        except OpError as error:
+            said = f"raised {type(error).__name__}: {reason(error)}"
+            yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, said)
         except UserError:
             raise
         except Exception as error:
             traceback.print_exc()
             says = f"a bug of ours: {type(error).__name__}: {reason(error)}"
             yield Reading(probe.family, probe.op, probe.dtype, f"{probe.case} (bug)", UNSUPPORTED, says, {BUG: True})
-        except OpError as error:
-            said = f"raised {type(error).__name__}: {reason(error)}"
-            yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, said)
 
 
 _OF_THE_CALL = re.compile(r"\{\{function_node [^}]*\}\} ?")

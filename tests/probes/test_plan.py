@@ -41,7 +41,13 @@ def raising(error: Exception):
 
 
 @pytest.mark.parametrize(
-    "error, status", [(tf.errors.UnimplementedError(None, None, "no"), UNSUPPORTED), (MemoryError(), FAIL)]
+    "error, status",
+    [
+        (tf.errors.UnimplementedError(None, None, "no"), UNSUPPORTED),
+        (tf.errors.UnknownError(None, None, "CUDNN_STATUS_BAD_PARAM"), UNSUPPORTED),
+        (tf.errors.ResourceExhaustedError(None, None, "no room"), FAIL),
+        (MemoryError(), FAIL),
+    ],
 )
 def test_what_cannot_be_computed_is_a_reading_after_those_that_could(error, status):
     probe = Probe("exact", "MatMul", "float16", "sizes", raising(error))
