@@ -17,9 +17,9 @@ from diag.engine.updates import AdamSettings, adam_settings_of, study_updates
 from tests import zoo
 
 
-def studied(model, candidate, num_steps=1):
+def studied(model, candidate, num_steps=1, policy="float32"):
     """By variable: what a step made of it that started both lanes from the reference's state."""
-    made, batch = zoo.made(model), zoo.batch_for(model, 8, seed=5)
+    made, batch = zoo.made(model, policy), zoo.batch_for(model, 8, seed=5)
     program = trace(made, batch)
     lanes = [Lane.at(name, parse_place(place), program, 0) for name, place in
              (("reference", "CPU:0"), ("candidate", candidate))]  # fmt: skip
@@ -87,3 +87,12 @@ def test_a_rate_that_is_no_variable_is_left_alone():
     settings = AdamSettings(0.9, 0.999, 1e-7)
     assert study_updates(settings, program, run, telescope.gradient_truth)
     assert study_updates(settings, replace(program, variables=named), run, telescope.gradient_truth) == []
+
+
+def test_under_loss_scaling_the_gradients_are_those_without_the_scale():
+    """float16: what is held against the truth is the gradient that Adam is given."""
+    found = studied(zoo.cnn, "CPU:0/eager", num_steps=12, policy="mixed_float16")  # the first overflow
+    assert len(found) == 6
+    for each in found.values():
+        assert each.momentum <= 1 and each.velocity <= 1 and each.update <= 1, each
+        assert 0 < each.gradient_error < 1  # of losses near 0.7; times the scale it would be thousands
