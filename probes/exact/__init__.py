@@ -21,11 +21,13 @@ from probes.exact import (
     products,
     space,
     sums,
+    variables,
 )
 from probes.plan import Choice, Probe
 
 MODULES = (
     products, convolutions, depthwise, pooling, sums, accumulators, gathers, ordering, movement, space, blocks, history,
+    variables,
 )  # fmt: skip
 
 

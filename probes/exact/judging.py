@@ -20,6 +20,7 @@ from probes.exact.case import (
     function_of,
     made_text,
     magnitudes,
+    numpy_dtype,
     right_answers,
     setup_lines,
 )
@@ -31,7 +32,7 @@ from probes.subject import NOT_SUPPORTED, Subject
 FAMILY = "exact"
 NUM_CALLS = 2  # the same inputs twice in a row: the same answer
 NUM_SHOWN = 4
-MOST_NARROW, MOST_QUICK, MOST_COMPILED = 5, 3, 3  # cases of a sweep; XLA takes 80 ms to compile one (measured)
+MOST_NARROW, MOST_QUICK, MOST_COMPILED, FEWEST = 5, 3, 3, 2  # cases of a sweep; XLA compiles one in 80 ms (measured)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ def sweep(op: str, dtype: str, name: str, cases: Iterable[Case]) -> Probe:
     """One reading over several cases, all of which must be exact."""
 
     def run(subject: Subject) -> Iterator[Reading]:
-        chosen = spread(list(cases), MOST_COMPILED) if subject.place.execution == "xla" else cases
+        chosen = list(cases)
+        if subject.place.execution == "xla":
+            chosen = spread(chosen, MOST_COMPILED if dtype == "float32" else FEWEST)
         yield reading(subject, op, dtype, name, [outcome(subject, each, dtype) for each in chosen])
 
     return Probe(FAMILY, op, dtype, name, run)
@@ -72,13 +75,15 @@ def noted_sweep(op: str, dtype: str, name: str, cases: Iterable[Case], because: 
 
 def only_some(choice: Choice, cases: Sequence[Case], dtype: str = "float32") -> Sequence[Case]:
     """All cases in float32, some from all over the sweep in other dtypes, a few with --quick."""
-    return spread(cases, MOST_QUICK if choice.quick else len(cases) if dtype == "float32" else MOST_NARROW)
+    if choice.quick:
+        return spread(cases, MOST_QUICK if dtype == "float32" else FEWEST)
+    return cases if dtype == "float32" else spread(cases, MOST_NARROW)
 
 
-def spread(cases: Sequence[Case], most: int) -> Sequence[Case]:
+def spread(cases: Sequence[Case], most: int) -> list[Case]:
     """At most so many, from all over the list, the first and the last among them."""
     if len(cases) <= most:
-        return cases
+        return list(cases)
     return [cases[round(i * (len(cases) - 1) / (most - 1))] for i in range(most)]
 
 
@@ -223,8 +228,10 @@ def reading(subject: Subject, op: str, dtype: str, name: str, outcomes: Sequence
 
 
 def _program(subject: Subject, op: str, dtype: str, name: str, worst: Outcome) -> str:
-    """The worst case as a program; "" where it would be too long."""
+    """The worst case as a program; "" where it would be too long, or the case is more than a function."""
     case = worst.case
+    if not case.body:
+        return ""
     setup = setup_lines({**case.inputs}, dtype)
     first = [
         f"compute({', '.join(f'tf.constant({made_text(each, dtype)})' for each in earlier.values())})"
@@ -232,9 +239,25 @@ def _program(subject: Subject, op: str, dtype: str, name: str, worst: Outcome) -
     ]
     expected = [f"expected = {[value for _, value in worst.shown]}"]
     title = f"{op} {dtype} {name}, {case.label}: {worst.says}."
+    allowed = f"{_allowed(case, arrays_of(case.inputs, dtype), dtype):g}"
     try:
         return reproducer(
-            title, setup, case.body, expected, subject.place, first_lines=first, at=[i for i, _ in worst.shown]
+            title,
+            setup,
+            case.body,
+            expected,
+            subject.place,
+            first_lines=first,
+            at=[i for i, _ in worst.shown],
+            allowed=allowed,
         )
     except ValueError:
         return ""
+
+
+def _allowed(case: Case, arrays: Sequence[np.ndarray], dtype: str) -> float:
+    """The difference that is no error, over all outputs; as `_is_right` has it."""
+    if not case.ulps:
+        return 0.0
+    largest = max(float(np.abs(right).max(initial=0)) for right in right_answers(case, arrays))
+    return case.ulps * 2 * format_of(numpy_dtype(dtype)).unit_roundoff * largest

@@ -187,3 +187,22 @@ def test_an_op_without_a_kernel_on_a_gpu_is_no_answer_of_the_gpus() -> None:
     if tf.test.is_built_with_cuda():  # else no kernel is registered for GPUs
         assert elsewhere(lambda x: tf.linalg.matmul(x, x), numbers, "float32") == ""
         assert "computes on the CPU" in elsewhere(lambda x: tf.reduce_sum(x, 0), whole, "int32")
+
+
+def test_rows_of_variables(tmp_path: Path) -> None:
+    wanted = [("AssignVariableOp", "float32", "variables"), ("ResourceScatterAdd", "float16", "variables"),
+              ("ResourceGather", "bfloat16", "variables")]  # fmt: skip
+    assert [each.status for each in readings("CPU:0/graph", *wanted)] == [PASS] * 3
+    path = tmp_path / "fault.py"
+    path.write_text(
+        "def kept(call):\n    return [call.inputs[0]] if call.op_type == 'AssignVariableOp' else None", encoding="utf-8"
+    )
+    found = read(f"sim:{path}:kept/eager", *wanted[0])
+    assert found.status == FAIL and found.figures["largest_error"] == float("inf")  # the NaN are still there
+
+
+def test_what_a_function_may_lose_the_program_allows_too() -> None:
+    found = read("sim:metal-fused-dense/graph", "Dense", "float32", "bias and elu")
+    assert "expected) <= 0)" not in found.reproducer
+    exactly = read("sim:metal-fused-dense/graph", "Dense", "float32", "bias and relu")
+    assert "expected) <= 0)" in exactly.reproducer
