@@ -98,8 +98,8 @@ def _fingerprint(console: Console, readings: Sequence[Reading], verbose: bool) -
 
 
 def _arithmetic(reading: Reading) -> tuple[object, ...]:
-    """What is alike in ops that do the same; the shapes that they were asked in are not."""
-    figures = {name: value for name, value in reading.figures.items() if not name.startswith("shape")}
+    """What is alike in ops that do the same; which shapes, and how many, they were asked in is not."""
+    figures = {name: value for name, value in reading.figures.items() if name not in ("shape", "shapes")}
     return (reading.dtype, reading.case, *figures.items()) if figures else (reading.dtype, reading.case, reading.says)
 
 
