@@ -16,12 +16,12 @@ import tensorflow as tf
 
 from diag.engine.execution import to_numpy
 from diag.engine.explaining import UnitExplainer, upstream_of
+from diag.engine.found import worst_of
 from diag.engine.graph import Port
 from diag.engine.lanes import CompiledSteps, Lane, Recorded
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.recorded import RecordedRun, summary
-from diag.engine.run import worst_of
 from diag.engine.series import DRAWS, Name, tapped, variable_names
 from diag.engine.stored_program import with_state
 from diag.engine.telescope import StepRun, Telescope, UnitRun

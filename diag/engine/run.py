@@ -3,51 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from diag.engine.execution import to_numpy
-from diag.engine.explaining import OpExplainer
+from diag.engine.found import WORST_KEPT, Found, worst_of
 from diag.engine.fused import FusedFaults
 from diag.engine.history import History
 from diag.engine.inspecting import rewrites_around
-from diag.engine.judging import DECISION_FLIP, NORMWISE
 from diag.engine.lanes import Lane
-from diag.engine.microscope import Microscope, snapshot_lanes
 from diag.engine.own_run import unlike_itself
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.random_streams import RandomStreams
 from diag.engine.step_run import StepRun, UnitRun
-from diag.engine.switches import cures_of_op
 from diag.engine.tapping import described
 from diag.engine.telescope import Telescope
 from diag.engine.twins import Twins
 from diag.engine.updates import AdamSettings, study_updates
+from diag.engine.zooming import Zoom
 from diag.errors import UserError
-from diag.numerics.adam import AdamFigures
 from diag.numerics.figures import PairStatistics
-from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import (
     amplifiers_in,
-    amplifying_ops,
-    blame_of_op,
     first_difference,
     first_nonfinite,
     overall,
 )
-from diag.verdict.remarks import Remarks
-from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult
+from diag.verdict.result import Judged, LaneInfo, RunResult
 
 if TYPE_CHECKING:
     from diag.engine.batches import Batch
 
-# What explains a layer that is out of its bound although no op of it is at fault.
-INNOCENT = (DECISION_FLIP, NORMWISE)
 # Full looks with the microscope in one run, at units out of bound and as many at others that call for one: each
 # costs a few eager steps.
 MAX_ZOOMS = 3
@@ -56,7 +47,6 @@ NEAR_ITS_BOUND = 1 / 3
 # A whole step that differs this much more than checked steps did, innocent ones or of a fault that was named by then,
 # is looked at closely.
 SUSPICIOUS_GROWTH = 8.0
-WORST_KEPT = 40
 
 
 @dataclass(frozen=True)
@@ -93,33 +83,6 @@ class Recorder(Protocol):
     def observations(self, found: Sequence[Observation]) -> None: ...
 
 
-@dataclass
-class _Found:
-    """What has been found so far."""
-
-    divergences: list[Divergence] = field(default_factory=list)
-    layers: list[Observation] = field(default_factory=list)
-    ops: list[Observation] = field(default_factory=list)
-    path: list[Observation] = field(default_factory=list)
-    zoomed: list[int] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    losses: dict[str, list[float]] = field(default_factory=lambda: {"reference": [], "candidate": []})
-    num_layer_outputs: int = 0
-    num_op_outputs: int = 0
-    unjudged: set[str] = field(default_factory=set)
-    num_unjudged: int = 0
-    fallbacks: set[str] = field(default_factory=set)
-    any_bit_differs: bool = False
-    worst_explained: dict[tuple[str, str], float] = field(default_factory=dict)
-    updates: list[AdamFigures] = field(default_factory=list)
-    remarks: Remarks = field(default_factory=Remarks)
-    amplifying: list[Amplifier] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
-
-
 class LockstepRun:
     """One model, two places, the same batches."""
 
@@ -140,9 +103,12 @@ class LockstepRun:
         self.reference = reference or Lane.at("reference", settings.reference, self.program, settings.seed)
         self.candidate = Lane.at("candidate", settings.candidate, self.program, settings.seed)
         self.twins = Twins(settings.reference, settings.seed, settings.twins) if settings.twins else None
-        self.found = _Found()
+        self.found = Found()
         self.streams = RandomStreams()
         self.history = History(settings.candidate)
+        both = {lane.name: lane for lane in (self.reference, self.candidate)}
+        is_every = settings.units == "op"
+        self.zoom = Zoom(is_every, settings.first_step, both, self.found, self.streams, self.history)
         self._near: set[Any] = set()
         self._seen: dict[Any, bool] = {}  # units by their outputs' sites: whether they have differed yet
         self._curious_looks = 0
@@ -296,7 +262,7 @@ class LockstepRun:
         if not draws:
             return False
         for divergence in self.streams.judge(run.step, draws):
-            self._add(divergence)
+            self.found.add(divergence)
         for text in self.streams.notes:
             self.found.note(text)
         self.found.any_bit_differs = True
@@ -382,7 +348,7 @@ class LockstepRun:
         whole = telescope.judge_unit(telescope.whole_step_run(run), True, propagated)
         seen = telescope.output_of(unlike.port, whole)
         if seen is not None and seen.excess > 1:
-            self._add(Divergence(seen.where, unlike.cause, "kernel", seen.excess, (), unlike.evidence))
+            self.found.add(Divergence(seen.where, unlike.cause, "kernel", seen.excess, (), unlike.evidence))
 
     def _judge_whole(self, step: int, telescope: Telescope, run: StepRun, propagated: Any) -> list[Observation]:
         """The step as one unit, against truth; only where it differs and both lanes started from one state."""
@@ -419,74 +385,19 @@ class LockstepRun:
         self.first_nonfinite = self.first_nonfinite or first_nonfinite(observations)
 
     def _zoom(self, step: int, telescope: Telescope, run: StepRun, flagged: Sequence[Observation]) -> None:
-        """One step under the microscope, from the snapshot before it."""
-        found = self.found
-        found.zoomed.append(step)
-        lanes = snapshot_lanes({"reference": self.reference, "candidate": self.candidate}, run.before)
-        microscope = Microscope(
-            telescope.program,
-            lanes["reference"],
-            lanes["candidate"],
-            step,
-            self.settings.units != "op" or step == self.settings.first_step,
-        )
-        microscope.share_random = self.streams.are_shared
-        microscope.history = self.history
-        explainer = OpExplainer(microscope.judge)
-        records: dict[Any, Any] = {}
-
-        def explain(record: Any) -> Observation:
-            explained = explainer(record)
-            if len(records) < 8:
-                records.setdefault(explained.where.site, record)
-            return explained
-
-        microscope.explain = explain
-        ops = microscope.run(run.batch)
-        found.fallbacks |= microscope.fallbacks
-        found.num_op_outputs += len(ops)
-        unjudged = [o for o in ops if o.verdict is Verdict.UNJUDGED]
-        found.num_unjudged += len(unjudged)
-        found.unjudged |= {o.where.op_type or "" for o in unjudged}
-        flips = [o for o in ops if o.note in INNOCENT and o.differs]
-        found.remarks.add(ops)
-        found.amplifying = found.amplifying or amplifying_ops(ops)
+        """One step under the microscope, from the snapshot before it, and then what only compiling shows."""
+        ops, innocent = self.zoom(step, telescope, run)
         guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
-        for observation in guilty:
-            evidence = dict(observation.evidence)
-            cause = evidence.pop("cause", "unknown")
-            cures = cures_of_op(records.get(observation.where.site), microscope)
-            self._add(
-                Divergence(
-                    observation.where,
-                    cause,
-                    blame_of_op(cause, observation),
-                    observation.excess,
-                    cures,
-                    evidence,
-                )
-            )
-        self._add_fused(telescope, flagged, [*guilty, *flips])
-        found.ops = worst_of([*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
-        if flagged and not found.path:
-            found.path = list(flagged)
+        is_first = all("region" not in known.evidence for known in self.found.divergences)  # one says enough
+        fused = FusedFaults(telescope, self._unit_runs, self._whole_run)
+        for divergence in fused.divergences(flagged, [*guilty, *innocent], with_region=is_first):
+            self.found.add(divergence)
+        self._explained |= fused.explained
+        if flagged and not self.found.path:
+            self.found.path = list(flagged)
         self._firsts(ops)
         if self.recorder is not None:
             self.recorder.observations(ops)
-
-    def _add_fused(self, telescope: Telescope, flagged: Sequence[Observation], guilty: Sequence[Observation]) -> None:
-        """Units that are wrong although each of their ops is right by itself."""
-        is_first = all("region" not in known.evidence for known in self.found.divergences)  # one says enough
-        fused = FusedFaults(telescope, self._unit_runs, self._whole_run)
-        for divergence in fused.divergences(flagged, guilty, with_region=is_first):
-            self._add(divergence)
-        self._explained |= fused.explained
-
-    def _add(self, divergence: Divergence) -> None:
-        """One a site; the earliest step stays."""
-        if all(known.where.site != divergence.where.site for known in self.found.divergences):
-            self.found.divergences.append(divergence)
-            self.found.divergences.sort(key=lambda d: d.where.sort_key)
 
     def _look_closer(self, telescope: Telescope, run: StepRun) -> None:
         """A step in which the candidate left the twins' envelope with nothing known to be wrong.
@@ -501,6 +412,9 @@ class LockstepRun:
             propagated = telescope.propagated(closer)
             self._unit_runs = telescope.run_units(closer)
             observations = [o for each in self._unit_runs for o in telescope.judge_unit(each, True, propagated)]
+            if not any(o.verdict is Verdict.DIVERGENCE for o in observations):
+                whole = self._whole_run = telescope.whole_step_run(closer)
+                observations += [o for o in telescope.judge_unit(whole, True, propagated) if o.excess > 1]
             self._remember(observations, True, propagated)
             flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
             self._zoom(run.step, telescope, closer, flagged)
@@ -568,13 +482,3 @@ def flat_batch(batch: Batch) -> list[Any]:
 def _output_of(observation: Observation) -> Any:
     """One output of a unit, whatever the step: a layer's site does not say which of its outputs."""
     return (*observation.where.site, observation.where.output)
-
-
-def worst_of(observations: Sequence[Observation]) -> list[Observation]:
-    """The largest excess first; a correctly rounded result, always at half an ULP, is no news."""
-
-    def rank(o: Observation) -> float:
-        is_correctly_rounded = o.bound is not None and o.bound.error_class is ErrorClass.ROUNDED_ONCE
-        return 0.0 if is_correctly_rounded and o.excess <= 1 else o.excess
-
-    return sorted(observations, key=lambda o: (-rank(o), o.where.sort_key))[:WORST_KEPT]

@@ -1,0 +1,57 @@
+"""What a run has found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from diag.numerics.adam import AdamFigures
+from diag.numerics.op_classes import ErrorClass
+from diag.verdict.findings import Divergence, Observation
+from diag.verdict.remarks import Remarks
+from diag.verdict.result import Amplifier
+
+WORST_KEPT = 40
+
+
+@dataclass
+class Found:
+    """What has been found so far."""
+
+    divergences: list[Divergence] = field(default_factory=list)
+    layers: list[Observation] = field(default_factory=list)
+    ops: list[Observation] = field(default_factory=list)
+    path: list[Observation] = field(default_factory=list)
+    zoomed: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    losses: dict[str, list[float]] = field(default_factory=lambda: {"reference": [], "candidate": []})
+    num_layer_outputs: int = 0
+    num_op_outputs: int = 0
+    unjudged: set[str] = field(default_factory=set)
+    num_unjudged: int = 0
+    fallbacks: set[str] = field(default_factory=set)
+    any_bit_differs: bool = False
+    worst_explained: dict[tuple[str, str], float] = field(default_factory=dict)
+    updates: list[AdamFigures] = field(default_factory=list)
+    remarks: Remarks = field(default_factory=Remarks)
+    amplifying: list[Amplifier] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def add(self, divergence: Divergence) -> None:
+        """One a site; the earliest step stays."""
+        if all(known.where.site != divergence.where.site for known in self.divergences):
+            self.divergences.append(divergence)
+            self.divergences.sort(key=lambda d: d.where.sort_key)
+
+
+def worst_of(observations: Sequence[Observation]) -> list[Observation]:
+    """The largest excess first; a correctly rounded result, always at half an ULP, is no news."""
+
+    def rank(o: Observation) -> float:
+        is_correctly_rounded = o.bound is not None and o.bound.error_class is ErrorClass.ROUNDED_ONCE
+        return 0.0 if is_correctly_rounded and o.excess <= 1 else o.excess
+
+    return sorted(observations, key=lambda o: (-rank(o), o.where.sort_key))[:WORST_KEPT]
