@@ -16,6 +16,7 @@ from diag.numerics.bounds import where_both_overflow
 from diag.numerics.formats import format_of
 from diag.numerics.ulp import ulp_error
 from probes.card import FAIL, NOTE, PASS, Reading, Value
+from probes.composite_programs import program
 from probes.compositions import Composition, compositions
 from probes.fallback import check_placed
 from probes.plan import FLOAT_DTYPES, Choice, Probe
@@ -54,7 +55,12 @@ def _read(composition: Composition, dtype_name: str, subject: Subject) -> Iterat
     reference = None
     if any(not np.isfinite(y).all() for y in outputs if y.dtype.kind not in "biu"):
         reference = Subject(CPU, subject.seed).computation(computation.function)(*arrays)
-    yield reading_of(composition, dtype_name, outputs, wide, reference)
+
+    def shown(worst: Excess, name: str) -> str:
+        upstream = _upstream(outputs[0].shape, seed)
+        return program(composition, dtype_name, arrays, upstream, worst, name == "gradient", subject.place)
+
+    yield reading_of(composition, dtype_name, outputs, wide, reference, shown)
 
 
 def forward_and_gradient(composition: Composition, dtype_name: str, seed: int) -> Callable[..., list[Any]]:
@@ -66,12 +72,16 @@ def forward_and_gradient(composition: Composition, dtype_name: str, seed: int) -
         with tf.GradientTape() as tape:
             tape.watch(watched)
             results = tf.nest.flatten(call(*tensors))
-        shape = results[0].shape
-        upstream = np.random.default_rng(seed).choice([0.5, 1.0, -1.0, 2.0], shape)
-        gradients = tape.gradient(results[0], watched, tf.constant(upstream, results[0].dtype))
+        upstream = tf.constant(_upstream(tuple(results[0].shape), seed), results[0].dtype)
+        gradients = tape.gradient(results[0], watched, upstream)
         return [*results, *(g for g in gradients if g is not None)]
 
     return run
+
+
+def _upstream(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64]:
+    """Numbers that every format holds."""
+    return np.random.default_rng(seed).choice([0.5, 1.0, -1.0, 2.0], shape)
 
 
 def reading_of(
@@ -80,8 +90,13 @@ def reading_of(
     outputs: Sequence[npt.NDArray[Any]],
     wide: Wide,
     reference: Sequence[npt.NDArray[Any]] | None = None,
+    shown: Callable[[Excess, str], str] = lambda worst, name: "",
 ) -> Reading:
-    """reference: what the CPU gives; the NaN and infinities that it has too are the formula's, in a narrow format."""
+    """What the outputs are worth.
+
+    reference: what the CPU gives; the NaN and infinities that it has too are the formula's, in a narrow format.
+    shown: a program that shows the worst element of an output of that name.
+    """
     exact, noisy = wide.truth(), wide.noisy()
     truth = exact
     if reference is not None:
@@ -105,7 +120,8 @@ def reading_of(
     if num_alike:
         figures["num_not_finite"] = num_alike
         says += f"; {num_alike:,} results not finite though float64's are, on the CPU as well"
-    return Reading(FAMILY, composition.name, dtype_name, composition.case, status, says, figures)
+    reproducer = shown(found[worst], names[worst]) if status == FAIL else ""
+    return Reading(FAMILY, composition.name, dtype_name, composition.case, status, says, figures, reproducer)
 
 
 def _why_unjudged(wide: Wide, exact: Arrays, noisy: Sequence[Arrays]) -> str:

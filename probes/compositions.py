@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 Arrays = tuple[npt.NDArray[Any], ...]
+Inputs = Callable[[np.dtype[Any], np.random.Generator], Arrays]
 ROWS, CLASSES = 64, 16
 
 
@@ -25,16 +26,18 @@ class Composition:
     sums: its result is a sum over many inputs, and may lose what one rounding of each of them does.
     mixes: an element of its gradient is made of all of its row, and inherits their rounding.
     terms: size of what kernels subtract from each other, such as exp(x) and 1: a result near zero may be lost.
+    text: the call as Python text, of x, target and {dtype}, where each row stands alone.
     """
 
     name: str
     case: str
     make: Callable[[str], Callable[..., Any]]
-    inputs: Callable[[np.dtype[Any], np.random.Generator], Arrays]
+    inputs: Inputs
     num_differentiated: int = 1
     sums: bool = False
     mixes: bool = False
     terms: float = 0.0
+    text: str = ""
 
 
 def compositions() -> Iterator[Composition]:
@@ -56,20 +59,22 @@ DIFFERENCES = ("elu", "selu", "gelu", "log_softmax", "softmax")  # exp(x) - 1, 1
 
 def _activations() -> Iterator[Composition]:
     for name in ELEMENTWISE:
-        function = getattr(keras.activations, name, None)  # older versions of Keras have fewer
-        if function is not None:
-            inputs = _not_tiny if name == "selu" else _activated
-            yield Composition(
-                f"keras.activations.{name}", "", _alone(function), inputs, terms=float(name in DIFFERENCES)
-            )
+        yield from _activation(name, "", _not_tiny if name == "selu" else _activated, False)
     approximate = _alone(keras.activations.gelu, approximate=True)
-    yield Composition("keras.activations.gelu", "approximate", approximate, _activated, terms=64.0)  # times x^3
+    text = "keras.activations.gelu(x, approximate=True)"
+    yield Composition("keras.activations.gelu", "approximate", approximate, _activated, terms=64.0, text=text)  # x^3
     for name in BY_ROW:
-        function = getattr(keras.activations, name, None)
-        if function is not None:
-            for case, inputs in LOGITS.items():
-                terms = float(name in DIFFERENCES)
-                yield Composition(f"keras.activations.{name}", case, _alone(function), inputs, sums=True, terms=terms)
+        for case, inputs in LOGITS.items():
+            yield from _activation(name, case, inputs, True)
+
+
+def _activation(name: str, case: str, inputs: Inputs, sums: bool) -> Iterator[Composition]:
+    function = getattr(keras.activations, name, None)  # older versions of Keras have fewer
+    if function is not None:
+        terms, text = float(name in DIFFERENCES), f"keras.activations.{name}(x)"
+        yield Composition(
+            f"keras.activations.{name}", case, _alone(function), inputs, sums=sums, terms=terms, text=text
+        )
 
 
 def _alone(function: Callable[..., Any], **settings: Any) -> Callable[[str], Callable[..., Any]]:
@@ -95,7 +100,7 @@ def _not_tiny(dtype: np.dtype[Any], generator: np.random.Generator) -> Arrays:
     return (np.where(np.abs(x.astype(np.float64)) < 0.02, dtype.type(1), x),)
 
 
-def _logits(size: float, offset: float = 0.0) -> Callable[[np.dtype[Any], np.random.Generator], Arrays]:
+def _logits(size: float, offset: float = 0.0) -> Inputs:
     return lambda dtype, generator: ((generator.normal(0, size, (ROWS, CLASSES)) + offset).astype(dtype),)
 
 
@@ -107,6 +112,9 @@ LOGITS = {"": _logits(2.0), "large logits": _logits(40.0, 100.0), "equal logits"
 
 # ---------------------------------------------------------------------------------------------
 # Losses: (prediction, target) to one number a row
+
+
+ACROSS_ROWS = ("Circle", "Dice", "Tversky")
 
 
 def _losses() -> Iterator[Composition]:
@@ -138,7 +146,7 @@ def _losses() -> Iterator[Composition]:
 def _loss(
     name: str,
     case: str,
-    inputs: Callable[[np.dtype[Any], np.random.Generator], Arrays],
+    inputs: Inputs,
     settings: dict[str, Any],
 ) -> Iterator[Composition]:
     kind = getattr(keras.losses, name, None)
@@ -150,7 +158,11 @@ def _loss(
         return lambda prediction, target: loss(target, prediction)
 
     terms = float("logits" in case)
-    yield Composition(f"keras.losses.{name}", case, make, inputs, sums=True, terms=terms)
+    given = "".join(f", {key}={value!r}" for key, value in settings.items())
+    text = (
+        f'keras.losses.{name}(reduction=None, dtype="{{dtype}}"{given})(target, x)' if name not in ACROSS_ROWS else ""
+    )
+    yield Composition(f"keras.losses.{name}", case, make, inputs, sums=True, terms=terms, text=text)
 
 
 def _probabilities(dtype: np.dtype[Any], generator: np.random.Generator) -> Arrays:
@@ -158,7 +170,7 @@ def _probabilities(dtype: np.dtype[Any], generator: np.random.Generator) -> Arra
     return generator.uniform(0.01, 0.99, shape).astype(dtype), generator.integers(0, 2, shape).astype(dtype)
 
 
-def _binary(size: float) -> Callable[[np.dtype[Any], np.random.Generator], Arrays]:
+def _binary(size: float) -> Inputs:
     def inputs(dtype: np.dtype[Any], generator: np.random.Generator) -> Arrays:
         shape = (ROWS, CLASSES)
         return generator.normal(0, size, shape).astype(dtype), generator.integers(0, 2, shape).astype(dtype)
@@ -182,7 +194,7 @@ def _two_shares(dtype: np.dtype[Any], generator: np.random.Generator) -> Arrays:
     return _rows_of_shares(generator).astype(dtype), _rows_of_shares(generator).astype(dtype)
 
 
-def _classes(size: float) -> Callable[[np.dtype[Any], np.random.Generator], Arrays]:
+def _classes(size: float) -> Inputs:
     return lambda dtype, generator: (
         generator.normal(0, size, (ROWS, CLASSES)).astype(dtype), _hot(generator, dtype)
     )  # fmt: skip
@@ -192,7 +204,7 @@ def _labels(generator: np.random.Generator) -> npt.NDArray[np.int32]:
     return generator.integers(0, CLASSES, ROWS).astype(np.int32)
 
 
-def _sparse(size: float) -> Callable[[np.dtype[Any], np.random.Generator], Arrays]:
+def _sparse(size: float) -> Inputs:
     return lambda dtype, generator: (generator.normal(0, size, (ROWS, CLASSES)).astype(dtype), _labels(generator))
 
 
@@ -241,9 +253,7 @@ def _normalizations() -> Iterator[Composition]:
     yield _batch_normalization("inference", 0.0, 1.0, training=False)
 
 
-def _normal(
-    shape: tuple[int, ...], mean: float, deviation: float, num_weights: int
-) -> Callable[[np.dtype[Any], np.random.Generator], Arrays]:
+def _normal(shape: tuple[int, ...], mean: float, deviation: float, num_weights: int) -> Inputs:
     def inputs(dtype: np.dtype[Any], generator: np.random.Generator) -> Arrays:
         weights = [generator.uniform(0.5, 1.5, shape[-1]).astype(dtype) for _ in range(num_weights)]
         return (generator.normal(mean, deviation, shape).astype(dtype), *weights)

@@ -17,11 +17,12 @@ from probes.allowed import FLUSHED_TERMS
 
 @dataclass(frozen=True)
 class Excess:
-    """The element of a tensor furthest beyond its bound: error over bound, what came and what is right."""
+    """The element of a tensor furthest beyond its bound: error over bound, what came, what is right, and where."""
 
     excess: float
     got: float
     right: float
+    index: tuple[int, ...] | None = None
 
 
 def excess_of(
@@ -56,7 +57,8 @@ def excess_of(
     same |= np.isinf(values) & (np.abs(truth) >= format.overflow_threshold) & (np.sign(values) == np.sign(truth))
     excess = np.where(same, 0.0, np.where(np.isfinite(excess), excess, np.inf)).reshape(-1)
     worst = int(np.argmax(excess))
-    return Excess(float(excess[worst]), float(values.reshape(-1)[worst]), float(truth.reshape(-1)[worst]))
+    index = tuple(int(i) for i in np.unravel_index(worst, y.shape))
+    return Excess(float(excess[worst]), float(values[index]), float(truth[index]), index)
 
 
 def _underflow(format: Format) -> float:

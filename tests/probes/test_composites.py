@@ -55,6 +55,15 @@ def test_forward_and_gradient_are_both_computed_and_named():
     assert names == {"y", "mean", "variance", "gradient", "gradient_gamma", "gradient_beta"}
 
 
+@pytest.mark.parametrize("op", ["keras.activations.softplus", "keras.losses.CategoricalCrossentropy"])
+def test_a_program_shows_the_worst_row(op, capsys):
+    """The fault is simulated, so the program finds the CPU right: what it expects is what float64 has."""
+    found = read("sim:exp-log-approx/eager", op)
+    assert len(found.reproducer.splitlines()) <= 20
+    exec(compile(found.reproducer, "reproducer", "exec"), {})
+    assert "CPU:0 is right" in capsys.readouterr().out
+
+
 def noisy(truth, size, seed=0):
     generator = np.random.default_rng(seed)
     return [truth * (1 + size * generator.uniform(-1, 1, truth.shape)) for _ in range(8)]
