@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 
@@ -56,10 +58,11 @@ def test_forward_and_gradient_are_both_computed_and_named():
 
 
 @pytest.mark.parametrize("op", ["keras.activations.softplus", "keras.losses.CategoricalCrossentropy"])
-def test_a_program_shows_the_worst_row(op, capsys):
+def test_a_program_shows_the_worst_row(op, capsys, monkeypatch):
     """The fault is simulated, so the program finds the CPU right: what it expects is what float64 has."""
     found = read("sim:exp-log-approx/eager", op)
     assert len(found.reproducer.splitlines()) <= 20
+    monkeypatch.setattr("os.popen", lambda command: io.StringIO("a chip"))
     exec(compile(found.reproducer, "reproducer", "exec"), {})
     assert "CPU:0 is right" in capsys.readouterr().out
 
