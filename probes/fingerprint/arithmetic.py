@@ -129,6 +129,9 @@ class Arithmetic:
         return f"{self.extra_bits} extra bit{'s' * (self.extra_bits != 1)}"
 
 
+NONE_FITS = Order(
+    None, "no order of additions explains it: a transformed algorithm, or wider sums in places", everywhere=False
+)
 UNSTABLE = Order(None, "order not the same from call to call", everywhere=False, is_stable=False)
 
 
@@ -150,7 +153,7 @@ def order_of(asked: Sum) -> Order:
     except OutOfRange:
         return Order(None, "order not told: the numbers it takes overflow or are flushed", everywhere=False)
     except NotATree:
-        return Order(None, "no order of additions explains it: a transformed algorithm", everywhere=False)
+        return NONE_FITS
     if asked.num_questions == 1:
         return Order(found, wording.in_words(found))
     return Order(found, f"{wording.in_words(found)}, otherwise in other elements", everywhere=False)
