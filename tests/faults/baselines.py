@@ -83,13 +83,13 @@ def watched() -> Iterator[Watched]:
 def _seen(telescope: Telescope, run: StepRun) -> Iterator[Seen]:
     program = telescope.program
     first = [(layer, ports[0]) for layer, ports in program.layer_outputs.items() if ports]
-    first = sorted((pair for pair in first if pair[1] in run.candidate), key=lambda p: telescope.position[p[1].node])
+    first = sorted((pair for pair in first if pair[1] in run.candidate), key=lambda p: telescope.order[p[1].node])
     first.append(("loss", program.loss))
     positions = {port.node: index for index, (_, port) in enumerate(first)}
     for layer, port in first:
         yield Seen("forward", layer, None, *_both(run, port), _predecessors(program.graph, port, positions))
     layer_of = {spec.name: spec.layer for spec in program.variables}
-    for name, port in sorted(program.gradients.items(), key=lambda pair: telescope.position[pair[1].node]):
+    for name, port in sorted(program.gradients.items(), key=lambda pair: telescope.order[pair[1].node]):
         if port in run.candidate:
             yield Seen("backward", layer_of.get(name), name, *_both(run, port))
     for spec, mine, theirs in zip(program.variables, run.after_reference, run.after_candidate, strict=True):

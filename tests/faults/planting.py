@@ -17,6 +17,7 @@ import numpy as np
 from diag.engine import lanes
 from diag.engine.faults import Call, Simulation, simulation_of
 from diag.engine.places import Place
+from diag.engine.simulated.bits import alive_in
 
 PHASES = ("forward", "backward", "optimizer")
 # A change below this share of the largest element is a rounding, whatever made it.
@@ -66,8 +67,9 @@ class Aim:
         return int(np.random.default_rng(self.seed).integers(self.steps))
 
     def op(self, program: Any, op_types: frozenset[str] | None) -> int:
-        """Of all ops of the types that the fault is about: those outside loops, that run once a step."""
-        nodes = [node for node in program.graph if node.site.index is not None and node.op in (op_types or ())]
+        """Of the ops of the types that the fault is about: those outside loops, whose results somebody wants."""
+        alive = alive_in(program)
+        nodes = [n for n in program.graph if n.site.index is not None and n.op in (op_types or ()) and n.name in alive]
         assert nodes, "a fault is aimed among ops of types that it names"
         return int(nodes[int(np.random.default_rng([self.seed, 1]).integers(len(nodes)))].site.index)
 

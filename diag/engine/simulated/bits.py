@@ -6,7 +6,7 @@ import numpy as np
 
 from diag.engine.execution import FLOATS
 from diag.engine.faults import Call, Simulation
-from diag.engine.graph import ASSIGN_OPS, Graph, Node, Port
+from diag.engine.graph import ASSIGN_OPS, Node, Port
 from diag.engine.program import Program
 from diag.engine.promotion import is_random
 from diag.errors import UserError
@@ -83,7 +83,7 @@ def candidates(program: Program) -> list[Port]:
     the bit would not flip exactly once.  Random ops draw, and what nobody reads is not computed.
     """
     read = {port for node in program.graph for port in node.inputs} | {program.loss}
-    alive = _alive(program.graph, program.loss)
+    alive = alive_in(program)
     first: list[Port] = []
     for node in program.graph:
         if node.site.index is None or node.op in _HAND_ON or is_random(node.op) or node.name not in alive:
@@ -110,10 +110,10 @@ def _is_wide_enough(node: Node, output: int) -> bool:
     return node.dtypes[output] in FLOATS and num_elements is not None and num_elements >= 2
 
 
-def _alive(graph: Graph, loss: Port) -> set[str]:
+def alive_in(program: Program) -> set[str]:
     """The nodes that the loss or something written depends on; TensorFlow prunes the others."""
-    alive: set[str] = set()
-    wanted = [loss.node]
+    graph, alive = program.graph, set[str]()
+    wanted = [program.loss.node]
     wanted += [node.name for node in graph if node.op in ASSIGN_OPS | _STATEFUL_CALLS or _writes(node)]
     while wanted:
         name = wanted.pop()
