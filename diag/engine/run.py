@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,24 +15,20 @@ from diag.engine.history import History
 from diag.engine.inspecting import rewrites_around
 from diag.engine.lanes import Lane
 from diag.engine.own_run import unlike_itself
-from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.random_streams import RandomStreams
+from diag.engine.settings import Recorder, Settings
 from diag.engine.step_run import StepRun, UnitRun
 from diag.engine.tapping import described
 from diag.engine.telescope import Telescope
 from diag.engine.twins import Twins
-from diag.engine.updates import AdamSettings, study_updates
+from diag.engine.untapped import is_hidden_by_watching
+from diag.engine.updates import study_updates
 from diag.engine.zooming import Zoom
 from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
 from diag.verdict.findings import Divergence, Observation, Verdict
-from diag.verdict.ladder import (
-    amplifiers_in,
-    first_difference,
-    first_nonfinite,
-    overall,
-)
+from diag.verdict.ladder import amplifiers_in, first_difference, first_nonfinite, overall
 from diag.verdict.result import Judged, LaneInfo, RunResult
 
 if TYPE_CHECKING:
@@ -47,40 +42,6 @@ NEAR_ITS_BOUND = 1 / 3
 # A whole step that differs this much more than checked steps did, innocent ones or of a fault that was named by then,
 # is looked at closely.
 SUSPICIOUS_GROWTH = 8.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run is asked to do.  `units` is step, layer or op; `follow` reference, candidate or free."""
-
-    reference: Place
-    candidate: Place
-    steps: int
-    seed: int
-    follow: str = "reference"
-    units: str = "layer"
-    check_every: int | None = None
-    first_step: int = 0
-    twins: int = 0
-    adam: AdamSettings | None = None
-
-    @property
-    def numbers(self) -> range:
-        """The numbers of the steps."""
-        return range(self.first_step, self.first_step + self.steps)
-
-    @property
-    def checks(self) -> int:
-        """Every how many steps the layer units run; each step of a short run, every 50th of a long one."""
-        return self.check_every or (1 if self.steps <= 100 else 50)
-
-
-class Recorder(Protocol):
-    """Who keeps what the run saw; the trace is one."""
-
-    def step(self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]) -> None: ...
-
-    def observations(self, found: Sequence[Observation]) -> None: ...
 
 
 class LockstepRun:
@@ -167,6 +128,9 @@ class LockstepRun:
         if unsupported and self.settings.candidate.execution == "xla" and step == self.settings.first_step:
             said = str(error.message).split("\n")[0][:300]
             return UserError(f"{self.settings.candidate}: XLA cannot compile this step: {said}")
+        if self.settings.candidate.is_simulated:
+            said = " ".join(str(error.message).split())[:300]
+            return UserError(f"{self.settings.candidate}: step {step} fails with the fault planted in it: {said}")
         return error  # type: ignore[no-any-return]
 
     def _align(self) -> None:
@@ -192,7 +156,7 @@ class LockstepRun:
             self.candidate.load(own_state)
             run, checked = telescope.run_step(step, batch, with_boundaries=True), True
             self.found.note(f"step {step} was checked because it differed more than steps before it that are explained")
-        if step == self.settings.first_step and self._compare_untapped(telescope, batch, own_state, run):
+        if step == self.settings.first_step and is_hidden_by_watching(telescope, run, own_state, self.found.note):
             self.reference.load(run.before)
             self.candidate.load(own_state)
             run = telescope.run_step(step, batch, with_boundaries=checked)
@@ -280,44 +244,6 @@ class LockstepRun:
             if key[0] in ("activations", "gradients", "loss")
             or (key[0] == "weight" and ("gradients", key[1]) not in propagated)
         )
-
-    def _compare_untapped(
-        self, telescope: Telescope, batch: Sequence[Any], own_state: Sequence[Any], run: StepRun
-    ) -> bool:
-        """The untapped step is the judge: does watching change what is computed, and hide what is wrong?"""
-        is_hidden = False
-        for lane, before, after in (
-            (self.reference, run.before, run.after_reference),
-            (self.candidate, own_state, run.after_candidate),
-        ):
-            changed = telescope.differs_again(lane, batch, before, run, tapped=False)
-            if changed:
-                untapped = lane.state()
-                again = set(telescope.differs_again(lane, batch, before, run, tapped=True))
-                self._note_changed(lane, changed, again)
-                if lane is self.candidate and not set(changed) <= again:
-                    is_hidden = telescope.stop_watching_if_it_hides(run, untapped)
-            lane.load(after)
-        if is_hidden:
-            self.found.note(
-                "what is wrong with the candidate's step vanishes when its tensors are watched: from here on only its "
-                "loss and its state are"
-            )
-        return is_hidden
-
-    def _note_changed(self, lane: Lane, changed: Sequence[str], unstable: Collection[str]) -> None:
-        """Say which bits depend on being watched, and which on nothing that a step is given."""
-        watched = [name for name in changed if name not in unstable]
-        if unstable:
-            self.found.note(
-                f"the {lane.name} is not deterministic: the same step run again leaves other bits in {len(unstable)} "
-                f"variables ({_some(sorted(unstable))})"
-            )
-        if watched:
-            self.found.note(
-                f"watching changes the {lane.name}: without taps the step leaves other bits in {len(watched)} "
-                f"variables ({_some(watched)})"
-            )
 
     # -- judging -----------------------------------------------------------------------------------
 
@@ -467,10 +393,6 @@ class LockstepRun:
             rewrites=None if first is None else rewrites_around(first, self.program, self.candidate),
             twins=None if self.twins is None else self.twins.trajectories(bool(found.divergences)),
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def flat_batch(batch: Batch) -> list[Any]:

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from diag.engine.agreement import Agreement, rms
 from diag.engine.execution import FLOATS, to_numpy
 from diag.engine.graph import Port, order_of_ops
 from diag.engine.lanes import CompiledSteps, Lane
+from diag.engine.naming import port_name, propagated_key, where_of
 from diag.engine.program import Program
 from diag.engine.promotion import is_random
 from diag.engine.seams import forward_seams
-from diag.engine.sites import OPTIMIZER
 from diag.engine.step_run import Inner, StepRun, UnitRun
 from diag.engine.truth import Arrays, UnitTruth
 from diag.engine.units import STEP, Cut, Unit, cut, whole_step
@@ -35,17 +36,8 @@ from diag.numerics.bounds import (
 )
 from diag.numerics.figures import PairStatistics
 from diag.numerics.formats import format_of
-from diag.numerics.op_classes import ErrorClass
 from diag.numerics.statistics import against_truth, compare
-from diag.verdict.findings import Observation, Verdict, Where
-
-
-@dataclass
-class _Calibration:
-    """What one output's error may be, relative to its size, as truth found it at an earlier step."""
-
-    rms: float
-    max: float
+from diag.verdict.findings import Observation, Verdict
 
 
 def safe_taps(program: Program) -> tuple[Port, ...]:
@@ -67,20 +59,6 @@ class GradientTruth:
     of: Mapping[Port, tuple[Any, Any, Yardstick]]
 
 
-@dataclass
-class _Wrong:
-    """An output that truth found out of its bound, and how far from the reference it was then."""
-
-    step: int
-    excess: float
-    distance: float
-    times_believed: int = 0
-
-
-# An output once found wrong, and as far off again within this factor, is held against truth only every so often.
-AS_WRONG_AS_BEFORE, BELIEVED = 4.0, 10
-
-
 class Telescope:
     """Watches whole steps and checks layer units for one program and two lanes."""
 
@@ -98,8 +76,7 @@ class Telescope:
         self._whole: Unit | None = None
         self._built: dict[str, Any] = {}
         self._truths: dict[str, UnitTruth] = {}
-        self._calibrations: dict[tuple[str, int], _Calibration] = {}
-        self._wrong: dict[tuple[str, int], _Wrong] = {}
+        self.agreement = Agreement()
 
     # -- whole steps ---------------------------------------------------------------------------
 
@@ -257,15 +234,10 @@ class Telescope:
         self.is_watched, self._whole = False, None
         self._forget(STEP)
 
-    def share_what_truth_said(self, calibrations: dict[Any, Any], wrong: dict[Any, Any]) -> None:
-        """Keep what is known of each output, by unit and number, where other telescopes of this program keep it."""
-        self._calibrations, self._wrong = calibrations, wrong
-
     def _forget(self, name: str) -> None:
         """What truth said of a unit."""
         self._truths.pop(name, None)
-        self._calibrations = {key: known for key, known in self._calibrations.items() if key[0] != name}
-        self._wrong = {key: known for key, known in self._wrong.items() if key[0] != name}
+        self.agreement.forget(name)
 
     def stop_watching_if_it_hides(self, run: StepRun, untapped: Sequence[Any]) -> bool:
         """Whether the candidate's step is out of its bound only when nothing of it is watched.
@@ -302,28 +274,28 @@ class Telescope:
         """
         local = [_pair(a, b) for a, b in zip(unit_run.reference, unit_run.candidate, strict=True)]
         needed = truth_wanted or any(
-            not self._within(unit_run, i, s) for i, s in enumerate(local) if unit_run.is_judged(i)
+            not self.agreement.needs_no_truth(unit_run, i, s) for i, s in enumerate(local) if unit_run.is_judged(i)
         )
         bounds = self._bounds(unit_run) if needed else [None] * len(local)
         observations = []
         for index, (statistics, judged) in enumerate(zip(local, bounds, strict=True)):
             if not unit_run.is_judged(index):
                 continue
-            where = self._where(unit_run, index)
+            where = where_of(self.program, self.order, unit_run, index)
             x = unit_run.candidate[index]
             bound, mine, theirs, note = judged or (
-                self._by_agreement(unit_run, index, statistics),
+                self.agreement.bound(unit_run, index, statistics),
                 None,
                 None,
                 "",
             )
             if judged:
-                self._remember_wrong(unit_run, index, statistics, bound)
+                self.agreement.remember_wrong(unit_run, index, statistics, bound)
             verdict = Verdict.IDENTICAL if statistics.num_unequal == 0 else Verdict.ROUNDING
             if bound is not None and not bound.is_explained:
                 verdict = Verdict.DIVERGENCE
             is_new = not unit_run.unit.joined or verdict is Verdict.DIVERGENCE  # else its layers say the same
-            whole = propagated.get(self._propagated_key(unit_run, index)) if is_new else None
+            whole = propagated.get(propagated_key(self.program, unit_run, index)) if is_new else None
             observations.append(
                 Observation(
                     where,
@@ -343,56 +315,12 @@ class Telescope:
     def output_of(self, port: Port, whole: Sequence[Observation]) -> Observation | None:
         """Of a whole step's observations that of one port, said of the layer whose port it is."""
         unit = self.whole_unit
-        name = self._port_name(unit, port)
+        name = port_name(self.program, unit, port)
         found = next((o for o in whole if o.where.name == name), None)
         if found is None:
             return None
         layer = self.program.graph.by_name[port.node].site.layer
         return replace(found, where=replace(found.where, unit="layer", layer=layer))
-
-    def _within(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> bool:
-        if statistics.num_unequal == 0:
-            return True
-        if self._as_wrong_as_before(unit_run, index, statistics) is not None:
-            return True
-        known = self._calibrations.get((unit_run.unit.name, index))
-        if known is None or statistics.classes.num_mismatched or not np.isfinite(statistics.max):
-            return False
-        largest = float(np.max(np.abs(to_numpy(unit_run.reference[index]).astype(np.float64))))
-        return (
-            statistics.normwise_relative_error <= known.rms
-            and statistics.max_absolute_difference <= known.max * largest
-        )
-
-    def _as_wrong_as_before(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> _Wrong | None:
-        wrong = self._wrong.get((unit_run.unit.name, index))
-        if wrong is None or wrong.times_believed >= BELIEVED or not wrong.distance:
-            return None
-        ratio = statistics.normwise_relative_error / wrong.distance
-        return wrong if 1 / AS_WRONG_AS_BEFORE <= ratio <= AS_WRONG_AS_BEFORE else None
-
-    def _remember_wrong(self, unit_run: UnitRun, index: int, statistics: PairStatistics, bound: Bound) -> None:
-        """After truth: is this output wrong, and how far off?"""
-        key, distance = (unit_run.unit.name, index), statistics.normwise_relative_error
-        self._wrong.pop(key, None)
-        if not bound.is_explained and np.isfinite(bound.excess) and np.isfinite(distance):
-            self._wrong[key] = _Wrong(unit_run.run.step, bound.excess, distance)
-
-    def _by_agreement(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> Bound:
-        """The bound of an output whose distance from the reference was held against truth before."""
-        if statistics.num_unequal == 0:
-            return Bound(ErrorClass.COMPOSITE, 0.0, 0.0, 0.0, "the reference's bits")
-        distance = statistics.normwise_relative_error
-        wrong = self._as_wrong_as_before(unit_run, index, statistics)
-        if wrong is not None:
-            wrong.times_believed += 1
-            excess = max(wrong.excess * distance / wrong.distance, 1 + 2.0**-10)
-            rule = f"as far from the reference as at step {wrong.step}, where truth was asked"
-        else:
-            excess = 0.5 * distance / self._calibrations[unit_run.unit.name, index].rms
-            rule = "half of what truth allowed at an earlier step, from the reference"
-        rms = distance * _rms(to_numpy(unit_run.reference[index]).astype(np.float64))
-        return Bound(ErrorClass.COMPOSITE, excess, rms, statistics.max_absolute_difference, rule)
 
     def _bounds(self, unit_run: UnitRun) -> list[Any]:
         """(bound, candidate's statistics, reference's statistics, note) for each output, by truth."""
@@ -419,61 +347,10 @@ class Telescope:
         truth_r = where_both_overflow(r, x, mine[index])
         reference_error = absolute_error(r, truth_r)
         bound: Bound = composite_bound(x, truth_x, stick, reference_error)
-        self._calibrate(unit_run, index, truth_r, bound, x)
-        unit = format_of(x.dtype).unit_roundoff * _rms(truth_r)
+        self.agreement.calibrate(unit_run, index, truth_r, bound)
+        unit = format_of(x.dtype).unit_roundoff * rms(truth_r)
         note = "the reference itself is far from truth" if is_suspect(reference_error, stick, unit) else ""
         return bound, against_truth(x, truth_x, flushed=True), against_truth(r, truth_r, flushed=True), note
-
-    def _calibrate(self, unit_run: UnitRun, index: int, truth: Any, bound: Bound, x: Any) -> None:
-        """Half of what the bound allowed: two lanes closer than that cannot both be outside it unseen."""
-        size, largest = _rms(truth), float(np.max(np.abs(truth))) if truth.size else 0.0
-        if bound.is_explained and bound.excess > 0 and size and largest:
-            key = (unit_run.unit.name, index)
-            known = _Calibration(0.5 * bound.rms / bound.excess / size, 0.5 * bound.max / bound.excess / largest)
-            self._calibrations[key] = known
-
-    def _where(self, unit_run: UnitRun, index: int) -> Where:
-        unit, step = unit_run.unit, unit_run.run.step
-        if index < len(unit.outputs):
-            port = unit.outputs[index]
-            phase, order, name = unit.phase(port), self.order[port.node], self._port_name(unit, port)
-        else:
-            variable = unit.writes[index - len(unit.outputs)]
-            writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
-            phase = OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
-            order = max((self.order[n.name] for n in writers), default=0)
-            spec = self.program.variables[variable]
-            name = spec.kind if spec.of else "value" if unit.variable == spec.name else spec.name
-        if unit.layer == STEP:
-            if index >= len(unit.outputs) and spec.of:
-                name = f"{spec.kind} of {spec.of}"
-            return Where(step, phase, "step", None, None, None, None, index, name, order)
-        return Where(step, phase, "layer", unit.layer, unit.variable, None, None, index, name, order)
-
-    def _port_name(self, unit: Unit, port: Port) -> str:
-        for name, gradient in self.program.gradients.items():
-            if gradient == port:
-                return f"gradient of {name}"
-        for layer, ports in self.program.layer_outputs.items():
-            if port in ports and (unit.layer in (layer, STEP) or layer in unit.joined):
-                return "output" if layer == unit.layer else f"output of {layer}"
-        return port.node.split("/")[-1]
-
-    def _propagated_key(self, unit_run: UnitRun, index: int) -> tuple[str, str] | None:
-        unit = unit_run.unit
-        if index >= len(unit.outputs):
-            spec = self.program.variables[unit.writes[index - len(unit.outputs)]]
-            return (spec.kind, spec.of or spec.name)
-        port = unit.outputs[index]
-        name = self._port_name(unit, port)
-        if name == "output":
-            position = self.program.layer_outputs[unit.layer].index(port)
-            return ("activations", unit.layer if position == 0 else f"{unit.layer}:{position}")
-        if name.startswith("gradient of "):
-            return ("gradients", name.removeprefix("gradient of "))
-        if name.startswith("output of "):
-            return ("activations", name.removeprefix("output of "))
-        return ("loss", "loss") if port == self.program.loss else None
 
 
 def _pair(reference: Any, candidate: Any) -> PairStatistics:
@@ -482,11 +359,6 @@ def _pair(reference: Any, candidate: Any) -> PairStatistics:
 
 def _same_bits(a: Any, b: Any) -> bool:
     return bool(np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)))
-
-
-def _rms(values: Any) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
 
 
 def _nonfinite(unit_run: UnitRun, x: tf.Tensor) -> bool:

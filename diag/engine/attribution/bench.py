@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine import grappler
+from diag.engine.agreement import Agreement
 from diag.engine.attribution.dtypes import DTYPE, with_dtypes
 from diag.engine.attribution.edits import Edit, EditedLane, edit_of
 from diag.engine.attribution.recorded_op import RecordedOp
@@ -106,7 +107,7 @@ class Bench:
         self.batch = [tf.constant(value) for value in recorded[step].inputs]
         self.draws = Replayer(recorded).given(step, self.program)
         self.truths: dict[str, _RememberedTruth] = {}
-        self._judged: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
+        self._agreement = Agreement()
         self._op: RecordedOp | None = None
         self.tf32 = bool(recorded.reader.environment("candidate").get("tf32", True))
         self._reference = Lane("reference", CPU, None, state)
@@ -177,7 +178,7 @@ class Bench:
         candidate.edits = tuple(edits)
         telescope = _Telescope(self.program, self._reference, candidate)
         telescope.truths = self.truths
-        telescope.share_what_truth_said(*self._judged)
+        telescope.agreement = self._agreement
         run = self._reference_run
         telescope.known = frozenset(map(id, (*run.reference.values(), *run.after_reference)))
         return telescope
