@@ -27,7 +27,10 @@ def what_to_send(result: RunResult) -> list[str]:
     trace, step = shlex.quote(result.files["trace"]), first.where.step
     layer = shlex.quote(str(first.where.layer))
     name = f"--op {first.where.op_index}" if first.where.unit == "op" else f"--layer {layer}"
-    parts = [
+    simulated = any(lane.is_simulated for lane in result.lanes)
+    parts = ["(Simulated: on a real Mac this is what you would send.)"] if simulated else []
+    number = len(parts)
+    parts += [
         "1. This report: the text above, and report.json beside the trace.",
         "2. Your machine: the output of  python -m diag.doctor",
     ]
@@ -37,7 +40,7 @@ def what_to_send(result: RunResult) -> list[str]:
             "--place GPU:0 --emit reproducer.py  (it writes reproducer.npz too; both go together)"
         )
     parts.append(
-        f"{len(parts) + 1}. Only if asked for, and only if your data are not private: {trace}, which holds your "
+        f"{len(parts) + 1 - number}. Only if asked for, and only if your data are not private: {trace}, which holds your "
         "model's weights and the batches it saw."
     )
     parts.append(
