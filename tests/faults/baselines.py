@@ -39,6 +39,7 @@ class Seen:
     reference: np.ndarray
     candidate: np.ndarray
     before: tuple[int, ...] = ()
+    order: int = 0  # of the op that makes it, in the step
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,28 @@ class Named:
     layer: str | None
     variable: str | None = None
 
-    def is_at(self, strikes: Sequence[Strike]) -> bool:
-        """Whether a fault struck there: the same step, phase and layer, and variable of an update."""
+    def is_at(self, strikes: Sequence[Strike], steps: Mapping[int, Sequence[Seen]]) -> bool:
+        """Whether a fault struck there: the same step, phase and layer, and variable of an update.
+
+        Not every layer's output is watched, since to watch it may change what is computed: the first tensor that
+        is made after the fault struck is as good.
+        """
         return any(
-            (self.step, self.phase, self.layer) == (s.step, PHASES[s.phase_order], s.layer)
-            and (self.phase != "optimizer" or self.variable == s.variable)
-            for s in strikes
+            self.step == strike.step and (self._is_in(strike) or self == first_after(strike, steps))
+            for strike in strikes
         )
+
+    def _is_in(self, strike: Strike) -> bool:
+        same = (self.phase, self.layer) == (PHASES[strike.phase_order], strike.layer)
+        return same and (self.phase != "optimizer" or self.variable == strike.variable)
+
+
+def first_after(strike: Strike, steps: Mapping[int, Sequence[Seen]]) -> Named | None:
+    """The first tensor of the forward or backward pass that is made by the op that was struck or a later one."""
+    for seen in steps.get(strike.step, ()):
+        if seen.phase != "optimizer" and (PHASES.index(seen.phase), seen.order) >= (strike.phase_order, strike.index):
+            return Named(strike.step, seen.phase, seen.layer)
+    return None
 
 
 @dataclass
@@ -81,17 +97,19 @@ def watched() -> Iterator[Watched]:
 
 
 def _seen(telescope: Telescope, run: StepRun) -> Iterator[Seen]:
-    program = telescope.program
+    program, order = telescope.program, telescope.order
     first = [(layer, ports[0]) for layer, ports in program.layer_outputs.items() if ports]
-    first = sorted((pair for pair in first if pair[1] in run.candidate), key=lambda p: telescope.order[p[1].node])
+    first = sorted((pair for pair in first if pair[1] in run.candidate), key=lambda p: order[p[1].node])
     first.append(("loss", program.loss))
     positions = {port.node: index for index, (_, port) in enumerate(first)}
     for layer, port in first:
-        yield Seen("forward", layer, None, *_both(run, port), _predecessors(program.graph, port, positions))
+        yield Seen(
+            "forward", layer, None, *_both(run, port), _predecessors(program.graph, port, positions), order[port.node]
+        )
     layer_of = {spec.name: spec.layer for spec in program.variables}
-    for name, port in sorted(program.gradients.items(), key=lambda pair: telescope.order[pair[1].node]):
+    for name, port in sorted(program.gradients.items(), key=lambda pair: order[pair[1].node]):
         if port in run.candidate:
-            yield Seen("backward", layer_of.get(name), name, *_both(run, port))
+            yield Seen("backward", layer_of.get(name), name, *_both(run, port), order=order[port.node])
     for spec, mine, theirs in zip(program.variables, run.after_reference, run.after_candidate, strict=True):
         if spec.kind == "weight":
             yield Seen("optimizer", spec.layer, spec.name, to_numpy(mine), to_numpy(theirs))

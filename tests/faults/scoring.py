@@ -28,11 +28,10 @@ class Score:
     notes: str
     seconds: float
     others: Mapping[str, Named | None] = field(default_factory=dict)  # what the baselines name
+    others_right: Mapping[str, bool] = field(default_factory=dict)  # step and layer; or, of a control, nothing
 
     def right_of(self, method: str) -> bool:
-        """Whether a baseline names the step and the layer; or, of a control, nothing."""
-        named = self.others[method]
-        return named is None if self.planting.is_control else named is not None and named.is_at(self.struck)
+        return self.others_right.get(method, False)
 
     @property
     def was_planted(self) -> bool:
@@ -80,12 +79,18 @@ def score(planting: Planting, folder: Path) -> Score:
     if code not in (0, 1):
         raise RuntimeError(f"{planting.name}: exit code {code}: {err.getvalue()[-2000:]}")
     report = json.loads((folder / "report.json").read_text())
+    struck = strikes.first(planting.least_steps)
+    named = {name: method(seen.steps) for name, method in METHODS.items()}
     return Score(
         planting,
-        strikes.first(planting.least_steps),
+        struck,
         report["verdict"],
         report["first_divergence"],
         " ".join(out.getvalue().split()),
         seconds,
-        {name: method(seen.steps) for name, method in METHODS.items()},
+        named,
+        {
+            name: place is None if planting.is_control else place is not None and place.is_at(struck, seen.steps)
+            for name, place in named.items()
+        },
     )

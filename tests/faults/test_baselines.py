@@ -46,9 +46,20 @@ def test_the_first_step_and_what_is_handed_on_first():
 
 def test_named_where_it_struck():
     strike = Strike(1, 1, 9, "MatMul", "dense", None, 1.0)
-    assert Named(1, "backward", "dense").is_at([strike])
+    assert Named(1, "backward", "dense").is_at([strike], {})
     for elsewhere in (Named(0, "backward", "dense"), Named(1, "forward", "dense"), Named(1, "backward", "other")):
-        assert not elsewhere.is_at([strike])
+        assert not elsewhere.is_at([strike], {})
+
+
+def test_where_the_layer_is_not_watched_the_next_tensor_is_as_good():
+    strike = Strike(1, 0, 9, "MatMul", "hidden", None, 1.0)
+    before, after, later = (
+        Seen("forward", name, None, ONES, ONES, order=n) for name, n in zip("abc", (8, 11, 12), strict=True)
+    )
+    steps = {1: [before, after, later]}
+    assert Named(1, "forward", "b").is_at([strike], steps)
+    assert not Named(1, "forward", "a").is_at([strike], steps)
+    assert not Named(1, "forward", "c").is_at([strike], steps)
 
 
 def test_a_table_counts_by_fault():
@@ -59,8 +70,10 @@ def test_a_table_counts_by_fault():
         "variable": None, "cause": "format:bf16", "blame": "kernel",
     }  # fmt: skip
     others = {"allclose": None, "CRADLE": Named(0, "forward", "dense"), "Polygraphy": Named(0, "forward", "other")}
-    control = Score(Planting("CPU:0/eager", "zoo.py:mlp"), (), "rounding", None, "", 0.0, dict.fromkeys(others))
-    lines = table([Score(planting, (strike,), "divergence", said, "", 0.0, others), control]).splitlines()
+    rights = {"allclose": False, "CRADLE": True, "Polygraphy": False}
+    nothing, right = dict.fromkeys(others), dict.fromkeys(others, True)
+    control = Score(Planting("CPU:0/eager", "zoo.py:mlp"), (), "rounding", None, "", 0.0, nothing, right)
+    lines = table([Score(planting, (strike,), "divergence", said, "", 0.0, others, rights), control]).splitlines()
     cells = [[cell.strip() for cell in each.strip("|").split("|")] for each in lines]
     assert cells[0] == ["fault", "planted", "step and op", "cause", "blame", "all", "allclose", "CRADLE", "Polygraphy"]
     assert cells[2] == ["sim:tf32", "1", "1", "0", "1", "0", "0", "1", "0"]
