@@ -39,9 +39,10 @@ def what_to_send(result: RunResult) -> list[str]:
             f"3. A small program that shows the fault by itself:  python -m diag.replay {trace} --step {step} {name} "
             "--place GPU:0 --emit reproducer.py  (it writes reproducer.npz too; both go together)"
         )
+    last = len(parts) + 1 - number
     parts.append(
-        f"{len(parts) + 1 - number}. Only if asked for, and only if your data are not private: {trace}, which holds your "
-        "model's weights and the batches it saw."
+        f"{last}. Only if asked for, and only if your data are not private: {trace}, which holds your model's weights and "
+        "the batches it saw."
     )
     parts.append(
         "Where to: tensorflow-metal is Apple's own: feedbackassistant.apple.com, and developer.apple.com/forums under "
