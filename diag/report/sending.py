@@ -41,8 +41,8 @@ def what_to_send(result: RunResult) -> list[str]:
         )
     last = len(parts) + 1 - number
     parts.append(
-        f"{last}. Only if asked for, and only if your data are not private: {trace}, which holds your model's weights and "
-        "the batches it saw."
+        f"{last}. Only if asked for, and only if your data are not private: {trace}, which holds your model's weights "
+        "and the batches it saw."
     )
     parts.append(
         "Where to: tensorflow-metal is Apple's own: feedbackassistant.apple.com, and developer.apple.com/forums under "
