@@ -90,6 +90,7 @@ class OpEvidence:
     own_inputs: Sequence[Any] = ()
     inherited: float = 0.0
     in_order: dict[int, InOrder | None] = field(default_factory=dict)
+    mixed_scale: list[npt.NDArray[Any] | None] = field(default_factory=list)  # empty until it is asked for
 
     @property
     def error_class(self) -> ErrorClass:
@@ -150,7 +151,8 @@ class OpJudge:
         """
         assert evidence.truth is not None
         node = evidence.node
-        kinds = kinds_of(place or self.places[1], node.op, attributes(node.proto), node.proto)
+        dtype = outputs[0].dtype.name if outputs else "float32"
+        kinds = kinds_of(place or self.places[1], node.op, attributes(node.proto), node.proto, dtype)
         row = evidence.allowance(kinds) or evidence.allowance(PLACES)
         if evidence.measures is None:
             evidence.measures = self._measures(evidence)
@@ -179,7 +181,9 @@ class OpJudge:
         if measures is None or measures.scale is None or not node.op.startswith(("Conv", "DepthwiseConv")):
             return None
         sums = sums_in(evidence, index)
-        if (mixed_scale := self.truth.mixed_scale(node, evidence.inputs)) is not None:
+        if not evidence.mixed_scale:
+            evidence.mixed_scale.append(self.truth.mixed_scale(node, evidence.inputs))
+        if (mixed_scale := evidence.mixed_scale[0]) is not None:
             bound = transform_bound(x, expected, mixed_scale, sums)
             if bound.is_explained:
                 return bound

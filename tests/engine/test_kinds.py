@@ -25,15 +25,16 @@ def exp_node() -> Node:
     return node_of(op)
 
 
-def kinds_at(place, node, has_kernel=True, monkeypatch=None):
+def kinds_at(place, node, has_kernel=True, monkeypatch=None, dtype="float32"):
     if monkeypatch is not None:
         monkeypatch.setattr(kinds, "has_kernel", lambda op, attrs, device: has_kernel)
-    return kinds.kinds_of(place, node.op, attributes(node.proto), node.proto)
+    return kinds.kinds_of(place, node.op, attributes(node.proto), node.proto, dtype)
 
 
 @pytest.mark.parametrize("place", ["CPU:0/eager", "CPU:0/xla", "sim:tf32", "rewrite:some.py:function"])
 def test_what_runs_on_this_cpu_is_held_to_its_kernels(place):
-    assert kinds_at(parse_place(place), exp_node()) == ("tensorflow-cpu",)
+    assert kinds_at(parse_place(place), exp_node()) == ("tensorflow-cpu", "opencl")
+    assert kinds_at(parse_place(place), exp_node(), dtype="float16") == ("tensorflow-cpu",)
 
 
 def test_a_gpu_is_held_to_the_widest_of_what_its_kernels_may_be(monkeypatch):
@@ -46,22 +47,28 @@ def test_a_gpu_is_held_to_the_widest_of_what_its_kernels_may_be(monkeypatch):
 
 
 def test_what_a_gpu_leaves_to_the_cpu_is_held_to_the_cpu(monkeypatch):
-    assert kinds_at(GPU, exp_node(), False, monkeypatch) == ("tensorflow-cpu",)
+    assert kinds_at(GPU, exp_node(), False, monkeypatch) == ("tensorflow-cpu", "opencl")
     pinned = exp_node()
     pin(pinned.proto)
-    assert kinds_at(GPU, pinned, True, monkeypatch) == ("tensorflow-cpu",)
+    assert kinds_at(GPU, pinned, True, monkeypatch) == ("tensorflow-cpu", "opencl")
 
 
-def test_each_lane_is_held_to_its_own_place(monkeypatch):
-    """An exp off by 2 ULP: within OpenCL's 3, not within what TensorFlow's CPU kernel was measured at."""
+@pytest.mark.parametrize("dtype, ulp, cpu, gpu", [(np.float16, 2, False, True), (np.float32, 2.9, True, True),
+                                                    (np.float32, 6, False, False)])  # fmt: skip
+def test_each_lane_is_held_to_its_own_place(monkeypatch, dtype, ulp, cpu, gpu):
+    """exp of float32 may be 3 ULP off anywhere, of float16 2 by OpenCL, and 0.6 where it is computed in float32."""
     monkeypatch.setattr(kinds, "has_kernel", lambda op, attrs, device: True)
-    truth = np.exp(X.astype(np.float64))
-    off = (truth + 2 * np.spacing(truth.astype(np.float32))).astype(np.float32)
-    judge = OpJudge(reference=CPU, candidate=GPU)
-    evidence = OpEvidence(exp_node(), [tf.constant(X)], [off], [off])
+    x = X.astype(dtype)
+    graph = tf.function(tf.exp).get_concrete_function(tf.TensorSpec(x.shape, dtype)).graph
+    (op,) = [op for op in graph.get_operations() if op.type == "Exp"]
+    truth = np.exp(x.astype(np.float64))
+    nearest = truth.astype(dtype)
+    steps = np.floor(ulp - 0.5) * np.spacing(nearest)  # so that with the rounding it is no more than that
+    off = (nearest.astype(np.float64) + steps).astype(dtype)
+    judge, evidence = OpJudge(reference=CPU, candidate=GPU), OpEvidence(node_of(op), [tf.constant(x)], [off], [off])
     (of_candidate,), (of_reference,) = judge.judge(evidence), judge.reference(evidence)
     assert of_candidate.bound is not None and of_reference.bound is not None
-    assert of_candidate.bound.is_explained and not of_reference.bound.is_explained
+    assert (of_reference.bound.is_explained, of_candidate.bound.is_explained) == (cpu, gpu)
 
 
 def test_a_format_without_a_row_is_judged_as_a_composite():
