@@ -12,7 +12,6 @@ from diag.engine.execution import FLOATS, attributes, has_kernel, is_on_host, ty
 from diag.engine.graph import Graph, Node
 from probes.subject import Computation, Subject
 
-
 HAND_ON = ("Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "StopGradient")  # they compute nothing
 
 
