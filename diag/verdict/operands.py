@@ -14,6 +14,8 @@ from diag.verdict.findings import Cause
 
 # What all hypotheses about the order of operands may cost together, in products of numbers: some seconds of float64.
 MAX_WORK = 1 << 31
+# What counts twice is added in two steps, each rounded.
+TWO_ROUNDINGS = 2.0
 # Fewer elements than this can be had by chance.
 DISTINCT = 4
 
@@ -33,10 +35,11 @@ def weighed(case: Case) -> Iterator[Cause]:
         weight = float(np.vdot(change, share) / np.vdot(share, share)) if share.any() else math.nan
         if not math.isfinite(weight) or abs(weight - 1) < 2.0**-20:
             continue
+        allowed = TWO_ROUNDINGS if case.bound.error_class is ErrorClass.ROUNDED_ONCE else 1.0
         nearest = float(round(weight))
-        found = nearest if case.excess_against(without + nearest * share) <= 1 else weight
+        found = nearest if case.excess_against(without + nearest * share) <= allowed else weight
         excess = case.excess_against(without + found * share)
-        if excess > 1:
+        if excess > allowed:
             continue
         evidence = {"operand": position, "factor": found, "remaining_excess": excess}
         yield Cause("scaled", {"summary": f"operand {position} counts {found:.6g} times", **evidence})
@@ -103,6 +106,11 @@ def _other_orders(x: Array) -> Iterator[tuple[str, Array]]:
     for axis in long:
         for step in (1, -1):
             yield f"moved by {step} along axis {axis}, zeros behind it", _moved(x, step, axis)
+    if len(long) > 2:  # an image and its like: both axes of its plane
+        for step in (1, -1):
+            first, second = long[-3:-1]
+            both = _moved(_moved(x, step, first), step, second)
+            yield f"moved by {step} along axes {first} and {second}, zeros behind it", both
 
 
 def _moved(x: Array, step: int, axis: int) -> Array:

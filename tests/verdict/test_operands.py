@@ -77,6 +77,22 @@ def test_operands_in_each_others_place():
     assert (cause.name, cause.evidence["summary"]) == ("permuted", "operands 0 and 1 in each other's place")
 
 
+def test_an_image_that_lies_one_pixel_off():
+    """A sum over a plane of two taps in a corner, written out in integers: the oracle is slicing."""
+    image = np.random.default_rng(6).integers(-8, 9, (2, 6, 6, 3)).astype(np.float64)
+
+    def corner(x):  # each place minus twice the one behind it in both axes
+        behind = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1:, 1:]
+        return x - 2 * behind
+
+    off = np.pad(image, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1:, 1:]
+    cause = explain(
+        case(corner(off).astype(np.float32), corner(image), inputs=[image], recompute=lambda x: corner(x[0]))
+    )
+    assert cause.name == "permuted"
+    assert cause.evidence["summary"] == "operand 0 moved by -1 along axes 1 and 2, zeros behind it"
+
+
 def test_noise_is_no_other_order():
     output = (X @ SQUARE) + normal(16, 8, seed=5)
     assert explain(product(X, SQUARE, output)).name == "unknown"
