@@ -9,6 +9,7 @@ nothing differs), 1: something did, 2: the question could not be asked, 3: a bug
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
@@ -70,6 +71,8 @@ def comparing_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     comparing = given[:1] == [COMPARE]
+    with contextlib.suppress(AttributeError):  # a terminal that lacks a sign of a drawing gets another
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     options = comparing_parser().parse_args(given[1:]) if comparing else parser().parse_args(given)
     try:
         return compare(options) if comparing else probe(options)
@@ -122,7 +125,7 @@ def probe(options: argparse.Namespace) -> int:
         write_atomically(options.out, card.to_json())
     programs = None if options.emit is None else write_reproducers(card, options.emit)
     if options.json:
-        print(card.to_json(), end="")
+        print(card.to_json(ascii_only=True), end="")
         return exit_code(card)
     report.render(card, Console(), options)
     if programs is not None:

@@ -71,8 +71,11 @@ class Card:
     def count(self, status: str) -> int:
         return sum(reading.status == status for reading in self.readings)
 
-    def to_json(self) -> str:
-        """The card as a JSON document, one reading a line; numbers that JSON lacks become texts."""
+    def to_json(self, ascii_only: bool = False) -> str:
+        """The card as a JSON document, one reading a line; numbers that JSON lacks become texts.
+
+        ascii_only: for a stream whose encoding is not ours to choose; it reads back the same.
+        """
         head = {
             "schema": SCHEMA,
             "place": self.place,
@@ -81,14 +84,14 @@ class Card:
             "counts": {status: self.count(status) for status in STATUSES},
         }
         opened = json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}")
-        rows = ",\n  ".join(_row(reading) for reading in self.readings)
+        rows = ",\n  ".join(_row(reading, ascii_only) for reading in self.readings)
         return f'{opened},\n "readings": [\n  {rows}\n ]\n}}\n'
 
 
-def _row(reading: Reading) -> str:
+def _row(reading: Reading, ascii_only: bool) -> str:
     """Compact, and without what is empty: a card has some thousand of them."""
     row = {name: value for name, value in _plain(asdict(reading)).items() if value or name in _ALWAYS}
-    return json.dumps(row, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(row, allow_nan=False, ensure_ascii=ascii_only, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:

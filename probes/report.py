@@ -151,7 +151,7 @@ def _unsupported(console: Console, readings: Sequence[Reading], verbose: bool) -
         names = ", ".join(dict.fromkeys(f"{r.op} {r.dtype}".strip() for r in of[:3]))
         _line(console, escape(f"{says}: {names}{f' and {len(of) - 3} more' if len(of) > 3 else ''}"))
     if len(by_size) > MOST_REASONS:
-        _line(console, f"[dim]and {len(by_size) - MOST_REASONS} more reasons: --verbose[/dim]")
+        _line(console, f"[dim]and {counted(len(by_size) - MOST_REASONS, 'reason')} more: --verbose[/dim]")
 
 
 def _closing(console: Console, card: Card, options: argparse.Namespace) -> None:

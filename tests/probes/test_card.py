@@ -9,12 +9,18 @@ from dataclasses import replace
 import pytest
 
 from diag.errors import UserError
-from probes.card import FAIL, PASS, Card, Reading, card_of, check_unique, read_card, write_atomically
+from probes.card import FAIL, NOTE, PASS, Card, Reading, card_of, check_unique, read_card, write_atomically
 from tests.probes.cards import READINGS, card
 
 
 def test_a_card_read_back_is_the_card():
     assert card_of(card().to_json(), "a test") == card()
+
+
+def test_a_drawing_reads_back_the_same_from_ascii():
+    drawn = card(Reading("fingerprint", "Sum", "float32", "order", NOTE, "drawn", {"drawing": "+\n├─0\n└─1"}))
+    text = drawn.to_json(ascii_only=True)
+    assert text.isascii() and card_of(text, "a test") == drawn
 
 
 def test_json_has_counts_and_no_number_that_json_lacks():
