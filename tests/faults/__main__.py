@@ -8,17 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from tests.faults.baselines import METHODS
 from tests.faults.catalogue import Planting, plantings
-from tests.faults.scoring import Score, score
+from tests.faults.scoring import Score, attempt
 from tests.faults.table import line, summary, table
 
 
@@ -56,14 +54,6 @@ def scored(chosen: Sequence[Planting], jobs: int) -> Iterator[tuple[Planting, Sc
         return
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         yield from zip(chosen, pool.map(attempt, chosen), strict=True)
-
-
-def attempt(planting: Planting) -> Score | str:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return score(planting, Path(folder) / "out")
-        except RuntimeError as error:
-            return str(error)
 
 
 def as_json(found: Score) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -66,6 +67,15 @@ class Score:
     @property
     def is_right(self) -> bool:
         return self.place_is_right and self.cause_is_right and self.blame_is_right
+
+
+def attempt(planting: Planting) -> Score | str:
+    """The score, or why there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return score(planting, Path(folder) / "out")
+        except RuntimeError as error:
+            return str(error)
 
 
 def score(planting: Planting, folder: Path) -> Score:
