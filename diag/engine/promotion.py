@@ -8,6 +8,7 @@ rounds, for both lanes read the rounded value and so must the truth.
 
 from __future__ import annotations
 
+import sys
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -146,6 +147,7 @@ class Promotion:
     ) -> None:  # fmt: skip
         """port + u * size * uniform(-1, 1), each port with a stream of its own that every process repeats.
 
+        Infinities stay: a part of an infinite size could be minus infinity, and the sum of both NaN.
         wide: the node that holds the port's value in float64, by default the port itself.  size: of what the noise
         is a part, by default of the value.
         """
@@ -160,7 +162,10 @@ class Promotion:
             _scalar(f"{base}/low", -u),
             make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", f"{base}/width:0"], T=double),
             make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", f"{base}/low:0"], T=double),
-            make_node(f"{base}/moved", "Mul", [size or value, f"{base}/factor:0"], T=double),
+            _scalar(f"{base}/most", sys.float_info.max),
+            _scalar(f"{base}/least", -sys.float_info.max),
+            make_node(f"{base}/finite", "ClipByValue", [size or value, f"{base}/least:0", f"{base}/most:0"], T=double),
+            make_node(f"{base}/moved", "Mul", [f"{base}/finite:0", f"{base}/factor:0"], T=double),
             make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
         ]
         replaced[str(port)] = f"{base}:0"

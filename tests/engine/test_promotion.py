@@ -229,6 +229,14 @@ def test_where_terms_cancel_a_sum_may_lose_a_part_of_what_was_summed():
     assert 0.7 * 1024 * 2.0**-24 < np.max(moved) < 1024 * 2.0**-24 + 5 * of_inputs
 
 
+def test_noise_leaves_infinities_where_they_are():
+    """As in a mask of attention: -inf and its noise would be NaN in half of the runs."""
+    x = np.array([-np.inf, np.inf, 1.0] * 32, np.float32)
+    _, run = promote(lambda v: v - 2.0, tf.TensorSpec(x.shape, tf.float32), noise=True)
+    found = run(x)
+    assert np.array_equal(found[np.isinf(x)], x[np.isinf(x)]) and np.isfinite(found[~np.isinf(x)]).all()
+
+
 def test_an_op_without_a_float64_kernel_is_named():
     def flash(x: tf.Tensor) -> tf.Tensor:
         return tf.raw_ops.LRN(input=x) + 1.0  # float32, float16 and bfloat16 only
