@@ -130,11 +130,12 @@ def convolution(batch: int, height: int, width: int, inputs: int, outputs: int, 
     return case(
         _label((batch, height, width, inputs, outputs)), f"{text}(tf.nn.bias_add({_CONV}, b))",
         {"x": x, "w": w, "b": sparse(3, (outputs,))}, lambda x, w, b: activation(_convolved(x, w) + b), axes=_AXES,
-        tolerates=True,
+        tolerates=True, scale=lambda x, w, b: _convolved(x, w) + b,
     )  # fmt: skip
 
 
 def convolution_gradient(batch: int, height: int, width: int, inputs: int, outputs: int, dtype: str) -> Case:
+    """The bias is between integers, so that no rounding of a transform decides what is above zero."""
     share = share_of(max(9 * inputs, 9 * outputs, batch * height * width), dtype)
 
     def oracle(x: np.ndarray, w: np.ndarray, b: np.ndarray, g: np.ndarray) -> list[np.ndarray]:
@@ -154,7 +155,8 @@ def convolution_gradient(batch: int, height: int, width: int, inputs: int, outpu
     return case(
         _label((batch, height, width, inputs, outputs)), body,
         {"x": sparse(1, (batch, height, width, inputs), share), "w": sparse(2, (3, 3, inputs, outputs), share),
-         "b": sparse(3, (outputs,)), "g": sparse(4, (batch, height, width, outputs), share)}, oracle, tolerates=True,
+         "b": f"{sparse(3, (outputs,))} + 0.5", "g": sparse(4, (batch, height, width, outputs), share)}, oracle,
+        tolerates=True,
     )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ class Case:
       is_sum: each result is a sum of products, so that the oracle on magnitudes bounds every partial sum.
       before: inputs of earlier calls, of other shapes perhaps.
       tolerates: whether a wrong answer may be right in norm (convolutions by way of a transform).
+      scale: oracle of |A||B|, called with magnitudes; None where `expected` itself gives it.
       ulps: error that is none, in ULP of the largest element, where a function is within its published allowance.
     """
 
@@ -55,6 +56,7 @@ class Case:
     is_sum: bool = False
     before: Sequence[Mapping[str, Data]] = ()
     tolerates: bool = False
+    scale: Callable[..., Any] | None = None
     ulps: float = 0.0
 
 
@@ -131,7 +133,8 @@ def magnitudes(case: Case, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """|A||B|: the largest that any partial sum can be."""
     wide = [_wide(array, case.is_sum) for array in arrays]
     floats = [tf.as_dtype(array.dtype).is_floating for array in arrays]
-    return _listed(case.expected(*(np.abs(w) if f else w for w, f in zip(wide, floats, strict=True))))
+    oracle = case.scale or case.expected
+    return _listed(oracle(*(np.abs(w) if f else w for w, f in zip(wide, floats, strict=True))))
 
 
 def _wide(array: np.ndarray, as_integers: bool) -> np.ndarray:
