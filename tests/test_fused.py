@@ -28,7 +28,6 @@ layers = keras.layers
 def chain():
     return keras.Sequential([
         keras.Input((5,)), layers.Dense(8, name="first"), layers.Activation("relu", name="relu"),
-        layers.Dense(8, name="second"), layers.ReLU(name="relu_2"),
         layers.Dense(3, activation="softmax", name="classes"),
     ])
 
@@ -147,17 +146,16 @@ def test_a_chain_over_two_layers_is_found_although_each_is_right(run):
 
 def test_a_fault_of_the_backward_pass_alone_is_named_with_both_layers(run):
     ran = run("backward")
-    assert ran.named("unit", "phase", "layer", "blame") == ("layer", "backward", "relu_2", "graph-rewriter")
+    assert ran.named("unit", "phase", "layer", "blame") == ("layer", "backward", "relu", "graph-rewriter")
     assert ran.first["evidence"]["region"] == "MatMul+ReluGrad"
-    assert ran.first["evidence"]["layers"] == ["classes", "relu_2"]
-    assert {d["layer"] for d in ran.report["divergences"]} == {"relu", "relu_2"}
+    assert ran.first["evidence"]["layers"] == ["classes", "relu"]
 
 
 def test_a_fault_from_the_forward_into_the_backward_pass(run):
     """The wrong gradient is that of the last kernel; three layers have a part in it."""
     ran = run("crossing")
     assert ran.named("phase", "layer", "blame") == ("backward", "classes", "graph-rewriter")
-    assert ran.first["evidence"]["layers"] == ["second", "relu_2", "classes"]
+    assert ran.first["evidence"]["layers"] == ["first", "relu", "classes"]
     assert ran.first["evidence"]["region"] == "BiasAdd+Relu+MatMul"
 
 
