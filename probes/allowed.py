@@ -72,6 +72,7 @@ KNOWN: tuple[Row, ...] = (
     Row("Log", "float32", "tensorflow-cpu", 3.5, MEASURED, _ALL_INPUTS),  # 3.4711 at 1.13307
     Row("Tanh", "float32", "tensorflow-cpu", 6.2, MEASURED, _ALL_INPUTS),  # 6.1399 at 6.53399
     Row("Reciprocal", "float32", "tensorflow-cpu", 2.8, MEASURED, _ALL_INPUTS),  # 2.7148 at 1.197e-38
+    Row("Exp", "float32", "xla-cpu", 5.6, MEASURED, _ALL_INPUTS),  # 5.5112 at 88.7217
     Row("Sigmoid", "float16", "xla-cpu", 256, MEASURED, _ALL_INPUTS),  # exp(11.1) overflows: 0 for 0.0000152
 )
 """What TensorFlow is known to do beyond what lockstep itself allows; a card shows it as a note."""
