@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
+from probes.card import Reading
 from probes.exact.case import Case, case
-from probes.exact.judging import noted_sweep, sweep
+from probes.exact.judging import FAMILY, noted_sweep, sweep
 from probes.plan import Choice, Probe
+from probes.subject import Subject
 
 NUM_UP, NUM_DOWN = {"float16": 700, "bfloat16": 100}, {"float16": 300, "bfloat16": 60}
 NOT_PROMISED = "summed in the narrow dtype, or parts of it; TensorFlow promises no more for this op"
+NOT_PUBLISHED = "summed in the narrow dtype, or parts of it; who wrote this device's plug-in publishes no rule"
 
 
 def probes(choice: Choice) -> Iterator[Probe]:
-    """MatMul and Conv2D of narrow numbers are summed in float32.
-
-    TF_FP16_MATMUL_USE_FP32_COMPUTE and TF_FP16_CONV_USE_FP32_COMPUTE are on by default (tsl/util/env_var users in
-    stream_executor/cuda), oneDNN's f16 and bf16 primitives accumulate in f32 (its documentation, "Data types"), and so
-    does XLA's dot unless told otherwise.  Nothing such is said of the other ops.
-    """
     for dtype in NUM_UP:
         name = f"sums beyond {dtype}'s integers"
         for op, made in promised(dtype).items():
-            yield sweep(op, dtype, name, [made])
+            yield _promised_probe(op, dtype, name, made)
         for op, made in others(dtype).items():
             yield noted_sweep(op, dtype, name, [made], NOT_PROMISED)
+
+
+def _promised_probe(op: str, dtype: str, name: str, made: Case) -> Probe:
+    """A failure where it is published that MatMul and Conv2D of narrow numbers are summed in float32, else a note.
+
+    On CUDA and ROCm TensorFlow does so unless TF_FP16_MATMUL_USE_FP32_COMPUTE or TF_FP16_CONV_USE_FP32_COMPUTE say
+    otherwise (on by default: MatmulDoFP32ComputationFP16Input in core/util/matmul_autotune.cc,
+    ConvDoFP32ComputationFP16Input in stream_executor's cuda_dnn.cc); on the CPU oneDNN does (developer guide, Data
+    Types: accumulators are s32 for integers and f32 for floating point).
+    """
+
+    def run(subject: Subject) -> Iterator[Reading]:
+        is_published = subject.place.device.startswith("CPU") or tf.test.is_built_with_gpu_support()
+        chosen = sweep if is_published else partial(noted_sweep, because=NOT_PUBLISHED)
+        yield from chosen(op, dtype, name, [made]).run(subject)
+
+    return Probe(FAMILY, op, dtype, name, run)
 
 
 def factors(dtype: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from diag.engine.places import parse_place
 from probes import exact
 from probes.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
 from probes.exact.case import LIMITS, case, share_of
-from probes.exact.judging import check_exact, outcome
+from probes.exact.judging import Outcome, check_exact, outcome
 from probes.fallback import computed_elsewhere
 from probes.plan import Choice, Probe, carried_out
 from probes.subject import Subject
@@ -203,6 +204,17 @@ def test_rows_of_variables(tmp_path: Path) -> None:
     )
     found = read(f"sim:{path}:kept/eager", *wanted[0])
     assert found.status == FAIL and found.figures["largest_error"] == float("inf")  # the NaN are still there
+
+
+def test_a_narrow_accumulator_is_a_note_where_nothing_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plug-in's GPU: TensorFlow built without CUDA and ROCm.  Here a CPU stands in for it."""
+    probe = PLANNED["MatMul", "float16", "sums beyond float16's integers"]
+    subject = Subject(parse_place("sim:fp16-accumulate/eager"))
+    monkeypatch.setattr(subject, "place", replace(subject.place, device="GPU:0"))
+    monkeypatch.setattr("probes.exact.judging.outcome", lambda subject, case, dtype: Outcome(case, FAIL, "off by 1"))
+    for built, status in ((False, NOTE), (True, FAIL)):
+        monkeypatch.setattr(tf.test, "is_built_with_gpu_support", lambda built=built: built)
+        assert [each.status for each in probe.run(subject)] == [status]
 
 
 def test_what_a_function_may_lose_the_program_allows_too() -> None:
