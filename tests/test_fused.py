@@ -140,7 +140,7 @@ def test_a_chain_over_two_layers_is_found_although_each_is_right(run):
     assert evidence["vanishes_when_watched"] == ["MatMul", "BiasAdd"]  # and not its end, the Relu
     assert "Not watched, since that might break a fusion: first (only Relu reads it)" in ran.text
     assert "right when the output of MatMul or BiasAdd is watched" in ran.text
-    assert [part["op"] for part in ran.report["rewrites"]["absent"]["left-out"]] == ["Relu"]
+    assert [part["op"] for part in evidence["rewrites"]["absent"]["left-out"]] == ["Relu"]
     assert "What to send" in ran.text and "--layer relu" in ran.text
 
 

@@ -23,12 +23,14 @@ SCHEMA = "lockstep-report/1"
 
 def report(result: RunResult) -> dict[str, Any]:
     """The report as JSON takes it: no NaN and no infinity (strings that float() reads), no NumPy."""
-    first = result.first_divergence
+    divergences = [divergence.to_dict() for divergence in result.divergences]
+    if result.rewrites is not None and divergences:
+        divergences[0]["evidence"] = {**divergences[0]["evidence"], "rewrites": rewrites.near_report(result.rewrites)}
     contents = {
         "schema": SCHEMA,
         "verdict": result.verdict,
-        "first_divergence": first and first.to_dict(),
-        "divergences": [divergence.to_dict() for divergence in result.divergences],
+        "first_divergence": divergences[0] if divergences else None,
+        "divergences": divergences,
         "first_bit_difference": result.first_bit_difference and _bit_difference(result.first_bit_difference),
         "first_nonfinite": result.first_nonfinite and _place_in_step(result.first_nonfinite.where),
         "amplifiers": [_amplifier(amplifier) for amplifier in result.amplifiers],
@@ -38,8 +40,6 @@ def report(result: RunResult) -> dict[str, Any]:
     }
     if result.attribution is not None:
         contents["attribution"] = attribution.report(result.attribution)
-    if result.rewrites is not None:
-        contents["rewrites"] = rewrites.near_report(result.rewrites)
     if result.substitution is not None:
         contents["substitution"] = substitution.report(result.substitution)
     if result.updates:
