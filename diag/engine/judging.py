@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from diag.engine.graph import Node
 from diag.engine.kinds import kinds_of
 from diag.engine.places import Place
 from diag.engine.promotion import is_product, is_random
+from diag.engine.softmaxes import SOFTMAXES, sizes_of
 from diag.engine.truth import CPU, Arrays, OpTruth
 from diag.numerics.allowances import PLACES, Row, in_force
 from diag.numerics.bounds import (
@@ -44,6 +45,7 @@ from diag.numerics.terms import terms_of, unraveled
 DECISION_FLIP = "decision-flip"
 NORMWISE = "algorithm:normwise"
 NONDETERMINISM = "nondeterminism"
+SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # Elements, and terms of all of them, that are summed in order where a bound is exceeded.
 SUMMED_IN_ORDER, TERMS_IN_ORDER = 64, 1 << 22
 
@@ -202,6 +204,9 @@ class OpJudge:
             return Measures(scale, None if scale is None else _sums_in(evidence, scale))
         if evidence.error_class is not ErrorClass.COMPOSITE:
             return Measures()
+        if evidence.node.op in SOFTMAXES:
+            sizes = sizes_of(evidence.node.op, [to_numpy(tensor) for tensor in evidence.inputs])
+            return Measures(sizes, [_working_format(evidence)] * len(sizes))
         sticks = self.truth.yardsticks(evidence.node, evidence.inputs, evidence.truth)
         pairs = zip(evidence.reference, evidence.candidate, evidence.truth, strict=True)
         errors = [
@@ -225,6 +230,8 @@ def _bound(
         terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
         scale, sums = measures.scale[index], measures.sums_in[index]
         bound = contraction_bound(x, expected, scale, terms, sums)
+        if kind is ErrorClass.COMPOSITE:
+            return replace(bound, error_class=kind, rule=bound.rule.replace("u|A||B|", SOFTMAX_UNIT))
         if bound.is_explained or not math.isfinite(bound.excess):
             return bound
         if index not in evidence.in_order:
