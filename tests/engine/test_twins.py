@@ -12,9 +12,9 @@ import tensorflow as tf
 from diag.engine import twins as module
 from diag.engine.batches import Batch
 from diag.engine.execution import to_numpy
-from diag.engine.lanes import Lane
+from diag.engine.lanes import CompiledSteps, Lane
 from diag.engine.places import parse_place
-from diag.engine.predicting import prediction_of
+from diag.engine.predicting import Predictions, prediction_of
 from diag.engine.program import Program, trace
 from diag.engine.run import flat_batch
 from diag.engine.telescope import Telescope
@@ -125,3 +125,18 @@ def test_one_number_a_sample_is_no_class():
     random = np.random.default_rng(0)
     batch = Batch(random.normal(size=(4, 5)).astype(np.float32), random.normal(size=(4, 1)).astype(np.float32))
     assert prediction_of(trace(model, batch)) is None
+
+
+def test_a_forward_pass_of_its_own_gives_the_prediction_that_the_step_would():
+    """Where it is not watched: dropout's masks are the step's, and nothing is trained."""
+    program, batch = traced(zoo.cnn)
+    lane = Lane.at("reference", CPU, program, 0)
+    before, port = lane.state(), prediction_of(program)
+    found = Predictions(program)
+    assert found.taps == () and port is not None
+    values = CompiledSteps(lane, program).run(batch, (port, *program.random_ports))
+    draws = {each: values[each] for each in program.random_ports}
+    after = [to_numpy(value).copy() for value in lane.state()]
+    mine = found.of(lane, before, batch, {}, draws)
+    np.testing.assert_allclose(to_numpy(mine), to_numpy(values[port]), rtol=1e-6)
+    assert all(np.array_equal(a, to_numpy(b)) for a, b in zip(after, lane.state(), strict=True))

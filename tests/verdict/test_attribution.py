@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from diag.verdict.attribution import Outcome, Trial, blame_of, outcome, pairs_to_try, smallest_cures
+from diag.verdict.attribution import Outcome, Trial, blame_of, implied, outcome, pairs_to_try, smallest_cures
 
 FUSED = Trial((), unit=500.0, step=900.0)  # ops innocent: none was flagged
 KERNEL = Trial((), op=30.0, unit=20.0, step=10.0)
@@ -102,3 +102,13 @@ def test_no_rewriter_is_blamed_for_an_op_that_is_wrong_by_itself():
     cured = [Trial(("remapping=off",), 0.1, 0.1, 0.1), Trial(("execution=eager",), 30.0, 0.1, 0.1)]
     assert blame_of(cured, KERNEL, "graph", PASSES)[0] is None
     assert blame_of([Trial(("tf32=off",), 0.1, 0.1, 0.1)], KERNEL, "graph", PASSES)[0] == "kernel"
+
+
+def test_a_pass_is_not_tried_once_more_than_it_was_no_cure():
+    """All of grappler off takes every pass away, and eager execution all of grappler."""
+    assert "grappler=off" in implied("remapping=off", PASSES, [wrong("grappler=off")], FUSED)
+    assert "execution=eager" in implied("grappler=off", PASSES, [wrong("execution=eager")], FUSED)
+    assert implied("remapping=off", PASSES, [right("grappler=off"), wrong("constant_folding=off")], FUSED) == ""
+    assert implied("execution=eager", PASSES, [wrong("grappler=off")], FUSED) == ""
+    assert implied("remapping=off", PASSES, [Trial(("grappler=off",), reason="died")], FUSED) == ""
+    assert implied("tf32=off", PASSES, [wrong("execution=eager"), wrong("grappler=off")], FUSED) == ""

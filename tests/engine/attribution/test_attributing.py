@@ -161,6 +161,14 @@ def test_slow_steps_are_not_tried_unasked_and_it_says_so(run, monkeypatch):
     assert "python -m diag.attribute" in seen.notes[-1]
 
 
+def test_a_cure_of_the_op_alone_stays_where_nothing_cures_all():
+    first = replace(result_with("kernel").divergences[0], cured_by=("tf32=off", "execution=eager"))
+    op_right = Trial(("tf32=off",), op=0.4, unit=105.0, step=80.0)
+    found = Attribution(Trial((), op=95.0, unit=105.0, step=155.0), (op_right,))
+    assert refined(first, found).cured_by == ("tf32=off",)  # eager execution was not tried
+    assert refined(first, replace(found, trials=(replace(op_right, op=90.0),))).cured_by == ()
+
+
 @pytest.mark.parametrize("blame", ["random-stream", "state-update", "framework"])
 def test_a_blame_that_says_more_stays(blame):
     first = result_with(blame).first_divergence

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,16 @@ def test_a_process_that_hangs_is_ended(question):
     slow = Question(question.trace, 3, "reference", PLACE, limit=2.0)
     answers = run_trials(slow, [(), ("hang",)])
     assert answers.trials[("hang",)].reason == "no result within 2 s"
+
+
+def test_when_the_time_is_up_what_was_tried_stays_and_the_rest_is_named(question):
+    begun = time.monotonic()
+    short = replace(question, deadline=begun + 3.0)
+    answers = run_trials(short, [(), ("a",), ("hang",), ("b",), ("onednn=off",)])
+    assert time.monotonic() - begun < 30.0
+    assert answers.trials[("a",)].unit == 0.5
+    for names in (("hang",), ("b",), ("onednn=off",)):
+        assert answers.trials[names].skipped and answers.trials[names].reason == matrix.OUT_OF_TIME
 
 
 def test_a_step_that_is_right_as_recorded_is_tried_no_further(question, monkeypatch):
