@@ -70,6 +70,14 @@ def no_bias(graph):
 
 def no_graph(graph):
     return 5
+
+def raises(graph):
+    return graph.no_such_field
+
+def cut_off(graph):
+    for node in graph.node:
+        if node.op == "MatMul":
+            node.input[0] = "nowhere"
 """
 
 DATA = """
@@ -479,6 +487,8 @@ def refused(ran: Ran) -> str:
         (["--candidate", "sim:{files}/faults.py:wrong_shape"], ["expected shape (4, 8)", "(1, 8)"]),
         (["--candidate", "sim:{files}/faults.py:wrong_number/eager"], ["list of 1 arrays"]),
         (["--candidate", "rewrite:{files}/faults.py:no_graph"], ["GraphDef", "int"]),
+        (["--candidate", "rewrite:{files}/faults.py:raises"], ["raises raised AttributeError"]),
+        (["--candidate", "rewrite:{files}/faults.py:cut_off"], ["can import", "nowhere"]),
     ],
 )  # fmt: skip
 def test_a_question_that_cannot_be_asked(tmp_path, files, arguments, parts):
