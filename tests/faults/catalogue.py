@@ -114,7 +114,8 @@ def _elements() -> Iterator[Planting]:
     yield from (Planting("sim:strided-read", m, ("permuted",)) for m in (LSTM, own("turned")))
     for model in ALL:
         yield from (Planting("sim:one-bit", model, ("wrong-elements",), steps=3, seed=s) for s in range(4))
-    yield from (Planting("sim:one-bit", m, ("wrong-elements",), policy=F16, steps=3, seed=7) for m in (XCEPTION, MLP))
+    # The bit is the last of a float16's, which in a sum of float16 is a rounding; this seed draws a product.
+    yield Planting("sim:one-bit", MLP, ("wrong-elements",), policy=F16, steps=3, seed=7)
     yield from (Planting("sim:one-bit", m, ("wrong-elements",), policy=BF16, steps=3, seed=8) for m in (MLP, LSTM))
     yield from (Planting("sim:filter-grad-tail", CNN, ("wrong-elements", "stale-data"), policy=p) for p in (F16, BF16))
 

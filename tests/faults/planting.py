@@ -22,6 +22,9 @@ from diag.engine.simulated.bits import alive_in
 PHASES = ("forward", "backward", "optimizer")
 # A change below this share of the largest element is a rounding, whatever made it.
 ROUNDING = 2.0**-21
+# Of ops that make each element from one of each operand: a change of an element by more steps than this is none.
+ELEMENTWISE = frozenset("Add AddV2 Sub Mul RealDiv DivNoNan Square Sqrt Rsqrt Neg BiasAdd Tanh Exp Sigmoid".split())
+ROUNDING_STEPS = 8.0
 
 
 @dataclass(frozen=True, order=True)
@@ -37,6 +40,10 @@ class Strike:
     size: float = field(compare=False)  # largest change, of the largest element
     steps: float = field(compare=False, default=np.inf)  # largest change, in steps of the format
 
+    @property
+    def is_no_rounding(self) -> bool:
+        return self.size > ROUNDING or (self.op_type in ELEMENTWISE and self.steps > ROUNDING_STEPS)
+
     def __str__(self) -> str:
         return f"step {self.step} {PHASES[self.phase_order]} op {self.index} {self.op_type} of {self.layer}"
 
@@ -50,7 +57,7 @@ class Strikes:
 
     def first(self, least_steps: int = 0) -> tuple[Strike, ...]:
         """The first change that is no rounding, and before it those of so few steps that they may be one."""
-        changes = sorted(s for s in self.by_op if s.size > ROUNDING) or sorted(self.by_rewriter)
+        changes = sorted(s for s in self.by_op if s.is_no_rounding) or sorted(self.by_rewriter)
         sure = next((k for k, s in enumerate(changes) if s.steps > least_steps), -1)
         return tuple(changes[: sure + 1]) if least_steps else tuple(changes[sure : sure + 1])
 
