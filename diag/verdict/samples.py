@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diag.numerics.bounds import CONTRACTION_MAX, CONTRACTION_RMS
-from diag.numerics.formats import format_of
+from diag.numerics.formats import Format, format_of
 from diag.numerics.terms import Terms, unraveled
 from diag.verdict.case import Array, Case, Truth
 
@@ -19,15 +19,14 @@ SAMPLE, ROOM = 512, 1 << 20
 class Sample:
     """Some elements of a sum, written out, and the errors that rounding in the op's own sums allows them.
 
-    unit: u |A||B| of each.  half_ulp: of the result's rounding to a format narrower than the sum's; zero where it
-    has none.
+    unit: u |A||B| of each.  last: the format that the result is rounded to, where it is narrower than the sum's.
     """
 
     output: Truth
     truth: Truth
     terms: Terms
     unit: Truth
-    half_ulp: Truth
+    last: Format | None
     is_wrong: Array
 
     @property
@@ -37,8 +36,14 @@ class Sample:
     def error(self, expected: Truth) -> Truth:
         """In units of u |A||B|, beyond the last rounding."""
         with np.errstate(invalid="ignore"):
-            error = np.maximum(np.abs(self.output - expected) - self.half_ulp, 0.0) / self.unit
+            error = np.maximum(np.abs(self.output - expected) - self.half_ulp(expected), 0.0) / self.unit
         return np.where(self.output == expected, 0.0, np.where(np.isfinite(error), error, np.inf))
+
+    def half_ulp(self, expected: Truth) -> Truth:
+        """Of the result's rounding, if this is what it was rounded from."""
+        if self.last is None:
+            return np.zeros_like(expected)
+        return self.last.unit_roundoff * np.abs(expected) + 0.5 * self.last.smallest_subnormal
 
     def excess(self, expected: Truth) -> float:
         """What `contraction_bound` would say of these elements."""
@@ -63,9 +68,8 @@ def sample_of(case: Case, only_wrong: bool) -> Sample | None:
     scale = abs(terms.weight) * np.abs(terms.products).sum(axis=1)
     unit = case.sums_in.unit_roundoff * scale + case.sums_in.underflow
     is_narrower = own.unit_roundoff > case.sums_in.unit_roundoff
-    half = own.unit_roundoff * np.abs(truth) + 0.5 * own.smallest_subnormal if is_narrower else np.zeros_like(truth)
     output, wrong = np.atleast_1d(case.output[at]), np.atleast_1d(case.wrong[at])
-    return Sample(output.astype(np.float64), truth, terms, unit, half, wrong)
+    return Sample(output.astype(np.float64), truth, terms, unit, own if is_narrower else None, wrong)
 
 
 def _elements(case: Case, only_wrong: bool) -> Array:

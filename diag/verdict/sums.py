@@ -79,7 +79,7 @@ def _reproduced(sample: Sample, expected: Truth, form: Format) -> float:
     is_same = sample.error(expected) <= CONTRACTION_MAX
     largest = np.abs(np.cumsum(sample.terms.weight * sample.terms.products, axis=1)).max(axis=1)
     with np.errstate(invalid="ignore"):
-        near = np.abs(sample.output - expected) <= 4 * form.unit_roundoff * largest + sample.half_ulp
+        near = np.abs(sample.output - expected) <= 4 * form.unit_roundoff * largest + sample.half_ulp(expected)
     if not np.all(is_same | near):
         return 0.0
     return float(np.mean(is_same[sample.is_wrong]))

@@ -65,6 +65,6 @@ def summary(scores: Sequence[Score]) -> str:
     controls = [s for s in scores if s.planting.is_control]
     rights = ", ".join(f"{name} {sum(map(is_right, faults))}" for name, is_right in _RIGHTS.items())
     return (
-        f"{len(faults)} faults: {rights} three right; {len(controls)} controls: "
+        f"{len(faults)} faults: {rights} three; {len(controls)} controls: "
         f"{sum(s.place_is_right for s in controls)} without a divergence"
     )
