@@ -174,7 +174,7 @@ def _unseen() -> Iterator[Planting]:
     def rewriter(name: str, model: str, *causes: str, data: str | None = None) -> Planting:
         return Planting(f"rewrite:{REWRITERS}:{name}", f"{VARIOUS}:{model}", causes, "graph-rewriter", data=data)
 
-    yield kernel("padded_one_off", "pictures", "permuted")
+    yield kernel("padded_one_off", "pictures", "permuted", "unknown")  # but for the border, one pixel off
     yield kernel("correlated_not_convolved", "pictures", "permuted")
     yield kernel("weight_transposed", "square", "permuted")
     yield kernel("wrong_depthwise_channel", "pictures", "permuted")
