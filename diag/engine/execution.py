@@ -1,6 +1,7 @@
 """Executing single ops eagerly: the one adapter to TensorFlow's private eager interface.
 
-Private names used: `pywrap_tfe.TFE_Py_Execute`, `EagerTensor._numpy`, `eager.context`, `op_def_registry`, `kernels`.
+Private names used: `pywrap_tfe.TFE_Py_Execute`, `EagerTensor._numpy`, `eager.context`, `op_def_registry`, `kernels`,
+`atomic_function.RUNTIME_FUNCTION_REFS`.
 tests/engine/test_canary.py fails when one of them changes its meaning.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import context
+from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import kernels, op_def_registry
 
 FLOATS = (tf.float32, tf.float16, tf.bfloat16, tf.float64)
@@ -84,10 +86,23 @@ def full_device(device: str) -> str:
     return f"/job:localhost/replica:0/task:0/device:{device}"
 
 
+_REGISTERED: set[tuple[int, bytes]] = set()
+
+
 def register_function(function_def: Any) -> None:
-    """Make a FunctionDef known to the runtime; an imported graph that calls an unknown one crashes it."""
-    if not context.context().has_function(function_def.signature.name):
+    """Make a FunctionDef known to the runtime, for good; an imported graph that calls an unknown one crashes it.
+
+    The body of a loop is known as long as the trace that made it lives.  A graph imported from that trace may live
+    longer, and nothing else counts it as a reader.
+    """
+    name = function_def.signature.name
+    if not context.context().has_function(name):
         context.context().add_function_def(function_def)
+    key = (context.context().function_scope_id, name.encode())
+    if key not in _REGISTERED:
+        _REGISTERED.add(key)
+        references = atomic_function.RUNTIME_FUNCTION_REFS
+        references[key] = references.get(key, 0) + 1
 
 
 @functools.cache

@@ -7,6 +7,7 @@ of the engine need be.
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +17,8 @@ from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import context
 from tensorflow.python.framework import config, function_def_to_graph, kernels, op_def_registry
 from tensorflow.python.util import _pywrap_util_port
+
+from diag.engine import execution
 
 A, B = np.array([[1, 2], [3, 4]], np.float32), np.array([[5, 6], [7, 8]], np.float32)
 PRODUCT = [[19, 22], [43, 50]]
@@ -105,6 +108,40 @@ def test_a_function_can_be_made_known_to_the_runtime():
     assert not context.context().has_function("lockstep_canary")
     context.context().add_function_def(definition)
     assert context.context().has_function("lockstep_canary")
+
+
+def loop_of_a_trace() -> Any:
+    """The body of a loop that was traced and is gone, but for its definition."""
+
+    @tf.function
+    def doubled(x: tf.Tensor) -> tf.Tensor:
+        return tf.while_loop(lambda y: y < 100, lambda y: (2 * y,), [x])[0]
+
+    library = doubled.get_concrete_function(tf.constant(3)).graph.as_graph_def().library.function
+    return max(library, key=lambda f: f.ByteSize())
+
+
+def test_a_function_leaves_the_runtime_with_its_trace_unless_it_is_counted():
+    body = loop_of_a_trace()
+    gc.collect()
+    assert not context.context().has_function(body.signature.name)
+    execution.register_function(body)
+    kept = loop_of_a_trace_registered()
+    gc.collect()
+    assert context.context().has_function(body.signature.name) and context.context().has_function(kept)
+
+
+def loop_of_a_trace_registered() -> str:
+    """The same, registered while its trace still lived."""
+
+    @tf.function
+    def tripled(x: tf.Tensor) -> tf.Tensor:
+        return tf.while_loop(lambda y: y < 100, lambda y: (3 * y,), [x])[0]
+
+    concrete = tripled.get_concrete_function(tf.constant(3))
+    body = concrete.graph.as_graph_def().library.function[0]
+    execution.register_function(body)
+    return str(body.signature.name)
 
 
 # ---- diag/engine/graph_collection.py
