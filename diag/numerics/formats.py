@@ -186,7 +186,8 @@ def _round_values(x: npt.NDArray[Any], format: Format, mode: Rounding) -> npt.ND
     spacing = np.maximum(spacing, scalar(format.smallest_normal)) * scalar(2.0 ** (1 - format.precision))
     values /= spacing
     rounded = np.asarray(np.rint(values) if mode == "nearest-even" else np.trunc(values))
-    rounded *= spacing
+    with np.errstate(over="ignore"):  # rounded up to beyond x's own range: infinite below, in any case
+        rounded *= spacing
     overflowed = np.abs(rounded) > scalar(format.largest)
     limit = np.inf if mode == "nearest-even" else format.largest
     np.copyto(rounded, np.copysign(scalar(limit), x), where=overflowed)

@@ -126,6 +126,7 @@ def test_float64_rounds_as_it_casts_to_float32(bits):
 @example(float(np.finfo(np.float32).max), TF32, "toward-zero", np.float32)
 @example(float(np.finfo(np.float32).max), TF32, "nearest-even", np.float32)
 @example(2.0**-149, TF32, "nearest-even", np.float32)
+@example(3.401992901712019e38, FLOAT16, "nearest-even", np.float32)  # up to 2^128, which float32 lacks
 def test_rounding_is_the_definition_in_exact_arithmetic(value, format, mode, dtype):
     result = round_to(np.array(value, dtype), format, mode)
     assert result.dtype == dtype
