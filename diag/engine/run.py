@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 # costs a few eager steps.
 MAX_ZOOMS = 3
 # Benign layer units of the motivating CNN stayed below 0.2 of their bound in 200 steps, eagerly and under XLA
-# (docs/BOUNDS.md); one above a
-# quarter is worth a look: an Exp wrong by 2^-17 at one step brought a Transformer's layer to 0.33.
+# (docs/BOUNDS.md); one above a quarter is worth a look: an Exp wrong by 2^-17 at one step brought a layer to 0.33.
 NEAR_ITS_BOUND = 1 / 4
 # A whole step that differs this much more than checked steps did, innocent ones or of a fault that was named by then,
 # is looked at closely.
