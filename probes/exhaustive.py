@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from diag.errors import UserError
+from diag.report.progress import SECONDS_BETWEEN_LINES
 from probes.allowed import Limits, limits_of
 from probes.card import Reading
 from probes.elementwise import UNARY, Function
 from probes.plan import Choice, Probe
-from probes.progress import SECONDS_BETWEEN_LINES
 from probes.samples import float32_of
 from probes.tally import Tally, judged, tally
 from probes.ulp_readings import FAMILY, reading

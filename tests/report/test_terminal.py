@@ -194,8 +194,11 @@ def test_without_a_terminal_there_is_no_colour():
 
 
 def test_what_cannot_be_encoded_does_not_stop_the_report():
-    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    written = io.BytesIO()
+    file = io.TextIOWrapper(written, encoding="ascii")
     render(DIVERGED, Console(file=file, width=80))
+    file.flush()
+    assert b"Divergence at step" in written.getvalue()
 
 
 # the verdict
