@@ -21,7 +21,7 @@ from diag.engine.switches import cures_of_unit
 from diag.engine.telescope import Telescope
 from diag.engine.units import STEP
 from diag.verdict.findings import Cause, Divergence, Observation, Verdict, Where
-from diag.verdict.ladder import blame_of_layer, unexplained_layers
+from diag.verdict.ladder import blame_of_layer, blame_of_op, implicated, unexplained_layers
 
 # How long ops are searched for across layers, and how long in the whole step: a choice, since each try compiles a
 # graph.  What is found by then is reported.
@@ -46,9 +46,13 @@ class FusedFaults:
         self.explained: set[Any] = set()  # sites of what was flagged and is named now
 
     def divergences(
-        self, flagged: Sequence[Observation], guilty: Sequence[Observation], with_region: bool
-    ) -> list[Divergence]:
-        """What no guilty op explains of what is out of bound; with_region: whether to narrow the first of them."""
+        self, flagged: Sequence[Observation], guilty: Sequence[Observation], ops: Sequence[Observation],
+        with_region: bool,
+    ) -> list[Divergence]:  # fmt: skip
+        """What no guilty op explains of what is out of bound; with_region: whether to narrow the first of them.
+
+        ops: all that the microscope saw of the step.
+        """
 
         def ops_of(observation: Observation) -> frozenset[int]:
             unit_run = self._run_of(observation)
@@ -60,6 +64,9 @@ class FusedFaults:
             unit_run = self._run_of(observation)
             if unit_run is None:
                 found.append(self._divergence(observation, observation.where, Cause("unknown"), {}))
+                continue
+            if (alone := implicated(observation, ops, unit_run.unit.op_indices)) is not None:
+                found.append(self._of_an_op(_Suspect(observation, unit_run), alone))
                 continue
             suspects = [_Suspect(observation, unit_run)]
             if observation.where.unit == STEP:
@@ -101,6 +108,16 @@ class FusedFaults:
         is_unit = not is_step and unit_run is suspect.unit_run
         cures = cures_of_unit(self.telescope, unit_run, observation.where.output) if is_unit else ()
         return replace(found, blame="kernel", cured_by=cures) if cures else found
+
+    def _of_an_op(self, suspect: _Suspect, op: Observation) -> Divergence:
+        """What only the layer's truth could judge, and one op that has none did by itself."""
+        observation, unit_run = suspect.observation, suspect.unit_run
+        cause = Cause("unknown")
+        if observation.bound is not None and unit_run.unit is not self.telescope.whole_unit:
+            explainer = UnitExplainer(self.telescope.truth_of(unit_run.unit))
+            cause = explainer.explain(unit_run, observation.where.output, observation.bound)
+        evidence = {**cause.evidence, "judged_by": observation.where.describe(), "difference": op.produced}
+        return Divergence(op.where, cause.name, blame_of_op(cause.name, op), observation.excess, (), evidence)
 
     def _divergence(self, seen: Observation, where: Where, cause: Cause, evidence: dict[str, Any]) -> Divergence:
         execution = self.telescope.candidate.place.execution

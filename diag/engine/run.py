@@ -317,7 +317,7 @@ class LockstepRun:
         guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
         is_first = all("region" not in known.evidence for known in self.found.divergences)  # one says enough
         fused = FusedFaults(telescope, self._unit_runs, self._whole_run)
-        for divergence in fused.divergences(flagged, [*guilty, *innocent], with_region=is_first):
+        for divergence in fused.divergences(flagged, [*guilty, *innocent], ops, with_region=is_first):
             self.found.add(divergence)
         self._explained |= fused.explained
         if flagged and not self.found.path:

@@ -17,7 +17,7 @@ import numpy as np
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.case import Case, Truth
 from diag.verdict.findings import Cause
-from diag.verdict.narrowing import SURELY, WAYS, computed_in, cut_off, flushed_subnormals, narrow_operands
+from diag.verdict.narrowing import OTHER_WAYS, SURELY, WAYS, computed_in, cut_off, flushed_subnormals, narrow_operands
 from diag.verdict.operands import misread, unapplied, weighed
 from diag.verdict.past import depends_on_history, stale, unrepeated
 from diag.verdict.patterns import describe_elements
@@ -30,6 +30,8 @@ APPROXIMATE = 2.0**-8
 MOSTLY_RIGHT = 0.5
 # A factor found from results that were rounded once is itself off by as much as one of them.
 FITTED = 2.0
+# Widths of operands that no format has: tried in both roundings, they assume more than any other hypothesis.
+OF_NO_FORMAT = frozenset(way.name for way in OTHER_WAYS)
 # Ops that tell whether numbers are finite.
 CHECKS = ("IsFinite", "IsInf", "IsNan")
 
@@ -49,7 +51,9 @@ def explain(case: Case) -> Cause:
 
 
 def _accepted(case: Case, hypotheses: tuple[Hypothesis, ...]) -> list[Cause]:
-    return [cause for hypothesis in hypotheses for cause in hypothesis(case)]
+    """In the order of the hypotheses; but one of so many widths that no format has may fit a few numbers by chance."""
+    found = [cause for hypothesis in hypotheses for cause in hypothesis(case)]
+    return sorted(found, key=lambda cause: cause.name in OF_NO_FORMAT)
 
 
 def _where(case: Case, cause: Cause) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 | rung | what is seen | verdict | blame |
 |---|---|---|---|
 | 1 | an op, alone and on the same inputs, is out of its bound | divergence | `blame_of_op` |
+| 1b | a layer is out of its bound, and an op of it that has no float64 truth makes a difference | divergence | kernel |
 | 2 | a compiled layer is out of its bound, each of its ops is within | divergence | `blame_of_layer` |
 | 3 | the compiled step is out of its bound, each layer is within | divergence | `blame_of_layer` |
 | 4 | the step's own run is out of its bound, the same step run again is not | divergence | kernel |
@@ -19,7 +20,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+import numpy as np
+
+from diag.numerics.formats import FLOAT32, format_of
 from diag.verdict.findings import AMPLIFIES, PHASE_ORDER, Divergence, Observation, Relation, Verdict
+from diag.verdict.remarks import is_inconclusive
 from diag.verdict.result import Amplifier
 
 # Rung 1: whose fault an op's error is, where the cause or the op says that it is no arithmetic.
@@ -89,6 +94,23 @@ def unexplained_layers(
     if len(found) > 1:  # the whole step is named only where no layer is
         found = {key: o for key, o in found.items() if o.where.unit != "step"} or found
     return list(found.values())
+
+
+def implicated(layer: Observation, ops: Sequence[Observation], own: Collection[int]) -> Observation | None:
+    """Of a layer's ops (`own`, their indices), the first that nothing can judge and that made a difference by itself.
+
+    None where what its inputs, or one rounding, explain is as large: then it is no more suspect than the others.
+    """
+    phase = PHASE_ORDER[layer.where.phase]
+    candidates = [o for o in ops if o.where.op_index in own and PHASE_ORDER[o.where.phase] <= phase]
+    made = (o for o in candidates if is_inconclusive(o) and not o.produced <= AMPLIFIES * _explained(o))
+    return min(made, key=lambda o: o.where.sort_key, default=None)
+
+
+def _explained(op: Observation) -> float:
+    """Of an op's norm-wise relative difference, what its inputs or one rounding make (of complex64: float32's)."""
+    narrow = format_of(np.dtype(op.dtype)) if op.dtype in ("float16", "bfloat16", "float64") else FLOAT32
+    return max(op.inherited, narrow.unit_roundoff)
 
 
 def first_difference(observations: Sequence[Observation]) -> Observation | None:

@@ -14,7 +14,7 @@ import pytest
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.case import Case
 from diag.verdict.causes import explain
-from tests.verdict.cases import case, nearest_even, normal, truncated
+from tests.verdict.cases import case, nearest_even, normal, product, truncated
 
 # ---- formats of the inputs
 
@@ -64,6 +64,17 @@ def test_integer_inputs_are_not_rounded():
 def test_a_format_that_does_not_explain_the_data_is_not_named():
     found = product_case(lambda x: truncated(x, 18))  # five bits: coarser than any of the table
     assert explain(found).name == "unknown"
+
+
+def test_a_width_that_no_format_has_is_not_named_before_one_that_exists():
+    """A single sum in float16, term by term: operands cut off at ten bits, of all widths, come as near by chance."""
+    terms = np.float32(0.01) * normal(1, 256, seed=11) ** 2
+    total = np.float16(0)
+    for term in terms[0].astype(np.float16):
+        total = np.float16(total + term)
+    cause = explain(product(terms, np.ones((256, 1), np.float32), np.array([[total]], np.float32)))
+    assert cause.name == "accumulate:fp16"
+    assert "format:10bit-rz" in cause.evidence["also_explained_by"]
 
 
 def test_only_contractions_have_operands():

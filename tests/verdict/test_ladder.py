@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from diag.verdict.ladder import (
     blame_of_op,
     first_difference,
     first_nonfinite,
+    implicated,
     overall,
     unexplained_layers,
 )
@@ -129,6 +131,40 @@ def test_the_step_is_named_only_where_no_layer_is():
     step, layer = seen("step", layer=None), seen(order=3)
     assert unexplained_layers([step, layer], [], own_ops) == [layer]
     assert unexplained_layers([step], [], own_ops) == [step]
+
+
+# ---- an op that nothing can judge by itself
+
+
+def unjudged(relative: float, inherited: float = 0.0, **more: Any) -> Observation:
+    made = op("ResizeBilinear", op_index=INSIDE, relative=relative, verdict=Verdict.UNJUDGED, **more)
+    return replace(made, inherited=inherited)
+
+
+def test_an_op_without_truth_that_makes_a_difference_is_named_for_its_layer():
+    later, first = unjudged(0.3, order=2), unjudged(0.5, order=1)
+    assert implicated(seen(), [later, first], {INSIDE}) is first
+
+
+def test_an_op_without_truth_that_makes_no_more_than_rounding_is_not():
+    """Six roundings of 2^-24, or as much as came in; a hundred times that is something else."""
+    assert implicated(seen(), [unjudged(6 * 2.0**-24)], {INSIDE}) is None
+    assert implicated(seen(), [unjudged(1e-3, inherited=1e-3)], {INSIDE}) is None
+    made = unjudged(1e-3, inherited=1e-5)
+    assert implicated(seen(), [made], {INSIDE}) is made
+
+
+def test_neither_judged_ops_nor_those_of_another_layer_or_a_later_phase_are_implicated():
+    right = op(op_index=INSIDE, relative=0.5, verdict=Verdict.ROUNDING)
+    assert implicated(seen(), [right], {INSIDE}) is None
+    assert implicated(seen(), [unjudged(0.5)], {ELSEWHERE}) is None
+    assert implicated(seen(), [unjudged(0.5, phase="backward")], {INSIDE}) is None
+    assert implicated(seen(phase="backward"), [unjudged(0.5)], {INSIDE}) is not None
+
+
+def test_an_op_without_truth_that_is_not_finite_is_implicated():
+    made = unjudged(math.nan)
+    assert implicated(seen(), [made], {INSIDE}) is made
 
 
 # ---- firsts
