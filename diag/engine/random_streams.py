@@ -11,7 +11,14 @@ from scipy import stats
 from diag.engine.graph import Node
 from diag.verdict.findings import Divergence, Where
 
-# Kolmogorov-Smirnov: draws this unlikely to be uniform are not another stream but no stream.
+# What TensorFlow's random ops draw from, by a part of their names, the first that fits.
+LAWS: tuple[tuple[str, Any], ...] = (
+    ("TruncatedNormal", stats.truncnorm(-2, 2)),
+    ("Normal", stats.norm()),
+    ("Uniform", stats.uniform()),
+)
+OTHER_LAWS = ("Int", "Parameterized")  # these take the bounds of what they draw as inputs
+# Kolmogorov-Smirnov: draws this unlikely to be of the law of their op are not another stream but no stream.
 NO_STREAM = 1e-12
 
 
@@ -29,9 +36,9 @@ class RandomStreams:
     def judge(self, step: int, draws: Sequence[tuple[Node, Any]]) -> list[Divergence]:
         """Draws of the candidate that differ from the reference's, each with its op.
 
-        A stream that repeats its last step's draws while the reference's moves on, or whose draws
-        are not uniform, is a divergence.  Any other is another valid stream: noted, and shared from
-        then on so that the lockstep sees what lies behind it.
+        A stream that repeats its last step's draws while the reference's moves on, or whose draws are not of the
+        distribution that the op promises, is a divergence.  Any other is another valid stream: noted, and shared
+        from then on so that the lockstep sees what lies behind it.
         """
         found, others = [], []
         for node, theirs in draws:
@@ -39,7 +46,7 @@ class RandomStreams:
             if last is not None and last.shape == theirs.shape and np.array_equal(last, theirs):
                 found.append(self._divergence(step, node, {"frozen": True, "same_as_step": step - 1}))
             elif self._is_no_stream(node, theirs):
-                found.append(self._divergence(step, node, {"frozen": False, "not_uniform": True}))
+                found.append(self._divergence(step, node, {"frozen": False, "other_distribution": True}))
             else:
                 others.append(node)
             self._last[node.name] = theirs
@@ -55,9 +62,10 @@ class RandomStreams:
 
     @staticmethod
     def _is_no_stream(node: Node, drawn: Any) -> bool:
-        if "Uniform" not in node.op or "Int" in node.op or drawn.size < 100:
+        law = law_of(node.op)
+        if law is None or drawn.size < 100:
             return False
-        return bool(stats.kstest(drawn.reshape(-1)[: 1 << 16].astype(np.float64), "uniform").pvalue < NO_STREAM)
+        return bool(stats.kstest(drawn.reshape(-1)[: 1 << 16].astype(np.float64), law.cdf).pvalue < NO_STREAM)
 
     @staticmethod
     def _divergence(step: int, node: Node, evidence: dict[str, Any]) -> Divergence:
@@ -67,3 +75,10 @@ class RandomStreams:
             site.index or 0,
         )  # fmt: skip
         return Divergence(where, "random-stream", "random-stream", float("inf"), (), evidence)
+
+
+def law_of(op: str) -> Any:
+    """The distribution that a random op of this type draws from, a frozen one of SciPy's; None where it has no one."""
+    if any(part in op for part in OTHER_LAWS):
+        return None
+    return next((law for part, law in LAWS if part in op), None)
