@@ -11,6 +11,7 @@ import numpy as np
 
 from traces.encoding import STORED_DTYPES, Array, difference_dtype
 from traces.schema import (
+    STEP,
     Column,
     TableLayout,
     TensorSpec,
@@ -89,6 +90,8 @@ def _create_tensor(
     missing = dtype.type(np.nan) if dtype.kind in "fc" else None  # what other readers see of a row that holds none
     dataset = _create_growing(group, path, stored_shape(spec), dtype, rows, not (small or portable), missing)
     dataset.attrs["dtype"] = spec.dtype
+    if spec.observed != STEP:
+        dataset.attrs["observed"] = spec.observed
     if base:
         dataset.attrs["difference_from"] = f"{group.name}/{tensor_path(base, trace.lanes)}"
 

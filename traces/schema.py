@@ -16,6 +16,9 @@ SCHEMA_VERSION = 1
 NO_LANE = "values"
 """The dataset of a tensor that all lanes share."""
 
+STEP, VIEW = "step", "view"
+"""How a tensor is had: the compiled step was watched there, or it is another shape of one that was."""
+
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 
 TensorKey = tuple[str, str, str]
@@ -36,6 +39,7 @@ class TensorSpec:
     dtype: str
     lane: str = ""
     kind: str = ""
+    observed: str = STEP
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(map(int, self.shape)))

@@ -165,7 +165,9 @@ class Recording:
             lanes=LANES,
             steps=settings.steps,
             layers=self.layers,
-            tensors=tuple(TensorSpec(s.name, s.shape, s.dtype, lane, s.kind) for lane in LANES for s in self.series),
+            tensors=tuple(
+                TensorSpec(s.name, s.shape, s.dtype, lane, s.kind, s.observed) for lane in LANES for s in self.series
+            ),
             variables=tuple(TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES),
             batch=tuple(TensorSpec(name, x.shape, x.dtype.name) for name, x in batch_arrays(first).items()),
             op_columns=OP_COLUMNS,

@@ -17,7 +17,7 @@ from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.engine.promotion import is_random
 from diag.engine.recorded import RecordedRun, summary
-from diag.engine.series import Name, series_of, tapped, values_of
+from diag.engine.series import Name, series_of, tapped, values_of, viewed
 from diag.engine.stored_program import with_state
 from diag.engine.telescope import safe_taps
 from diag.errors import UserError
@@ -280,7 +280,7 @@ def lost_draws(program: Program) -> list[Node]:
 def _order(program: Program) -> list[Name]:
     """Names in the order in which a step computes them: draws and activations as the graph has them."""
     position = {node.name: index for index, node in enumerate(program.graph)}
-    ports = tapped(program)
+    ports = tapped(program) | {name: port for name, (port, _) in viewed(program).items()}
     names = [(series.kind, series.name) for series in series_of(program)]
     return sorted(names, key=lambda name: position[ports[name].node] if name in ports else len(position))
 

@@ -18,11 +18,14 @@ from diag.engine.batches import Batch
 from diag.engine.keeping import Keeping, parse_keeping
 from diag.engine.places import parse_place
 from diag.engine.program import trace
+from diag.engine.recorded import RecordedRun
 from diag.engine.recording import Recording, RecordingOptions
+from diag.engine.replaying import Outcome, Replayer
 from diag.engine.run import LockstepRun, Settings
 from diag.engine.setup import Trained
 from diag.errors import UserError
 from tests import zoo
+from traces.__main__ import main as inspect
 from traces.reader import TraceReader
 
 CPU = parse_place("CPU:0")
@@ -105,6 +108,30 @@ def test_activations_and_gradients_are_those_of_a_tape(recorded: Path) -> None:
             assert reader.tensor(0, "reference", "activations", layer.name).tobytes() == output.numpy().tobytes()
         for name, gradient in zip(weights_of(model), gradients, strict=True):
             assert reader.tensor(0, "reference", "gradients", name).tobytes() == gradient.numpy().tobytes()
+
+
+def test_a_flatten_that_is_not_watched_is_a_view_of_what_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = record(tmp_path / "trace.h5", zoo.cnn, [zoo.batch_for(zoo.cnn)], candidate="sim:tf32")
+    with TraceReader(path) as reader:
+        by_key = {spec.key: spec.observed for spec in reader.layout.tensors}
+        pooled = {lane: reader.tensor(0, lane, "activations", "pool") for lane in ("reference", "candidate")}
+        for lane, pool in pooled.items():
+            assert by_key[lane, "activations", "flatten"] == "view" and by_key[lane, "activations", "pool"] == "step"
+            flat = reader.tensor(0, lane, "activations", "flatten")
+            assert flat.shape == (len(pool), pool[0].size) and flat.tobytes() == pool.tobytes()
+            assert (lane, "activations", "classes") not in by_key  # neither watched nor a view
+    assert pooled["reference"].tobytes() != pooled["candidate"].tobytes()
+    with RecordedRun(path) as run:
+        replayed = {(t.kind, t.name): t.outcome for t in Replayer(run).replay(0, "candidate").tensors}
+    assert replayed["activations", "flatten"] is Outcome.SAME  # a replay has it by the same way
+    for name, is_view in (("flatten", True), ("pool", False)):
+        assert inspect(["show", str(path), f"activations/{name}@0"]) == 0
+        assert ("as a view" in capsys.readouterr().out) is is_view
+    import h5py
+
+    with h5py.File(path) as file:
+        kept = file["steps/tensors/activations"]
+        assert kept["flatten/candidate"].attrs["observed"] == "view" and "observed" not in kept["pool/candidate"].attrs
 
 
 def test_batches_are_stored_once_and_are_those_given(recorded: Path) -> None:

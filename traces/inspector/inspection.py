@@ -44,6 +44,7 @@ class TensorView:
             "kind": self.entry.kind,
             "name": self.entry.name,
             "layer": self.entry.layer,
+            "observed": self.entry.specs[0].observed,
             "step": self.step,
             "lanes": self.lanes,
             "checksums": {lane: None if sum is None else f"{sum:016x}" for lane, sum in self.checksums.items()},

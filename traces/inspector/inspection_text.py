@@ -15,6 +15,7 @@ from traces.inspector.inspection import TensorView
 from traces.inspector.judgements import Judgement
 from traces.inspector.terminal import BAD, FAINT, TITLE, Row, facts, next_commands, number, row, table, width_of, word
 from traces.inspector.words import shape_text
+from traces.schema import VIEW
 
 LONGEST_BAR = 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -55,6 +56,8 @@ def _view(view: TensorView, width: int) -> Iterator[RenderableType]:
 def _about(view: TensorView) -> Iterator[tuple[str, str]]:
     entry = view.entry
     yield "declared", f"{entry.dtype} {entry.shape}" + (f", of layer {entry.layer}" if entry.layer else "")
+    if entry.specs[0].observed == VIEW:
+        yield "observed", "as a view: another shape of a tensor that the compiled step was watched at"
     for text in dict.fromkeys(map(_judged_text, view.judged)):  # a step that was run again is judged again
         yield "judged", text
     if not view.figures:
