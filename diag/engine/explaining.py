@@ -180,7 +180,7 @@ class UnitExplainer:
             return None
         accepted = {}
         for name, form, mode in INPUT_FORMATS:
-            rounding = OperandRounding(form.precision, mode == "toward-zero")
+            rounding = OperandRounding(form.precision, mode)
             truth = self.truth.outputs_rounded(rounding, run.boundary, run.run.before, run.candidate)
             bound = judge(truth[output])
             if bound.is_explained:

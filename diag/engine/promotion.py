@@ -18,7 +18,7 @@ import tensorflow as tf
 from diag.engine.execution import FLOATS, attributes, in_double, type_attributes
 from diag.engine.graph import CONTROL_FLOW_OPS, Graph, Node, Port
 from diag.engine.rewriting import Body, edit, make_node, rewired
-from diag.numerics.formats import format_of
+from diag.numerics.formats import Rounding, format_of
 from diag.numerics.op_classes import ErrorClass, class_of
 
 _NARROW = "/lockstep_narrow"
@@ -34,10 +34,10 @@ def is_random(op_type: str) -> bool:
 
 @dataclass(frozen=True)
 class OperandRounding:
-    """Operands of products rounded to `precision` significand bits, to nearest even or truncated."""
+    """Operands of products rounded to `precision` significand bits."""
 
     precision: int
-    truncated: bool
+    mode: Rounding
 
 
 @dataclass
@@ -228,25 +228,31 @@ def rounding_nodes(name: str, source: str, rounding: OperandRounding) -> list[An
     """Nodes that round a float64 tensor; the last bears `name`."""
     dropped = 53 - rounding.precision
     double, bits = tf.float64, tf.int64
-    if rounding.truncated:
-        mask = tf.make_tensor_proto(-(1 << dropped), bits)
+    if rounding.mode != "nearest-even":  # on the encoding, which orders magnitudes: half a unit up, or none; cut off
+        half = 1 << (dropped - 1) if rounding.mode == "nearest-away" else 0
         return [
             make_node(f"{name}/bits", "Bitcast", [source], T=double, type=bits),
-            make_node(f"{name}/mask", "Const", [], dtype=bits, value=tf.compat.v1.AttrValue(tensor=mask)),
-            make_node(f"{name}/kept", "BitwiseAnd", [f"{name}/bits:0", f"{name}/mask:0"], T=bits),
+            _constant(f"{name}/half", half, bits),
+            make_node(f"{name}/raised", "AddV2", [f"{name}/bits:0", f"{name}/half:0"], T=bits),
+            _constant(f"{name}/mask", -(1 << dropped), bits),
+            make_node(f"{name}/kept", "BitwiseAnd", [f"{name}/raised:0", f"{name}/mask:0"], T=bits),
             make_node(name, "Bitcast", [f"{name}/kept:0"], T=bits, type=double),
         ]
     return [  # Veltkamp's splitting (Dekker 1971): the high part is the operand to nearest
-        _scalar(f"{name}/split", float((1 << dropped) + 1)),
+        _constant(f"{name}/split", float((1 << dropped) + 1), double),
         make_node(f"{name}/large", "Mul", [source, f"{name}/split:0"], T=double),
         make_node(f"{name}/rest", "Sub", [f"{name}/large:0", source], T=double),
         make_node(name, "Sub", [f"{name}/large:0", f"{name}/rest:0"], T=double),
     ]
 
 
+def _constant(name: str, value: float, dtype: tf.DType) -> Any:
+    tensor = tf.make_tensor_proto(value, dtype)
+    return make_node(name, "Const", [], dtype=dtype, value=tf.compat.v1.AttrValue(tensor=tensor))
+
+
 def _scalar(name: str, value: float) -> Any:
-    tensor = tf.make_tensor_proto(value, tf.float64)
-    return make_node(name, "Const", [], dtype=tf.float64, value=tf.compat.v1.AttrValue(tensor=tensor))
+    return _constant(name, value, tf.float64)
 
 
 def _renamed(text: str, replaced: dict[str, str]) -> str:

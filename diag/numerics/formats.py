@@ -8,14 +8,15 @@ numbers are stored in float32.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-Rounding: TypeAlias = Literal["nearest-even", "toward-zero"]
+Rounding: TypeAlias = Literal["nearest-even", "nearest-away", "toward-zero"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def format_of(dtype: np.dtype[Any] | type[Any]) -> Format:
 def round_to(x: npt.NDArray[Any], format: Format, mode: Rounding = "nearest-even") -> npt.NDArray[Any]:
     """The numbers of `format` nearest to `x`, or nearest towards zero.
 
-    Exact, with gradual underflow.  On overflow "nearest-even" gives infinity and "toward-zero"
+    Exact, with gradual underflow.  On overflow the nearest is infinity and "toward-zero" gives
     the largest finite number, as IEEE 754-2019, sections 4.3 and 7.4, has it.  Zeros keep
     their sign, infinities and NaN stay as they are.
 
@@ -119,7 +120,8 @@ def round_to(x: npt.NDArray[Any], format: Format, mode: Rounding = "nearest-even
         x: float32 or float64, any shape.
         format: where to round to; every number of it that lies within x's range must be one of
             x's dtype, or rounding to it changes nothing.
-        mode: "nearest-even" (ties to the even significand) or "toward-zero" (truncation).
+        mode: "nearest-even" (ties to the even significand), "nearest-away" (ties away from zero, as
+            NVIDIA's cvt.rna.tf32.f32 rounds: PTX ISA, cvt) or "toward-zero" (truncation).
 
     Returns:
         A new array of x's shape and dtype.
@@ -131,8 +133,8 @@ def round_to(x: npt.NDArray[Any], format: Format, mode: Rounding = "nearest-even
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(f"Rounding is done on float32 or float64 arrays. Received: dtype={x.dtype}")
-    if mode not in ("nearest-even", "toward-zero"):
-        raise ValueError(f'A rounding mode is "nearest-even" or "toward-zero". Received: mode={mode!r}')
+    if mode not in get_args(Rounding):
+        raise ValueError(f"A rounding mode is one of {', '.join(get_args(Rounding))}. Received: mode={mode!r}")
     own = format_of(x.dtype)
     if _contains(format, own):
         return x.copy()
@@ -160,6 +162,9 @@ def _round_bits(x: npt.NDArray[Any], num_dropped: int, mode: Rounding) -> npt.ND
     kept = word(np.iinfo(word).max ^ ((1 << num_dropped) - 1))
     if mode == "toward-zero":
         rounded = np.asarray(bits & kept)
+    elif mode == "nearest-away":
+        rounded = np.asarray(bits + word(1 << (num_dropped - 1)))
+        rounded &= kept
     else:
         rounded = np.asarray(bits >> word(num_dropped))
         rounded &= word(1)
@@ -169,6 +174,18 @@ def _round_bits(x: npt.NDArray[Any], num_dropped: int, mode: Rounding) -> npt.ND
     # A carry, or a lost payload, would turn NaN into something else.
     np.copyto(rounded, bits, where=np.isnan(x))
     return rounded.view(x.dtype)
+
+
+def _away(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    whole = np.trunc(values)
+    return np.asarray(whole + np.copysign(np.abs(values - whole) >= values.dtype.type(0.5), values))
+
+
+_TO_WHOLE: dict[Rounding, Callable[[npt.NDArray[Any]], Any]] = {
+    "nearest-even": np.rint,
+    "nearest-away": _away,
+    "toward-zero": np.trunc,
+}
 
 
 def _round_values(x: npt.NDArray[Any], format: Format, mode: Rounding) -> npt.NDArray[Any]:
@@ -185,11 +202,11 @@ def _round_values(x: npt.NDArray[Any], format: Format, mode: Rounding) -> npt.ND
     spacing = (values.view(word) & exponent_field).view(x.dtype)  # 2^floor(log2|x|); 0 for subnormals
     spacing = np.maximum(spacing, scalar(format.smallest_normal)) * scalar(2.0 ** (1 - format.precision))
     values /= spacing
-    rounded = np.asarray(np.rint(values) if mode == "nearest-even" else np.trunc(values))
+    rounded = np.asarray(_TO_WHOLE[mode](values))
     with np.errstate(over="ignore"):  # rounded up to beyond x's own range: infinite below, in any case
         rounded *= spacing
     overflowed = np.abs(rounded) > scalar(format.largest)
-    limit = np.inf if mode == "nearest-even" else format.largest
+    limit = format.largest if mode == "toward-zero" else np.inf
     np.copyto(rounded, np.copysign(scalar(limit), x), where=overflowed)
     np.copyto(rounded, x, where=~finite)
     return rounded

@@ -30,6 +30,7 @@ from diag.verdict.samples import sample_of
 # widest range first.  (TF32 truncated is also what cutting operands off to 11 significand bits gives.)
 INPUT_FORMATS: tuple[tuple[str, Format, Rounding], ...] = (
     ("format:tf32-rne", TF32, "nearest-even"),
+    ("format:tf32-rna", TF32, "nearest-away"),  # cvt.rna.tf32.f32: differs from the first in ties alone
     ("format:tf32-rz", TF32, "toward-zero"),
     ("format:bf16", BFLOAT16, "nearest-even"),
     ("format:bf16-rz", BFLOAT16, "toward-zero"),
@@ -38,6 +39,11 @@ INPUT_FORMATS: tuple[tuple[str, Format, Rounding], ...] = (
 )
 # Significand widths that no format of the table has, tried where none of the table explains the data.
 OTHER_WIDTHS = tuple(bits for bits in range(3, 22) if bits not in (TF32.precision, BFLOAT16.precision))
+WORDS: dict[Rounding, str] = {
+    "nearest-even": "to nearest even",
+    "nearest-away": "to nearest, ties away from zero,",
+    "toward-zero": "cut off",
+}
 SHORT_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 # Formats that TensorFlow has a dtype of.
 RESULT_FORMATS: tuple[tuple[str, Format], ...] = (("fp16", FLOAT16), ("bf16", BFLOAT16))
@@ -105,8 +111,7 @@ def _ranked(accepted: Mapping[Key, float]) -> list[Key]:
 
 def _width(way: _Way) -> dict[str, Any]:
     assert way.format is not None
-    words = "to nearest even" if way.mode == "nearest-even" else "cut off"
-    return {"summary": f"operands {words} at {way.format.precision} significand bits"}
+    return {"summary": f"operands {WORDS[way.mode]} at {way.format.precision} significand bits"}
 
 
 def _each_in_its_own_way(case: Case) -> list[Cause]:

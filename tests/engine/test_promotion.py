@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,10 +12,12 @@ import tensorflow as tf
 from diag.engine.lanes import CompiledSteps, Lane
 from diag.engine.places import parse_place
 from diag.engine.program import Program, trace
-from diag.engine.promotion import Promotion
+from diag.engine.promotion import OperandRounding, Promotion, rounding_nodes
+from diag.engine.rewriting import make_node
 from diag.engine.run import flat_batch
 from diag.engine.truth import UnitTruth
 from diag.engine.units import Unit, whole_step
+from diag.numerics.formats import TF32, Rounding, round_to
 from tests import zoo
 
 Arrays = dict[str, np.ndarray]
@@ -251,3 +253,18 @@ def test_whole_numbers_stay_whole_numbers():
     promotion, run = promote(lambda x: x // 2, tf.TensorSpec((2,), tf.int32))
     found = run(np.array([5, 7], np.int32))
     assert (found.dtype, found.tolist(), promotion.unpromoted) == (np.int32, [2, 3], set())
+
+
+@pytest.mark.parametrize("mode", get_args(Rounding))
+def test_operands_are_rounded_in_the_graph_as_in_numpy(mode):
+    ties = np.float64([1, -1, 3]) + 2.0**-11
+    x = np.concatenate([np.random.default_rng(0).standard_normal(1000), ties, -ties, [0.0, 2.0**-60]])
+    made = tf.compat.v1.GraphDef()
+    made.node.append(make_node("x", "Placeholder", [], dtype=tf.float64))
+    made.node.extend(rounding_nodes("rounded", "x:0", OperandRounding(TF32.precision, mode)))
+
+    @tf.function
+    def rounded(given):
+        return tf.graph_util.import_graph_def(made, {"x": given}, ["rounded:0"], name="")[0]
+
+    np.testing.assert_array_equal(rounded(tf.constant(x)).numpy(), round_to(x, TF32, mode))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import get_args
 
 import ml_dtypes
 import numpy as np
@@ -18,6 +19,7 @@ from diag.numerics.formats import (
     FLOAT64,
     TF32,
     Format,
+    Rounding,
     float32_with_precision,
     format_of,
     round_to,
@@ -25,6 +27,9 @@ from diag.numerics.formats import (
 
 float32_bits = st.integers(0, 2**32 - 1)
 float64_bits = st.integers(0, 2**64 - 1)
+
+
+MODES = get_args(Rounding)
 
 
 def from_bits(bits, dtype):
@@ -40,12 +45,13 @@ def rounded_exactly(value: float, format: Format, mode: str) -> float:
     spacing = Fraction(2) ** (exponent - format.precision + 1)
     below = exact // spacing
     rest = exact - below * spacing
-    up = mode == "nearest-even" and (rest * 2 > spacing or (rest * 2 == spacing and below % 2 == 1))
+    tie_goes_up = mode == "nearest-away" or below % 2 == 1
+    up = mode != "toward-zero" and (rest * 2 > spacing or (rest * 2 == spacing and tie_goes_up))
     result = (below + up) * spacing
     if result > Fraction(2) ** (format.max_exponent + 1) - Fraction(2) ** (
         format.max_exponent - format.precision + 1
     ):
-        result = math.inf if mode == "nearest-even" else Fraction(format.largest)
+        result = Fraction(format.largest) if mode == "toward-zero" else math.inf
     return math.copysign(float(result), value)
 
 
@@ -117,12 +123,15 @@ def test_float64_rounds_as_it_casts_to_float32(bits):
 @given(
     st.floats(allow_nan=False, allow_infinity=False, width=32),
     st.sampled_from([TF32, BFLOAT16, FLOAT16, float32_with_precision(12), float32_with_precision(1)]),
-    st.sampled_from(["nearest-even", "toward-zero"]),
+    st.sampled_from(MODES),
     st.sampled_from([np.float32, np.float64]),
 )
 @example(65519.0, FLOAT16, "nearest-even", np.float32)
 @example(65520.0, FLOAT16, "nearest-even", np.float32)
 @example(65520.0, FLOAT16, "toward-zero", np.float32)
+@example(65520.0, FLOAT16, "nearest-away", np.float32)
+@example(-1 - 2.0**-11, TF32, "nearest-away", np.float32)
+@example(2.0**-25, FLOAT16, "nearest-away", np.float32)  # half the smallest subnormal
 @example(float(np.finfo(np.float32).max), TF32, "toward-zero", np.float32)
 @example(float(np.finfo(np.float32).max), TF32, "nearest-even", np.float32)
 @example(2.0**-149, TF32, "nearest-even", np.float32)
@@ -144,7 +153,7 @@ def test_truncation_of_float64_is_the_definition(value, format):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("mode", ["nearest-even", "toward-zero"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("format", [FLOAT16, BFLOAT16, TF32, FLOAT32])
 def test_what_is_not_finite_stays(dtype, mode, format):
     x = np.array([np.inf, -np.inf, np.nan, -0.0, 0.0], dtype)
@@ -154,7 +163,7 @@ def test_what_is_not_finite_stays(dtype, mode, format):
 
 def test_a_nan_with_payload_in_the_dropped_bits_alone_stays_a_nan():
     x = np.array([0x7F800001, 0xFFFFFFFF], np.uint32).view(np.float32)
-    for mode in ("nearest-even", "toward-zero"):
+    for mode in MODES:
         assert np.isnan(round_to(x, BFLOAT16, mode)).all()
 
 
@@ -176,4 +185,7 @@ def test_hand_computed_values():
     np.testing.assert_array_equal(round_to(x, TF32), np.float32([1, 1 + 2.0**-9, 1 + 2.0**-10, 2]))
     np.testing.assert_array_equal(
         round_to(x, TF32, "toward-zero"), np.float32([1, 1 + 2.0**-10, 1, 2 - 2.0**-10])
+    )
+    np.testing.assert_array_equal(
+        round_to(x, TF32, "nearest-away"), np.float32([1 + 2.0**-10, 1 + 2.0**-9, 1 + 2.0**-10, 2])
     )

@@ -41,6 +41,22 @@ def test_the_format_that_a_product_reads(name):
     assert name not in cause.evidence.get("also_explained_by", [])
 
 
+def nearest_away(x: np.ndarray, dropped: int) -> np.ndarray:
+    return truncated((x.view(np.uint32) + np.uint32(1 << (dropped - 1))).view(np.float32), dropped)
+
+
+@pytest.mark.parametrize(
+    ("name", "rounded"), [("format:tf32-rna", nearest_away), ("format:tf32-rne", nearest_even)]
+)
+def test_where_ties_go_is_told_by_operands_that_have_some(name, rounded):
+    """A convolution on an H100 sends them away from zero; all its other results are as to nearest even."""
+    a, b = nearest_even(normal(16, 64), 12), normal(64, 8, seed=1)  # a bit more than TF32 has: half of them are ties
+    wide = [a.astype(np.float64), b.astype(np.float64)]
+    output = (rounded(a, 13).astype(np.float64) @ rounded(b, 13).astype(np.float64)).astype(np.float32)
+    found = explain(case(output, wide[0] @ wide[1], inputs=wide, recompute=lambda x: x[0] @ x[1]))
+    assert found.name == name
+
+
 def test_float16_inputs_are_told_from_tf32_by_what_they_lose():
     # 2^-18 keeps all 11 bits in TF32; float16, with a spacing of 2^-24 down there, drops its last ones.
     a = (normal(16, 64) * np.float32(2.0**-18)).astype(np.float32)
