@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from diag.engine.lanes import Lane
+from diag.engine.op_errors import reason_of
 from diag.engine.optimized import OptimizedStep, inspect_step
 from diag.engine.program import Program
 from diag.verdict.findings import Divergence
@@ -28,7 +29,7 @@ def rewrites_around(divergence: Divergence, program: Program, lane: Lane) -> Rew
     try:
         step = inspect_step(program, lane, program.taps.watched)
     except (tf.errors.OpError, ValueError) as error:
-        return Rewrites(str(lane.place), layers, note=str(error).splitlines()[0])
+        return Rewrites(str(lane.place), layers, note=reason_of(error))
     return _near(step, layers, divergence)
 
 

@@ -20,6 +20,7 @@ from diag.engine.faults import Simulation
 from diag.engine.graph import Node, Port, parse_input
 from diag.engine.graph_collection import CollectedGraph, collected_graphs
 from diag.engine.lanes import Lane
+from diag.engine.op_errors import reason_of
 from diag.engine.places import Place
 from diag.engine.program import Program
 from diag.errors import UserError
@@ -126,7 +127,7 @@ def _run_once(executable: Executable, lane: Lane) -> tuple[list[CollectedGraph],
         try:
             run(*feeds)
         except tf.errors.OpError as error:  # the graph was optimized before its ops ran
-            note = f"on a batch of zeros the step fails: {str(error).splitlines()[0]}"
+            note = f"on a batch of zeros the step fails: {reason_of(error)}"
     return collected, note
 
 

@@ -14,6 +14,7 @@ from diag.engine.fused import FusedFaults
 from diag.engine.history import History
 from diag.engine.inspecting import rewrites_around
 from diag.engine.lanes import Lane
+from diag.engine.op_errors import reason_of
 from diag.engine.own_run import unlike_itself
 from diag.engine.program import Program
 from diag.engine.random_streams import RandomStreams
@@ -127,10 +128,10 @@ class LockstepRun:
         """Why TensorFlow gave up: a step XLA cannot compile, or what it says itself."""
         unsupported = isinstance(error, (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError))
         if unsupported and self.settings.candidate.execution == "xla" and step == self.settings.first_step:
-            said = str(error.message).split("\n")[0][:300]
+            said = reason_of(error)
             return UserError(f"{self.settings.candidate}: XLA cannot compile this step: {said}")
         if self.settings.candidate.is_simulated:
-            said = " ".join(str(error.message).split())[:300]
+            said = reason_of(error)
             return UserError(f"{self.settings.candidate}: step {step} fails with the fault planted in it: {said}")
         return error  # type: ignore[no-any-return]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ WORDS = {
     Outcome.NOT_RUN: "could not be run",
 }
 STYLES = {Outcome.CURES: "green", Outcome.HELPS: "yellow", Outcome.DIVERGES: "", Outcome.NOT_RUN: "dim"}
-LONGEST_REASON = 90
+LONGEST_REASON = 400  # characters: that of an op that TensorFlow lacks is half as long
 MAX_CODES = 3
 
 
@@ -41,6 +42,8 @@ def sections(found: Attribution) -> Iterator[RenderableType]:
         yield Text(not_reproduced(found), style="yellow")
         return
     yield _table(found)
+    if found.is_flagged_right:
+        yield Text(flagged_right(found), style="yellow")
     for trial in found.trials:
         if trial.reason:
             yield Text(f"{trial.name} could not be run: {_shortened(trial.reason)}", style="dim")
@@ -56,6 +59,14 @@ def not_reproduced(found: Attribution) -> str:
     return (
         "Not attributed: run again in a fresh process from its recorded state, the step is within its bounds. What "
         "was wrong depends on something that the state does not hold, such as earlier steps or chance."
+    )
+
+
+def flagged_right(found: Attribution) -> str:
+    flagged = "The flagged op" if found.baseline.op is not None else "The layer unit that was flagged"
+    return (
+        f"{flagged} is right in this process, where the {' and the '.join(found.wrong)} is not: "
+        "on a GPU the code for an op may be chosen anew in every process. What cures, cures what is wrong here."
     )
 
 
@@ -112,13 +123,14 @@ def _by_reason(skipped: Mapping[str, str]) -> str:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "..."
+    return textwrap.shorten(text, LONGEST_REASON, placeholder=" ...")
 
 
 def report(found: Attribution) -> dict[str, Any]:
     """The same for report.json: every trial with its outcome."""
     return {
         "reproduced": found.is_reproduced,
+        "flagged_is_right": found.is_flagged_right,
         "baseline": _trial(found.baseline, found.baseline),
         "trials": [_trial(trial, found.baseline) for trial in found.trials],
         "skipped": dict(found.skipped),

@@ -91,6 +91,16 @@ class Attribution:
         """Whether the step diverges again in a fresh process, so that there is something to cure."""
         return bool(self.baseline.wrong)
 
+    @property
+    def is_flagged_right(self) -> bool:
+        """Whether what was flagged, the first that is measured, is right by chance of the process, and not all is."""
+        return self.is_reproduced and next(iter(self.baseline.measured)) not in self.baseline.wrong
+
+    @property
+    def wrong(self) -> tuple[str, ...]:
+        """What is out of its bound with no switch touched, the smallest first."""
+        return tuple(name for name in MEASURES if name in self.baseline.wrong)
+
 
 def outcome(trial: Trial, baseline: Trial) -> Outcome:
     """What a trial says of what is wrong in the baseline."""

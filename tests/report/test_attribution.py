@@ -55,3 +55,23 @@ def test_the_report_has_every_trial_with_its_outcome():
     assert [trial["outcome"] for trial in contents["trials"]] == ["cures", "diverges", "not run"]
     assert contents["workarounds"][0]["code"] == LONG
     assert contents["cures"] == ["remapping=off"] and contents["reproduced"] is True
+
+
+def test_a_flagged_op_that_is_right_this_time_is_said_to_be():
+    """As on an H100: cuDNN chose another kernel for the flagged convolution, and the step was wrong all the same."""
+    cure = Trial(("tf32=off",), 0.27, 0.036, 0.21)
+    found = Attribution(Trial((), 0.27, 0.036, 155.0), (cure,), ("tf32=off",), "kernel", "tf32=off is enough")
+    text = " ".join(printed(found).split())
+    assert "The flagged op is right in this process, where the step is not" in text
+    assert report(found)["flagged_is_right"] is True
+    assert report(FOUND)["flagged_is_right"] is False and "is right in this process" not in printed(FOUND)
+
+
+def test_a_reason_of_two_sentences_is_printed_whole():
+    cause = (
+        "The GPU implementation of SparseSoftmaxCrossEntropyWithLogits that would have been executed is not "
+        "deterministic. Note that the Python API uses an alternative, deterministic, GPU-accelerated path when "
+        "determinism is enabled."
+    )
+    found = Attribution(BASELINE, (Trial(("deterministic=on",), reason=cause),))
+    assert cause in " ".join(printed(found).split())

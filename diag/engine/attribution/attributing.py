@@ -145,7 +145,7 @@ def attribute(
         answers = run_trials(question, planned.trials, said)
         if not _baseline(answers).wrong:
             continue  # not from this lane's state
-        question = replace(question, site=answers.site)
+        question = replace(question, site=answers.site, known=tuple(answers.trials.values()))
         if site is not None and planned.is_of_an_op and OP not in _baseline(answers).wrong:
             more = plan(subject, site, only, is_op=False)  # run again, the op is right by itself
             left = [names for names in more.singles if names not in answers.trials]

@@ -18,7 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Question:
     site: dict[str, Any] | None = None
     limit: float = TRIAL_LIMIT
     deadline: float = math.inf  # of time.monotonic: what is not done by then is not tried
+    known: tuple[Trial, ...] = ()  # of other processes
 
     def time_left(self) -> float:
         return self.deadline - time.monotonic()
@@ -78,7 +79,7 @@ def run_trials(
     first = answers.trials.get(wanted[0])
     if first is not None and not first.switches and not first.wrong:
         return answers
-    known = replace(question, site=answers.site)
+    known = replace(question, site=answers.site, known=(*question.known, *answers.trials.values()))
     with ThreadPoolExecutor(num_workers(question.place)) as pool:
         for future in [pool.submit(_run_group, known, group, answers, said) for group in groups[1:]]:
             future.result()
@@ -135,6 +136,7 @@ def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any
     command = [
         sys.executable, "-m", TRIAL, str(question.trace), "--step", str(question.step), "--lane", question.lane,
         "--place", str(question.place), "--switches", json.dumps(group), "--site", json.dumps(question.site),
+        "--known", json.dumps([asdict(trial) for trial in question.known]),
     ]  # fmt: skip
     root = str(Path(diag.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}

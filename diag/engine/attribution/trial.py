@@ -1,10 +1,10 @@
 """One recorded step in this fresh process, under given switches: a JSON line for each trial.
 
-    python -m diag.engine.attribution.trial TRACE --step K --place P --site JSON --switches JSON
+    python -m diag.engine.attribution.trial TRACE --step K --place P --site JSON --switches JSON --known JSON
 
 `--switches` is a list of trials, each a list of names; all of them must agree on what TensorFlow reads when it
 is loaded.  A line `{"begun": I}` stands before the result of trial I, so that whoever waits knows which one
-ended the process, if one did.
+ended the process, if one did.  `--known` are trials of other processes, so that none is run that they answer.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from diag.verdict.attribution import Trial, implied
 from diag.verdict.findings import json_number
 from traces.reader import TraceReader
 
-LONGEST_REASON = 300
-
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m diag.engine.attribution.trial", description=__doc__)
@@ -35,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--place", required=True)
     made.add_argument("--site", type=json.loads, default=None)
     made.add_argument("--switches", type=json.loads, required=True)
+    made.add_argument("--known", type=json.loads, default=[])
     return made
 
 
@@ -68,17 +67,17 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         bench = Bench(recorded, options.step, options.lane, parse_place(options.place))
         site = Site(**options.site) if options.site else bench.first_site()
         yield {"site": None if site is None else site.to_dict()}
-        done: list[Trial] = []
+        done = [trial_in(tuple(line["switches"]), line) for line in options.known]
         for index, names in enumerate(options.switches if site is not None else []):
             yield {"begun": index}
-            reason = _implied(names, done)
+            reason = what_is_implied(names, done)
             line = {"reason": reason, "skipped": True} if reason else _tried(bench, names, site)
             done.append(trial_in(tuple(names), line))
             yield {"trial": index, **line}
 
 
-def _implied(names: Sequence[str], done: Sequence[Trial]) -> str:
-    """Why the trials before this one, in this process, answer it already; empty where they do not."""
+def what_is_implied(names: Sequence[str], done: Sequence[Trial]) -> str:
+    """Why the trials before this one answer it already; empty where they do not."""
     baseline = next((trial for trial in done if not trial.switches), None)
     return "" if baseline is None or len(names) != 1 else implied(names[0], REWRITING, done, baseline)
 
@@ -93,13 +92,15 @@ def trial_in(names: tuple[str, ...], line: dict[str, Any]) -> Trial:
 def _tried(bench: Any, names: Sequence[str], site: Any) -> dict[str, Any]:
     import tensorflow as tf
 
+    from diag.engine.op_errors import reason_of
+
     try:
         trial = bench.trial(names, site)
     except (UserError, tf.errors.OpError, NotImplementedError, ValueError) as error:
-        said = " ".join(str(getattr(error, "message", error)).split())[:LONGEST_REASON]
+        said = reason_of(error)
         if "execution=xla" in names and not isinstance(error, UserError):
             said = f"XLA cannot compile this step: {said}"
-        return {"reason": said or type(error).__name__}
+        return {"reason": said}
     return {
         name: None if value is None else json_number(value)
         for name in ("op", "unit", "step", "step_seconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from diag.engine.attribution import matrix
 from diag.engine.attribution.matrix import Question, num_workers, run_trials
+from diag.engine.attribution.trial import trial_in, what_is_implied
 from diag.engine.places import Place
 from diag.errors import UserError
 
@@ -22,6 +24,8 @@ given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 trials = json.loads(given["--switches"])
 with Path(sys.argv[1]).with_name("asked").open("a") as log:
     log.write(json.dumps(trials) + "\\n")
+with Path(sys.argv[1]).with_name("known").open("a") as log:
+    log.write(given["--known"] + "\\n")
 print("a plug-in that talks")
 print(json.dumps(["not", "an", "object"]))
 if os.environ.get("REFUSE"):
@@ -65,6 +69,16 @@ def test_trials_that_can_share_a_process_do_and_figures_come_back(question):
 def test_what_cannot_be_taken_back_comes_last_in_its_process(question):
     run_trials(question, [(), ("deterministic=on",), ("grappler=off",)])
     assert asked(question) == ['[[], ["grappler=off"], ["deterministic=on"]]']
+
+
+def test_a_later_process_is_told_what_is_known_and_runs_nothing_that_this_answers(question):
+    run_trials(question, [(), ("execution=eager",), ("onednn=off",)])
+    first, second = map(json.loads, Path(question.trace).with_name("known").read_text().splitlines())
+    assert first == []
+    known = [trial_in(tuple(line["switches"]), line) for line in second]
+    assert [trial.switches for trial in known] == [(), ("execution=eager",)]
+    assert what_is_implied(("grappler=off",), known)  # eager leaves the step as it was, and does more
+    assert not what_is_implied(("grappler=off",), known[:1]) and not what_is_implied(("onednn=off",), known)
 
 
 def test_a_process_that_dies_costs_one_trial(question):
