@@ -129,14 +129,15 @@ def contraction_bound(
     is narrower, only what is left of the error beyond its one rounding counts.  `in_order` is what a plain sum
     of the same terms, one after the other, loses: no less is allowed.
     """
-    own = format_of(x.dtype)
-    if own.unit_roundoff > arithmetic.unit_roundoff:
+    hidden = 0.0
+    if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
+        hidden = _rms_behind_last_rounding(x, truth, scale, arithmetic)
         truth = _without_last_rounding(x, truth)
     error = scaled_error(x, truth, scale, arithmetic.unit_roundoff, num_terms * arithmetic.underflow)
     if math.isinf(error.max):
         rule = "finite, and no error where |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
-    rest = _rms_of_the_rest(error, x.size)
+    rest = max(hidden, _rms_of_the_rest(error, x.size))
     serial = max(CONTRACTION_MAX, CONTRACTION_MAX_PER_SQRT_N * math.sqrt(num_terms))
     rms_allowed, words = CONTRACTION_RMS, ""
     if in_order is not None and IN_ORDER * in_order.rms > CONTRACTION_RMS:
@@ -193,6 +194,22 @@ def _without_last_rounding(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) 
     with np.errstate(invalid="ignore"):
         moved = truth + np.clip(x.astype(np.float64) - truth, -half, half)
     return np.where(np.isfinite(moved), moved, truth)
+
+
+def _rms_behind_last_rounding(
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], scale: npt.ArrayLike, arithmetic: Format
+) -> float:
+    """The rms, in units of u(|A||B|), of errors that the last rounding hides but for a few: by how often they show.
+
+    An error of e before that rounding shows where the sum lay within e of a tie, in e / ULP of all elements.  Their
+    number says how large the errors are, whatever the size of those few: an element that is wrong by itself adds one.
+    Of normal deviates the rms is sqrt(pi / 2) of the mean magnitude.
+    """
+    step = ulp(truth, format_of(x.dtype))
+    with np.errstate(invalid="ignore"):
+        showing = np.count_nonzero(np.abs(x.astype(np.float64) - truth) > 0.5 * step)
+        chances = np.nansum(arithmetic.unit_roundoff * np.asarray(scale, np.float64) / step)
+    return float(math.sqrt(math.pi / 2) * showing / chances) if chances > 0 and np.isfinite(chances) else 0.0
 
 
 def normwise_bound(
