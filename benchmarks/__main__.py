@@ -56,7 +56,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
     @cache
     def workload() -> Workload:
-        from diag.engine.quiet import import_tensorflow
+        from diag.machine.tensorflow_import import import_tensorflow
 
         import_tensorflow()
         from benchmarks.workload import motivating_workload

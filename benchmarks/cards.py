@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from probes.card import Card, check_unique, read_card
+from probes.frame.card import Card, check_unique, read_card
 
 FUNCTIONS = ("accuracy", "composites")  # a file of their own: these have most of the figures
 PARTS = (

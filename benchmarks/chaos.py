@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from diag.engine.quiet import import_tensorflow
+from diag.machine.tensorflow_import import import_tensorflow
 
 NUM_TWINS, SEEDS = 12, (0, 1, 2)
 NUM_BATCHES, BATCH_SIZE = 10, 8
@@ -27,12 +27,12 @@ def trajectories(model: Callable[[], Any], candidate: str, num_steps: int, seed:
     """The growth curves of one free run; UserError and OpError where the place cannot run the model."""
     import tensorflow as tf
 
-    from diag.engine.lanes import Lane
-    from diag.engine.places import parse_place
-    from diag.engine.program import trace
-    from diag.engine.run import flat_batch
-    from diag.engine.telescope import Telescope
-    from diag.engine.twins import Twins
+    from diag.engine.lanes.lane import Lane
+    from diag.engine.lockstep.telescope import Telescope
+    from diag.engine.runs.twins import Twins
+    from diag.engine.step.batch import flat_batch
+    from diag.engine.step.tracing import trace
+    from diag.machine.places import parse_place
     from tests import zoo
 
     batches = [zoo.batch_for(model, BATCH_SIZE, seed=number) for number in range(NUM_BATCHES)]

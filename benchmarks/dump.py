@@ -86,10 +86,11 @@ def _trace(image_size: int, batch_size: int, folder: Path, portable: bool, dista
     import tensorflow as tf
 
     from benchmarks.workload import motivating_training
-    from diag.engine.keeping import parse_keeping
-    from diag.engine.places import Place
-    from diag.engine.recording import Recording, RecordingOptions
-    from diag.engine.run import LockstepRun, Settings, flat_batch
+    from diag.engine.recordings.keeping import parse_keeping
+    from diag.engine.recordings.recording import Recording, RecordingOptions
+    from diag.engine.runs.run import LockstepRun, Settings
+    from diag.engine.step.batch import flat_batch
+    from diag.machine.places import Place
 
     trained = motivating_training(image_size, batch_size)
     settings = Settings(Place("CPU:0"), Place("CPU:0"), STEPS, seed=0)
@@ -119,7 +120,7 @@ def _trace(image_size: int, batch_size: int, folder: Path, portable: bool, dista
 
 
 def main(arguments: list[str]) -> None:
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     subject, image_size, batch_size, *rest = arguments

@@ -90,7 +90,7 @@ def _bytes_of(field: str) -> int:
 
 
 def main() -> None:
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     role, image_size, batch_size = sys.argv[1:]

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from benchmarks.timing import Row, Subject, interleaved, ratio
 from benchmarks.workload import Workload
-from diag.engine.lanes import Lane
-from diag.engine.microscope import Microscope
+from diag.engine.lanes.lane import Lane
+from diag.engine.lockstep.microscope import Microscope
 
 NAME = "microscope"
 TARGET_STATISTICS, TARGET_TRUTH = 2.0, 4.0

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from diag.engine.program import Program
-    from diag.engine.setup import Trained
+    from diag.engine.step.program import Program
+    from diag.engine.training.setup import Trained
     from diag.verdict.result import RunResult
     from diag.verdict.substitution import Substitution
 
@@ -92,7 +92,7 @@ class Training:
 
 
 def set_up(policy: str) -> Trained:
-    from diag.engine import setup
+    from diag.engine.training import setup
 
     return setup.set_up(f"{HERE}:classifier", f"{HERE}:noisy", BATCH_SIZE, STEPS, 0, policy)
 
@@ -101,9 +101,9 @@ def train(policy: str, place: str, steps: int, trained: Trained | None = None) -
     """Train with the compiled step that `model.fit` would run, and nothing else."""
     import tensorflow as tf
 
-    from diag.engine.lanes import CompiledSteps, Lane
-    from diag.engine.places import parse_place
-    from diag.engine.run import flat_batch
+    from diag.engine.lanes.lane import CompiledSteps, Lane
+    from diag.engine.step.batch import flat_batch
+    from diag.machine.places import parse_place
 
     trained = trained or set_up(policy)
     program = trained.programs(trained.batches[0])
@@ -124,7 +124,7 @@ class Accuracy:
     """Of unseen samples, the share that a lane puts into their true class, at the lane's place."""
 
     def __init__(self, program: Program, lane: Any) -> None:
-        from diag.engine.predicting import forward_to, prediction_of
+        from diag.engine.runs.predictions import forward_to, prediction_of
 
         port = prediction_of(program)
         assert port is not None
@@ -142,10 +142,10 @@ class Accuracy:
 
 def judged_at(training: Training, step: int, folder: Path) -> RunResult:
     """`diag.lockstep --follow candidate` on two steps from the state that the candidate had before `step`."""
-    from diag.engine.places import parse_place
-    from diag.engine.recording import Recording, RecordingOptions
-    from diag.engine.run import LockstepRun, Settings
-    from diag.engine.stored_program import with_state
+    from diag.engine.recordings.recording import Recording, RecordingOptions
+    from diag.engine.runs.run import LockstepRun, Settings
+    from diag.engine.step.serialization import with_state
+    from diag.machine.places import parse_place
 
     trained = set_up(training.policy)
     at = replace(trained, programs=lambda batch: with_state(trained.programs(batch), training.states[step]))
@@ -158,14 +158,16 @@ def judged_at(training: Training, step: int, folder: Path) -> RunResult:
         return opened[0]
 
     result = LockstepRun(at.programs, at.batches, settings, record_of).run()
-    opened[0].finish(result)
+    from diag.report import json_report
+
+    opened[0].finish(json_report.report(result))
     return result
 
 
 def restored(policy: str, names: str, steps: int) -> Substitution:
     """The same training with some layers computed by the reference."""
-    from diag.engine.places import parse_place
-    from diag.engine.substitution import substitute
+    from diag.engine.attribution.substitution import substitute
+    from diag.machine.places import parse_place
 
     trained = set_up(policy)
     places = (parse_place(HEALTHY, None, policy), parse_place(FAULTY, None, policy))
@@ -232,7 +234,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = parser().parse_args()
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     from tempfile import TemporaryDirectory

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from benchmarks.timing import Row, Subject, interleaved, ratio
 from benchmarks.workload import Workload
-from diag.engine.lanes import CompiledSteps
-from diag.engine.telescope import StepRun, Telescope
+from diag.engine.lanes.lane import CompiledSteps
+from diag.engine.lockstep.telescope import StepRun, Telescope
 
 NAME = "telescope"
 CHECK_EVERY = 50

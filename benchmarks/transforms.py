@@ -37,9 +37,9 @@ def images() -> Iterator[tuple[str, Floats]]:
 def main() -> None:
     import tensorflow as tf
 
-    from diag.engine.graph import node_of
-    from diag.engine.simulated.winograd import filtered
-    from diag.engine.truth import OpTruth
+    from diag.engine.faults.winograd import filtered
+    from diag.engine.graphs.graph import node_of
+    from diag.engine.truth.truth import OpTruth
 
     def convolve(image: Any, kernel: Any) -> Any:
         return tf.nn.conv2d(image, kernel, 1, "VALID")

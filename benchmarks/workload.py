@@ -12,12 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from diag.engine.execution import to_numpy
-from diag.engine.lanes import Lane
-from diag.engine.places import Place
-from diag.engine.program import Program, trace
-from diag.engine.run import flat_batch
-from diag.engine.setup import Trained, set_up
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.lane import Lane
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.engine.training.setup import Trained, set_up
+from diag.machine.places import Place
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def put_in_force(path: Path | None, rows: Sequence[Row]) -> list[str]:
 
     Raises UserError for an op that TensorFlow does not have.
     """
-    from diag.engine.execution import op_def
+    from diag.engine.graphs.tf_runtime import op_def
 
     for row in rows:
         try:

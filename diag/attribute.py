@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diag import options as flags
-from diag.engine.attribution.switches import SWITCHES
-from diag.engine.places import parse_place
+from diag.common.command import OneLineParser, positive
+from diag.common.jsonable import json_safe, to_text
 from diag.errors import UserError
+from diag.machine.places import parse_place
+from diag.machine.switches import SWITCHES
 
 NO_CURE, BUG = 1, 3
 LONGEST = 600  # seconds
@@ -27,7 +28,7 @@ SITE = ("unit", "layer", "variable", "op_index")  # what names a divergence, in 
 
 
 def parser() -> argparse.ArgumentParser:
-    made = flags.OneLineParser(
+    made = OneLineParser(
         prog="python -m diag.attribute", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("trace", metavar="TRACE", type=Path, help="a trace.h5 of diag.lockstep")
@@ -35,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--place", metavar="PLACE", help="where instead of the candidate's place")
     made.add_argument("--switches", metavar="NAMES", help=f"only these, with commas between: {', '.join(SWITCHES)}")
     made.add_argument(
-        "--seconds", type=flags.positive, default=LONGEST, metavar="N",
+        "--seconds", type=positive, default=LONGEST, metavar="N",
         help="what has not been tried by then is left out (default: %(default)s)",
     )  # fmt: skip
     made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     place = None if options.place is None else parse_place(options.place)
     only = switch_names(options.switches)
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     step, site, alike = flagged_in(options.trace, options.step)
@@ -68,7 +69,6 @@ def run(options: argparse.Namespace) -> int:
 
     from diag.engine.attribution.attributing import attribute, subject_in, told
     from diag.report import attribution as written
-    from diag.report import json_report
 
     subject = subject_in(options.trace, step, place, alike)
     console = Console(quiet=options.json)
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     found, site = attribute(subject, site, said, only, options.seconds)
     if options.json:
         document = {"trace": str(options.trace), "step": step, "place": str(subject.place), "site": site}
-        print(json_report.to_text(json_report.json_safe({**document, **written.report(found)})))
+        print(to_text(json_safe({**document, **written.report(found)})))
     written.render(found, console)
     return NO_CURE if found.is_reproduced and not found.workarounds else 0
 

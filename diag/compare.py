@@ -13,16 +13,18 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from diag import options as flags
+from diag.common.command import OneLineParser
+from diag.common.files import write_json
+from diag.common.jsonable import to_text
+from diag.common.wording import counted
 from diag.errors import UserError
-from diag.report.wording import counted
 
 DIVERGENCE, BUG = 1, 3
 LANES = ("reference", "candidate")
 
 
 def parser() -> argparse.ArgumentParser:
-    made = flags.OneLineParser(
+    made = OneLineParser(
         prog="python -m diag.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("reference", metavar="A.h5", type=Path, help="the trace to compare with")
@@ -55,13 +57,13 @@ def run(options: argparse.Namespace) -> int:
 
     for path in (options.reference, options.candidate):
         TraceReader(path).close()  # what is no trace is refused before TensorFlow is loaded
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     from rich.console import Console
 
-    from diag.engine.comparing import Comparison, Side
-    from diag.engine.recorded import RecordedRun
+    from diag.engine.recordings.comparison import Comparison, Side
+    from diag.engine.recordings.recorded_run import RecordedRun
     from diag.report import json_report, terminal
 
     same = options.reference.resolve() == options.candidate.resolve()
@@ -74,9 +76,9 @@ def run(options: argparse.Namespace) -> int:
             b.close()
     contents = json_report.report(result)
     if options.out is not None:
-        json_report.write(options.out, contents)
+        write_json(options.out, contents)
     if options.json:
-        print(json_report.to_text(contents), end="")
+        print(to_text(contents), end="")
     elif result.verdict == "identical":
         console = Console(highlight=False)
         console.print(f"[bold green]{same_bits(comparison.num_compared, result.steps)}[/bold green]")

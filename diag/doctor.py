@@ -12,14 +12,15 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from diag import options as flags
+from diag.common.command import OneLineParser
+from diag.common.jsonable import to_text
 from diag.errors import UserError
 
 BAD, BUG = 1, 3
 
 
 def parser() -> argparse.ArgumentParser:
-    made = flags.OneLineParser(
+    made = OneLineParser(
         prog="python -m diag.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
@@ -44,13 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from diag.engine.diagnosis import diagnose
+    from diag.machine.diagnosis import diagnose
     from diag.report import doctor as written
-    from diag.report import json_report
 
     found = diagnose()
     if options.json:
-        print(json_report.to_text(written.report(found)))
+        print(to_text(written.report(found)))
     else:
         written.render(found, Console())
     return BAD if found.is_bad else 0

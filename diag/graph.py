@@ -12,14 +12,16 @@ import traceback
 from collections.abc import Sequence
 
 from diag import options as flags
-from diag.engine.places import parse_place
+from diag.common.command import OneLineParser
+from diag.common.jsonable import to_text
 from diag.errors import UserError
+from diag.machine.places import parse_place
 
 BUG = 3
 
 
 def parser() -> argparse.ArgumentParser:
-    made = flags.OneLineParser(
+    made = OneLineParser(
         prog="python -m diag.graph", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     flags.add_model_flags(made)
@@ -48,16 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     place = parse_place(options.place, None, options.policy)
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     from rich.console import Console
 
-    from diag.engine.lanes import Lane
-    from diag.engine.optimized import difference, inspect_step
-    from diag.engine.setup import set_up
+    from diag.engine.lanes.lane import Lane
+    from diag.engine.rewrites.optimized import difference, inspect_step
+    from diag.engine.training.setup import set_up
     from diag.report import graph as written
-    from diag.report import json_report
 
     trained = set_up(options.model, options.data, options.batch_size, 1, options.seed, place.policy)
     program = trained.programs(trained.batches[0])
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         changed = difference(step, inspect_step(program, lane, program.taps.watched))
         unsafe = {str(port): reason for port, reason in program.taps.refused.items()}
     if options.json:
-        print(json_report.to_text(written.report(step, changed, unsafe)))
+        print(to_text(written.report(step, changed, unsafe)))
         return 0
     console = Console()
     written.render(step, console)

@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 from diag import allowance_file
 from diag import options as flags
-from diag.engine.keeping import parse_keeping
+from diag.common.command import OneLineParser
+from diag.common.files import write_json
+from diag.common.jsonable import to_text
+from diag.engine.recordings.keeping import parse_keeping
 from diag.errors import UserError
+from diag.machine.settings import use_determinism, use_tf32
 
 if TYPE_CHECKING:
-    from diag.engine.places import Place
-    from diag.engine.recorded_lane import RecordedLane
-    from diag.engine.recording import Recording
-    from diag.engine.run import Settings
-    from diag.engine.setup import Trained
+    from diag.engine.recordings.recorded_lane import RecordedLane
+    from diag.engine.recordings.recording import Recording
+    from diag.engine.runs.run import Settings
+    from diag.engine.training.setup import Trained
+    from diag.machine.places import Place
     from diag.verdict.result import RunResult
     from diag.verdict.substitution import Substitution
 
@@ -38,7 +42,7 @@ SMALLEST_FREE = 64 << 20  # bytes: room for a report and a small trace
 
 
 def parser() -> argparse.ArgumentParser:
-    made = flags.OneLineParser(
+    made = OneLineParser(
         prog="python -m diag.lockstep",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -77,7 +81,7 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     options.substitute = flags.substituted(options.substitute)
     allowances = allowance_file.read(options.allowances)
     folder = output_folder(options.out)
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     from rich.console import Console
@@ -92,9 +96,9 @@ def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     notes += allowance_file.put_in_force(options.allowances, allowances)
     result = execute(options, given, places, candidate, folder, notes)
     contents = json_report.report(result)
-    json_report.write(folder / "report.json", contents)
+    write_json(folder / "report.json", contents)
     if options.json:
-        print(json_report.to_text(contents), end="")
+        print(to_text(contents), end="")
     else:
         terminal.render(result, Console(), next_commands(result, given))
         if result.substitution is not None:
@@ -116,16 +120,8 @@ def check_flags_with_trace(options: argparse.Namespace, given: Sequence[str]) ->
         )
 
 
-def use_tf32(enabled: bool) -> None:
-    import tensorflow as tf
-
-    tf.config.experimental.enable_tensor_float_32_execution(enabled)
 
 
-def use_determinism() -> None:
-    import tensorflow as tf
-
-    tf.config.experimental.enable_op_determinism()
 
 
 def output_folder(wanted: Path | None) -> Path:
@@ -157,7 +153,7 @@ def choose_candidate(named: Place | None, options: argparse.Namespace) -> tuple[
     """The named place, else the first GPU, else a simulated one, and what to say about it."""
     import tensorflow as tf
 
-    from diag.engine.places import parse_place
+    from diag.machine.places import parse_place
 
     if named is not None:
         return named, []
@@ -178,15 +174,15 @@ def execute(
     folder: Path,
     notes: list[str],
 ) -> RunResult:
-    from diag.engine.lanes import check_device
+    from diag.engine.lanes.lane import check_device
 
     for place in (places.reference, candidate):
         check_device(place)
     if places.trace is not None:
         return _against_trace(options, given, places, candidate, folder, notes)
-    from diag.engine.run import Settings
-    from diag.engine.setup import set_up
-    from diag.engine.updates import adam_settings_of
+    from diag.engine.runs.run import Settings
+    from diag.engine.runs.updates import adam_settings_of
+    from diag.engine.training.setup import set_up
 
     steps = options.steps or flags.DEFAULT_STEPS
     trained = set_up(options.model, options.data, options.batch_size, steps, options.seed, options.policy)
@@ -206,9 +202,9 @@ def _against_trace(
     notes: list[str],
 ) -> RunResult:
     """The candidate here against the reference lane of a trace made elsewhere."""
-    from diag.engine.recorded import RecordedRun
-    from diag.engine.recorded_lane import RecordedLane
-    from diag.engine.run import Settings
+    from diag.engine.recordings.recorded_lane import RecordedLane
+    from diag.engine.recordings.recorded_run import RecordedRun
+    from diag.engine.runs.run import Settings
 
     assert places.trace is not None
     with RecordedRun(places.trace) as recorded:
@@ -248,9 +244,10 @@ def record(
     reference: RecordedLane | None = None,
 ) -> RunResult:
     """Run, and write the trace as it goes on."""
-    from diag.engine.recording import Recording, RecordingOptions
-    from diag.engine.run import LockstepRun
-    from diag.engine.substitution import unit_named
+    from diag.engine.attribution.substitution import unit_named
+    from diag.engine.recordings.recording import Recording, RecordingOptions
+    from diag.engine.runs.run import LockstepRun
+    from diag.report import json_report
     from diag.report.progress import StepProgress
 
     quiet = options.quiet or options.json
@@ -284,7 +281,7 @@ def record(
         result = _attributed(result, options, opened[0], trained, time.monotonic() - begun)
         if options.substitute is not None:
             result = replace(result, substitution=_substituted(options, trained, settings))
-        opened[0].finish(result)
+        opened[0].finish(json_report.report(result))
         return result
     except BaseException as error:
         if opened:
@@ -307,6 +304,7 @@ def _attributed(
         return result
     from diag.engine.attribution.attributing import Subject, lanes_of, wrong_alike
     from diag.engine.attribution.of_run import attributed
+    from diag.report import json_report
 
     run, step = recording.run, result.first_divergence.where.step
     here = [divergence for divergence in result.divergences if divergence.where.step == step]
@@ -314,14 +312,14 @@ def _attributed(
         recording.writer.path, step, run.candidate.place, lanes_of(run.settings.follow),
         run.candidate.environment(), run.program, trained.config, *wrong_alike([d.to_dict() for d in here]),
     )  # fmt: skip
-    recording.keep(result)  # should the trials be ended, the trace has what was found
+    recording.keep(json_report.report(result))  # should the trials be ended, the trace has what was found
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
     return attributed(result, subject, wanted, seconds / result.steps, say)
 
 
 def _substituted(options: argparse.Namespace, trained: Trained, settings: Settings) -> Substitution:
     """The same training once more, each lane on its own path, with a unit computed by the reference."""
-    from diag.engine.substitution import substitute
+    from diag.engine.attribution.substitution import substitute
 
     places = (settings.reference, settings.candidate)
     return substitute(

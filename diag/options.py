@@ -6,41 +6,22 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from diag.engine.places import EXECUTIONS, POLICIES, Place, parse_place
+from diag.common.command import not_negative, positive
 from diag.errors import UserError
+from diag.machine.places import EXECUTIONS, POLICIES, Place, parse_place
+from diag.verdict.substitution import OP
 
 UNITS = ("op", "layer", "step")
 FOLLOW = ("reference", "candidate", "free")
 FEWEST_TWINS = 3  # as in diag/numerics/envelope.py: fewer have hardly a spread
 TRACE = "trace:"
-OP = "op:"  # an op by its index, where a layer could be named
 DEFAULT_STEPS = 20
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Says in one line what was given and what was expected, and exits with 2."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
-def positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received {text!r}")
-    return value
 
 
-def not_negative(text: str) -> int:
-    if text == "0":
-        return 0
-    try:
-        return positive(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, received {text!r}") from error
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:

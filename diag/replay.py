@@ -10,7 +10,6 @@ Replaying runs the graph that the trace holds: replay only traces that you trust
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import traceback
@@ -19,30 +18,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diag import options as flags
 from diag.allowance_file import add_allowances_flag, put_in_force, read
-from diag.engine.places import Place, parse_place
+from diag.common.command import OneLineParser, not_negative
+from diag.common.jsonable import to_text
 from diag.errors import UserError
+from diag.machine.places import Place, parse_place
+from diag.machine.settings import restore_settings, restore_switches
 from traces.reader import TraceReader
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from diag.engine.recorded import RecordedRun
-    from diag.engine.replaying import Replayer
+    from diag.engine.recordings.recorded_run import RecordedRun
+    from diag.engine.recordings.replaying import Replayer
 
 OTHER_BITS, BUG = 1, 3
 LANES = ("reference", "candidate")
-# Switches that TensorFlow reads from the environment once, when it is loaded.
-SWITCHES = ("TF_ENABLE_ONEDNN_OPTS", "NVIDIA_TF32_OVERRIDE", "TF_DETERMINISTIC_OPS", "XLA_FLAGS", "TURN_OFF_REMAPPER")
 
 
 def parser() -> argparse.ArgumentParser:
-    made = flags.OneLineParser(
+    made = OneLineParser(
         prog="python -m diag.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("trace", metavar="TRACE", type=Path, help="a trace.h5 of diag.lockstep")
-    made.add_argument("--step", metavar="K", type=flags.not_negative, required=True, help="the step, counted from 0")
+    made.add_argument("--step", metavar="K", type=not_negative, required=True, help="the step, counted from 0")
     made.add_argument(
         "--lane",
         choices=(*LANES, "both"),
@@ -53,17 +52,17 @@ def parser() -> argparse.ArgumentParser:
         "--place", metavar="PLACE", help="where instead, DEVICE[/EXECUTION]: CPU:0, GPU:0/eager, sim:tf32"
     )
     made.add_argument(
-        "--op", metavar="I", type=flags.not_negative, help="only op I, on its recomputed inputs, against float64 truth"
+        "--op", metavar="I", type=not_negative, help="only op I, on its recomputed inputs, against float64 truth"
     )
     made.add_argument("--layer", metavar="NAME", help="only this layer, compiled by itself, against float64 truth")
     made.add_argument(
-        "--seed", metavar="N", type=flags.not_negative, help="of the random streams, instead of their saved state"
+        "--seed", metavar="N", type=not_negative, help="of the random streams, instead of their saved state"
     )
     made.add_argument(
         "--from",
         dest="start",
         metavar="S",
-        type=flags.not_negative,
+        type=not_negative,
         help="begin at the state stored before step S, not at the last, and go through every step from there",
     )
     made.add_argument("--emit", metavar="FILE.py", type=Path, help="write the op or layer as a program of its own")
@@ -94,13 +93,13 @@ def run(options: argparse.Namespace) -> int:
     allowances = read(options.allowances)
     environment = recorded_environment(options.trace)
     restore_switches(environment)
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     from rich.console import Console
 
-    from diag.engine.recorded import RecordedRun
-    from diag.engine.replaying import Replayer
+    from diag.engine.recordings.recorded_run import RecordedRun
+    from diag.engine.recordings.replaying import Replayer
 
     restore_settings(environment, options.tf32)
     options.notes = put_in_force(options.allowances, allowances)
@@ -139,31 +138,18 @@ def recorded_environment(trace: Path) -> dict[str, Any]:
         return reader.environment("candidate")
 
 
-def restore_switches(environment: dict[str, Any]) -> None:
-    """Environment variables as they were, unless the person set them otherwise."""
-    for name in SWITCHES:
-        if name in environment:
-            os.environ.setdefault(name, str(environment[name]))
 
 
-def restore_settings(environment: dict[str, Any], tf32: str | None) -> None:
-    import tensorflow as tf
-
-    wanted = environment.get("tf32", True) if tf32 is None else tf32 == "on"
-    tf.config.experimental.enable_tensor_float_32_execution(bool(wanted))
-    if environment.get("op_determinism"):
-        tf.config.experimental.enable_op_determinism()
 
 
 def replay_step(options: argparse.Namespace, recorded: RecordedRun, replayer: Replayer, console: Console) -> int:
-    from diag.report import json_report
     from diag.report import replay as written
 
     lanes = lanes_of(options)
     replays = [replayer.replay(options.step, lane) for lane in lanes]
     changed = changed_environment(recorded, lanes, replayer.place)
     if options.json:
-        print(json_report.to_text(written.report(str(options.trace), replays, changed)), end="")
+        print(to_text(written.report(str(options.trace), replays, changed)), end="")
     written.render(replays, changed, console)
     exact = all(replay.is_exact for replay in replays)
     if not exact and options.seed is None:
@@ -183,7 +169,7 @@ def lanes_of(options: argparse.Namespace) -> Sequence[str]:
 
 def changed_environment(recorded: RecordedRun, lanes: Sequence[str], place: Place | None) -> dict[str, Any]:
     """name -> (recorded, now), of what is no longer as it was."""
-    from diag.engine.environment import environment_of
+    from diag.machine.environment import environment_of
 
     changed = {}
     for lane in lanes:
@@ -197,9 +183,8 @@ def changed_environment(recorded: RecordedRun, lanes: Sequence[str], place: Plac
 
 def replay_part(options: argparse.Namespace, recorded: RecordedRun, replayer: Replayer, console: Console) -> int:
     """One op or one layer, judged."""
-    from diag.engine import replaying_units as units
-    from diag.engine.emitting import check_place, emit
-    from diag.report import json_report
+    from diag.engine.recordings import replaying_units as units
+    from diag.engine.recordings.emitting import check_place, emit
     from diag.report import replay as written
     from diag.verdict.findings import Verdict
 
@@ -219,7 +204,7 @@ def replay_part(options: argparse.Namespace, recorded: RecordedRun, replayer: Re
         console.print(f"wrote {options.emit} and {options.emit.with_suffix('.npz')}", markup=False, highlight=False)
     if options.json:
         document = written.observations_report(str(options.trace), options.step, found.observations, str(place))
-        print(json_report.to_text(document), end="")
+        print(to_text(document), end="")
     written.render_observations(title, found.observations, console)
     for note in (*options.notes, *replayer.notes):
         console.print(f"note: {note}", highlight=False, markup=False)

@@ -18,14 +18,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diag.engine.places import EXECUTIONS, Place, parse_place
+from diag.common.command import OneLineParser
 from diag.errors import UserError
-from diag.options import OneLineParser
-from probes import plan
-from probes.plan import Choice
+from diag.machine.places import EXECUTIONS, Place, parse_place
+from probes.frame import plan
+from probes.frame.plan import Choice
 
 if TYPE_CHECKING:
-    from probes.card import Card
+    from probes.frame.card import Card
 
 FAILED, BUG, BROKEN_PIPE = 1, 3, 141
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int32", "int64")
@@ -93,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from probes import comparing
-    from probes.card import read_card
-    from probes.report_comparison import render_comparison
+    from probes.frame import comparing
+    from probes.frame.card import read_card
+    from probes.report.comparison import render_comparison
 
     found = comparing.compare(read_card(options.first), read_card(options.second))
     if options.json:
@@ -110,15 +110,15 @@ def probe(options: argparse.Namespace) -> int:
     if place is not None and place.policy is not None:
         raise UserError(f"--place {options.place}: probes name the dtype of each op themselves; use --dtype")
     check_writable(options.out, options.emit)
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     from rich.console import Console
 
-    from diag.report.wording import counted
-    from probes import report
-    from probes.card import write_atomically
-    from probes.emitting import write_reproducers
+    from diag.common.wording import counted
+    from probes.frame.card import write_atomically
+    from probes.frame.emitting import write_reproducers
+    from probes.report import card_report as report
 
     card = card_of_place(place or default_place(options.execution or "eager"), options)
     if options.out is not None:
@@ -166,10 +166,11 @@ def card_of_place(place: Place, options: argparse.Namespace) -> Card:
     import numpy as np
     import tensorflow as tf
 
-    from probes.card import Card, check_unique
-    from probes.plan import carried_out, planned
-    from probes.progress import ProbeProgress
-    from probes.subject import Subject
+    from probes.frame.card import Card, check_unique
+    from probes.frame.families import planned
+    from probes.frame.plan import carried_out
+    from probes.frame.progress import ProbeProgress
+    from probes.frame.subject import Subject
 
     if options.tf32 is not None:
         tf.config.experimental.enable_tensor_float_32_execution(options.tf32 == "on")

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from diag import doctor
-from diag.engine import diagnosis
-from diag.engine.known_combinations import parse
+from diag.machine import diagnosis
+from diag.machine.known_combinations import parse
 
 HERE = """
 [[combination]]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from diag import lockstep
-from diag.engine import switches
+from diag.engine.localization import tf32_cure as switches
 
 FILE = '''
 from collections import Counter

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from diag import replay
-from diag.engine.recording import Recording
+from diag.engine.recordings.recording import Recording
 from tests import traced
 from traces.reader import TraceReader
 

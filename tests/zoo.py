@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from diag.engine.batches import Batch
+from diag.engine.step.batch import Batch
 
 layers = keras.layers
 NUM_TOKENS, LENGTH = 20, 7

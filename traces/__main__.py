@@ -13,14 +13,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from diag.common.command import OneLineParser
 from diag.errors import UserError
-from diag.options import OneLineParser
-from traces.inspector.diff import DiffCommand
-from traces.inspector.export import ExportCommand
-from traces.inspector.flags import Command
-from traces.inspector.ls import LsCommand
-from traces.inspector.show import ShowCommand
-from traces.inspector.verify import VerifyCommand
+from traces.commands.diff import DiffCommand
+from traces.commands.export import ExportCommand
+from traces.commands.flags import Command
+from traces.commands.ls import LsCommand
+from traces.commands.show import ShowCommand
+from traces.commands.verify import VerifyCommand
 
 COMMANDS: dict[str, Command] = {
     "ls": LsCommand(),

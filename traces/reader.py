@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from diag.errors import UserError
-from traces.blobs import BlobReader
 from traces.encoding import Array
-from traces.failures import explained_gaps, explained_reading
-from traces.opening import open_trace
+from traces.hdf5.blobs import BlobReader
+from traces.hdf5.failures import explained_gaps, explained_reading
+from traces.hdf5.opening import open_trace
+from traces.hdf5.skeleton import BLOBS
+from traces.hdf5.table import TableReader
 from traces.schema import TensorKey, TraceLayout
-from traces.skeleton import BLOBS
-from traces.table import TableReader
 
 
 class TraceReader:

@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from diag.errors import UserError
-from traces.background import BackgroundQueue
-from traces.blobs import BlobWriter
-from traces.creation import encode_column
 from traces.encoding import Array
-from traces.failures import explained_creation, explained_writing
-from traces.opening import claim
+from traces.hdf5.background import BackgroundQueue
+from traces.hdf5.blobs import BlobWriter
+from traces.hdf5.creation import encode_column
+from traces.hdf5.failures import explained_creation, explained_writing
+from traces.hdf5.opening import claim
+from traces.hdf5.skeleton import BLOBS, FORMAT, skeleton_image
+from traces.hdf5.table import TableWriter
 from traces.schema import Column, StepRecord, TableLayout, TensorKey, TraceLayout
-from traces.skeleton import BLOBS, FORMAT, skeleton_image
-from traces.table import TableWriter
 
 QUEUE_BYTES = 256 << 20
 

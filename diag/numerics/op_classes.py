@@ -81,3 +81,15 @@ def allowance_ulp(op_type: str, dtype_name: str = "float32") -> float:
     if row is None:
         raise KeyError(op_type)
     return row.ulp
+
+
+def is_random(op_type: str) -> bool:
+    """Ops that draw random numbers (not those that only make a key from a seed)."""
+    if "GetKeyCounter" in op_type or "GetAlg" in op_type:
+        return False
+    return any(word in op_type for word in ("Random", "TruncatedNormal", "Shuffle", "Multinomial"))
+
+
+def is_product(op_type: str) -> bool:
+    """Ops that a tensor core may compute."""
+    return op_type.startswith(("Conv", "DepthwiseConv", "MatMul", "BatchMatMul", "Einsum"))

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from diag.report.wording import figure
+from diag.common.wording import figure
 from diag.verdict.attribution import Attribution, Outcome, Trial, Workaround, outcome
 
 WORDS = {

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from diag.report.json_report import json_safe
-from diag.report.wording import counted
+from diag.common.jsonable import json_safe
+from diag.common.wording import counted
 
 if TYPE_CHECKING:
-    from diag.engine.diagnosis import Diagnosis
-    from diag.engine.known_combinations import Combination
+    from diag.machine.diagnosis import Diagnosis
+    from diag.machine.known_combinations import Combination
 
 SCHEMA = "lockstep-doctor/1"
 NAMES = {

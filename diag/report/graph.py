@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from diag.report.json_report import json_safe
+from diag.common.jsonable import json_safe
 from diag.report.rewrites import ABSENT, change_report, part_report, sentence
 
 if TYPE_CHECKING:
-    from diag.engine.optimized import Difference, OptimizedStep
-    from diag.verdict.rewrites import Part, Rewrite
+    from diag.verdict.rewrites import Difference, OptimizedStep, Part, Rewrite
 
 SCHEMA = "lockstep-graph/1"
 

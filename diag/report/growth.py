@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from diag.common.wording import counted, figure, percent
 from diag.numerics.envelope import FEWEST_TWINS
 from diag.report.curves import BEYOND, CANDIDATE, ENVELOPE, TWINS
-from diag.report.wording import counted, figure, percent
 from diag.verdict.chaos import Curve, Exit, Outcome, Trajectories
 
 MORE_TWINS = 9  # one in N + 1 curves of one kind is the largest: with 9, one in ten

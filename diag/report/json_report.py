@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from diag.errors import UserError
+from diag.common.jsonable import json_safe
 from diag.report import attribution, rewrites, substitution
 from diag.report.growth import growth_sentence
 from diag.verdict.chaos import Trajectories
-from diag.verdict.findings import Observation, Where, json_number
+from diag.verdict.findings import Observation, Where
 from diag.verdict.result import Amplifier, LaneInfo, RunResult
 
 SCHEMA = "lockstep-report/1"
@@ -50,74 +44,12 @@ def report(result: RunResult) -> dict[str, Any]:
     return safe
 
 
-def to_text(contents: dict[str, Any]) -> str:
-    return json.dumps(contents, indent=2, allow_nan=False) + "\n"
 
 
-def write(path: Path, contents: dict[str, Any]) -> None:
-    """Write a report so that `path` never holds half of one, not even after a kill.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    text = to_text(contents)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write the report {path}: {error.strerror or error}; expected a folder that exists, can "
-            "be written and has room; choose another output folder."
-        ) from error
 
 
-def json_safe(value: Any) -> Any:
-    """The same value made of what JSON has; NaN and infinities as strings."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, Enum):
-        return json_safe(value.value)
-    if isinstance(value, str):
-        return str(value)  # np.str_ too
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return json_number(float(value))
-    if isinstance(value, np.generic):
-        return _scalar(value)
-    if isinstance(value, np.ndarray):
-        return json_safe(list(value)) if value.ndim else _scalar(value[()])
-    if isinstance(value, dict):
-        return {str(key): json_safe(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_safe(each) for each in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((json_safe(each) for each in value), key=str)
-    if hasattr(value, "to_dict"):
-        return json_safe(value.to_dict())
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: json_safe(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return str(value)
 
 
-def _scalar(value: Any) -> Any:
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, np.complexfloating):
-        return str(value)
-    try:
-        return json_number(float(value))  # bfloat16 and its like are no np.floating
-    except (TypeError, ValueError):
-        return str(value)
 
 
 def _place_in_step(where: Where) -> dict[str, Any]:

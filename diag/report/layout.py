@@ -8,21 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from diag.report.words import moment_of, name_of, shortened
+from diag.common.wording import shortened
+from diag.report.words import moment_of, name_of
 from diag.verdict.findings import Where
-
-
-class Unbroken(Text):
-    """A path or a command: to be copied whole, however wide the console."""
-
-
-def facts_table(facts: Sequence[tuple[str, str]]) -> Table:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, text in facts:
-        grid.add_row(name, Text(text))
-    return grid
 
 
 def table_of(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:

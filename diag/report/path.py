@@ -9,9 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from diag.common.wording import counted, figure, shortened
 from diag.report.layout import table_of
-from diag.report.wording import counted, figure
-from diag.report.words import name_of, shortened
+from diag.report.words import name_of
 from diag.verdict.findings import Observation, Verdict
 from diag.verdict.result import RunResult
 

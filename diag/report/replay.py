@@ -12,13 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from diag.report.json_report import json_safe
-from diag.report.wording import counted, figure, percent
-from diag.report.words import name_of, shortened
+from diag.common.jsonable import json_safe
+from diag.common.wording import counted, figure, percent, shortened
+from diag.report.words import name_of
 from diag.verdict.findings import Observation, Verdict
 
 if TYPE_CHECKING:
-    from diag.engine.replaying import Replay, Tensor
+    from diag.verdict.replay import Replay, Tensor
 
 SCHEMA = "lockstep-replay/1"
 MAX_LISTED = 20

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from diag.report.wording import counted, figure
+from diag.common.wording import counted, figure
 from diag.verdict.substitution import Outcome, Substitution
 
 MAX_ROWS = 12

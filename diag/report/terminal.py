@@ -9,17 +9,18 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from diag.common.terminal import Unbroken, facts_table
+from diag.common.wording import counted, figure, shortened
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
 from diag.report import attribution, rewrites
 from diag.report.curves import plot
 from diag.report.growth import growth_facts, growth_legend, growth_sentence
-from diag.report.layout import Unbroken, facts_table, table_of, where_cell
+from diag.report.layout import table_of, where_cell
 from diag.report.path import path_of
 from diag.report.sending import what_to_send
 from diag.report.updates import error_line, sign_lines
-from diag.report.wording import counted, figure
-from diag.report.words import moment_of, name_of, num_judged, sentence, shortened
+from diag.report.words import moment_of, name_of, num_judged, sentence
 from diag.verdict.findings import Divergence, Observation
 from diag.verdict.result import Amplifier, RunResult
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from diag.common.wording import counted, figure, percent
 from diag.numerics.adam import AdamFigures
-from diag.report.wording import counted, figure, percent
 
 MAX_VARIABLES = 4
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from diag.common.wording import counted, figure
 from diag.report.growth import growth_sentence
-from diag.report.wording import counted, figure
 from diag.verdict.findings import Divergence, Verdict, Where
 from diag.verdict.result import RunResult
 
@@ -85,12 +85,6 @@ def explain_region(divergence: Divergence) -> str:
     return f"Wrong together: {region}{of}{hidden}."
 
 
-def shortened(text: str, width: int) -> str:
-    """Cut in the middle: the ends of an op's or a layer's name say most."""
-    if len(text) <= width:
-        return text
-    kept = max(width - 3, 2)
-    return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
 
 
 # -- names -----------------------------------------------------------------------------------------

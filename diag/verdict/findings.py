@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from diag.common.jsonable import json_number
 from diag.numerics.bounds import Bound
 from diag.numerics.figures import PairStatistics, TruthStatistics
 
@@ -162,6 +162,3 @@ class Divergence:
         }
 
 
-def json_number(value: float) -> float | str:
-    """JSON has no infinity and no NaN; they become strings that float() reads."""
-    return value if math.isfinite(value) else str(value)

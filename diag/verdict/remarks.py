@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diag.verdict.findings import Observation, Verdict, json_number
+from diag.common.jsonable import json_number
+from diag.verdict.findings import Observation, Verdict
 
 # What an op may do that no bound per element allows, or that another run does not repeat, and that is right
 # all the same: by the note of its observation.

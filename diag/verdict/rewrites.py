@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+FUSED = "fused"  # several ops became one
+REGROUPED = "regrouped"  # several ops became others
+
 
 @dataclass(frozen=True)
 class Part:
@@ -56,3 +59,41 @@ class Rewrites:
     absent: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+
+
+@dataclass(frozen=True)
+class OptimizedStep:
+    """A step, or a layer, as it is executed at a place.
+
+    `absent` are ops that are not executed at all, by reason (one of ABSENT).  `is_known` is False where
+    TensorFlow does not say what it executes, as for XLA.
+    """
+
+    place: str
+    taps: tuple[str, ...]
+    changes: tuple[Rewrite, ...]
+    absent: Mapping[str, tuple[Part, ...]]
+    num_traced: int
+    num_executed: int
+    is_known: bool = True
+    note: str = ""
+
+    @property
+    def fusions(self) -> tuple[Rewrite, ...]:
+        return tuple(change for change in self.changes if change.kind in (FUSED, REGROUPED))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two compilations of one step; `lost` are changes of the first alone."""
+
+    lost: tuple[Rewrite, ...]
+    gained: tuple[Rewrite, ...]
+
+    @property
+    def fusions_lost(self) -> tuple[Rewrite, ...]:
+        return tuple(change for change in self.lost if change.kind in (FUSED, REGROUPED))
+
+    @property
+    def fusions_gained(self) -> tuple[Rewrite, ...]:
+        return tuple(change for change in self.gained if change.kind in (FUSED, REGROUPED))

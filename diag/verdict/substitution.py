@@ -15,6 +15,8 @@ from itertools import accumulate
 from diag.numerics.envelope import OWN_ROUNDING
 from diag.verdict.chaos import Exit, exit_of
 
+OP = "op:"  # an op by its index, where a layer could be named
+
 LOSS_ROUNDING = OWN_ROUNDING * 2.0**-23  # no two lanes can be told apart below the last bit of a float32 loss
 
 

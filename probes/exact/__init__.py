@@ -23,7 +23,7 @@ from probes.exact import (
     sums,
     variables,
 )
-from probes.plan import Choice, Probe
+from probes.frame.plan import Choice, Probe
 
 MODULES = (
     products, convolutions, depthwise, pooling, sums, accumulators, gathers, ordering, movement, space, blocks, history,

@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from probes.card import Reading
 from probes.exact.case import Case, case
 from probes.exact.judging import FAMILY, noted_sweep, sweep
-from probes.plan import Choice, Probe
-from probes.subject import Subject
+from probes.frame.card import Reading
+from probes.frame.plan import Choice, Probe
+from probes.frame.subject import Subject
 
 NUM_UP, NUM_DOWN = {"float16": 700, "bfloat16": 100}, {"float16": 300, "bfloat16": 60}
 NOT_PROMISED = "summed in the narrow dtype, or parts of it; TensorFlow promises no more for this op"

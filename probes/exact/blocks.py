@@ -13,7 +13,7 @@ import numpy as np
 from probes.exact import oracles
 from probes.exact.case import Case, case, share_of, sparse
 from probes.exact.judging import only_some, sweep
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 DENSE = ((17, 33, 15), (1, 128, 64), (129, 31, 2), (32, 64, 32))  # rows, inputs, outputs
 IMAGES = ((2, 8, 9, 3, 16), (1, 15, 17, 32, 32), (3, 4, 4, 5, 33))  # batch, height, width, inputs, outputs

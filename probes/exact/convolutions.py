@@ -10,7 +10,7 @@ import numpy as np
 from probes.exact import oracles
 from probes.exact.case import Case, case, share_of, sparse
 from probes.exact.judging import only_some, sweep
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 KERNEL_AXES = {2: ("kernel height", "kernel width", "input channel", "output channel")}
 IMAGE_AXES = {2: ("batch", "height", "width", "channel")}

@@ -12,7 +12,7 @@ from probes.exact import oracles
 from probes.exact.case import Case, case, share_of, sparse
 from probes.exact.convolutions import IMAGE_AXES, Kind, Shape, channels_first, made
 from probes.exact.judging import only_some, sweep
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 KERNEL_AXES = ("kernel height", "kernel width", "input channel", "channel multiplier")
 

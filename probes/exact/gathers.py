@@ -9,7 +9,7 @@ import numpy as np
 from probes.exact.case import Case, case, indices, share_of, sparse
 from probes.exact.judging import only_some, sweep
 from probes.exact.movement import numbers
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 TABLES = (((17, 3), 5), ((5, 33), 129), ((1025, 2), 1023), ((3, 129), 65537), ((65537, 1), 33), ((7, 4), 0))
 

@@ -11,7 +11,7 @@ from probes.exact import convolutions, depthwise, oracles, pooling, sums
 from probes.exact.case import Case, Data, case, share_of, sparse
 from probes.exact.judging import only_some, sweep
 from probes.exact.products import ROWS_COLUMNS
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 LARGE, SMALL = 65, 33
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
+from diag.causes.patterns import describe_elements
+from diag.common.wording import counted
+from diag.engine.graphs.tf_errors import reason
 from diag.numerics.bounds import normwise_bound
 from diag.numerics.formats import FLOAT32, format_of
-from diag.report.wording import counted
-from diag.verdict.patterns import describe_elements
-from probes.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
 from probes.exact.case import (
     LIMITS,
     Case,
@@ -24,10 +24,11 @@ from probes.exact.case import (
     right_answers,
     setup_lines,
 )
-from probes.fallback import check_placed
-from probes.plan import Choice, Probe, reason
-from probes.reproducer import reproducer
-from probes.subject import NOT_SUPPORTED, Subject
+from probes.frame.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
+from probes.frame.fallback import check_placed
+from probes.frame.plan import Choice, Probe
+from probes.frame.reproducer import reproducer
+from probes.frame.subject import NOT_SUPPORTED, Subject
 
 FAMILY = "exact"
 NUM_CALLS = 2  # the same inputs twice in a row: the same answer

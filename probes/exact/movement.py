@@ -10,7 +10,7 @@ import numpy as np
 
 from probes.exact.case import Case, Data, case, sparse
 from probes.exact.judging import only_some, sweep
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 PERIOD = {"bfloat16": 251, "float16": 2039, "float32": 16777213, "int32": 2147483647}  # primes within exact integers
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from probes.exact.case import Case, case
 from probes.exact.judging import noted_sweep, only_some, sweep
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 KS = (1, 15, 16, 17, 33)
 

@@ -11,7 +11,7 @@ from probes.exact import oracles
 from probes.exact.case import Case, case, sparse
 from probes.exact.convolutions import IMAGE_AXES
 from probes.exact.judging import only_some, sweep
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 
 @dataclass(frozen=True)

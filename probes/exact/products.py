@@ -8,7 +8,7 @@ import numpy as np
 
 from probes.exact.case import Case, case, share_of, sparse
 from probes.exact.judging import only_some, sweep
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 ROWS_COLUMNS = ("row", "column")
 SIZES = (1, 2, 15, 16, 17, 31, 32, 33, 127, 128, 129)

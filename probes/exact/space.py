@@ -9,7 +9,7 @@ import numpy as np
 from probes.exact.case import Case, case, sparse
 from probes.exact.judging import only_some, sweep
 from probes.exact.movement import moved
-from probes.plan import Choice, Probe
+from probes.frame.plan import Choice, Probe
 
 
 def probes(choice: Choice) -> Iterator[Probe]:

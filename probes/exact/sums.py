@@ -9,7 +9,7 @@ import numpy as np
 
 from probes.exact.case import Case, Data, case, indices, share_of, sparse
 from probes.exact.judging import noted_sweep, only_some, sweep
-from probes.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 SHAPE = (3, 17, 5, 33)
 COUNTS = (4, 8, 2, 16)  # powers of two, so that means are exact

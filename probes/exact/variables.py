@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from probes.card import UNSUPPORTED, Reading
+from diag.engine.graphs.tf_errors import reason
 from probes.exact.case import Case, arrays_of, case, indices, share_of, sparse
 from probes.exact.judging import FAMILY, Outcome, judged, only_some, reading
 from probes.exact.movement import numbers
-from probes.fallback import check_placed
-from probes.plan import FLOAT_DTYPES, Choice, Probe, reason
-from probes.subject import NOT_SUPPORTED, Subject
+from probes.frame.card import UNSUPPORTED, Reading
+from probes.frame.fallback import check_placed
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.subject import NOT_SUPPORTED, Subject
 
 SHAPES = ((17, 3), (129, 33), (1025, 2), (1, 65537), (65537, 1))
 

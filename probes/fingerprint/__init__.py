@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from probes.card import UNSUPPORTED, Reading
 from probes.fingerprint import elementwise, ops, summary
 from probes.fingerprint.arithmetic import arithmetic_of, order_of
 from probes.fingerprint.ops import Shape
 from probes.fingerprint.summary import FAMILY, Shaped
 from probes.fingerprint.sums import spread
-from probes.plan import FLOAT_DTYPES, Choice, Probe
-from probes.subject import NOT_SUPPORTED, Subject
+from probes.frame.card import UNSUPPORTED, Reading
+from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
+from probes.frame.subject import NOT_SUPPORTED, Subject
 
 NUM_TERMS = 32  # that are told apart in a sum; of a longer one the first, and as many spread over all of it
 TREE_SIZES = (8, 16, 32, 64)

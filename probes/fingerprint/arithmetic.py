@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
-from probes.card import Value
 from probes.fingerprint import accumulation, wording
 from probes.fingerprint.accumulation import NEAREST, NOT_TOLD, RULES, Width
 from probes.fingerprint.inputs import InputFormat, input_formats
@@ -14,6 +13,7 @@ from probes.fingerprint.orders import is_repeatable, tree_of
 from probes.fingerprint.subnormals import Subnormals, subnormals_of
 from probes.fingerprint.sums import Sum, alone
 from probes.fingerprint.tree import NotATree, NothingLost, OutOfRange, Tree, Unstable, nodes, sequence
+from probes.frame.card import Value
 
 _WIDTHS = {
     FLOAT64.precision: "float64", FLOAT32.precision: "float32", FLOAT16.precision: "float16",

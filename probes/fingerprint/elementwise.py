@@ -16,13 +16,13 @@ import tensorflow as tf
 
 from diag.numerics.formats import Format, format_of
 from diag.numerics.ulp import ulp_error
-from probes.card import NOTE, Reading
-from probes.fallback import check_placed
 from probes.fingerprint.accumulation import RULES, UNKNOWN
 from probes.fingerprint.subnormals import FLUSHED, KEPT, OTHER
 from probes.fingerprint.summary import FAMILY
-from probes.plan import FLOAT_DTYPES, Probe
-from probes.subject import Subject
+from probes.frame.card import NOTE, Reading
+from probes.frame.fallback import check_placed
+from probes.frame.plan import FLOAT_DTYPES, Probe
+from probes.frame.subject import Subject
 
 MIXED = "not alike in all elements"
 LENGTH = 67  # 4 vectors of 16 float32, and 3 left over

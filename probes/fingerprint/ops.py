@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from probes.fallback import check_placed
 from probes.fingerprint.sums import Array, Doubles, Sum
-from probes.subject import Subject
+from probes.frame.fallback import check_placed
+from probes.frame.subject import Subject
 
 Make = Callable[[Subject, "np.dtype[Any]"], Sum]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from diag.report.wording import counted
-from probes.card import NOTE, Reading, Value
+from diag.common.wording import counted
 from probes.fingerprint.arithmetic import Arithmetic, Order
 from probes.fingerprint.tree import depth, widest
 from probes.fingerprint.wording import SEQUENTIAL, drawn, nested
+from probes.frame.card import NOTE, Reading, Value
 
 FAMILY = "fingerprint"
 DRAWN_TERMS = 16  # more than these make a drawing of more than a page

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diag.engine import batches as batches_module
-from diag.engine.data import Batch, Batches, load_batches
-from diag.engine.signature import InputSpec, OutputSpec, Signature
+from diag.engine.training import batches as batches_module
+from diag.engine.training.data import Batch, Batches, load_batches
+from diag.engine.training.signature import InputSpec, OutputSpec, Signature
 from diag.errors import UserError
 
 NUMBERS = Signature((InputSpec("x", (4,)),), (OutputSpec("kind", (3,), "softmax"),))

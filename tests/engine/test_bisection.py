@@ -7,14 +7,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from diag.engine.bisection import RegionRun, op_by_op, region_of, smallest_failing_region
-from diag.engine.execution import to_numpy
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.run import flat_batch
-from diag.engine.telescope import units_of
-from diag.engine.units import Unit
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.localization.bisection import RegionRun, op_by_op, region_of, smallest_failing_region
+from diag.engine.lockstep.telescope import units_of
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.engine.step.units import Unit
+from diag.machine.places import parse_place
 from tests import zoo
 
 PATTERNS = '''

@@ -18,7 +18,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework import config, function_def_to_graph, kernels, op_def_registry
 from tensorflow.python.util import _pywrap_util_port
 
-from diag.engine import execution
+from diag.engine.graphs import tf_runtime as execution
 
 A, B = np.array([[1, 2], [3, 4]], np.float32), np.array([[5, 6], [7, 8]], np.float32)
 PRODUCT = [[19, 22], [43, 50]]
@@ -26,7 +26,7 @@ CPU = "/job:localhost/replica:0/task:0/device:CPU:0"
 FLOAT32, FLOAT64 = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
 
 
-# ---- diag/engine/execution.py
+# ---- diag/engine/graphs/tf_runtime.py
 
 
 def test_execute_takes_attributes_as_a_flat_tuple():
@@ -144,7 +144,7 @@ def loop_of_a_trace_registered() -> str:
     return str(body.signature.name)
 
 
-# ---- diag/engine/graph_collection.py
+# ---- diag/engine/rewrites/graph_collection.py
 
 
 def test_graphs_are_collected_as_traced_and_as_executed():
@@ -169,7 +169,7 @@ def test_graphs_are_collected_as_traced_and_as_executed():
     assert all(node.device == CPU for part in graph.partition_graphs for node in part.node if node.op == "Exp")
 
 
-# ---- diag/engine/environment.py
+# ---- diag/machine/environment.py
 
 
 def test_op_determinism_is_known():
@@ -180,7 +180,7 @@ def test_onednn_is_known():
     assert isinstance(_pywrap_util_port.IsMklEnabled(), bool)
 
 
-# ---- diag/engine/tracing.py
+# ---- diag/engine/step/keras_calls.py
 
 
 class Inner(keras.layers.Layer):

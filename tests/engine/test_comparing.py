@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from diag import lockstep
-from diag.engine.comparing import Comparison, Side
-from diag.engine.recorded import RecordedRun
+from diag.engine.recordings.comparison import Comparison, Side
+from diag.engine.recordings.recorded_run import RecordedRun
 from diag.errors import UserError
 from diag.verdict.result import RunResult
 from tests import traced

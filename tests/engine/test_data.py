@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diag.engine.data import Batches, image_hints, load_batches
-from diag.engine.models import build_on, motivating_cnn
-from diag.engine.signature import InputSpec, OutputSpec, Signature
+from diag.engine.training.data import Batches, image_hints, load_batches
+from diag.engine.training.models import build_on, motivating_cnn
+from diag.engine.training.signature import InputSpec, OutputSpec, Signature
 from diag.errors import UserError
 
 NUMBERS = Signature((InputSpec("x", (4,)),), (OutputSpec("kind", (3,), "softmax"),))

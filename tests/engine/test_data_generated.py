@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from diag.engine.data import Batches, load_batches
-from diag.engine.models import prepare_training
-from diag.engine.signature import InputSpec, OutputSpec, Signature, signature_of
+from diag.engine.training.data import Batches, load_batches
+from diag.engine.training.models import prepare_training
+from diag.engine.training.signature import InputSpec, OutputSpec, Signature, signature_of
 from diag.errors import UserError
 
 IMAGES = Signature((InputSpec("image", (8, 8, 3)),), (OutputSpec("kind", (2,), "softmax"),))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine import data_images
-from diag.engine.data import Batches, image_hints, load_batches
-from diag.engine.data_images import read_image
-from diag.engine.signature import InputSpec, OutputSpec, Signature
+from diag.engine.training import data_images
+from diag.engine.training.data import Batches, image_hints, load_batches
+from diag.engine.training.data_images import read_image
+from diag.engine.training.signature import InputSpec, OutputSpec, Signature
 from diag.errors import UserError
 
 IMAGES = Signature((InputSpec("image", (8, 8, 3)),), (OutputSpec("kind", (2,), "softmax"),))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.axes import axis_names
-from diag.engine.decisions import flipped
-from diag.engine.graph import Node, node_of
+from diag.engine.graphs.graph import Node, node_of
+from diag.engine.truth.axes import axis_names
+from diag.engine.truth.decisions import flipped
 
 raw = tf.raw_ops
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from diag.engine.environment import chip, environment_of
-from diag.engine.places import parse_place
+from diag.machine.environment import chip, environment_of
+from diag.machine.places import parse_place
 
 SWITCHED = """
 import json, sys
@@ -62,5 +62,5 @@ def test_switches_turned_the_other_way() -> None:
     [({"device_name": "NVIDIA H200"}, "NVIDIA H200"), ({"device_name": "METAL"}, "Some Chip"), ({}, "Some Chip")],
 )
 def test_the_chip_of_a_device(monkeypatch: pytest.MonkeyPatch, details: dict[str, str], expected: str) -> None:
-    monkeypatch.setattr("diag.engine.machine.processor", lambda: "Some Chip")
+    monkeypatch.setattr("diag.machine.hardware.processor", lambda: "Some Chip")
     assert chip({"name": "GPU:0", **details}) == expected

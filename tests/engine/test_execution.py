@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from diag.engine.execution import has_fixed_floats, in_double
+from diag.engine.graphs.tf_runtime import has_fixed_floats, in_double
 
 SINGLE, DOUBLE = tf.float32.as_datatype_enum, tf.float64.as_datatype_enum
 COMPLEX = tf.complex64.as_datatype_enum

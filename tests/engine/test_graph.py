@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from diag.engine.graph import Graph, Node, Port, order_of_ops
-from diag.engine.sites import FORWARD, Site
+from diag.engine.graphs.graph import Graph, Node, Port, order_of_ops
+from diag.engine.graphs.locations import FORWARD, Site
 
 
 def node(name: str, op: str, index: int | None, body: str | None = None) -> Node:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.graph import Node, node_of
-from diag.engine.judging import NORMWISE, OpEvidence, OpJudge
-from diag.engine.simulated.winograd import filtered as winograd
-from diag.engine.truth import OpTruth
+from diag.engine.faults.winograd import filtered as winograd
+from diag.engine.graphs.graph import Node, node_of
+from diag.engine.truth.op_judge import NORMWISE, OpEvidence, OpJudge
+from diag.engine.truth.truth import OpTruth
 from diag.numerics.bounds import Bound
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diag.engine.keeping import Keeping, parse_keeping
+from diag.engine.recordings.keeping import Keeping, parse_keeping
 from diag.errors import UserError
 
 # of steps 0 to 5, where 0 is the first and 2 and 4 are flagged

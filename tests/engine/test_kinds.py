@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine import kinds
-from diag.engine.execution import attributes
-from diag.engine.graph import Node, node_of
-from diag.engine.judging import OpEvidence, OpJudge
-from diag.engine.pinning import pin
-from diag.engine.places import parse_place
+from diag.engine.graphs.graph import Node, node_of
+from diag.engine.graphs.pinning import pin
+from diag.engine.graphs.tf_runtime import attributes
+from diag.engine.truth import kinds
+from diag.engine.truth.op_judge import OpEvidence, OpJudge
+from diag.machine.places import parse_place
 
 CPU, GPU = parse_place("CPU:0/eager"), parse_place("GPU:0/eager")
 X = np.linspace(-3, 3, 64, dtype=np.float32)

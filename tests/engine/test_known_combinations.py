@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diag.engine.known_combinations import LEVELS, Combination, Device, Machine, matching, parse, shipped
+from diag.machine.known_combinations import LEVELS, Combination, Device, Machine, matching, parse, shipped
 
 LINUX = Machine({"tensorflow": "2.21.0", "keras": "3.15.1"}, "3.11.7", "Linux", "x86_64", (Device("CPU", "CPU:0"),))
 H100 = Device("GPU", "GPU:0", {"compute_capability": "(9, 0)", "device_name": "NVIDIA H100"})

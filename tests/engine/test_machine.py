@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diag.engine import machine
+from diag.machine import hardware as machine
 
 OPEN = """NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  560.35.03  Release Build  (dvs-builder@U16)
 GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.batches import Batch
-from diag.engine.explaining import OpExplainer
-from diag.engine.faults import Call, Simulation
-from diag.engine.graph import node_of
-from diag.engine.history import History
-from diag.engine.judging import OpEvidence, OpJudge
-from diag.engine.lanes import Lane
-from diag.engine.microscope import Microscope, OpRecord
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.verdict.case import Past
+from diag.causes.case import Past
+from diag.engine.faults.simulation import Call, Simulation
+from diag.engine.graphs.graph import node_of
+from diag.engine.lanes.lane import Lane
+from diag.engine.localization.explainers import OpExplainer
+from diag.engine.lockstep.history import History
+from diag.engine.lockstep.microscope import Microscope, OpRecord
+from diag.engine.step.batch import Batch
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.engine.truth.op_judge import OpEvidence, OpJudge
+from diag.machine.places import parse_place
 from diag.verdict.findings import Observation, Relation, Verdict, Where
 from tests import zoo
 

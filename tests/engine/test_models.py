@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.models import (
+from diag.engine.training.models import (
     apply_policy,
     build_on,
     choose_loss,
@@ -19,9 +19,9 @@ from diag.engine.models import (
     motivating_cnn,
     prepare_training,
 )
-from diag.engine.places import POLICIES
-from diag.engine.signature import signature_of
+from diag.engine.training.signature import signature_of
 from diag.errors import UserError
+from diag.machine.places import POLICIES
 
 USER_FILE = """
 import keras, sys

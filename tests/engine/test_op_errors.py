@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from diag.engine.op_errors import PREAMBLE, reason_of
+from diag.engine.graphs.tf_errors import PREAMBLE, reason_of
 
 CAUSE = (
     "The GPU implementation of SparseSoftmaxCrossEntropyWithLogits that would have been executed is not "

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine import optimized
-from diag.engine.compiled import Executable
-from diag.engine.graph import graph_of
-from diag.engine.graph_collection import CollectedGraph
-from diag.engine.lanes import Lane
-from diag.engine.optimized import Rewrite, difference, inspect, inspect_step, read_graph, taps_that_break
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.rewriting import make_node
-from diag.engine.tapping import wished_taps
-from diag.engine.telescope import units_of
+from diag.engine.graphs.editing import make_node
+from diag.engine.graphs.executable import Executable
+from diag.engine.graphs.graph import graph_of
+from diag.engine.lanes.lane import Lane
+from diag.engine.lockstep.telescope import units_of
+from diag.engine.rewrites import optimized
+from diag.engine.rewrites.graph_collection import CollectedGraph
+from diag.engine.rewrites.optimized import Rewrite, difference, inspect, inspect_step, read_graph, taps_that_break
+from diag.engine.step.program import Program
+from diag.engine.step.tapping import wished_taps
+from diag.engine.step.tracing import trace
 from diag.errors import UserError
+from diag.machine.places import parse_place
 from tests import zoo
 
 CPU = parse_place("CPU:0")

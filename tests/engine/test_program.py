@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.graph import ASSIGN_OPS
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.run import flat_batch
-from diag.engine.sites import BACKWARD, FORWARD, LOSS_LAYER, OPTIMIZER, OPTIMIZER_LAYER, PHASES
+from diag.engine.graphs.graph import ASSIGN_OPS
+from diag.engine.graphs.locations import BACKWARD, FORWARD, LOSS_LAYER, OPTIMIZER, OPTIMIZER_LAYER, PHASES
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.machine.places import parse_place
 from tests import zoo
 
 MODELS = [

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.promotion import OperandRounding, Promotion, rounding_nodes
-from diag.engine.rewriting import make_node
-from diag.engine.run import flat_batch
-from diag.engine.truth import UnitTruth
-from diag.engine.units import Unit, whole_step
+from diag.engine.graphs.editing import make_node
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.engine.step.units import Unit, whole_step
+from diag.engine.truth.float64_graph import OperandRounding, Promotion, rounding_nodes
+from diag.engine.truth.truth import UnitTruth
+from diag.machine.places import parse_place
 from diag.numerics.formats import TF32, Rounding, round_to
 from tests import zoo
 
@@ -157,7 +158,7 @@ def test_one_rounding_of_everything_moves_truth_by_about_a_rounding(step):
 
 def promote(function: Any, *specs: tf.TensorSpec, noise: bool = False) -> tuple[Promotion, Any]:
     """A function in float64, and what its promotion noted."""
-    from diag.engine.graph import graph_of
+    from diag.engine.graphs.graph import graph_of
 
     concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
     graph, graph_def = graph_of(concrete.graph), concrete.graph.as_graph_def()

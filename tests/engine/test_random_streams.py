@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.graph import Node
-from diag.engine.random_streams import RandomStreams, law_of
-from diag.engine.sites import Site
+from diag.engine.graphs.graph import Node
+from diag.engine.graphs.locations import Site
+from diag.engine.runs.random_draws import RandomStreams, law_of
 
 SHAPE = (1 << 16,)
 OPS = {

@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.batches import Batch
-from diag.engine.keeping import Keeping, parse_keeping
-from diag.engine.places import parse_place
-from diag.engine.program import trace
-from diag.engine.recorded import RecordedRun
-from diag.engine.recording import Recording, RecordingOptions
-from diag.engine.replaying import Outcome, Replayer
-from diag.engine.run import LockstepRun, Settings
-from diag.engine.setup import Trained
+from diag.engine.recordings.keeping import Keeping, parse_keeping
+from diag.engine.recordings.recorded_run import RecordedRun
+from diag.engine.recordings.recording import Recording, RecordingOptions
+from diag.engine.recordings.replaying import Replayer
+from diag.engine.runs.run import LockstepRun, Settings
+from diag.engine.step.batch import Batch
+from diag.engine.step.tracing import trace
+from diag.engine.training.setup import Trained
 from diag.errors import UserError
+from diag.machine.places import parse_place
+from diag.report import json_report
+from diag.verdict.replay import Outcome
 from tests import zoo
 from traces.__main__ import main as inspect
 from traces.reader import TraceReader
@@ -54,7 +56,7 @@ def record(
         return opened[0]
 
     result = LockstepRun(trained.programs, batches, asked, recorder_of).run()
-    opened[0].finish(result)
+    opened[0].finish(json_report.report(result))
     return path, opened[0]
 
 
@@ -261,7 +263,7 @@ def test_a_trace_is_no_larger_than_foretold(
 
 
 def test_what_a_flagged_step_adds_is_told() -> None:
-    from diag.engine.forecast import Forecast
+    from diag.engine.recordings.forecast import Forecast
 
     sure = Forecast(tensors=3 << 30, states=1 << 29, batches=0, rows=1 << 20, flagged=0)
     expected = "The trace will take at most 3.5 GiB, before compression (tensors 3.0 GiB, states 512 MiB)"

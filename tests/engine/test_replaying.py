@@ -7,14 +7,15 @@ from pathlib import Path
 import h5py
 import pytest
 
-from diag.engine.execution import to_numpy
-from diag.engine.places import Place, parse_place
-from diag.engine.recorded import RecordedRun, summary
-from diag.engine.replaying import Outcome, Replay, Replayer
-from diag.engine.replaying_units import replay_layer, replay_op
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.recordings.recorded_run import RecordedRun, summary
+from diag.engine.recordings.replaying import Replayer
+from diag.engine.recordings.replaying_units import replay_layer, replay_op
 from diag.errors import UserError
+from diag.machine.places import Place, parse_place
 from diag.numerics.statistics import compare
 from diag.verdict.findings import Verdict
+from diag.verdict.replay import Outcome, Replay
 from tests import traced
 from traces.reader import TraceReader
 

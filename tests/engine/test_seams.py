@@ -6,14 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from diag.engine.bisection import op_by_op
-from diag.engine.compiled import build
-from diag.engine.execution import to_numpy
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.run import flat_batch
-from diag.engine.seams import all_seams, forward_seams
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.compiled import build
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.localization.bisection import op_by_op
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.fusion_groups import all_seams, forward_seams
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.machine.places import parse_place
 from tests import zoo
 
 layers = keras.layers

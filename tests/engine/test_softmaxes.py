@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.graph import node_of
-from diag.engine.judging import OpEvidence, OpJudge
-from diag.engine.softmaxes import SOFTMAXES, sizes_of
+from diag.engine.graphs.graph import node_of
+from diag.engine.truth.op_judge import OpEvidence, OpJudge
+from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
 
 NUM_CLASSES = 10
 OPS: dict[str, Callable[..., Any]] = {

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.batches import Batch
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.run import flat_batch
-from diag.engine.stored_program import FORMAT, Damaged, NotStorable, dump, load, with_state
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.step.batch import Batch, flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.serialization import FORMAT, Damaged, NotStorable, dump, load, with_state
+from diag.engine.step.tracing import trace
 from diag.errors import UserError
+from diag.machine.places import parse_place
 from tests import zoo
 
 CASES = [(zoo.mlp, "mixed_bfloat16"), (zoo.cnn, "mixed_float16"), (zoo.lstm, "float32"),

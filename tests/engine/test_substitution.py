@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diag.engine.places import parse_place
-from diag.engine.program import trace
-from diag.engine.substitution import substitute, unit_named
+from diag.engine.attribution.substitution import substitute, unit_named
+from diag.engine.step.tracing import trace
 from diag.errors import UserError
+from diag.machine.places import parse_place
 from diag.options import substituted
 from diag.verdict.substitution import Outcome
 from tests.zoo import batch_for, made, mlp

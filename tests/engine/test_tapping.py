@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.graph import Port, graph_of
-from diag.engine.graph_collection import collected_graphs
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.optimized import difference, inspect_step
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.run import flat_batch
-from diag.engine.tapping import Readers, fusion_safe, unsafe_taps, wished_taps
+from diag.engine.graphs.graph import Port, graph_of
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.rewrites.graph_collection import collected_graphs
+from diag.engine.rewrites.optimized import difference, inspect_step
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.tapping import Readers, fusion_safe, unsafe_taps, wished_taps
+from diag.engine.step.tracing import trace
+from diag.machine.places import parse_place
 from tests import zoo
 
 MODELS = [zoo.mlp, zoo.cnn, zoo.xception_block]

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine import twins as module
-from diag.engine.batches import Batch
-from diag.engine.execution import to_numpy
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.places import parse_place
-from diag.engine.predicting import Predictions, prediction_of
-from diag.engine.program import Program, trace
-from diag.engine.run import flat_batch
-from diag.engine.telescope import Telescope
-from diag.engine.twins import Twins, perturbed, weights_of
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.lockstep.telescope import Telescope
+from diag.engine.runs import twins as module
+from diag.engine.runs.predictions import Predictions, prediction_of
+from diag.engine.runs.twins import Twins, perturbed, weights_of
+from diag.engine.step.batch import Batch, flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.machine.places import parse_place
 from diag.numerics.ulp import ulp_distance
 from tests import zoo
 

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.explaining import bypasses
-from diag.engine.graph import READ_OPS
-from diag.engine.lanes import Lane
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.promotion import is_random
-from diag.engine.run import flat_batch
-from diag.engine.sites import LOSS_LAYER
-from diag.engine.telescope import Telescope
-from diag.engine.units import Cut, Unit, cut, whole_step
+from diag.engine.graphs.graph import READ_OPS
+from diag.engine.graphs.locations import LOSS_LAYER
+from diag.engine.lanes.lane import Lane
+from diag.engine.localization.explainers import bypasses
+from diag.engine.lockstep.telescope import Telescope
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.engine.step.units import Cut, Unit, cut, whole_step
+from diag.machine.places import parse_place
+from diag.numerics.op_classes import is_random
 from tests import zoo
 
 MODELS = [

@@ -8,12 +8,12 @@ import keras
 import pytest
 import tensorflow as tf
 
-from diag.engine.lanes import Lane
-from diag.engine.places import parse_place
-from diag.engine.program import trace
-from diag.engine.run import flat_batch
-from diag.engine.telescope import Telescope
-from diag.engine.updates import AdamSettings, adam_settings_of, study_updates
+from diag.engine.lanes.lane import Lane
+from diag.engine.lockstep.telescope import Telescope
+from diag.engine.runs.updates import AdamSettings, adam_settings_of, study_updates
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.tracing import trace
+from diag.machine.places import parse_place
 from tests import zoo
 
 

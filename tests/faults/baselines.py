@@ -15,9 +15,9 @@ from unittest import mock
 
 import numpy as np
 
-from diag.engine.execution import to_numpy
-from diag.engine.graph import Port
-from diag.engine.telescope import StepRun, Telescope
+from diag.engine.graphs.graph import Port
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lockstep.telescope import StepRun, Telescope
 from tests.faults.planting import PHASES, Strike
 
 # numpy.allclose as FAULTS asks for it.

@@ -14,10 +14,11 @@ from unittest import mock
 
 import numpy as np
 
-from diag.engine import lanes
-from diag.engine.faults import Call, Simulation, simulation_of
-from diag.engine.places import Place
-from diag.engine.simulated.bits import alive_in
+from diag.engine.faults.bits import alive_in
+from diag.engine.faults.catalogue import simulation_of
+from diag.engine.faults.simulation import Call, Simulation
+from diag.engine.lanes import lane as lanes
+from diag.machine.places import Place
 
 PHASES = ("forward", "backward", "optimizer")
 # A change below this share of the largest element is a rounding, whatever made it.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.execution import readable_attributes
+from diag.engine.graphs.tf_runtime import readable_attributes
 from diag.numerics.terms import Terms, terms_of
 
 raw = tf.raw_ops

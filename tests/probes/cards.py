@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probes.card import FAIL, NOTE, PASS, UNSUPPORTED, Card, Reading
+from probes.frame.card import FAIL, NOTE, PASS, UNSUPPORTED, Card, Reading
 
 ENVIRONMENT = {"place": "CPU:0/eager", "tensorflow": "2.21.0", "keras": "3.15.1", "chip": "A chip", "onednn": True}
 READINGS = (

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diag.engine.places import parse_place
+from diag.machine.places import parse_place
 from probes import accuracy
-from probes.accuracy import computation_of, inputs_of, reading_of
-from probes.card import check_unique
-from probes.elementwise import FUNCTIONS
-from probes.plan import Choice, Probe, carried_out
-from probes.subject import Subject
+from probes.accuracy import inputs_of, reading_of
+from probes.accuracy.elementwise import FUNCTIONS
+from probes.accuracy.op_call import computation_of
+from probes.frame.card import check_unique
+from probes.frame.plan import Choice, Probe, carried_out
+from probes.frame.subject import Subject
 
 BY_OP = {function.op: function for function in FUNCTIONS}
 ONE_INPUT_WRONG = '''

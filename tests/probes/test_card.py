@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from diag.errors import UserError
-from probes.card import FAIL, NOTE, PASS, Card, Reading, card_of, check_unique, read_card, write_atomically
+from probes.frame.card import FAIL, NOTE, PASS, Card, Reading, card_of, check_unique, read_card, write_atomically
 from tests.probes.cards import READINGS, card
 
 

@@ -6,9 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from diag.engine.places import Place
-from probes import casts
-from probes.subject import Subject
+from diag.machine.places import Place
+from probes.accuracy import casts
+from probes.frame.subject import Subject
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

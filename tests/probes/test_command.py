@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from probes import __main__ as command
-from probes.card import Reading, card_of
+from probes.frame.card import Reading, card_of
 from tests.probes.cards import READINGS, card
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from probes.card import FAIL, PASS, Reading, card_of
-from probes.comparing import compare, to_json
-from probes.report_comparison import render_comparison
+from probes.frame.card import FAIL, PASS, Reading, card_of
+from probes.frame.comparing import compare, to_json
+from probes.report.comparison import render_comparison
 from tests.probes.cards import READINGS, card
 
 

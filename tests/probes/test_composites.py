@@ -7,12 +7,12 @@ import io
 import numpy as np
 import pytest
 
-from diag.engine.places import parse_place
+from diag.machine.places import parse_place
 from probes import composites
-from probes.compositions import compositions
-from probes.plan import Choice, carried_out
-from probes.rounding_noise import excess_of
-from probes.subject import Subject
+from probes.composites.compositions import compositions
+from probes.composites.rounding_noise import excess_of
+from probes.frame.plan import Choice, carried_out
+from probes.frame.subject import Subject
 
 U = 2.0**-24
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probes import distributions as law
+from probes.randomness import distributions as law
 
 NUM = 1 << 15
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diag.numerics.formats import FLOAT16, FLOAT32
-from probes.enclosure import PRECISION, Enclosure, constant, point
+from probes.optimizers.enclosure import PRECISION, Enclosure, constant, point
 
 FORMATS = {np.float32: FLOAT32, np.float16: FLOAT16}
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.places import parse_place
+from diag.machine.places import parse_place
 from probes import exact
-from probes.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
 from probes.exact.case import LIMITS, case, share_of
 from probes.exact.judging import Outcome, check_exact, outcome
-from probes.fallback import computed_elsewhere
-from probes.plan import Choice, Probe, carried_out
-from probes.subject import Subject
+from probes.frame.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
+from probes.frame.fallback import computed_elsewhere
+from probes.frame.plan import Choice, Probe, carried_out
+from probes.frame.subject import Subject
 
 PLANNED = {(each.op, each.dtype, each.case): each for each in exact.probes(Choice())}
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from diag.errors import UserError
-from probes import exhaustive
-from probes.allowed import Limits
-from probes.elementwise import UNARY
-from probes.exhaustive import BLOCK, NUM_BLOCKS, State, over_all
+from probes.accuracy import exhaustive
+from probes.accuracy.allowed import Limits
+from probes.accuracy.elementwise import UNARY
+from probes.accuracy.exhaustive import BLOCK, NUM_BLOCKS, State, over_all
 
 BY_OP = {function.op: function for function in UNARY}
 NOTHING = Limits(None)

@@ -8,15 +8,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from diag.engine.places import parse_place
+from diag.machine.places import parse_place
 from probes import fingerprint
-from probes.card import NOTE, Reading, check_unique
 from probes.fingerprint import ops
 from probes.fingerprint.arithmetic import Arithmetic, arithmetic_of, order_of
 from probes.fingerprint.ops import Shape
 from probes.fingerprint.sums import spread
-from probes.plan import Choice, carried_out
-from probes.subject import Subject
+from probes.frame.card import NOTE, Reading, check_unique
+from probes.frame.plan import Choice, carried_out
+from probes.frame.subject import Subject
 
 CORES = Path(__file__).with_name("simulated_cores.py")
 FLOAT32, FLOAT16, BFLOAT16 = np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)

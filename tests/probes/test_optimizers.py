@@ -11,16 +11,16 @@ import mpmath
 import numpy as np
 import pytest
 
-from diag.engine.places import parse_place
+from diag.machine.places import parse_place
 from diag.numerics.formats import FLOAT64
-from probes import loss_scaling
-from probes.card import FAIL, NOTE, PASS
-from probes.enclosure import PRECISION, point
-from probes.judging_steps import judged
-from probes.known_gradient import KnownGradientSteps
-from probes.optimizers import SETUPS, Setup, first_weights, gradients
-from probes.subject import Subject
-from probes.update_rules import WEIGHT, Arithmetic, after_step
+from probes.frame.card import FAIL, NOTE, PASS
+from probes.frame.subject import Subject
+from probes.optimizers import loss_scaling
+from probes.optimizers.enclosure import PRECISION, point
+from probes.optimizers.judging_steps import judged
+from probes.optimizers.known_gradient import KnownGradientSteps
+from probes.optimizers.setups import SETUPS, Setup, first_weights, gradients
+from probes.optimizers.update_rules import WEIGHT, Arithmetic, after_step
 
 OWN_FAULT = """
 import numpy as np

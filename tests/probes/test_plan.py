@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.places import parse_place
+from diag.engine.graphs.tf_errors import reason
 from diag.errors import UserError
-from probes.card import FAIL, PASS, UNSUPPORTED, Reading
-from probes.families import MODULES
-from probes.plan import BUG, Choice, Probe, carried_out, planned, reason
-from probes.subject import Subject
+from diag.machine.places import parse_place
+from probes.frame.card import FAIL, PASS, UNSUPPORTED, Reading
+from probes.frame.families import MODULES, planned
+from probes.frame.plan import BUG, Choice, Probe, carried_out
+from probes.frame.subject import Subject
 
 PROBE = Probe("exact", "MatMul", "float16", "sizes", lambda subject: [])
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from diag.engine.places import parse_place
-from probes.card import FAIL, NOTE, PASS, Reading
-from probes.drawing import readings
-from probes.plan import Choice
-from probes.random_streams import Source, probes, sources
-from probes.subject import Subject
+from diag.machine.places import parse_place
+from probes.frame.card import FAIL, NOTE, PASS, Reading
+from probes.frame.plan import Choice
+from probes.frame.subject import Subject
+from probes.randomness import probes, sources
+from probes.randomness.drawing import readings
+from probes.randomness.source import Source
 
 NUM = 1 << 12
 OWN_FAULT = """

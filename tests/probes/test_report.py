@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from probes.card import FAIL, NOTE, PASS, UNSUPPORTED, Card, Reading
-from probes.emitting import write_reproducers
-from probes.report import MOST_FAILURES, render
+from probes.frame.card import FAIL, NOTE, PASS, UNSUPPORTED, Card, Reading
+from probes.frame.emitting import write_reproducers
+from probes.report.card_report import MOST_FAILURES, render
 from tests.probes.cards import READINGS, card
 
 

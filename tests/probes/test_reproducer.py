@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from diag.engine.places import parse_place
-from probes.reproducer import MOST_LINES, reproducer
+from diag.machine.places import parse_place
+from probes.frame.reproducer import MOST_LINES, reproducer
 
 SETUP = ['x = np.arange(6).reshape(2, 3).astype("float32")', 'y = np.full((3, 1), 2, "float32")']
 PRODUCT = "tf.linalg.matmul(x, y)"  # (0 + 1 + 2) * 2 and (3 + 4 + 5) * 2

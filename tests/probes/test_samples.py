@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from probes import samples
+from probes.accuracy import samples
 
 
 def test_samples_reach_every_exponent_of_both_signs():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.places import parse_place
 from diag.errors import UserError
-from probes.subject import Subject
+from diag.machine.places import parse_place
+from probes.frame.subject import Subject
 
 REWRITER = """
 def negate(graph_def):

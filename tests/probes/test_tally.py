@@ -8,14 +8,14 @@ import math
 import numpy as np
 import pytest
 
-from diag.engine.places import Place
+from diag.machine.places import Place
 from diag.numerics.allowances import DERIVED, MEASURED, PUBLISHED, Row
 from diag.numerics.formats import FLOAT16, FLOAT32
-from probes.allowed import FLUSHED_TERMS, Limits, excess_error, kinds_of, limits_of, num_beyond
-from probes.elementwise import UNARY
-from probes.subnormals import subnormal_facts
-from probes.tally import Tally, tally
-from probes.ulp_readings import reading
+from probes.accuracy.allowed import FLUSHED_TERMS, Limits, excess_error, kinds_of, limits_of, num_beyond
+from probes.accuracy.elementwise import UNARY
+from probes.accuracy.subnormals import subnormal_facts
+from probes.accuracy.tally import Tally, tally
+from probes.accuracy.ulp_readings import reading
 
 BY_OP = {function.op: function for function in UNARY}
 TWO = Limits(Row("Square", "float32", "opencl", 2.0, PUBLISHED, "a book: page 1"))

@@ -8,9 +8,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from probes import truth
-from probes.elementwise import BINARY, GRADIENTS, UNARY
-from probes.samples import float32_of
+from probes.accuracy import truth
+from probes.accuracy.elementwise import BINARY, GRADIENTS, UNARY
+from probes.accuracy.samples import float32_of
 
 # 2^-21 of float32's ULP: far below what is printed, and below what any kernel could tell from exact
 FARTHEST = 2.0**-45

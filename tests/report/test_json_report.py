@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diag.common.files import write_json
+from diag.common.jsonable import json_safe, to_text
 from diag.errors import UserError
 from diag.numerics.statistics import compare
-from diag.report.json_report import json_safe, report, to_text, write
+from diag.report.json_report import report
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
 from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult
 
@@ -180,24 +182,24 @@ def test_figures_and_dataclasses_keep_their_names():
 
 def test_write(tmp_path):
     path = tmp_path / "report.json"
-    write(path, report(result()))
-    write(path, report(result(**CLEAN)))
+    write_json(path, report(result()))
+    write_json(path, report(result(**CLEAN)))
     assert json.loads(path.read_text())["verdict"] == "identical"
     assert os.listdir(tmp_path) == ["report.json"]
 
 
 def test_what_cannot_be_json_leaves_the_old_report_whole(tmp_path):
     path = tmp_path / "report.json"
-    write(path, report(result()))
+    write_json(path, report(result()))
     before = path.read_text()
     with pytest.raises(ValueError, match="JSON"):
-        write(path, {"excess": math.nan})
+        write_json(path, {"excess": math.nan})
     assert path.read_text() == before and os.listdir(tmp_path) == ["report.json"]
 
 
 def test_a_failure_while_writing_leaves_the_old_report_whole(tmp_path, monkeypatch):
     path = tmp_path / "report.json"
-    write(path, report(result()))
+    write_json(path, report(result()))
     before = path.read_text()
 
     def no_room(file):
@@ -205,7 +207,7 @@ def test_a_failure_while_writing_leaves_the_old_report_whole(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "fsync", no_room)
     with pytest.raises(UserError, match="No space left on device"):
-        write(path, report(result(**CLEAN)))
+        write_json(path, report(result(**CLEAN)))
     assert path.read_text() == before and os.listdir(tmp_path) == ["report.json"]
 
 
@@ -213,4 +215,4 @@ def test_a_failure_while_writing_leaves_the_old_report_whole(tmp_path, monkeypat
 def test_a_folder_that_is_none_is_a_users_error(tmp_path, parent):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"report\.json: N.*choose another output folder"):
-        write(tmp_path / parent / "report.json", report(result()))
+        write_json(tmp_path / parent / "report.json", report(result()))

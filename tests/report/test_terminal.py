@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from diag.common.wording import figure, shortened
 from diag.numerics.bounds import Bound
 from diag.numerics.figures import ClassCounts, PairStatistics, TruthStatistics
 from diag.numerics.op_classes import ErrorClass
 from diag.report.path import MAX_PATH_ROWS, rows_to_keep
 from diag.report.terminal import render
-from diag.report.wording import figure
-from diag.report.words import BLAME_WORDS, CAUSE_WORDS, explain_cures, name_of, sentence, shortened
+from diag.report.words import BLAME_WORDS, CAUSE_WORDS, explain_cures, name_of, sentence
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
 from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult
 

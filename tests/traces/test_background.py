@@ -8,7 +8,7 @@ import time
 import pytest
 
 from diag.errors import UserError
-from traces.background import BackgroundQueue
+from traces.hdf5.background import BackgroundQueue
 
 
 def test_tasks_are_all_done_in_order() -> None:

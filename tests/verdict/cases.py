@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from diag.causes.case import Case
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms
-from diag.verdict.case import Case
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

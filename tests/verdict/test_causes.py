@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diag.causes.case import Case
+from diag.causes.causes import explain
 from diag.numerics.op_classes import ErrorClass
-from diag.verdict.case import Case
-from diag.verdict.causes import explain
 from tests.verdict.cases import case, nearest_even, normal, product, truncated
 
 # ---- formats of the inputs

@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from diag.causes.causes import explain
 from diag.numerics.op_classes import ErrorClass
-from diag.verdict.causes import explain
 from tests.verdict.cases import case, nearest_even, normal, product, truncated
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from diag.causes.case import Past
+from diag.causes.causes import explain
 from diag.numerics.op_classes import ErrorClass
-from diag.verdict.case import Past
-from diag.verdict.causes import explain
 from tests.verdict.cases import case, normal
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diag.verdict.patterns import describe_elements
+from diag.causes.patterns import describe_elements
 
 
 def mask(shape: tuple[int, ...], *wrong: object) -> np.ndarray:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from diag.causes.causes import explain
 from diag.numerics.op_classes import ErrorClass
-from diag.verdict.causes import explain
 from tests.verdict.cases import case, normal
 
 IMAGE = ("batch", "height", "width", "channel")

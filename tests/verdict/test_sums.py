@@ -6,11 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from diag.causes.causes import explain
 from diag.numerics.bounds import Bound
 from diag.numerics.formats import FLOAT32
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms
-from diag.verdict.causes import explain
 from tests.verdict.cases import case, normal, product
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from diag.common.wording import ranges_of
 from diag.errors import UserError
-from traces.inspector.words import ranges_of
 
 LAST = "last"
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")

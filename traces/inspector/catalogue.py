@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from diag.common.wording import shape_text
 from diag.errors import UserError
 from traces.encoding import Array
 from traces.inspector.address import Address, StepSet
 from traces.inspector.judgements import Judgement, judgements
 from traces.inspector.reading import InspectedTrace
-from traces.inspector.words import shape_text
 from traces.schema import TensorSpec
 
 SNAPSHOTS, BATCHES, ACTIVATIONS = "snapshots", "batches", "activations"

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from diag.report.wording import counted
+from diag.common.wording import counted, ranges_of, shape_text
 from traces.checksums import tensor_checksum
+from traces.hdf5.table import TableReader
 from traces.inspector.reading import InspectedTrace
-from traces.inspector.words import ranges_of, shape_text
 from traces.schema import TensorSpec
-from traces.table import TableReader
 
 VERDICTS = ("identical", "rounding", "divergence")
 REPORT_SCHEMA = "lockstep-report/"

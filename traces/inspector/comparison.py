@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from diag.common.wording import shape_text
 from diag.errors import UserError
 from traces.encoding import Array
 from traces.inspector.elements import as_real, num_different_bits
 from traces.inspector.pairing import Pairing, Side
-from traces.inspector.words import shape_text
 
 if TYPE_CHECKING:
     from diag.numerics.figures import PairStatistics

@@ -13,12 +13,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from diag.common.files import refuse_existing, refuse_too_large, replacing
 from diag.errors import UserError
 from traces.encoding import Array, widen
 from traces.inspector.address import Address, StepSet
 from traces.inspector.catalogue import Catalogue, Entry
 from traces.inspector.reading import InspectedTrace
-from traces.inspector.replacing import refuse_existing, refuse_too_large, replacing
 from traces.schema import bytes_per_row
 
 TABLES = ("ops", "units", "steps")

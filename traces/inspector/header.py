@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diag.report.wording import counted, figure
+from diag.common.wording import counted, figure, ranges_of
 from traces.inspector.reading import InspectedTrace
-from traces.inspector.words import ranges_of
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from diag.common.wording import ranges_of
 from diag.errors import UserError
 from traces.inspector.address import Address
 from traces.inspector.catalogue import BATCHES, SNAPSHOTS, Catalogue, Entry
-from traces.inspector.words import ranges_of
 
 ORDER_IN_STEP = {SNAPSHOTS: 0, BATCHES: 1}
 """The state before a step, its batch, and then (2) what it computed."""

@@ -12,10 +12,10 @@ import numpy as np
 
 from traces.checksums import NO_CHECKSUM
 from traces.encoding import Array
-from traces.failures import explained_gaps, explained_reading
+from traces.hdf5.failures import explained_gaps, explained_reading
+from traces.hdf5.table import TableReader
 from traces.reader import TraceReader
 from traces.schema import TensorKey
-from traces.table import TableReader
 
 
 class InspectedTrace(TraceReader):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diag.common.wording import ranges_of
 from diag.errors import UserError
 from traces.inspector.address import Address, StepSet
 from traces.inspector.judgements import TABLES, Judgement
 from traces.inspector.reading import InspectedTrace
-from traces.inspector.words import ranges_of
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from diag.engine.attribution.cures import Change, changes_of, workarounds
 from diag.engine.attribution.dtypes import DTYPE
 from diag.engine.attribution.edits import ON_CPU
 from diag.engine.attribution.matrix import Answers, Names, Question, run_trials
-from diag.engine.attribution.switches import REWRITING, switches_for
-from diag.engine.places import Place
-from diag.engine.program import Program
-from diag.engine.recorded import RecordedRun
+from diag.engine.recordings.recorded_run import RecordedRun
+from diag.engine.step.program import Program
+from diag.machine.places import Place
+from diag.machine.switches import REWRITING, switches_for
 from diag.verdict.attribution import (
     OP,
     Attribution,

@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from diag.engine import grappler
-from diag.engine.agreement import Agreement
 from diag.engine.attribution.dtypes import DTYPE, with_dtypes
 from diag.engine.attribution.edits import Edit, EditedLane, edit_of
 from diag.engine.attribution.recorded_op import RecordedOp
-from diag.engine.attribution.switches import SWITCHES
-from diag.engine.execution import to_numpy
-from diag.engine.graph import Port
-from diag.engine.lanes import Lane
-from diag.engine.places import Place
-from diag.engine.program import Program
-from diag.engine.recorded import RecordedRun
-from diag.engine.replaying import Replayer
-from diag.engine.seams import forward_seams
-from diag.engine.telescope import StepRun, Telescope
-from diag.engine.truth import Arrays, UnitTruth
-from diag.engine.units import STEP, Unit
+from diag.engine.graphs.graph import Port
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.lane import Lane
+from diag.engine.lockstep.telescope import StepRun, Telescope
+from diag.engine.recordings.recorded_run import RecordedRun
+from diag.engine.recordings.replaying import Replayer
+from diag.engine.step.fusion_groups import forward_seams
+from diag.engine.step.program import Program
+from diag.engine.step.units import STEP, Unit
+from diag.engine.truth.agreement import Agreement
+from diag.engine.truth.truth import Arrays, UnitTruth
 from diag.errors import UserError
+from diag.machine import grappler
+from diag.machine.places import Place
+from diag.machine.switches import SWITCHES
 from diag.numerics.bounds import Yardstick
 from diag.verdict.attribution import Trial
 from diag.verdict.findings import Observation, Where
@@ -184,7 +184,7 @@ class Bench:
         return telescope
 
     def _with_state(self) -> Program:
-        from diag.engine.stored_program import with_state
+        from diag.engine.step.serialization import with_state
 
         return with_state(self.program, self.state)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from diag.engine.attribution.dtypes import DIGITS, DTYPE, POLICY, dtypes_to_try
 from diag.engine.attribution.edits import ON_CPU, SPLIT, Split, split_of
-from diag.engine.attribution.switches import SWITCHES
-from diag.engine.places import Place
-from diag.engine.program import Program
+from diag.engine.step.program import Program
+from diag.machine.places import Place
+from diag.machine.switches import SWITCHES
 from diag.verdict.attribution import Outcome, Trial, Workaround, outcome
 
 # Beside the ranks of switches: a change to a layer, fewer digits in it, its copies to the CPU.

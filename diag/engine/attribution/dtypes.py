@@ -13,12 +13,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from diag.engine.execution import FLOATS, attributes, in_dtype, takes_handle, type_attributes
-from diag.engine.graph import Graph, Node, Port, in_order
-from diag.engine.program import Program
-from diag.engine.promotion import is_random
-from diag.engine.rewriting import make_node
-from diag.engine.sites import OPTIMIZER
+from diag.engine.graphs.editing import make_node
+from diag.engine.graphs.graph import Graph, Node, Port, in_order
+from diag.engine.graphs.locations import OPTIMIZER
+from diag.engine.graphs.tf_runtime import FLOATS, attributes, in_dtype, takes_handle, type_attributes
+from diag.engine.step.program import Program
+from diag.engine.step.tapping import with_taps
+from diag.numerics.op_classes import is_random
 
 DTYPE = "dtype"
 DTYPES = ("bfloat16", "float32")  # fusions of one dtype are often not those of another; float16 has too little range
@@ -129,14 +130,14 @@ class _Cast:
         graph_def.library.CopyFrom(program.graph_def.library)
         graph_def.node.extend(node.proto for node in nodes)
         outputs = tuple(self._read(port, False) for port in self.graph.outputs)
-        return replace(
+        return with_taps(replace(
             program,
             graph=Graph(tuple(nodes), self.graph.inputs, outputs),
             graph_def=graph_def,
             loss=self._read(program.loss, False),
             layer_outputs={k: tuple(self._read(p, False) for p in v) for k, v in program.layer_outputs.items()},
             gradients={name: self._read(port, False) for name, port in program.gradients.items()},
-        )
+        ))
 
 
 def with_dtypes(program: Program, names: Sequence[str]) -> Program:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diag.engine.compiled import Executable
-from diag.engine.graph import Graph, Node
-from diag.engine.lanes import Lane
-from diag.engine.pinning import pin, pin_in
-from diag.engine.program import Program
-from diag.engine.rewriting import make_node
-from diag.engine.sites import FORWARD, Site
+from diag.engine.graphs.editing import make_node
+from diag.engine.graphs.executable import Executable
+from diag.engine.graphs.graph import Graph, Node
+from diag.engine.graphs.locations import FORWARD, Site
+from diag.engine.graphs.pinning import pin, pin_in
+from diag.engine.lanes.lane import Lane
+from diag.engine.step.program import Program
 
 Edit = Callable[[Executable], Executable]
 SPLIT, ON_CPU = "split", "cpu"

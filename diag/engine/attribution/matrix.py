@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import diag
-from diag.engine.attribution.switches import is_final, process_of
 from diag.engine.attribution.trial import trial_in
-from diag.engine.places import Place
 from diag.errors import UserError
+from diag.machine.places import Place
+from diag.machine.switches import is_final, process_of
 from diag.verdict.attribution import Trial
 
 TRIAL = "diag.engine.attribution.trial"

@@ -9,8 +9,8 @@ from typing import Any
 from diag.engine.attribution.attributing import Subject, attribute, plan, refined, told
 from diag.engine.attribution.bench import Site
 from diag.engine.attribution.matrix import num_workers
-from diag.engine.attribution.switches import process_of
 from diag.errors import UserError
+from diag.machine.switches import process_of
 from diag.verdict.attribution import Attribution
 from diag.verdict.findings import Divergence
 from diag.verdict.result import RunResult

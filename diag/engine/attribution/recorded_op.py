@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from diag.engine.eager import EagerPlace
-from diag.engine.execution import takes_handle
-from diag.engine.faults import simulation_of
-from diag.engine.judging import OpJudge, output_arrays
-from diag.engine.places import Place
-from diag.engine.recorded import RecordedRun
-from diag.engine.replaying import Replayer
-from diag.engine.replaying_units import OpReplay, replay_op
+from diag.engine.faults.catalogue import simulation_of
+from diag.engine.graphs.tf_runtime import takes_handle
+from diag.engine.lanes.eager import EagerPlace
+from diag.engine.recordings.recorded_run import RecordedRun
+from diag.engine.recordings.replaying import Replayer
+from diag.engine.recordings.replaying_units import OpReplay, replay_op
+from diag.engine.truth.op_judge import OpJudge, output_arrays
+from diag.machine.places import Place
 from diag.verdict.findings import Observation
 
 

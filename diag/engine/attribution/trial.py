@@ -17,11 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from diag.engine.attribution.switches import REWRITING, SWITCHES, merged_environment
-from diag.engine.places import parse_place
+from diag.common.jsonable import json_number
 from diag.errors import UserError
+from diag.machine.places import parse_place
+from diag.machine.switches import REWRITING, SWITCHES, merged_environment
 from diag.verdict.attribution import Trial, implied
-from diag.verdict.findings import json_number
 from traces.reader import TraceReader
 
 
@@ -49,19 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from diag.replay import restore_settings, restore_switches
+    from diag.machine.settings import restore_settings, restore_switches
 
     known = [name for names in options.switches for name in names if name in SWITCHES]
     os.environ.update(merged_environment(known))
     with TraceReader(options.trace) as reader:
         environment = reader.environment("candidate")
     restore_switches(environment)  # as recorded, but for what was just set
-    from diag.engine.quiet import import_tensorflow
+    from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     restore_settings(environment, None)
     from diag.engine.attribution.bench import Bench, Site
-    from diag.engine.recorded import RecordedRun
+    from diag.engine.recordings.recorded_run import RecordedRun
 
     with RecordedRun(options.trace) as recorded:
         bench = Bench(recorded, options.step, options.lane, parse_place(options.place))
@@ -92,7 +92,7 @@ def trial_in(names: tuple[str, ...], line: dict[str, Any]) -> Trial:
 def _tried(bench: Any, names: Sequence[str], site: Any) -> dict[str, Any]:
     import tensorflow as tf
 
-    from diag.engine.op_errors import reason_of
+    from diag.engine.graphs.tf_errors import reason_of
 
     try:
         trial = bench.trial(names, site)

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.attribution.dtypes import dtypes_to_try, in_another_dtype, parse
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.run import flat_batch
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.machine.places import parse_place
 from tests import zoo
 
 layers = keras.layers

@@ -7,13 +7,13 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.attribution.edits import EditedLane, edit_of, pinned_where, split_of
-from diag.engine.execution import to_numpy
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.pinning import is_pinned, pin_in, restored
-from diag.engine.places import parse_place
-from diag.engine.program import trace
-from diag.engine.rewriting import make_node
-from diag.engine.sites import FORWARD
+from diag.engine.graphs.editing import make_node
+from diag.engine.graphs.locations import FORWARD
+from diag.engine.graphs.pinning import is_pinned, pin_in, restored
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.step.tracing import trace
+from diag.machine.places import parse_place
 from tests.zoo import batch_for, made, mlp
 
 

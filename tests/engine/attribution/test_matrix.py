@@ -12,8 +12,8 @@ import pytest
 from diag.engine.attribution import matrix
 from diag.engine.attribution.matrix import Question, num_workers, run_trials
 from diag.engine.attribution.trial import trial_in, what_is_implied
-from diag.engine.places import Place
 from diag.errors import UserError
+from diag.machine.places import Place
 
 PLACE = Place("CPU:0")
 

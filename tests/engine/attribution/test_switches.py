@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import tensorflow as tf
 
-from diag.engine import grappler
-from diag.engine.attribution.switches import PASSES, SWITCHES, switches_for
-from diag.engine.places import parse_place
+from diag.machine import grappler
+from diag.machine.places import parse_place
+from diag.machine.switches import PASSES, SWITCHES, switches_for
 
 
 @pytest.fixture(autouse=True)

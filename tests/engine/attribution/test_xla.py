@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from diag import lockstep
-from diag.engine import bisection, compiled, lanes
 from diag.engine.attribution.bench import Bench, Site
-from diag.engine.attribution.switches import REWRITING
-from diag.engine.recorded import RecordedRun
+from diag.engine.lanes import compiled
+from diag.engine.lanes import lane as lanes
+from diag.engine.localization import bisection
+from diag.engine.recordings.recorded_run import RecordedRun
+from diag.machine.switches import REWRITING
 from diag.verdict.attribution import Outcome, blame_of, outcome
 
 ZOO = Path(__file__).parents[2] / "zoo.py"

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.compiled import Executable, build
-from diag.engine.faults import Call, Simulation
-from diag.engine.graph import graph_of
-from diag.engine.lanes import CompiledSteps, Lane
-from diag.engine.places import parse_place
-from diag.engine.program import Program, trace
-from diag.engine.simulated import catalogue
-from diag.engine.sites import Site
+from diag.engine.faults.catalogue import catalogue
+from diag.engine.faults.simulation import Call, Simulation
+from diag.engine.graphs.executable import Executable
+from diag.engine.graphs.graph import graph_of
+from diag.engine.graphs.locations import Site
+from diag.engine.lanes.compiled import build
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.machine.places import parse_place
 
 EXECUTIONS = ("graph", "eager")
 

@@ -6,9 +6,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from diag.engine.graph import Port
-from diag.engine.program import trace
-from diag.engine.simulated.bits import OneBit, candidates, flipped
+from diag.engine.faults.bits import OneBit, candidates, flipped
+from diag.engine.graphs.graph import Port
+from diag.engine.step.tracing import trace
 
 SEEDS = range(6)
 

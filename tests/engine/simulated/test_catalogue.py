@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from diag.engine.faults import simulation_of
-from diag.engine.places import parse_place
-from diag.engine.simulated import catalogue
+from diag.engine.faults.catalogue import catalogue, simulation_of
 from diag.errors import UserError
+from diag.machine.places import parse_place
 
 REQUIRED = {"metal-fused-dense", "tf32", "one-bit", "skipped-update", "rng-frozen"}
 

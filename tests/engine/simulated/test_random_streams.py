@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.simulated import catalogue
+from diag.engine.faults.catalogue import catalogue
 
 
 def uniform(seed):

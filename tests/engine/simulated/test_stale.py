@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.simulated import catalogue
+from diag.engine.faults.catalogue import catalogue
 
 random = np.random.default_rng(0)
 LARGE, SMALL = (random.integers(-9, 9, (rows, 3)).astype(np.float32) for rows in (4, 2))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.lanes import CompiledSteps
-from diag.engine.simulated import catalogue
-from diag.engine.simulated.subnormals import flushed
-from diag.engine.sites import Site
+from diag.engine.faults.catalogue import catalogue
+from diag.engine.faults.subnormals import flushed
+from diag.engine.graphs.locations import Site
+from diag.engine.lanes.lane import CompiledSteps
 
 SMALL = 2.0**-20  # a subnormal of float16, whose smallest normal number is 2^-14
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.simulated import catalogue
+from diag.engine.faults.catalogue import catalogue
 
 
 def integers(*shape: int, most: int = 30, dtype: str = "float16") -> np.ndarray:

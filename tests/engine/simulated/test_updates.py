@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from diag.engine.program import trace
-from diag.engine.simulated.updates import SkippedUpdate
+from diag.engine.faults.updates import SkippedUpdate
+from diag.engine.step.tracing import trace
 
 OPTIMIZERS = {
     "adam": (keras.optimizers.Adam, 2),

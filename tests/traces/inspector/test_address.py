@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from diag.common.wording import ranges_of, shortened
 from diag.errors import UserError
 from traces.inspector.address import StepSet, parse_address, parse_lanes
-from traces.inspector.words import ranges_of, shortened
 
 LANES = ("reference", "candidate")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traces.inspector.diff import SCHEMA
+from traces.commands.diff import SCHEMA
 from traces.schema import StepRecord, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
 

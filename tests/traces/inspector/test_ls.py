@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from traces.inspector import listing_text
 from traces.inspector.catalogue import Entry
 from traces.inspector.header import Header
 from traces.inspector.judgements import Judgement, tensor_of_unit
 from traces.inspector.listing import LayerRow, Listing, StepRow, TensorRow
 from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.views import listing as listing_text
 from traces.writer import TraceWriter
 
 

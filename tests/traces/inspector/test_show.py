@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traces.inspector.inspection_text import bar_of
 from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.views.inspection import bar_of
 from traces.writer import TraceWriter
 
 

@@ -1,0 +1,1 @@
+"""What kind of wrong: hypotheses about one output, tried on arrays alone."""

@@ -1,0 +1,162 @@
+"""What kind of wrong: hypotheses about an output that rounding does not explain.
+
+A cause is named only when its hypothesis explains the data: the op is computed again under the
+hypothesis, and what remains must be within the rounding bound.  What no hypothesis explains is
+described by the pattern of its wrong elements, or else is `unknown`.  Where several explain the same
+data, the first in the order below is named and the others are listed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from diag.causes.case import Case, Truth
+from diag.causes.narrowing import OTHER_WAYS, SURELY, WAYS, computed_in, cut_off, flushed_subnormals, narrow_operands
+from diag.causes.operands import misread, unapplied, weighed
+from diag.causes.past import depends_on_history, stale, unrepeated
+from diag.causes.patterns import describe_elements
+from diag.causes.rearranged import elements, factored, permuted, where
+from diag.causes.sums import left_out, narrow_accumulator
+from diag.numerics.op_classes import ErrorClass
+from diag.verdict.findings import Cause
+
+# A function that still has 8 correct bits everywhere is an approximation; with fewer it is wrong.
+APPROXIMATE = 2.0**-8
+# Elements out of bound in up to half of a tensor are a pattern; in more, the tensor is wrong.
+MOSTLY_RIGHT = 0.5
+# A factor found from results that were rounded once is itself off by as much as one of them.
+FITTED = 2.0
+# Widths of operands that no format has: tried in both roundings, they assume more than any other hypothesis.
+OF_NO_FORMAT = frozenset(way.name for way in OTHER_WAYS)
+# Ops that tell whether numbers are finite.
+CHECKS = ("IsFinite", "IsInf", "IsNan")
+
+Hypothesis = Callable[[Case], Iterator[Cause]]
+
+
+def explain(case: Case) -> Cause:
+    """The hypothesis that explains the case, the more specific before the more general."""
+    with np.errstate(all="ignore"):
+        for hypotheses in (CONCLUSIVE, EXPLAINING, COSTLY, DESCRIBING):
+            found = _accepted(case, hypotheses)
+            if found:
+                others = list(dict.fromkeys(cause.name for cause in found[1:] if cause.name != found[0].name))
+                evidence = {**found[0].evidence, **({"also_explained_by": others} if others else {})}
+                return Cause(found[0].name, {**evidence, **_where(case, found[0])})
+        return Cause("unknown", {**where(case), **_nearest(case)})
+
+
+def _accepted(case: Case, hypotheses: tuple[Hypothesis, ...]) -> list[Cause]:
+    """In the order of the hypotheses; but one of so many widths that no format has may fit a few numbers by chance."""
+    found = [cause for hypothesis in hypotheses for cause in hypothesis(case)]
+    return sorted(found, key=lambda cause: cause.name in OF_NO_FORMAT)
+
+
+def _where(case: Case, cause: Cause) -> dict[str, Any]:
+    """Where the wrong elements are, for causes that are about places."""
+    if cause.name not in ("wrong-elements", "permuted", "stale-data", "nondeterminism"):
+        return {}
+    return {key: value for key, value in where(case).items() if key not in cause.evidence}
+
+
+def _nearest(case: Case) -> dict[str, Any]:
+    """Of the formats tried on an unexplained product, the one that leaves least."""
+    if not case.is_contraction or case.recompute is None or case.judge is None:
+        return {}
+    tried = {way.name: case.excess_with([way.of(x) for x in case.inputs]) for way in WAYS}
+    name = min(tried, key=lambda each: tried[each])
+    return {"nearest": name, "nearest_leaves": tried[name]}
+
+
+def skipped(case: Case) -> Iterator[Cause]:
+    """The variable holds what it held before, although it should have moved."""
+    if case.before is None or not np.array_equal(case.output, case.before):
+        return
+    moved = float(np.max(np.abs(case.truth - case.before.astype(np.float64)), initial=0.0))
+    if moved:
+        yield Cause("skipped-update", {"update_not_written": moved})
+
+
+def unheeded(case: Case) -> Iterator[Cause]:
+    """A check for numbers that are not finite did not see them."""
+    if case.op_type not in CHECKS:
+        return
+    num = sum(int(np.sum(~np.isfinite(x))) for x in case.inputs if x.dtype == np.float64)
+    if num:
+        summary = f"{case.op_type} is wrong about {num} elements that are not finite"
+        yield Cause("nonfinite", {"summary": summary, "num_nonfinite": num, "unheeded": True})
+
+
+def nonfinite(case: Case) -> Iterator[Cause]:
+    if not case.is_floating:
+        return
+    wrong = ~np.isfinite(case.output) & np.isfinite(case.truth)
+    if wrong.any():
+        yield Cause("nonfinite", {"num_nonfinite": int(wrong.sum()), **describe_elements(wrong, case.axes)})
+
+
+def scaled(case: Case) -> Iterator[Cause]:
+    """A constant factor; of the change, where the output is a variable's new value."""
+    if case.judge is None or not case.is_floating or case.output.size < 2:
+        return
+    base = np.zeros_like(case.truth) if case.before is None else case.before.astype(np.float64)
+    change, expected = case.output.astype(np.float64) - base, case.truth - base
+    factor = float(np.vdot(change, expected) / np.vdot(expected, expected))
+    if not math.isfinite(factor) or factor == 0.0 or factor == 1.0:
+        return
+    factors = (_round(factor), factor, _middle(change, expected))
+    tried = {each: case.excess_against(base + each * expected) for each in factors if math.isfinite(each)}
+    allowed = FITTED if case.bound.error_class is ErrorClass.ROUNDED_ONCE else 1.0
+    factor = min(tried, key=lambda each: (tried[each] > allowed, each != _round(factor), tried[each]))
+    excess = tried[factor]
+    if excess <= allowed:
+        yield Cause("scaled", {"summary": f"{factor:.6g} times what is right", "factor": factor,
+                               "remaining_excess": excess})  # fmt: skip
+
+
+def _middle(change: Truth, expected: Truth) -> float:
+    """Of the factors of the single elements, the middle of the range: no element is further from it than need be."""
+    ratios = change[expected != 0] / expected[expected != 0]
+    return float(0.5 * (ratios.min() + ratios.max())) if ratios.size else math.nan
+
+
+def _round(factor: float) -> float:
+    """The nearest whole number, or one over it: what a factor is meant to be, if the data allow it."""
+    if abs(factor) >= 1:
+        return float(round(factor))
+    return 1.0 / round(1.0 / factor)
+
+
+def approximate(case: Case) -> Iterator[Cause]:
+    if case.bound.error_class not in (ErrorClass.FUNCTION, ErrorClass.ROUNDED_ONCE) or case.before is not None:
+        return
+    relative = np.abs(case.output.astype(np.float64) - case.truth) / np.abs(case.truth)
+    finite = relative[np.isfinite(relative)]
+    if finite.size == 0 or finite.max() > APPROXIMATE or case.share_wrong <= MOSTLY_RIGHT:
+        return
+    bits = float(-np.log2(finite.max()))
+    evidence = {"max_relative_error": float(finite.max()), "correct_bits": bits}
+    yield Cause("approximate-function", {"summary": f"{bits:.1f} correct bits everywhere", **evidence})
+
+
+def approximate_few(case: Case) -> Iterator[Cause]:
+    """The same of so few numbers that their being numbers of a narrower format may be chance."""
+    if np.unique(case.output).size < SURELY:
+        yield from approximate(case)
+
+
+# What needs no second opinion: bits that are equal, or a replay that is right.
+CONCLUSIVE: tuple[Hypothesis, ...] = (skipped, unheeded, unrepeated, depends_on_history, unapplied)
+# What brings the error back into the bound when the op is computed again.
+EXPLAINING: tuple[Hypothesis, ...] = (
+    narrow_operands, narrow_accumulator, approximate_few, computed_in, cut_off, flushed_subnormals, scaled, weighed,
+    permuted, left_out, stale,
+)  # fmt: skip
+# The same, where nothing cheaper does.
+COSTLY: tuple[Hypothesis, ...] = (misread, factored)
+# What only says how it is wrong.
+DESCRIBING: tuple[Hypothesis, ...] = (nonfinite, approximate, elements)

@@ -1,0 +1,202 @@
+"""Hypotheses about places: the right values where they do not belong."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from diag.causes.case import Array, Case, Truth
+from diag.causes.patterns import describe_elements, describe_values
+from diag.numerics.formats import format_of
+from diag.numerics.op_classes import ErrorClass
+from diag.verdict.findings import Cause
+
+# Fewer distinct values than this can be rearranged into almost anything.
+DISTINCT = 4
+MAX_SHIFTS = 512
+# Two of a few elements that differ by more than this are not the same value rounded twice.
+ALIKE, FEW = 2.0**-9, 64
+MAX_STARTS = 64
+# So many numbers on a grid are there by no chance.
+FEW_LEVELS = 16
+
+
+def permuted(case: Case) -> Iterator[Cause]:
+    """The right values in the wrong places; which move it was, where it has a name."""
+    if case.judge is None or case.output.size < DISTINCT or not np.isfinite(case.truth).all():
+        return
+    if np.unique(case.truth).size >= DISTINCT and case.excess_against(_as_ordered(case)) <= 1:
+        moves = [move for move, truth in _moves(case) if _is_alike(case, truth) and case.excess_against(truth) <= 1]
+        summary = {"summary": moves[0]} if moves else {}
+        others = {"also_by": moves[1:]} if len(moves) > 1 else {}
+        yield Cause("permuted", {**summary, **others, "num_moved": int(case.wrong.sum())})
+    yield from _read_elsewhere(case)
+
+
+def _as_ordered(case: Case) -> Truth:
+    """Truth's values in the order that the output has its own in."""
+    order = np.argsort(case.output, axis=None, kind="stable")
+    rearranged = np.empty(case.truth.size)
+    rearranged[order] = np.sort(case.truth, axis=None)
+    return rearranged.reshape(case.truth.shape)
+
+
+def _moves(case: Case) -> Iterator[tuple[str, Truth]]:
+    truth = case.truth
+    names = list(case.axes) if len(case.axes) == truth.ndim else [f"axis {axis}" for axis in range(truth.ndim)]
+    for axis, name in enumerate(names):
+        length = truth.shape[axis]
+        if length % 2 == 0 and length > 2:
+            yield f"{name}: halves swapped", np.roll(truth, length // 2, axis)
+        for shift in range(1, min(length, MAX_SHIFTS)):
+            yield f"{name}: rolled by {shift} of {length}", np.roll(truth, shift, axis)
+        yield f"{name}: reversed", np.flip(truth, axis)
+    for order in itertools.permutations(range(truth.ndim)):
+        if order != tuple(range(truth.ndim)):
+            words = " x ".join(names[axis] for axis in order)
+            yield f"written in the order {words}", np.transpose(truth, order).reshape(truth.shape)
+
+
+def _is_alike(case: Case, truth: Truth) -> bool:
+    """A look at a few elements, before all are judged."""
+    places = np.linspace(0, truth.size - 1, min(truth.size, FEW)).astype(int)
+    x, expected = case.output.reshape(-1)[places].astype(np.float64), truth.reshape(-1)[places]
+    return bool(np.all(np.abs(x - expected) <= ALIKE * np.abs(expected) + np.finfo(np.float32).tiny))
+
+
+def _read_elsewhere(case: Case) -> Iterator[Cause]:
+    """An op that only moves data gave other elements of its input than it should."""
+    if case.bound.error_class is not ErrorClass.EXACT or not case.is_floating:
+        return
+    output = case.output.astype(np.float64)
+    for position, x in enumerate(case.inputs):
+        if x.dtype != np.float64 or np.unique(output).size < DISTINCT:
+            continue
+        start = _contiguous_from(x.reshape(-1), output.reshape(-1)) if x.size >= output.size else None
+        if start is not None:
+            summary = f"input {position} read as if it were contiguous, from element {start}"
+            yield Cause("permuted", {"summary": summary, "start": start, "num_moved": int(case.wrong.sum())})
+            return
+        if case.share_wrong > 0.5 and np.isin(output, x).all():
+            summary = f"elements of input {position}, but others than those asked for"
+            yield Cause("permuted", {"summary": summary, "num_moved": int(case.wrong.sum())})
+            return
+
+
+def _contiguous_from(source: Array, output: Array) -> int | None:
+    """Where in `source` the whole of `output` lies in one piece."""
+    starts = np.flatnonzero(source[: source.size - output.size + 1] == output[0])
+    for start in starts[:MAX_STARTS]:
+        if np.array_equal(source[start : start + output.size], output):
+            return int(start)
+    return None
+
+
+def copied(case: Case) -> dict[str, Any]:
+    """Whether a wrong slice along some axis holds what belongs in another: evidence for wrong elements."""
+    found: dict[str, Any] = {}
+    if not case.is_floating or not np.isfinite(case.truth).all():
+        return found
+    for axis in range(case.truth.ndim):
+        name = case.axes[axis] if len(case.axes) == case.truth.ndim else f"axis-{axis} index"
+        rest = math.prod(case.truth.shape) // max(case.truth.shape[axis], 1)
+        touched = np.flatnonzero(case.wrong.any(axis=tuple(i for i in range(case.wrong.ndim) if i != axis)))
+        if rest < DISTINCT or not 0 < touched.size <= FEW or touched.size == case.truth.shape[axis]:
+            continue
+        for index in touched[:FEW]:
+            said = _holds(np.take(case.output, index, axis).astype(np.float64), case.truth, axis, int(index))
+            if said:
+                found[f"{name} {int(index)}"] = said.format(name=name)
+        if found:
+            return {"holds": found}
+    return found
+
+
+def _holds(values: Array, truth: Truth, axis: int, index: int) -> str:
+    if not values.any():
+        return "zeros" if np.take(truth, index, axis).any() else ""
+    rows = np.moveaxis(truth, axis, 0).reshape(truth.shape[axis], -1)
+    distance = np.abs(rows - values.reshape(-1)).max(axis=1)
+    nearest = int(np.argmin(distance))
+    is_it = nearest != index and distance[nearest] <= ALIKE * np.abs(rows[nearest]).max()
+    return f"what belongs in {{name}} {nearest}" if is_it else ""
+
+
+def factored(case: Case) -> Iterator[Cause]:
+    """The wrong elements are all the same number of times what is right; the others are right."""
+    if case.judge is None or not case.is_floating or not DISTINCT <= case.wrong.sum() < case.output.size:
+        return
+    wrong = case.wrong & (case.truth != 0)
+    ratios = case.output[wrong].astype(np.float64) / case.truth[wrong]
+    factor = float(np.median(ratios)) if ratios.size else math.nan
+    if not math.isfinite(factor) or factor in (0.0, 1.0):
+        return
+    excess = case.excess_against(np.where(wrong, factor * case.truth, case.truth))
+    if excess <= 1:
+        summary = f"the wrong elements are {factor:.6g} times what is right"
+        yield Cause("wrong-elements", {"summary": summary, "factor": factor, "remaining_excess": excess})
+
+
+def elements(case: Case) -> Iterator[Cause]:
+    """Some elements are wrong and most are right."""
+    if 0.0 < case.share_wrong <= 0.5:
+        yield Cause("wrong-elements", copied(case))
+
+
+def where(case: Case) -> dict[str, Any]:
+    """Where the wrong elements are, in words, and the worst of them."""
+    evidence: dict[str, Any] = describe_elements(case.wrong, case.axes)
+    values = _values(case) if 0 < case.wrong.sum() < case.wrong.size else ""
+    if values:
+        evidence["values"] = values
+    grid = _grid(case)
+    if grid:
+        evidence["grid"] = grid
+    index = case.bound.worst_index
+    if index is not None and case.output.size:
+        evidence["worst"] = {
+            "index": list(index),
+            "value": _plain(case.output[index]),
+            "truth": _plain(case.truth[index]),
+            "reference": _plain(case.reference[index]),
+        }
+    return evidence
+
+
+def _grid(case: Case) -> str:
+    """A spacing that all results keep to and the right ones do not: fixed point."""
+    if not case.is_floating or not np.isfinite(case.output).all() or not np.isfinite(case.truth).all():
+        return ""
+    values = np.unique(np.abs(case.output.astype(np.float64)))
+    values = values[values > 0]
+    if values.size < FEW_LEVELS:
+        return ""
+    precision, (_, exponents) = format_of(case.output.dtype).precision, np.frexp(values)
+    for power in range(int(exponents.max()) - 1, int(exponents.min()) - precision, -1):
+        scaled = np.ldexp(values, -power)
+        if np.array_equal(scaled, np.round(scaled)):
+            coarse = int(exponents.max()) - power < precision - 2  # numbers that large have finer ones
+            own = np.ldexp(np.abs(case.truth[case.truth != 0]).astype(case.output.dtype).astype(np.float64), -power)
+            is_own = np.array_equal(own, np.round(own))
+            return f"all results are multiples of 2^{power}" if coarse and not is_own else ""
+    return ""
+
+
+def _values(case: Case) -> str:
+    """By which values the wrong elements are told from the others: those of an input, or the right results."""
+    under = [(f"input {position}", x) for position, x in enumerate(case.inputs) if x.dtype == np.float64]
+    for name, values in [*under, ("the right result", case.truth)]:
+        if values.shape == case.wrong.shape:
+            said = describe_values(case.wrong, values, name)
+            if said:
+                return said
+    return ""
+
+
+def _plain(value: Any) -> float | str:
+    number = float(value)
+    return number if math.isfinite(number) else str(number)

@@ -1,0 +1,81 @@
+"""A file that appears under its name whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diag.common.jsonable import to_text
+from diag.common.wording import size_text
+from diag.errors import UserError
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    if path.is_dir():
+        raise UserError(f"--to {path} is a folder; expected the name of a file in it")
+    if path.exists() and not force:
+        raise UserError(f"--to {path} exists already; name another file, or overwrite it with --force")
+
+
+def refuse_too_large(path: Path, num_bytes: int) -> None:
+    """Say before the work that the disk has not the room."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UserError(f"--to {path}: there is no folder {folder}; make it, or name another file")
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise UserError(
+            f"--to {path}: {size_text(num_bytes)} are to be written and {size_text(free)} are free there; choose fewer "
+            "tensors with a PATTERN, or another disk"
+        )
+
+
+@contextmanager
+def replacing(path: Path, force: bool) -> Iterator[Path]:
+    """A name beside `path` to write to; the file takes the name `path` only at the end, if all went well.
+
+    Raises:
+      UserError: the file exists and `force` is false, or it cannot be written.
+    """
+    refuse_existing(path, force)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        try:
+            yield partial
+            refuse_existing(path, force)  # another program may have made it meanwhile
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {path}: {error.strerror or error}; expected a folder that exists, can be written and has "
+            "room; name another file"
+        ) from error
+
+
+def write_json(path: Path, contents: dict[str, Any]) -> None:
+    """Write a report so that `path` never holds half of one, not even after a kill.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    text = to_text(contents)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write the report {path}: {error.strerror or error}; expected a folder that exists, can "
+            "be written and has room; choose another output folder."
+        ) from error

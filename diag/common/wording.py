@@ -1,0 +1,67 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+
+def figure(value: float) -> str:
+    """Two digits of a number, or all of those before the point up to 99,999: 0.21, 12,034, 1.2e6."""
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    size = abs(value)
+    if size == 0 or 1e-3 <= size < 9.95:
+        return f"{value:.2g}"
+    if 9.95 <= size < 99999.5:
+        return f"{value:,.0f}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """Of a share between 0 and 1, to three digits: 12%, 11.9%, 0.04%."""
+    return f"{100 * share:.3g}%" if share >= 1e-5 else f"{figure(100 * share)}%"
+
+
+def shortened(text: str, width: int) -> str:
+    """Cut in the middle: the ends of an op's or a layer's name say most."""
+    if len(text) <= width:
+        return text
+    kept = max(width - 3, 2)
+    return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def ranges_of(numbers: Iterable[int], most: int | None = None) -> str:
+    """Ascending numbers, runs of them joined: "0-3, 7"; of more than `most` runs the first ones and how many steps."""
+    numbers = list(numbers)
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    if most is not None and len(texts) > most:
+        return f"{', '.join(texts[:most])}, ... ({len(numbers):,})"
+    return ", ".join(texts)
+
+
+def size_text(num_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} GiB"
+
+

@@ -1,0 +1,1 @@
+"""Simulated devices: faults planted in ops or in graphs."""

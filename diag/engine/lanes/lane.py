@@ -1,0 +1,139 @@
+"""Lanes: the same program at two places, each with variables of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from diag.engine.faults.catalogue import simulation_of
+from diag.engine.faults.simulation import Simulation
+from diag.engine.graphs.executable import Executable
+from diag.engine.graphs.graph import Port
+from diag.engine.lanes.compiled import build
+from diag.engine.step.program import Program
+from diag.errors import UserError
+from diag.machine.environment import environment_of
+from diag.machine.places import Place
+
+
+def _devices() -> list[str]:
+    """What TensorFlow sees here, as places name it."""
+    found = [device.name.split(":", 1)[-1].removeprefix("device:") for device in tf.config.list_logical_devices()]
+    return sorted({name.replace("physical_", "") for name in found})
+
+
+def has_device(place: Place) -> bool:
+    """Whether this machine has the place's device."""
+    return place.device in _devices()
+
+
+def check_device(place: Place) -> None:
+    """Raises UserError where this machine has no such device: never a silent run elsewhere."""
+    names = _devices()
+    if place.device not in names:
+        raise UserError(
+            f"{place}: this machine has no {place.device}; TensorFlow {tf.__version__} sees {', '.join(names)}. "
+            "Choose one of these, or a simulated place such as sim:tf32"
+        )
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a lane had in a step that was recorded: values by port, and the state after, None where not kept."""
+
+    values: Mapping[Port, Any]
+    after: Sequence[Any]
+
+
+class Lane:
+    """One of the computations in lockstep: a place, its variables, and the step built for it."""
+
+    def __init__(self, name: str, place: Place, simulation: Simulation | None, state: Sequence[tf.Tensor]) -> None:
+        self.name = name
+        self.place = place
+        self.simulation = simulation
+        with tf.device(place.device):
+            self.variables = [tf.Variable(value, trainable=False) for value in state]
+            self._scratch: list[tf.Variable] | None = None
+
+    @classmethod
+    def at(cls, name: str, place: Place, program: Program, seed: int) -> Lane:
+        """A lane at a place, its variables those of the program before the first step."""
+        check_device(place)
+        simulation = simulation_of(place)
+        if simulation is not None and simulation.bind is not None:
+            simulation.bind(program, seed)
+        return cls(name, place, simulation, program.initial_state())
+
+    @property
+    def label(self) -> str:
+        """Where it runs, for a report."""
+        return str(self.place)
+
+    def environment(self) -> dict[str, Any]:
+        """What it runs on."""
+        return {"place": self.label, **environment_of(self.place)}
+
+    def begin(self, step: int) -> None:
+        """Called before a step's state is settled; a lane that was recorded takes up its state then."""
+
+    def recorded(self, step: int, program: Program) -> Recorded | None:
+        """What this lane had in a step when it was recorded elsewhere; a live lane has nothing such."""
+        return None
+
+    def draws(self, step: int, program: Program) -> Mapping[Port, Any]:
+        """Random draws that a recorded lane had and no state determines; a live lane draws its own."""
+        return {}
+
+    @property
+    def scratch(self) -> list[tf.Variable]:
+        """A second set of variables at the place, for units that are run by themselves."""
+        if self._scratch is None:
+            with tf.device(self.place.device):
+                self._scratch = [tf.Variable(variable, trainable=False) for variable in self.variables]
+        return self._scratch
+
+    def state(self) -> list[tf.Tensor]:
+        """The values of all variables now; later steps do not change them."""
+        return [variable.read_value() for variable in self.variables]
+
+    def load(self, state: Sequence[Any]) -> None:
+        for variable, value in zip(self.variables, state, strict=True):
+            variable.assign(value)
+
+    def build(self, executable: Executable, on_scratch: bool = False) -> Callable[..., list[Any]]:
+        return build(executable, self.place, self.simulation, self.scratch if on_scratch else self.variables)
+
+    def enter_step(self, step: int) -> None:
+        if self.simulation is not None:
+            self.simulation.step = step
+
+    def place_feeds(self, values: Sequence[Any]) -> list[tf.Tensor]:
+        with tf.device(self.place.device):
+            return [tf.identity(value) for value in values]
+
+
+class CompiledSteps:
+    """The whole step of a program, built for a lane once per set of taps."""
+
+    def __init__(self, lane: Lane, program: Program) -> None:
+        self.lane = lane
+        self.program = program
+        self._built: dict[Any, Callable[..., list[Any]]] = {}
+
+    def run(
+        self, batch: Sequence[Any], taps: Sequence[Port], shared: Mapping[Port, Any] | None = None
+    ) -> dict[Port, Any]:
+        """Run one step in place; returns the loss and the tapped values.
+
+        `shared` values are taken as they are instead of being computed.
+        """
+        shared = shared or {}
+        ports, given = tuple(dict.fromkeys((self.program.loss, *taps))), tuple(shared)
+        if (ports, given) not in self._built:
+            self._built[ports, given] = self.lane.build(self.program.step(ports, given))
+        feeds = self.lane.place_feeds([*batch, *shared.values()])
+        return dict(zip(ports, self._built[ports, given](*feeds), strict=True))

@@ -1,0 +1,258 @@
+"""From an output that is out of bound to the case that the verdict's hypotheses are tried on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from diag.causes.case import Case
+from diag.causes.causes import explain
+from diag.causes.narrowing import INPUT_FORMATS
+from diag.engine.graphs.graph import ASSIGN_OPS, Node, Port
+from diag.engine.graphs.tf_runtime import FLOATS, readable_attributes, to_numpy
+from diag.engine.lockstep.microscope import OpRecord
+from diag.engine.lockstep.telescope import UnitRun
+from diag.engine.step.units import Unit
+from diag.engine.truth.axes import axis_names
+from diag.engine.truth.float64_graph import OperandRounding
+from diag.engine.truth.op_judge import OpEvidence, OpJudge, sums_in
+from diag.engine.truth.truth import UnitTruth
+from diag.numerics.bounds import (
+    CONTRACTION_MAX,
+    CONTRACTION_RMS,
+    Bound,
+    Yardstick,
+    absolute_error,
+    composite_bound,
+    contraction_error,
+    exact_bound,
+    where_both_overflow,
+)
+from diag.numerics.formats import format_of
+from diag.numerics.op_classes import ErrorClass, allowance_ulp, is_product
+from diag.numerics.terms import terms_of
+from diag.numerics.ulp import ulp_error
+from diag.verdict.findings import Cause, Observation
+
+# How far back a missing-op hypothesis looks: one op left out, or a chain of up to three.
+MAX_CHAIN = 3
+MAX_HYPOTHESES = 150
+
+
+class OpExplainer:
+    """Names the cause of a single op's error."""
+
+    def __init__(self, judge: OpJudge) -> None:
+        self.judge = judge
+
+    def __call__(self, record: OpRecord) -> Observation:
+        cause = explain(self.case(record))
+        return replace(record.observation, evidence={"cause": cause.name, **cause.evidence})
+
+    def case(self, record: OpRecord) -> Case:
+        evidence, output, bound = record.evidence, record.output, record.observation.bound
+        assert bound is not None
+        x, reference, node = evidence.candidate[output], evidence.reference[output], evidence.node
+        raw = evidence.truth[output] if evidence.truth is not None else reference.astype(np.float64)
+        truth = where_both_overflow(x, reference, raw.astype(np.float64))
+        wide = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
+        attrs = readable_attributes(node.proto)
+        return Case(
+            output=x,
+            reference=reference,
+            truth=truth,
+            bound=bound,
+            inputs=wide,
+            judge=lambda other: self._judge(evidence, output, other),
+            judge_other=lambda other: self._judge_other(evidence, output, other),
+            recompute=lambda inputs: self._recompute(node, inputs, output),
+            out_of_bound=out_of_bound(evidence, output, truth, bound),
+            before=to_numpy(evidence.inputs[0]) if node.op in ASSIGN_OPS else None,
+            op_type=node.op,
+            terms=lambda elements: terms_of(node.op, wide, attrs, x.shape, elements),
+            sums_in=sums_in(evidence, output),
+            axes=axis_names(node, x.ndim),
+            repeated=record.repeated,
+            isolated=record.isolated,
+            past=record.past,
+        )
+
+    def _judge(self, evidence: OpEvidence, output: int, other: npt.NDArray[np.float64]) -> Bound:
+        """A hypothesis has to come nearer to what was computed: an outlier also vanishes in more error everywhere."""
+        assert evidence.truth is not None
+        truths = list(evidence.truth)
+        x, before = evidence.candidate[output], evidence.truth[output]
+        nearer = absolute_error(x, other).rms <= absolute_error(x, before).rms
+        truths[output] = other
+        changed = replace(evidence, truth=truths)
+        bound = self.judge.against(changed, evidence.candidate, evidence.reference)[output].bound
+        assert bound is not None
+        return bound if nearer else replace(bound, excess=math.inf)
+
+    def _judge_other(self, evidence: OpEvidence, output: int, other: npt.NDArray[Any]) -> Bound:
+        outputs = list(evidence.candidate)
+        outputs[output] = other
+        if evidence.truth is None:
+            return exact_bound(other, evidence.reference[output])
+        bound = self.judge.against(evidence, outputs, evidence.reference)[output].bound
+        assert bound is not None
+        return bound
+
+    def _recompute(self, node: Node, inputs: Sequence[Any], output: int) -> npt.NDArray[np.float64] | None:
+        try:
+            found = self.judge.truth.outputs(node, [tf.constant(x) for x in inputs])
+        except tf.errors.OpError:  # what a hypothesis puts in need not fit the op: rows that a shape does not know of
+            return None
+        return None if found is None else found[output]
+
+
+def out_of_bound(
+    evidence: OpEvidence, output: int, truth: npt.NDArray[np.float64], bound: Bound
+) -> npt.NDArray[np.bool_]:
+    """Which elements of an op's output rounding does not explain."""
+    x = evidence.candidate[output]
+    if x.dtype.kind in "biu" or bound.error_class is ErrorClass.EXACT:
+        return np.asarray(x != truth.astype(x.dtype))
+    form, measures = format_of(x.dtype), evidence.measures
+    with np.errstate(all="ignore"):
+        if measures is not None and measures.scale is not None and measures.sums_in is not None:
+            error = contraction_error(x, truth, measures.scale[output], measures.sums_in[output])
+            wrong = error > CONTRACTION_MAX
+            if not wrong.any():  # out of bound as a whole, by a little everywhere
+                wrong = error > CONTRACTION_RMS
+        elif bound.error_class is ErrorClass.COMPOSITE:
+            allowed = bound.max / bound.excess if np.isfinite(bound.excess) else 0.0
+            wrong = np.abs(x.astype(np.float64) - truth) > allowed
+        else:
+            error = np.abs(ulp_error(x, truth, form, flushed=form.is_flushed))
+            finite = np.isfinite(bound.excess) and bound.excess > 0
+            wrong = error > (bound.max / bound.excess if finite else allowance_ulp(evidence.node.op, x.dtype.name))
+    return np.asarray(wrong | (~np.isfinite(x) & np.isfinite(truth)))
+
+
+class UnitExplainer:
+    """Names the cause of a fused layer unit's error, its ops being innocent."""
+
+    def __init__(self, truth: UnitTruth) -> None:
+        self.truth = truth
+
+    def explain(self, run: UnitRun, output: int, bound: Bound) -> Cause:
+        true = self.truth.outputs(run.boundary, run.run.before, run.candidate)
+        mine = self.truth.outputs(run.boundary, run.run.before, run.reference)
+        sticks = self.truth.yardsticks(run.boundary, run.run.before, run.reference, mine)
+        x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
+        reference_error = absolute_error(reference, mine[output])
+
+        def judge(other: npt.NDArray[np.float64]) -> Bound:
+            return composite_bound(x, where_both_overflow(x, reference, other), sticks[output], reference_error)
+
+        before = self._before(run, output)
+        case = Case(
+            x, reference, true[output], bound, judge=judge, before=before,
+            out_of_bound=self._wrong(x, true[output], sticks[output], bound),
+        )  # fmt: skip
+        found = explain(case)
+        if found.name == "skipped-update":
+            return found
+        return self._operand_format(run, output, judge) or self._missing_op(run, output, judge) or found
+
+    @staticmethod
+    def _before(run: UnitRun, output: int) -> npt.NDArray[Any] | None:
+        index = output - len(run.unit.outputs)
+        return to_numpy(run.run.before[run.unit.writes[index]]) if index >= 0 else None
+
+    @staticmethod
+    def _wrong(x: Any, truth: Any, stick: Yardstick, bound: Bound) -> npt.NDArray[np.bool_]:
+        allowed = bound.max / bound.excess if np.isfinite(bound.excess) and bound.excess else stick.max
+        with np.errstate(all="ignore"):
+            return np.asarray(~(np.abs(x.astype(np.float64) - truth) <= allowed))
+
+    def _operand_format(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
+        """The operands of the unit's products rounded to a narrower format."""
+        upstream = upstream_of(run.unit, output)
+        if not any(is_product(n.op) for n in run.unit.executable.graph if n.name in upstream):
+            return None
+        accepted = {}
+        for name, form, mode in INPUT_FORMATS:
+            rounding = OperandRounding(form.precision, mode)
+            truth = self.truth.outputs_rounded(rounding, run.boundary, run.run.before, run.candidate)
+            bound = judge(truth[output])
+            if bound.is_explained:
+                accepted[name] = bound.excess
+        if not accepted:
+            return None
+        name = next(name for name in accepted if accepted[name] <= 2 * min(accepted.values()))
+        return Cause(name, {"remaining_excess": accepted[name]})
+
+    def _missing_op(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
+        """An op, or a short chain of them, not applied: its readers got what it should have read."""
+        unit = run.unit
+        tried = 0
+        for length in range(1, MAX_CHAIN + 1):
+            accepted: list[tuple[float, tuple[str, ...]]] = []
+            for port, source, chain in bypasses(unit, output, length):
+                tried += 1
+                if tried > MAX_HYPOTHESES:
+                    return None
+                truth = self.truth.outputs_with(port, source, run.boundary, run.run.before, run.candidate)
+                bound = judge(truth[output])
+                if bound.is_explained:
+                    accepted.append((bound.excess, chain))
+            if accepted:
+                accepted.sort()
+                missing = list(accepted[0][1])
+                evidence: dict[str, Any] = {
+                    "summary": f"{' and '.join(missing)} left out",
+                    "missing": missing,
+                    "remaining_excess": accepted[0][0],
+                }
+                others = sorted({"+".join(chain) for _, chain in accepted[1:]} - {"+".join(accepted[0][1])})
+                return Cause("missing-op", {**evidence, **({"also_possible": others} if others else {})})
+        return None
+
+
+def bypasses(unit: Unit, output: int, length: int) -> list[tuple[Port, Port, tuple[str, ...]]]:
+    """(port, what its readers would get instead, the op types left out) for chains of `length` ops.
+
+    A chain can be left out where what goes in has the shape and dtype of what comes out.
+    """
+    graph = unit.executable.graph
+    upstream = upstream_of(unit, output)
+    found = []
+    for node in graph:
+        if node.name not in upstream or node.is_silent or not node.dtypes or node.dtypes[0] not in FLOATS:
+            continue
+        paths: list[tuple[Port, tuple[str, ...]]] = [(Port(node.name, 0), ())]
+        for _ in range(length):
+            paths = [
+                (source, (*chain, graph.by_name[port.node].op))
+                for port, chain in paths
+                for source in graph.by_name[port.node].inputs
+            ]
+        for source, chain in paths:
+            if graph.dtype(source) == node.dtypes[0] and graph.shape(source) == node.shapes[0]:
+                found.append((Port(node.name, 0), source, tuple(reversed(chain))))
+    return found
+
+
+def upstream_of(unit: Unit, output: int) -> set[str]:
+    """Names of the nodes that an output of a unit, or a variable it writes, depends on."""
+    graph = unit.executable.graph
+    if output < len(unit.outputs):
+        start = [unit.outputs[output].node]
+    else:
+        start = [node.name for node in graph if node.op in ASSIGN_OPS]
+    found: set[str] = set()
+    while start:
+        name = start.pop()
+        if name not in found:
+            found.add(name)
+            start.extend(port.node for port in graph.by_name[name].inputs)
+            start.extend(name for name in graph.by_name[name].control if name in graph.by_name)
+    return found

@@ -1,0 +1,110 @@
+"""What an op depends on besides its inputs: run again, run in isolation, and the steps before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diag.causes.case import Past
+from diag.engine.graphs.graph import ASSIGN_OPS, Node
+from diag.engine.graphs.interpreter import Walker
+from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
+from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
+from diag.engine.step.program import Program
+from diag.machine.places import Place
+
+# Ops that are looked up in earlier steps in one run: each costs an eager step.
+MAX_LOOKS = 6
+
+
+def with_nothing_remembered(place: EagerPlace) -> EagerPlace:
+    """The same place as if it had never computed anything; on a real device, fresh buffers are all there is."""
+    simulation = place.simulation
+    return EagerPlace(place.place, None if simulation is None else replace(simulation, memory={}))
+
+
+@dataclass(frozen=True)
+class _Step:
+    number: int
+    program: Program
+    state: Sequence[Any]
+    batch: Sequence[Any]
+
+    @property
+    def num_rows(self) -> int:
+        return max((int(x.shape[0]) for x in self.batch if len(x.shape)), default=0)
+
+
+class History:
+    """The steps before the one at hand that may have left something behind: the last, and the last that was larger."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place.eagerly()
+        self._last: _Step | None = None
+        self._larger: _Step | None = None
+        self._looks = 0
+
+    def remember(self, number: int, program: Program, state: Sequence[Any], batch: Sequence[Any]) -> None:
+        """A step that is over: the state before it, and its batch."""
+        step = _Step(number, program, state, batch)
+        if self._last is not None and self._last.num_rows > step.num_rows:
+            self._larger = self._last
+        if self._larger is not None and self._larger.num_rows <= step.num_rows:
+            self._larger = None
+        self._last = step
+
+    def of(self, index: int, output: int, num_rows: int) -> list[Past]:
+        """The op with this index at the last step and at the last one with more rows than now, the latest first."""
+        steps = [step for step in (self._last, self._larger) if step is not None]
+        if len(steps) == 2 and steps[0].num_rows > num_rows:
+            del steps[1]
+        if not steps or self._looks >= MAX_LOOKS:
+            return []
+        self._looks += 1
+        found = [self._look(step, index, output) for step in steps]
+        return [past for past in found if past is not None]
+
+    def _look(self, step: _Step, index: int, output: int) -> Past | None:
+        """Run the step again, eagerly and without a fault, up to its end."""
+        with tf.device(self.place.device):
+            variables = [tf.Variable(value, trainable=False) for value in step.state]
+        lane = _Looking(EagerPlace(self.place, None), variables, index)
+        program = step.program
+        feeds: dict[str, Any] = dict(zip(program.batch_inputs, step.batch, strict=True))
+        feeds |= {name: VariableRef(position) for name, position in program.captures.items()}
+        feeds |= program.constants
+        Walker[Any](program.functions, lane).run(program.graph, feeds, [])
+        if lane.seen is None or output >= len(lane.seen[1]):
+            return None
+        inputs, outputs = lane.seen
+        return Past(step.number, [_wide(x) for x in inputs], _wide(outputs[output]))
+
+
+class _Looking(SingleLane):
+    """Executes a step and keeps what one op read and gave."""
+
+    def __init__(self, place: EagerPlace, variables: Sequence[tf.Variable], index: int) -> None:
+        super().__init__(place, variables)
+        self.index = index
+        self.seen: tuple[list[Any], list[Any]] | None = None
+
+    def compute(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
+        values = [self._value(x) for x in inputs] if node.site.index == self.index else []
+        outputs = super().compute(node, inputs)
+        if values and node.op in ASSIGN_OPS:
+            self.seen = (values, [self._value(inputs[0])])
+        elif values:
+            self.seen = (values, list(outputs))
+        return outputs
+
+    def _value(self, x: Any) -> Any:
+        return self.variables[x.index].read_value() if isinstance(x, VariableRef) else x
+
+
+def _wide(tensor: Any) -> np.ndarray:
+    values = to_numpy(tensor)
+    return values.astype(np.float64) if tensor.dtype in FLOATS else values

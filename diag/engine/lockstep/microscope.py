@@ -1,0 +1,343 @@
+"""The microscope: one step, every op, in both lanes side by side.
+
+Each op is executed by the reference on its own values, by the candidate on the reference's
+inputs (what does this op introduce?), a second time if that differs (is it the same again?) and,
+where the lanes differ by then, by the candidate on its own values (how large has the difference
+grown?).  Equal values are kept once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diag.causes.case import Past
+from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node
+from diag.engine.graphs.interpreter import Walker
+from diag.engine.graphs.tf_runtime import FLOATS, has_kernel, to_numpy
+from diag.engine.lanes.eager import EagerPlace, VariableRef
+from diag.engine.lanes.lane import Lane
+from diag.engine.lockstep.history import History, with_nothing_remembered
+from diag.engine.step.program import Program
+from diag.engine.truth.decisions import flipped
+from diag.engine.truth.op_judge import NONDETERMINISM, OpEvidence, OpJudge, OpJudgement, output_arrays
+from diag.numerics.bits import same_bits
+from diag.numerics.figures import PairStatistics
+from diag.numerics.op_classes import is_random
+from diag.numerics.statistics import compare
+from diag.verdict.findings import Observation, Relation, Verdict, Where
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A value in both lanes; `own` is the candidate's, None where its bits are the reference's.
+
+    difference: of the two, norm-wise and relative.
+    """
+
+    reference: Any
+    own: Any = None
+    difference: float = 0.0
+
+    @property
+    def candidate(self) -> Any:
+        return self.reference if self.own is None else self.own
+
+
+@dataclass(frozen=True)
+class OpRecord:
+    """What the microscope hands to whoever asks why: the evidence behind an observation.
+
+    repeated, isolated: the output of a second run at the candidate, and of one with nothing remembered.
+    past: the same op at earlier steps.
+    """
+
+    observation: Observation
+    evidence: OpEvidence
+    output: int
+    repeated: Any = None
+    isolated: Any = None
+    past: Callable[[], Sequence[Past]] = tuple
+
+
+class Microscope:
+    """Runs one step of a program in two lanes; the lanes' variables end after the step."""
+
+    def __init__(
+        self,
+        program: Program,
+        reference: Lane,
+        candidate: Lane,
+        step: int,
+        truth_everywhere: bool,
+        explain: Callable[[OpRecord], Observation] | None = None,
+        history: History | None = None,
+    ) -> None:
+        self.program = program
+        self.lanes = (reference, candidate)
+        self.reference = EagerPlace(reference.place.eagerly(), reference.simulation)
+        self.candidate = EagerPlace(candidate.place.eagerly(), candidate.simulation)
+        self.step = step
+        self.truth_everywhere = truth_everywhere
+        self.explain = explain
+        self.history = history
+        self.judge = OpJudge(reference.place, candidate.place)
+        self.observations: dict[tuple[int, int], Observation] = {}
+        self.fallbacks: set[str] = set()
+        self.random_outputs: dict[int, list[tuple[Any, Any]]] = {}
+        self.share_random = False
+
+    def run(self, batch: Sequence[Any]) -> list[Observation]:
+        """Execute the step; observations in op order, one an op output (the worst of a loop's rounds)."""
+        for lane in self.lanes:
+            lane.enter_step(self.step)
+        self.num_rows = max((int(x.shape[0]) for x in batch if len(x.shape)), default=0)
+        feeds: dict[str, Any] = {
+            name: Pair(value) for name, value in zip(self.program.batch_inputs, batch, strict=True)
+        }
+        feeds |= {name: VariableRef(index) for name, index in self.program.captures.items()}
+        feeds |= {name: Pair(value) for name, value in self.program.constants.items()}
+        Walker[Any](self.program.functions, self).run(self.program.graph, feeds, [])
+        return [self.observations[key] for key in sorted(self.observations)]
+
+    # -- the walker's handler ------------------------------------------------------------------
+
+    def constant(self, node: Node) -> Pair:
+        return Pair(self.reference.constant(node))
+
+    def truth(self, value: Pair) -> bool:
+        return bool(value.reference)
+
+    def compute(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
+        references = [x for x in inputs if isinstance(x, VariableRef)]
+        if len(references) == len(inputs) == 1 and node.dtypes == (tf.resource,):
+            return list(inputs)
+        if references and (node.op in ASSIGN_OPS or not node.dtypes):
+            self._write(node, inputs)
+            return []
+        if not node.dtypes:
+            return []
+        if node.site.index is None or self._is_opaque(node, inputs):
+            return self._plumb(node, inputs)
+        return self._observe(node, inputs)
+
+    @staticmethod
+    def _is_opaque(node: Node, inputs: Sequence[Any]) -> bool:
+        values = [x.reference for x in inputs if isinstance(x, Pair)]
+        return any(dtype in OPAQUE for dtype in node.dtypes) or any(value.dtype in OPAQUE for value in values)
+
+    def _plumb(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
+        """Ops that carry values (lists of a loop, returns): executed for each lane, never judged."""
+        reference = [x.reference if isinstance(x, Pair) else x for x in inputs]
+        outputs = self.reference.run(node, reference, self.lanes[0].variables)
+        if all(x.own is None for x in inputs if isinstance(x, Pair)):
+            return [Pair(output) for output in outputs]
+        own = [x.candidate if isinstance(x, Pair) else x for x in inputs]
+        carried = EagerPlace(self.lanes[0].place.eagerly(), None).run(node, own, self.lanes[0].variables)
+        difference = max(x.difference for x in inputs if isinstance(x, Pair))
+        return [Pair(a, b, difference) for a, b in zip(outputs, carried, strict=True)]
+
+    def _observe(self, node: Node, inputs: Sequence[Any]) -> list[Pair]:
+        variables = [x for x in inputs if isinstance(x, VariableRef)]
+        reference_inputs = [x.reference if isinstance(x, Pair) else x for x in inputs]
+        outputs = self.reference.run(node, reference_inputs, self.lanes[0].variables)
+        self._note_fallback(node)
+        at_candidate = self._reference_variables_at_candidate(variables)
+        local = self.candidate.run(node, reference_inputs, at_candidate)
+        own = local
+        own_inputs = [x.candidate if isinstance(x, Pair) else x for x in inputs]
+        if variables or any(x.own is not None for x in inputs if isinstance(x, Pair)):
+            own = self.candidate.run(node, own_inputs, self.lanes[1].variables)
+        if is_random(node.op):
+            self.random_outputs.setdefault(node.site.index or 0, []).append((outputs[0], local[0]))
+            own = outputs if self.share_random else own
+        evidence = OpEvidence(
+            node, [self._value(x) for x in inputs], output_arrays(local), output_arrays(outputs),
+            run_again=lambda place: output_arrays(place.run(node, reference_inputs, at_candidate)),
+            own_inputs=own_inputs, inherited=max((x.difference for x in inputs if isinstance(x, Pair)), default=0.0),
+        )  # fmt: skip
+        propagated = self._record(evidence, None if own is local else output_arrays(own))
+        return [
+            Pair(a) if p.num_unequal == 0 and p.num_zero_sign == 0 else Pair(a, b, p.normwise_relative_error)
+            for a, b, p in zip(outputs, own, propagated, strict=True)
+        ]
+
+    def _value(self, x: Any) -> Any:
+        return self.lanes[0].variables[x.index].read_value() if isinstance(x, VariableRef) else x.reference
+
+    def _reference_variables_at_candidate(self, references: Sequence[VariableRef]) -> Any:
+        """The reference's variables, copied to the candidate's device where that is another."""
+        if not references or self.lanes[0].place.device == self.lanes[1].place.device:
+            return self.lanes[0].variables
+        with tf.device(self.lanes[1].place.device):
+            return {x.index: tf.Variable(self._value(x), trainable=False) for x in references}
+
+    def _write(self, node: Node, inputs: Sequence[Any]) -> None:
+        """An op that leaves its result in a variable: what each lane leaves is its output."""
+        target = inputs[0].index
+        mine, theirs = (lane.variables[target] for lane in self.lanes)
+        before = mine.read_value()
+        with tf.device(self.lanes[1].place.device):
+            trial = tf.Variable(before, trainable=False)
+        reference_inputs = [inputs[0], *(x.reference for x in inputs[1:])]
+        own_inputs = [inputs[0], *(x.candidate for x in inputs[1:])]
+        is_same = np.array_equal(to_numpy(before), to_numpy(theirs))
+        own_difference = 0.0 if is_same else compare(to_numpy(before), to_numpy(theirs)).normwise_relative_error
+        inherited = max([own_difference, *(x.difference for x in inputs[1:])])
+        same = is_same and all(x.own is None for x in inputs[1:])
+        self.reference.write(node, reference_inputs, mine)
+        self.candidate.write(node, reference_inputs, trial)
+        if same:
+            theirs.assign(trial.read_value())
+        else:
+            self.candidate.write(node, own_inputs, theirs)
+        if node.site.index is not None:
+            visible = [before, *(x.reference for x in inputs[1:])]
+
+            def run_again(place: EagerPlace) -> list[Any]:
+                with tf.device(place.place.device):
+                    other = tf.Variable(before, trainable=False)
+                place.write(node, reference_inputs, other)
+                return [to_numpy(other)]
+
+            evidence = OpEvidence(
+                node, visible, [to_numpy(trial)], [to_numpy(mine)], run_again=run_again, own_inputs=own_inputs,
+                inherited=inherited,
+            )  # fmt: skip
+            self._record(evidence, [to_numpy(theirs)])
+
+    def _note_fallback(self, node: Node) -> None:
+        kind = self.lanes[1].place.device.split(":")[0]
+        if kind != "CPU" and not has_kernel(node.op, self.candidate.attributes(node), kind):
+            self.fallbacks.add(node.op)
+
+    # -- judging -------------------------------------------------------------------------------
+
+    def _record(self, evidence: OpEvidence, own: list[Any] | None) -> list[PairStatistics]:
+        """Judge an op's outputs; `own` are the candidate's on its own values, None where those are the same."""
+        node, site = evidence.node, evidence.node.site
+        local = [compare(a, b) for a, b in zip(evidence.reference, evidence.candidate, strict=True)]
+        propagated = local if own is None else [compare(a, b) for a, b in zip(evidence.reference, own, strict=True)]
+        identical = [s.num_unequal == 0 and s.num_zero_sign == 0 for s in local]
+        judgements, mine = self._judgements(evidence, all(identical))
+        isolated = self._isolated(evidence) if any(_is_out(judgement) for judgement in judgements) else None
+        repeated = None if all(identical) else self._repeated(evidence)
+        if repeated is not None:
+            judgements, repeated = self._worse(evidence, judgements, repeated)
+        for output, (judgement, theirs) in enumerate(zip(judgements, mine, strict=True)):
+            where = Where(
+                self.step, site.phase, "op", site.layer, site.variable, node.op, site.index, output,
+                node.name.split("/")[-1], site.index or 0,
+            )  # fmt: skip
+            x = evidence.candidate[output]
+            note = judgement.note or (NONDETERMINISM if repeated is not None else "")
+            observation = Observation(
+                where, x.shape, x.dtype.name, _verdict(judgement, identical[output]), judgement.bound,
+                propagated[output], judgement.statistics, theirs.statistics if theirs else None,
+                _became_nonfinite(evidence, output, local[output]), note,
+                reference_bound=theirs.bound if theirs else None, inherited=evidence.inherited,
+            )  # fmt: skip
+            if observation.relation is Relation.AMPLIFIED and own is not None:
+                found = flipped(node, evidence.inputs, self._own_values(evidence.own_inputs), evidence.reference, own)
+                observation = replace(observation, flipped=found)
+            if self.explain is not None and observation.verdict is Verdict.DIVERGENCE:
+                observation = self.explain(self._record_of(observation, evidence, output, repeated, isolated))
+            self._keep(observation)
+        return propagated
+
+    def _own_values(self, inputs: Sequence[Any]) -> list[Any]:
+        return [self.lanes[1].variables[x.index].read_value() if isinstance(x, VariableRef) else x for x in inputs]
+
+    def _record_of(
+        self,
+        observation: Observation,
+        evidence: OpEvidence,
+        output: int,
+        repeated: list[Any] | None,
+        isolated: list[Any] | None,
+    ) -> OpRecord:
+        def past() -> Sequence[Past]:
+            index = evidence.node.site.index
+            return () if self.history is None or index is None else self.history.of(index, output, self.num_rows)
+
+        again = evidence.candidate if repeated is None else repeated
+        return OpRecord(
+            observation, evidence, output, again[output], None if isolated is None else isolated[output], past
+        )
+
+    def _isolated(self, evidence: OpEvidence) -> list[Any] | None:
+        """What the candidate gives for the same inputs with nothing remembered."""
+        if evidence.run_again is None or is_random(evidence.node.op):
+            return None
+        return evidence.run_again(with_nothing_remembered(self.candidate))
+
+    def _repeated(self, evidence: OpEvidence) -> list[Any] | None:
+        """What the candidate gives for the same inputs a second time; None where it is the same."""
+        if evidence.run_again is None or is_random(evidence.node.op):
+            return None
+        again = evidence.run_again(self.candidate)
+        return None if all(map(same_bits, again, evidence.candidate)) else again
+
+    def _worse(
+        self, evidence: OpEvidence, judgements: list[OpJudgement], repeated: list[Any]
+    ) -> tuple[list[OpJudgement], list[Any]]:
+        """Of two runs that differ, the one further out of its bound is the op's output; gives also the other."""
+        if evidence.truth is None:
+            return judgements, repeated
+        others = self.judge.against(evidence, repeated, evidence.reference)
+        worst = [max((j.bound.excess for j in each if j.bound), default=0.0) for each in (judgements, others)]
+        if worst[1] <= max(worst[0], 1.0):
+            return judgements, repeated
+        evidence.candidate, repeated = repeated, evidence.candidate
+        return others, repeated
+
+    def _judgements(
+        self, evidence: OpEvidence, identical: bool
+    ) -> tuple[list[OpJudgement], Sequence[OpJudgement | None]]:
+        """The candidate's judgements and the reference's, None where it has none."""
+        if identical and not self.truth_everywhere:
+            return [OpJudgement(None, note="identical") for _ in evidence.candidate], [None] * len(evidence.candidate)
+        judgements = self.judge.judge(evidence)
+        if identical:
+            return judgements, judgements
+        return judgements, self.judge.reference(evidence)
+
+    def _keep(self, observation: Observation) -> None:
+        """Of the rounds of a loop, the worst."""
+        key = (observation.where.op_index or 0, observation.where.output)
+        known = self.observations.get(key)
+        if (
+            known is None
+            or observation.excess > known.excess
+            or (observation.verdict is Verdict.DIVERGENCE and known.verdict is not Verdict.DIVERGENCE)
+        ):
+            self.observations[key] = observation
+
+
+def _is_out(judgement: OpJudgement) -> bool:
+    return judgement.bound is not None and not judgement.bound.is_explained
+
+
+def _verdict(judgement: OpJudgement, identical: bool) -> Verdict:
+    if _is_out(judgement):
+        return Verdict.DIVERGENCE
+    if identical:
+        return Verdict.IDENTICAL
+    return Verdict.UNJUDGED if judgement.bound is None else Verdict.ROUNDING
+
+
+def _became_nonfinite(evidence: OpEvidence, output: int, local: PairStatistics) -> bool:
+    """Whether finite inputs gave a candidate's output that is not finite."""
+    x = evidence.candidate[output]
+    if not local.classes.num_without_distance or x.dtype.kind in "biu" or np.isfinite(x).all():
+        return False
+    return all(np.isfinite(to_numpy(t)).all() for t in evidence.inputs if t.dtype in FLOATS)
+
+
+def snapshot_lanes(lanes: Mapping[str, Lane], state: Sequence[Any]) -> dict[str, Lane]:
+    """Fresh lanes at the same places, all starting from one saved state."""
+    return {name: Lane(name, lane.place, lane.simulation, state) for name, lane in lanes.items()}

@@ -1,0 +1,425 @@
+"""Two recordings of one training, made on two machines or by two versions, held against each other.
+
+Nothing of the candidate runs here.  What it recorded is judged all the same: the output of each layer
+against float64 truth on the inputs that the candidate itself recorded for that layer, and what only the
+whole step leads to (gradients, the state after) against the float64 truth of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diag.engine.graphs.graph import Port
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.lane import CompiledSteps, Lane, Recorded
+from diag.engine.localization.explainers import UnitExplainer, upstream_of
+from diag.engine.lockstep.telescope import StepRun, Telescope, UnitRun
+from diag.engine.recordings.recorded_run import RecordedRun, summary
+from diag.engine.runs.findings import worst_of
+from diag.engine.step.named_tensors import DRAWS, Name, tapped, variable_names
+from diag.engine.step.program import Program
+from diag.engine.step.serialization import with_state
+from diag.errors import UserError
+from diag.machine.places import Place
+from diag.numerics.figures import PairStatistics
+from diag.numerics.statistics import compare
+from diag.verdict.findings import Divergence, Observation, Verdict
+from diag.verdict.ladder import amplifiers_in, first_difference, first_nonfinite, overall
+from diag.verdict.result import Judged, LaneInfo, RunResult
+from traces.checksums import tensor_checksum
+
+CPU = Place("CPU:0")
+WORST_KEPT = 40
+
+
+@dataclass(frozen=True)
+class Side:
+    """One lane of one recording."""
+
+    run: RecordedRun
+    lane: str
+
+    def environment(self) -> dict[str, Any]:
+        return self.run.reader.environment(self.lane)
+
+    @property
+    def label(self) -> str:
+        return f"{self.run.path} ({self.lane}, {self.environment()['place']})"
+
+    def state(self, step: int) -> list[np.ndarray] | None:
+        return self.run.state(step, self.lane)
+
+    def checksum(self, step: int, name: Name) -> int | None:
+        return self.run.reader.checksum(step, self.lane, *name)
+
+    def tensor(self, step: int, name: Name) -> np.ndarray | None:
+        return self.run.tensor(step, self.lane, name)
+
+    def variables(self, step: int) -> dict[str, int | None]:
+        """Each variable, and the checksum of its value before a step, None where the trace does not hold it."""
+        reader = self.run.reader
+        known = reader.snapshot_checksums(step, self.lane) if step in reader.snapshots else {}
+        return {spec.name: known.get(spec.name) for spec in reader.layout.variables if spec.lane == self.lane}
+
+    @property
+    def specs(self) -> dict[Name, tuple[tuple[int, ...], str]]:
+        tensors = [spec for spec in self.run.reader.layout.tensors if spec.lane == self.lane]
+        return {(spec.kind, spec.name): (spec.shape, spec.dtype) for spec in tensors}
+
+
+@dataclass
+class _Found:
+    divergences: list[Divergence] = field(default_factory=list)
+    judged: list[Observation] = field(default_factory=list)
+    path: list[Observation] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    first_bit: Observation | None = None
+    first_nonfinite: Observation | None = None
+    first_other: tuple[int, str, str] | None = None  # of which only the checksums are known to differ
+    any_bit_differs: bool = False
+    num_judged: int = 0
+    num_paired: int = 0
+    unjudged_steps: list[int] = field(default_factory=list)
+    other_draws: list[int] = field(default_factory=list)
+
+
+class Comparison:
+    """Compares `candidate` with `reference`, step by step, tensors paired by their exact names.
+
+    Raises:
+      UserError: the recordings are not of one training: other batches, no step or name in common.
+    """
+
+    def __init__(self, reference: Side, candidate: Side) -> None:
+        self.reference, self.candidate = reference, candidate
+        self.found = _Found()
+        self.steps = self._common_steps()
+        mine, theirs = reference.specs, candidate.specs
+        self.names = [name for name, spec in mine.items() if theirs.get(name) == spec]
+        if not self.names:
+            raise UserError(f"{reference.run.path} and {candidate.run.path} have no tensor of the same name and shape")
+        self._telescopes: dict[int, Telescope] = {}
+        self._check_batches()
+        self._check_beginning()
+        self._note_unpaired(mine, theirs)
+
+    # -- is it one training? -----------------------------------------------------------------------
+
+    def _common_steps(self) -> list[int]:
+        a, b = self.reference.run.reader.steps, self.candidate.run.reader.steps
+        steps = sorted(set(a) & set(b))
+        if not steps:
+            raise UserError(f"no step is in both traces: the first holds {summary(a)}, the second {summary(b)}")
+        if set(a) != set(b):
+            self.found.notes.append(f"compared are the steps that both hold: {summary(steps)}")
+        return steps
+
+    def _note_unpaired(self, mine: Mapping[Name, Any], theirs: Mapping[Name, Any]) -> None:
+        """Names are paired exactly or not at all; what has no partner is said."""
+        for here, there, which in ((mine, theirs, "first"), (theirs, mine, "second")):
+            alone = [f"{kind} {name}" for kind, name in here if (kind, name) not in there]
+            if alone:
+                self.found.notes.append(f"only in the {which} trace, not compared: {_listed(alone)}")
+        other = [f"{n[0]} {n[1]} {mine[n]} and {theirs[n]}" for n in mine if n in theirs and mine[n] != theirs[n]]
+        if other:
+            self.found.notes.append(f"of another shape or dtype, not compared: {_listed(other)}")
+
+    def _check_batches(self) -> None:
+        for step in self.steps:
+            a, b = (side.run.reader.batch_checksums(step) for side in (self.reference, self.candidate))
+            if a and b and a != b:
+                raise UserError(
+                    f"the traces were given other batches in step {step}; expected two runs on the same data and seed"
+                )
+
+    def _check_beginning(self) -> None:
+        """Refuse another model or other weights; told from the state before the first step, where both hold it."""
+        first = self.steps[0]
+        (a, mine), (b, theirs) = ((side, side.variables(first)) for side in (self.reference, self.candidate))
+        if alone := [name for name in (*mine, *theirs) if (name in mine) != (name in theirs)]:
+            raise UserError(
+                f"{a.run.path} and {b.run.path} are not of one model: only one of them has the variables "
+                f"{_listed(alone)}; expected two runs of the same model"
+            )
+        other = [n for n in mine if mine[n] is not None and theirs[n] is not None and mine[n] != theirs[n]]
+        if other:
+            raise UserError(
+                f"{a.run.path} and {b.run.path} begin step {first} with other values in {_listed(other)}; expected two "
+                "runs of the same model from the same --seed"
+            )
+
+    # -- step by step ------------------------------------------------------------------------------
+
+    def run(self) -> RunResult:
+        """Compare every common step; the truth of a step is computed where both began it in one state."""
+        for step in self.steps:
+            propagated = self._propagated(step)
+            self._note_bits(step)
+            if not propagated:
+                continue
+            state = self._common_state(step)
+            if state is None:
+                self.found.unjudged_steps.append(step)
+                continue
+            self._judge(step, state, propagated)
+        return self._result()
+
+    @property
+    def num_compared(self) -> int:
+        """How many pairs of tensors were held against each other, bit by bit."""
+        return self.found.num_paired
+
+    def _propagated(self, step: int) -> dict[Name, PairStatistics]:
+        found: dict[Name, PairStatistics] = {}
+        for name in self.names:
+            a, b = self.reference.checksum(step, name), self.candidate.checksum(step, name)
+            if a is not None and a == b:
+                continue
+            x, y = self.reference.tensor(step, name), self.candidate.tensor(step, name)
+            if x is not None and y is not None and x.shape == y.shape:
+                found[name] = compare(x, y)
+        return found
+
+    def _note_bits(self, step: int) -> None:
+        for name in self.names:
+            a, b = self.reference.checksum(step, name), self.candidate.checksum(step, name)
+            if a is None or b is None or name[0] == DRAWS:
+                continue
+            self.found.num_paired += 1
+            if a != b:
+                self.found.first_other = self.found.first_other or (step, *name)
+                self.found.any_bit_differs = True
+
+    def _common_state(self, step: int) -> list[np.ndarray] | None:
+        """The state before a step, where both traces hold it and it is the same."""
+        mine, theirs = self.reference.state(step), self.candidate.state(step)
+        if mine is None or theirs is None:
+            return None
+        names = [spec.name for spec in self.reference.run.program(step).variables]
+        others = [spec.name for spec in self.candidate.run.program(step).variables]
+        if names != others:
+            return None
+        return mine if all(np.array_equal(a, b, equal_nan=True) for a, b in zip(mine, theirs, strict=True)) else None
+
+    # -- judging -----------------------------------------------------------------------------------
+
+    def _judge(self, step: int, state: Sequence[np.ndarray], propagated: Mapping[Name, PairStatistics]) -> None:
+        program = with_state(self.reference.run.program(step), state)
+        telescope = self._telescope(program)
+        run = self._step_run(step, program, telescope, state)
+        keyed = {_live_key(name): statistics for name, statistics in propagated.items()}
+        first = not self.found.judged
+        local = self._layer_runs(run, telescope, program)
+        observations = [o for unit_run in local for o in telescope.judge_unit(unit_run, first, keyed)]
+        seen = {f"output of {o.where.layer}" for o in observations if o.where.name == "output"}
+        if self._draws_agree(run, program):
+            whole = telescope.judge_unit(self._whole_run(run, telescope), first, keyed)
+            observations += [o for o in whole if o.where.name not in seen]
+        else:
+            self.found.other_draws.append(step)
+        observations.sort(key=lambda o: o.where.sort_key)
+        self._remember(observations)
+        self._explain([o for o in observations if o.verdict is Verdict.DIVERGENCE], local, telescope)
+
+    def _telescope(self, program: Program) -> Telescope:
+        key = id(program.graph)
+        if key not in self._telescopes:
+            lanes = [Lane.at(name, CPU, program, self.reference.run.seed) for name in ("reference", "candidate")]
+            self._telescopes[key] = Telescope(program, *lanes)
+        return self._telescopes[key]
+
+    def _step_run(self, step: int, program: Program, telescope: Telescope, state: Sequence[np.ndarray]) -> StepRun:
+        """The step computed here, and what each side recorded of it."""
+        standin = telescope.reference
+        standin.load(state)
+        for variable, value in zip(telescope.candidate.scratch, state, strict=True):
+            variable.assign(value)
+        before = standin.state()
+        batch = [tf.constant(value) for value in self.reference.run[step].inputs]
+        draws = {port: tf.constant(value) for port, value in self.reference.run.draws(step, program).items()}
+        taps = (*telescope.safe_taps, *telescope.cut.taps)
+        values = CompiledSteps(standin, program).run(batch, taps, draws)
+        values |= draws  # what was drawn here instead is of no interest
+        values |= {Port(name, 0): x for name, x in zip(program.batch_inputs, batch, strict=True)}
+        recorded = Recorded(self._values(self.reference, step, program), self._after(self.reference, step, program))
+        theirs = {port: tf.constant(x) for port, x in self._values(self.candidate, step, program).items()}
+        theirs |= {port: tf.constant(x) for port, x in self.candidate.run.draws(step, program).items()}
+        after = self._after(self.candidate, step, program)
+        return StepRun(step, batch, before, before, values, theirs, standin.state(), after, True, recorded)
+
+    def _values(self, side: Side, step: int, program: Program) -> dict[Port, Any]:
+        """What a side had at the program's ports, where it was kept."""
+        paired = {name for name in self.names if name[0] != DRAWS}
+        found = {port: side.tensor(step, name) for name, port in tapped(program).items() if name in paired}
+        return {port: value for port, value in found.items() if value is not None}
+
+    def _after(self, side: Side, step: int, program: Program) -> list[Any]:
+        """A side's variables after a step, None where they were not kept."""
+        names = variable_names(program)
+        whole = side.state(step + 1) if side.run.follow in ("free", side.lane) else None
+        return [whole[i] if whole is not None else side.tensor(step, name) for i, name in enumerate(names)]
+
+    def _layer_runs(self, run: StepRun, telescope: Telescope, program: Program) -> list[UnitRun]:
+        """Every layer on the inputs that the candidate recorded for it, as far as those are known."""
+        known = {*run.candidate, *(Port(name, 0) for name in program.batch_inputs), *self._same_draws(run, program)}
+        found = []
+        for unit in telescope.cut.units:
+            feeds = dict(zip(unit.executable.feeds, unit.boundary, strict=True))
+            outputs = {i: port for i, port in enumerate(unit.outputs) if port in run.candidate}
+            judged = [i for i in outputs if all(feeds[name] in known for name in upstream_of(unit, i) if name in feeds)]
+            if not judged or unit.variable is not None:
+                continue
+            boundary = [run.candidate.get(port, run.reference[port]) for port in unit.boundary]
+            mine = telescope.outputs_of(unit, boundary)
+            theirs = [run.candidate.get(port, x) for port, x in zip(unit.outputs, mine, strict=True)]
+            written = [run.after_reference[index] for index in unit.writes]
+            found.append(UnitRun(unit, run, boundary, [*theirs, *written], [*mine, *written], frozenset(judged)))
+        return found
+
+    def _same_draws(self, run: StepRun, program: Program) -> list[Port]:
+        """Random draws that are known to be the same in both, by those kept or else by their checksums."""
+        names = {name: port for name, port in tapped(program).items() if name[0] == DRAWS and name in set(self.names)}
+
+        def checksum(name: Name, port: Port) -> int | None:
+            if port in run.candidate:
+                return tensor_checksum(to_numpy(run.candidate[port]))
+            return self.candidate.checksum(run.step, name)
+
+        drawn = {port: tensor_checksum(to_numpy(run.reference[port])) for port in names.values()}
+        return [port for name, port in names.items() if checksum(name, port) == drawn[port]]
+
+    def _draws_agree(self, run: StepRun, program: Program) -> bool:
+        """Without that, nothing can be said of what only the whole step leads to."""
+        return set(program.random_ports) <= set(self._same_draws(run, program))
+
+    def _whole_run(self, run: StepRun, telescope: Telescope) -> UnitRun:
+        """The step as one unit, judged where the candidate's values were kept."""
+        unit = telescope.whole_unit
+        judged = {i for i, port in enumerate(unit.outputs) if port in run.candidate}
+        after = [run.after_candidate[index] for index in unit.writes]
+        judged |= {len(unit.outputs) + i for i, x in enumerate(after) if x is not None}
+        mine = [run.reference[port] for port in unit.outputs] + [run.after_reference[i] for i in unit.writes]
+        theirs = [run.candidate.get(port) for port in unit.outputs]
+        theirs += [None if x is None else tf.constant(x) for x in after]
+        filled = [x if x is not None else y for x, y in zip(theirs, mine, strict=True)]
+        boundary = [run.reference[port] for port in unit.boundary]
+        return UnitRun(unit, run, boundary, filled, mine, frozenset(judged))
+
+    def _remember(self, observations: Sequence[Observation]) -> None:
+        found = self.found
+        found.num_judged += len(observations)
+        found.judged = worst_of([*found.judged, *observations])
+        if not found.divergences:
+            found.path = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]
+        found.first_bit = found.first_bit or first_difference(observations)
+        found.first_nonfinite = found.first_nonfinite or first_nonfinite(observations)
+
+    def _explain(self, flagged: Sequence[Observation], local: Sequence[UnitRun], telescope: Telescope) -> None:
+        """A divergence for each layer that is wrong on its own inputs; of the rest of a step only the first."""
+        layers = [o for o in flagged if o.where.unit == "layer"]
+        for observation in layers or flagged[:1]:
+            if any(known.where.site == observation.where.site for known in self.found.divergences):
+                continue
+            cause, evidence = "unknown", {}
+            for unit_run in local:
+                if unit_run.unit.layer == observation.where.layer and observation.bound is not None:
+                    explainer = UnitExplainer(telescope.truth_of(unit_run.unit))
+                    explained = explainer.explain(unit_run, observation.where.output, observation.bound)
+                    cause, evidence = explained.name, explained.evidence
+            evidence = {**evidence, "output_name": observation.where.name, "recorded": True}
+            divergence = Divergence(observation.where, cause, self._blame(cause), observation.excess, (), evidence)
+            self.found.divergences.append(self._with_own_report(divergence))
+
+    def _blame(self, cause: str) -> str:
+        """A recording cannot be taken apart op by op: an op left out is the rewriter's work, the rest a kernel's."""
+        execution = str(self.candidate.environment().get("execution", "graph"))
+        if cause == "missing-op" and execution != "eager":
+            return "xla" if execution == "xla" else "graph-rewriter"
+        return "kernel"
+
+    def _with_own_report(self, divergence: Divergence) -> Divergence:
+        """What the candidate's own run, which could look at its ops, found at the same place."""
+        if self.candidate.lane != "candidate":
+            return divergence
+        own = (self.candidate.run.reader.report() or {}).get("divergences", [])
+        where = divergence.where
+        same = [d for d in own if (d["layer"], d["variable"], d["phase"]) == (where.layer, where.variable, where.phase)]
+        if not same:
+            return divergence
+        seen = same[0]
+        told = replace(divergence, blame=seen["blame"], cured_by=tuple(seen["cured_by"]))
+        told = replace(told, cause=seen["cause"]) if divergence.cause == "unknown" else told
+        return told.with_evidence(own_run={key: seen[key] for key in ("op_type", "op_index", "cause", "blame")})
+
+    # -- the result --------------------------------------------------------------------------------
+
+    def _result(self) -> RunResult:
+        found = self.found
+        self._refuse_nothing()
+        if found.unjudged_steps:
+            found.notes.append(
+                f"steps {summary(found.unjudged_steps)} differ and are not judged: the traces hold no common state "
+                "before them (--snapshot-every 1 keeps all; --follow reference keeps lanes together)"
+            )
+        if found.other_draws:
+            found.notes.append(
+                f"steps {summary(found.other_draws)}: the two drew other random numbers, so that only layers are "
+                "judged, each on its own inputs, and not what the whole step leads to"
+            )
+        sides = {"reference": self.reference, "candidate": self.candidate}
+        return RunResult(
+            verdict=overall(found.divergences, found.any_bit_differs),
+            first_divergence=min(found.divergences, key=lambda d: d.where.sort_key, default=None),
+            divergences=tuple(sorted(found.divergences, key=lambda d: d.where.sort_key)),
+            first_bit_difference=found.first_bit,
+            first_nonfinite=found.first_nonfinite,
+            amplifiers=tuple(amplifiers_in(found.path)),
+            steps=len(self.steps),
+            lanes=tuple(
+                LaneInfo(name, side.label, "sim:" in side.environment()["place"], side.environment())
+                for name, side in sides.items()
+            ),
+            losses={name: self._losses(side) for name, side in sides.items()},
+            path=tuple(found.path),
+            microscope=(),
+            worst=tuple(found.judged[:WORST_KEPT]),
+            judged=Judged(found.num_judged),
+            notes=tuple(found.notes),
+            model=f"the training step recorded in {self.reference.run.path.name}",
+            data=f"the batches recorded in {self.reference.run.path.name}",
+        )
+
+    def _refuse_nothing(self) -> None:
+        """To find bits that differ and to judge none of them is no answer."""
+        found = self.found
+        if found.first_other is None or found.num_judged:
+            if not found.num_paired:
+                raise UserError(f"{self.reference.run.path} and {self.candidate.run.path} hold nothing to compare")
+            return
+        step, kind, name = found.first_other
+        why = (
+            "the traces hold no common state before these steps; record both with --snapshot-every 1 --follow reference"
+            if found.unjudged_steps
+            else "the tensors were not kept; record both with --dump all"
+        )
+        raise UserError(f"bits differ from step {step} on ({kind} of {name}), and none of it can be judged: {why}")
+
+    def _losses(self, side: Side) -> list[float]:
+        reader = side.run.reader
+        by_step = dict(zip(reader.steps, reader.losses[side.lane], strict=True))
+        return [float(by_step[step]) for step in self.steps]
+
+
+def _live_key(name: Name) -> tuple[str, str]:
+    """The key that a live run has for what is kept under a name."""
+    return ({"weights": "weight"}.get(name[0], name[0]), name[1])
+
+
+def _listed(names: Iterable[str], most: int = 5) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

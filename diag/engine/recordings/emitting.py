@@ -1,0 +1,209 @@
+"""A standalone program of one op or layer: what a vendor can run with nothing but TensorFlow and NumPy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from diag.engine.graphs.executable import with_fetches
+from diag.engine.graphs.tf_runtime import op_def, readable_attributes, to_numpy
+from diag.engine.recordings.replaying_units import LayerReplay, OpReplay
+from diag.engine.step.program import Program
+from diag.errors import UserError
+from diag.machine.places import Place
+
+OP = '''"""{title}
+
+TensorFlow {version}. Its inputs are in {data}. Compares {device} with the CPU, and both with the CPU in float64
+where the op has such a kernel.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+with np.load(Path(__file__).with_suffix(".npz")) as file:
+    data = dict(file)
+dtypes = {dtypes}
+are_variables = {are_variables}
+inputs = [tf.bitcast(data[f"input_{{i}}"], t) if t == "bfloat16" else tf.constant(data[f"input_{{i}}"], t)
+          for i, t in enumerate(dtypes)]
+attributes = {attributes}
+
+
+def run(device, values):
+    with tf.device(device):
+        variables = [tf.Variable(x) if is_one else x for x, is_one in zip(values, are_variables)]
+        given = [x.handle if is_one else x for x, is_one in zip(variables, are_variables)]
+        result = tf.raw_ops.{op}(**dict(zip({names}, given)), **attributes)
+    return [tf.cast(x, "float64").numpy() for x in tf.nest.flatten(result)]
+
+
+def in_double(values):
+    try:
+        return run("CPU:0", [tf.cast(x, "float64") if x.dtype.is_floating else x for x in values])
+    except (TypeError, ValueError, tf.errors.OpError):
+        return None
+
+
+print("TensorFlow", tf.__version__, tf.config.list_logical_devices())
+here, there, truth = run("CPU:0", inputs), run("{device}", inputs), in_double(inputs)
+for k, (cpu, other) in enumerate(zip(here, there)):
+    print(f"output {{k}}: largest difference {{np.max(np.abs(cpu - other), initial=0):.6g}}, "
+          f"largest value {{np.max(np.abs(cpu), initial=0):.6g}}, {{np.sum(cpu != other)}} of {{cpu.size}} differ")
+    if truth is not None:
+        errors = [np.max(np.abs(x - truth[k]), initial=0) for x in (cpu, other)]
+        print(f"  largest error against float64: CPU {{errors[0]:.6g}}, {device} {{errors[1]:.6g}}")
+'''
+
+LAYER = '''"""{title}
+
+TensorFlow {version}. The graph and its inputs are in {data}. Runs it compiled at {device}, and op by op on the CPU.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+with np.load(Path(__file__).with_suffix(".npz")) as file:
+    data = dict(file)
+graph = tf.compat.v1.GraphDef.FromString(data["graph"].tobytes())
+feeds, captures, fetches = {feeds}, {captures}, {fetches}
+names = {names}
+
+
+def load(key, dtype):
+    return tf.bitcast(data[key], dtype) if dtype == "bfloat16" else tf.constant(data[key], dtype)
+
+
+def run(device, eagerly):
+    with tf.device(device):
+        values = {{name: load(name.replace("/", "|"), dtype) for name, dtype in feeds.items()}}
+        state = {{name: tf.Variable(load(name.replace("/", "|"), dtype)) for name, dtype in captures.items()}}
+
+    @tf.function(autograph=False, jit_compile={xla})
+    def step(values):
+        handles = {{k: tf.compat.v1.get_default_graph().capture(v.handle) for k, v in state.items()}}
+        with tf.device(device):
+            return tf.graph_util.import_graph_def(graph, {{**values, **handles}}, fetches, name="")
+
+    if eagerly:  # no graph optimizer, so no fusion
+        tf.config.optimizer.set_experimental_options({{"disable_meta_optimizer": True}})
+    found = [tf.cast(x, "float64").numpy() for x in [*step(values), *state.values()]]
+    tf.config.optimizer.set_experimental_options({{"disable_meta_optimizer": False}})
+    return found
+
+
+print("TensorFlow", tf.__version__, tf.config.list_logical_devices())
+here, there = run("CPU:0", True), run("{device}", False)
+for name, cpu, other in zip(names, here, there):
+    print(f"{{name}}: largest difference {{np.max(np.abs(cpu - other), initial=0):.6g}}, "
+          f"largest value {{np.max(np.abs(cpu), initial=0):.6g}}, {{np.sum(cpu != other)}} of {{cpu.size}} differ")
+'''
+
+
+def check_place(place: Place) -> None:
+    """Raises UserError for a simulated place: its fault is in no program but this one."""
+    if place.is_simulated:
+        raise UserError(f"--emit: {place} is simulated; its fault lives in tf-lockstep alone; name a real --place")
+
+
+def emit(path: Path, replay: OpReplay | LayerReplay, program: Program, place: Place) -> None:
+    """Write FILE.py and FILE.npz.
+
+    Raises:
+      UserError: the op cannot be run by itself, or the files cannot be written.
+    """
+    if isinstance(replay, OpReplay):
+        text, arrays = _op(path, replay, place)
+    else:
+        text, arrays = _layer(path, replay, program, place)
+    data = path.with_suffix(".npz")
+    try:
+        np.savez_compressed(data, **arrays)  # type: ignore[arg-type]
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        data.unlink(missing_ok=True)
+        raise UserError(f"--emit {path}: {error.strerror or error}; name a file that can be written") from error
+
+
+def _op(path: Path, replay: OpReplay, place: Place) -> tuple[str, dict[str, np.ndarray]]:
+    node, evidence = replay.node, replay.evidence[0]
+    definition = op_def(node.op)
+    inputs = [to_numpy(x) for x in evidence.inputs]
+    attributes = {name: value for name, value in readable_attributes(node.proto).items() if not name.startswith("_")}
+    names = _parameters(node.op, attributes)
+    if names is None:
+        raise UserError(f"--emit: tf.raw_ops cannot run {node.op} by itself; name its layer with --layer")
+    inferred = {a for arg in definition.input_arg for a in (arg.type_attr,) if a}
+    text = OP.format(
+        title=f"{node.op} of {node.site.layer}, {node.site.phase}",
+        version=tf.__version__,
+        data=path.with_suffix(".npz").name,
+        device=place.device,
+        dtypes=[x.dtype.name for x in inputs],
+        are_variables=[arg.type == tf.resource.as_datatype_enum for arg in definition.input_arg],
+        attributes={name: value for name, value in attributes.items() if name not in inferred},
+        op=node.op,
+        names=names,
+    )
+    return text, {f"input_{index}": _plain(x) for index, x in enumerate(inputs)}
+
+
+def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
+    """What `tf.raw_ops` calls an op's inputs; None where it cannot run the op by itself.
+
+    It renames some (Sum's `reduction_indices` is its `axis`) and keeps their order.
+    """
+    definition, function = op_def(op), getattr(tf.raw_ops, op, None)
+    takes_list = any(arg.number_attr or arg.type_list_attr for arg in definition.input_arg)
+    if function is None or takes_list or not definition.output_arg:
+        return None
+    parameters = [name for name in inspect.signature(function).parameters if name != "name"]
+    inferred = {arg.type_attr for arg in definition.input_arg}
+    others = [name for name in parameters if name not in attributes]
+    missing = [name for name in attributes if name not in parameters and name not in inferred]
+    return others if len(others) == len(definition.input_arg) and not missing else None
+
+
+def _layer(path: Path, replay: LayerReplay, program: Program, place: Place) -> tuple[str, dict[str, np.ndarray]]:
+    chosen = [number for number, unit in enumerate(replay.units) if unit.variable is None] or [0]
+    number = max(chosen, key=lambda number: len(replay.units[number].joined))  # with the layers it is compiled with
+    unit, boundary = replay.units[number], replay.boundaries[number]  # the layer's own, not an update
+    executable = unit.executable
+    feeds = dict(zip(executable.feeds, map(to_numpy, boundary), strict=True))
+    captures = {name: to_numpy(replay.state[index]) for name, index in executable.captures.items()}
+    constants = {name: to_numpy(value) for name, value in executable.constants.items()}
+    graph_def = with_fetches(executable)
+    given = {**feeds, **constants, **captures}
+    kept = [node for node in graph_def.node if node.name not in given]
+    used = {text.lstrip("^").split(":")[0] for node in kept for text in node.input}
+    del graph_def.node[:]
+    graph_def.node.extend(kept)
+    arrays = {name.replace("/", "|"): _plain(x) for name, x in given.items() if name in used}
+    text = LAYER.format(
+        title=f"Layer {unit.name}: {len(executable.graph.nodes)} ops, compiled together",
+        version=tf.__version__,
+        data=path.with_suffix(".npz").name,
+        device=place.device,
+        feeds={name: x.dtype.name for name, x in {**feeds, **constants}.items() if name in used},
+        captures={name: x.dtype.name for name, x in captures.items() if name in used},
+        fetches=[f"fetch/{index}:0" for index in range(len(executable.fetches))],
+        names=[str(port) for port in executable.fetches]
+        + [program.variables[index].name for name, index in executable.captures.items() if name in used],
+        xla=place.execution == "xla",
+    )
+    graph = np.frombuffer(graph_def.SerializeToString(), np.uint8)
+    return text, {"graph": graph, **arrays}
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """NumPy's own files know no bfloat16: its bits."""
+    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array

@@ -1,0 +1,221 @@
+"""A trace as the engine takes it: the traced step, its batches, and the states and values of its lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diag.engine.graphs.graph import Port
+from diag.engine.step.batch import Batch
+from diag.engine.step.named_tensors import DRAWS, Name, tapped, variable_names
+from diag.engine.step.program import Program
+from diag.engine.step.serialization import Damaged, load, with_state
+from diag.engine.training.setup import Trained
+from diag.errors import UserError
+from diag.machine.places import Place, parse_place
+from traces.checksums import tensor_checksum
+from traces.reader import TraceReader
+
+
+class RecordedRun:
+    """What a trace says of the run that made it.  Use it as a context manager.
+
+    Raises:
+      UserError: no trace, or one with no training step in it; when something is asked for that it
+        does not hold.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reader = TraceReader(path)
+        blobs = self.reader.programs
+        if not blobs:
+            raise UserError(f"{path} holds no training step: {self._why_no_program()}")
+        try:
+            self._specs = [load(blob) for blob in blobs]
+        except Damaged as error:
+            raise self._damage("training step") from error
+
+    def _why_no_program(self) -> str:
+        """In words, with the file that the model came from."""
+        reason = self.reader.settings.get("no_program", "the run that wrote it was ended before it kept one")
+        model = _value_of("--model", self.reader.command)
+        return f"{reason}; " + (
+            f"it takes the model itself, {model}: run diag.lockstep on it again" if model else "record the run again"
+        )
+
+    def _damage(self, what: str) -> UserError:
+        return UserError(
+            f"Cannot read the trace {self.path}: the {what} in it is damaged; expected the bytes that were written; "
+            "copy it again from where it was made, or record the run again."
+        )
+
+    @property
+    def seed(self) -> int:
+        return int(self.reader.seeds["seed"])
+
+    @property
+    def follow(self) -> str:
+        return str(self.reader.settings["follow"])
+
+    def place(self, lane: str) -> Place:
+        """Where a lane ran; of a reference that was itself recorded elsewhere, where its stand-in did."""
+        environment = self.reader.environment(lane)
+        return parse_place(str(environment.get("stand_in", environment["place"])))
+
+    def program(self, step: int) -> Program:
+        """The traced step for the shapes of a step's batch."""
+        return self.program_for(self[step])
+
+    def program_for(self, batch: Batch) -> Program:
+        shapes = [(tuple(x.shape), x.dtype.name) for x in batch.inputs]
+        for program in self._specs:
+            if batch_signature(program) == shapes:
+                return program
+        raise UserError(f"{self.path} holds no training step for a batch of {shapes}; record the run again")
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch a step was given, its arrays in the order of the program's inputs."""
+        try:
+            arrays = self.reader.batch(step)
+        except KeyError:
+            have = summary(self.steps_with_batches())
+            raise UserError(f"{self.path} holds no batch of step {step}; it holds those of {have}") from None
+        if _checksums(arrays) != self.reader.batch_checksums(step):
+            raise self._damage(f"batch of step {step}")
+        return Batch(inputs=list(arrays.values()), targets=())
+
+    def steps_with_batches(self) -> list[int]:
+        return self.reader.steps_with_batches
+
+    @property
+    def first_step(self) -> int:
+        """The first step whose state was stored.
+
+        Raises:
+          UserError: the run was ended before its first step was whole.
+        """
+        if not self.reader.steps or not self.reader.snapshots:
+            raise UserError(f"{self.path} holds no whole step; the run that wrote it was ended before its first")
+        return min(self.reader.snapshots)
+
+    def num_steps_from(self, first: int) -> int:
+        """How many steps follow each other from one on, each with its batch."""
+        have, step = set(self.steps_with_batches()), first
+        while step in have:
+            step += 1
+        return step - first
+
+    def state(self, step: int, lane: str) -> list[np.ndarray] | None:
+        """A lane's variables before a step, in the program's order; None where no snapshot holds them."""
+        if step not in self.reader.snapshots:
+            return None
+        found = self.reader.snapshot(step, lane)
+        if _checksums(found) != self.reader.snapshot_checksums(step, lane):
+            raise self._damage(f"state of the {lane} before step {step}")
+        return [found[spec.name] for spec in self._specs[0].variables]
+
+    def is_state(self, step: int, lane: str, state: Sequence[np.ndarray]) -> bool:
+        """Whether a state has the bits of a lane's before a step: of the snapshot, or of what the step before left."""
+        known = self.state(step, lane)
+        if known is not None:
+            return all(tensor_checksum(a) == tensor_checksum(b) for a, b in zip(known, state, strict=True))
+        if step - 1 not in self.reader.steps or self.follow not in ("free", lane):
+            return False
+        names = variable_names(self._specs[0])
+        recorded = [self.reader.checksum(step - 1, lane, *name) for name in names]
+        return recorded == [tensor_checksum(value) for value in state]
+
+    def snapshot_before(self, step: int) -> int:
+        """The last step not after this one of which the state was stored."""
+        return max(number for number in self.reader.snapshots if number <= step)
+
+    def draws(self, step: int, program: Program) -> dict[Port, np.ndarray]:
+        """The random numbers that were kept because no state determines them, of the reference."""
+        draws = {name: port for name, port in tapped(program).items() if name[0] == DRAWS}
+        return self._kept_at(draws, step, "reference")
+
+    def tensor(self, step: int, lane: str, name: Name) -> np.ndarray | None:
+        """A tensor of a step, None where it was not kept."""
+        if (lane, *name) not in self.reader.kept_in(step):
+            return None
+        found = self.reader.tensor(step, lane, *name)
+        if tensor_checksum(found) != self.reader.checksum(step, lane, *name):
+            raise self._damage(f"{' '.join(name)} of step {step}")
+        return found
+
+    def _kept_at(self, ports: Mapping[Name, Port], step: int, lane: str) -> dict[Port, np.ndarray]:
+        found = {port: self.tensor(step, lane, name) for name, port in ports.items()}
+        return {port: value for port, value in found.items() if value is not None}
+
+    def values(self, step: int, lane: str, program: Program) -> dict[Port, np.ndarray]:
+        """The loss and the tensors of a step that were kept in full, by where the program computes them."""
+        found = self._kept_at(tapped(program), step, lane)
+        loss = self.reader.losses[lane][self.reader.steps.index(step)]
+        return {**found, program.loss: loss.astype(program.graph.dtype(program.loss).as_numpy_dtype)}
+
+    def state_after(self, step: int, lane: str) -> list[np.ndarray | None]:
+        """A lane's variables after a step, None where the trace does not say."""
+        names, whole = variable_names(self._specs[0]), self.state(step + 1, lane)
+        if whole is not None and self.follow in ("free", lane):
+            return list(whole)
+        return [self.tensor(step, lane, name) for name in names]
+
+    def training(self, first_step: int, lane: str) -> Trained:
+        """What a run trains that starts from a lane's recorded state before a step."""
+        state = self.state(first_step, lane)
+        if state is None:
+            have = summary(self.reader.snapshots)
+            raise UserError(f"{self.path} holds no state before step {first_step}; it holds those before {have}")
+        return Trained(
+            model=None,
+            programs=lambda batch: with_state(self.program_for(batch), state),
+            batches=self,
+            config=self.reader.model_config,
+            model_description=f"the training step recorded in {self.path.name}",
+            data_description=f"the batches recorded in {self.path.name}",
+            notes=(),
+        )
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def __enter__(self) -> RecordedRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def batch_signature(program: Program) -> list[tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each array of the batch that a program was traced for."""
+    ports = [Port(name, 0) for name in program.batch_inputs]
+    return [(tuple(program.graph.shape(port).as_list()), program.graph.dtype(port).name) for port in ports]
+
+
+def _checksums(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    return {name: tensor_checksum(array) for name, array in arrays.items()}
+
+
+def _value_of(flag: str, command: Sequence[str]) -> str | None:
+    """What a command line says after a flag, in either of the ways to write it."""
+    for given, following in zip(command, [*command[1:], ""], strict=True):
+        if given == flag:
+            return following
+        if given.startswith(f"{flag}="):
+            return given.removeprefix(f"{flag}=")
+    return None
+
+
+def summary(numbers: Sequence[int]) -> str:
+    """Numbers as a person writes them: 0-3, 7, 9-12."""
+    parts: list[str] = []
+    for number in sorted(numbers):
+        first, _, last = parts[-1].partition("-") if parts else ("", "", "")
+        if parts and int(last or first) == number - 1:
+            parts[-1] = f"{first}-{number}"
+        else:
+            parts.append(str(number))
+    return ", ".join(parts) or "no step"

@@ -1,0 +1,330 @@
+"""The run's trace: what both lanes computed, step by step, into one HDF5 file."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diag.engine.graphs.locations import LOSS_LAYER, OPTIMIZER_LAYER
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lockstep.telescope import StepRun, Telescope
+from diag.engine.recordings.forecast import Forecast, bytes_of, bytes_of_file, bytes_of_marks, bytes_of_table
+from diag.engine.recordings.keeping import ALL, AUTO, FLAGGED, Keeping
+from diag.engine.runs.attention import MAX_ZOOMS
+from diag.engine.runs.run import LockstepRun
+from diag.engine.step.batch import flat_batch
+from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, series_of, values_of
+from diag.engine.step.program import Program
+from diag.engine.step.serialization import NotStorable, dump
+from diag.engine.step.units import STEP
+from diag.engine.training.setup import Trained
+from diag.errors import UserError
+from diag.numerics.bounds import Bound
+from diag.numerics.figures import Statistics
+from diag.verdict.findings import Observation
+from traces.checksums import tensor_checksum
+from traces.schema import Column, StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
+from traces.writer import TraceWriter
+
+LANES = ("reference", "candidate")
+AUTO_BYTES = 1 << 30  # what `--dump auto` keeps of all steps; beyond, only the first and the flagged
+SNAPSHOT_BYTES = 1 << 28  # what states take where no --snapshot-every is given
+FIGURES = tuple(
+    f.name for f in fields(Statistics) if f.name not in ("dtype", "histogram", "worst_index", "worst_values", "classes")
+)
+SOURCES = ("propagated", "local", "reference_local")
+COLUMNS = tuple(f"{source}_{figure}" for source in SOURCES for figure in FIGURES)
+# Of an op besides: the largest relative difference of its inputs, where its own comes from, what flipped.
+OP_COLUMNS = (*op_columns((*COLUMNS, "inherited")), Column("relation", "text"), Column("flipped", "text"))
+
+
+@dataclass(frozen=True)
+class RecordingOptions:
+    """What is kept of a run and how; `snapshot_every` None for as often as `SNAPSHOT_BYTES` allow."""
+
+    keeping: Keeping = field(default_factory=Keeping)
+    snapshot_every: int | None = None
+    portable: bool = False
+
+
+class Recording:
+    """Writes a trace as the run goes on; whole after every step."""
+
+    def __init__(
+        self, run: LockstepRun, path: Path, command: Sequence[str], trained: Trained, options: RecordingOptions
+    ) -> None:
+        self.run, self.options = run, options
+        self.notes: list[str] = []
+        self.num_steps = 0
+        program, settings = run.program, run.settings
+        self.series = series_of(program)
+        self.layers = (*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP)
+        self.layer_of = {spec.name: spec.layer for spec in program.variables}
+        in_full = [series for series in self.series if series.kind not in (WEIGHTS, STATE, DRAWS)]
+        self._refuse_idle(options.keeping, in_full)
+        self.kept = [s for s in in_full if options.keeping.wants(self._layer_of(s), s.name)]
+        self.keeping, self.budget = self._affordable(options.keeping)
+        self.snapshot_every = options.snapshot_every or self._affordable_snapshots()
+        layout = self._layout(flat_batch(run.batches[settings.first_step]))
+        self.forecast = self._forecast(layout)
+        self.forecast.refuse_if_full(path)
+        stored = _stored(program)
+        self.writer = TraceWriter(
+            path,
+            layout,
+            environment={lane.name: lane.environment() for lane in (run.reference, run.candidate)},
+            command=list(command),
+            seeds={"seed": settings.seed},
+            settings=self._settings(stored),
+            model_config=trained.config,
+            portable=options.portable,
+        )
+        self._programs: set[int] = set()
+        self._batches: dict[tuple[int, ...], int] = {}
+        self._excess: dict[str, float] = defaultdict(lambda: -math.inf)
+        self._keep_program(program, stored)
+
+    # -- what will be kept -------------------------------------------------------------------------
+
+    def _layer_of(self, series: Series) -> str | None:
+        """The layer that an activation or a variable belongs to."""
+        return self.layer_of[series.name] if series.name in self.layer_of else series.name.split(":")[0]
+
+    def _refuse_idle(self, keeping: Keeping, in_full: Sequence[Series]) -> None:
+        """Globs and steps that name nothing would silently keep nothing."""
+        for glob in keeping.layers:
+            if not any(Keeping(ALL, (glob,)).wants(self._layer_of(series), series.name) for series in in_full):
+                layers = dict.fromkeys(self._layer_of(series) or series.name for series in in_full)
+                raise UserError(f"--dump {glob}: no layer of the model is named so; its layers are {', '.join(layers)}")
+        numbers = self.run.settings.numbers
+        for chosen in keeping.steps:
+            if not any(step in chosen for step in numbers):
+                raise UserError(
+                    f"--dump-steps {chosen[0]}{f'-{chosen[-1]}' if len(chosen) > 1 else ''}: the run has the steps "
+                    f"{numbers[0]} to {numbers[-1]}; name some of these"
+                )
+
+    def _affordable(self, wanted: Keeping) -> tuple[Keeping, int | None]:
+        """What `auto` comes to: everything, or the first and the flagged steps up to a budget."""
+        if wanted.dump != AUTO:
+            return wanted, None
+        steps, per_step = self.run.settings.steps, self._bytes_per_step()
+        if per_step * steps <= AUTO_BYTES:
+            return Keeping(ALL), None
+        self.notes.append(
+            f"the trace keeps the tensors of the first step and of flagged steps, up to {AUTO_BYTES >> 30} GiB: all "
+            f"{steps} steps would be {per_step * steps / 2**30:.1f} GiB (--dump all keeps them)"
+        )
+        return Keeping(FLAGGED), AUTO_BYTES
+
+    def _bytes_per_step(self) -> int:
+        """Of the tensors kept in full, both lanes, not compressed."""
+        return len(LANES) * bytes_of(TensorSpec(s.name, s.shape, s.dtype) for s in self.kept)
+
+    def _state_bytes(self) -> int:
+        """One snapshot; the candidate's costs next to nothing where it is stored as no difference."""
+        once = bytes_of(TensorSpec(v.name, v.shape, v.dtype) for v in self.run.program.variables)
+        return once * (2 if self.run.settings.follow == "free" or self.options.portable else 1)
+
+    def _affordable_snapshots(self) -> int:
+        return max(1, math.ceil(self.run.settings.steps * self._state_bytes() / SNAPSHOT_BYTES))
+
+    def _forecast(self, layout: TraceLayout) -> Forecast:
+        settings, a_step, a_state = self.run.settings, self._bytes_per_step(), self._state_bytes()
+        tensors = self.keeping.count(settings.first_step, settings.steps) * a_step
+        is_flagged_kept = self.keeping.dump == FLAGGED and not self.keeping.steps
+        return Forecast(
+            tensors=tensors if self.budget is None else min(tensors, self.budget),
+            states=-(-settings.steps // self.snapshot_every) * a_state,
+            batches=settings.steps * bytes_of(layout.batch),
+            rows=self._bytes_of_rows(layout),
+            flagged=(a_state if self.snapshot_every > 1 else 0) + (a_step if is_flagged_kept else 0),
+        )
+
+    def _bytes_of_rows(self, layout: TraceLayout) -> int:
+        settings, tables = self.run.settings, layout.tables
+        ops = sum(len(node.dtypes) or 1 for node in self.run.program.ops)
+        units = self.run.telescope_for(self.run.batches[settings.first_step]).cut.units
+        outputs = 0 if settings.units == STEP else sum(len(unit.outputs) + len(unit.writes) for unit in units)
+        looks = settings.steps if settings.units == "op" else min(MAX_ZOOMS, settings.steps)
+        num_checked = sum(step % settings.checks == 0 for step in settings.numbers)
+        num_rows = {"ops": looks * ops, "units": num_checked * outputs + len(self.series)}
+        num_rows |= dict.fromkeys(("steps", "snapshots", "batches"), settings.steps)
+        each = [bytes_of_table(tables[n].columns, k) + bytes_of_marks(tables[n], k) for n, k in num_rows.items()]
+        return sum(each) + bytes_of_file(tables.values())
+
+    def _layout(self, first: Sequence[np.ndarray]) -> TraceLayout:
+        settings, program = self.run.settings, self.run.program
+        return TraceLayout(
+            lanes=LANES,
+            steps=settings.steps,
+            layers=self.layers,
+            tensors=tuple(
+                TensorSpec(s.name, s.shape, s.dtype, lane, s.kind, s.observed) for lane in LANES for s in self.series
+            ),
+            variables=tuple(TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES),
+            batch=tuple(TensorSpec(name, x.shape, x.dtype.name) for name, x in batch_arrays(first).items()),
+            op_columns=OP_COLUMNS,
+            unit_columns=unit_columns(COLUMNS),
+        )
+
+    def _settings(self, stored: bytes | NotStorable) -> dict[str, Any]:
+        """How the run was asked to look, for whoever runs a step of it again."""
+        settings = asdict(self.run.settings) | {lane: str(getattr(self.run.settings, lane)) for lane in LANES}
+        return settings if isinstance(stored, bytes) else {**settings, "no_program": str(stored)}
+
+    @property
+    def is_worth_a_word(self) -> bool:
+        """Whether a person should know the size before the run."""
+        return self.forecast.total > AUTO_BYTES or self.run.settings.steps > 100
+
+    # -- step by step ------------------------------------------------------------------------------
+
+    def step(self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]) -> None:
+        self._keep_program(telescope.program)
+        if flagged or (run.step - self.run.settings.first_step) % self.snapshot_every == 0:
+            self._snapshot(run)
+        tensors = self._tensors(run, telescope.program)
+        loss = telescope.program.loss
+        losses = {lane: float(values[loss]) for lane, values in zip(LANES, (run.compared, run.candidate), strict=True)}
+        self.observations(observations)
+        record = StepRecord(
+            step=run.step,
+            batch=self._batch(flat_batch(self.run.batches[run.step])),
+            losses=losses,
+            tensors=tensors,
+            keep=self._keep(run, telescope, flagged, tensors.keys()),
+            excess={layer: excess for layer, excess in self._excess.items() if layer in self.layers},
+            checked=run.with_boundaries,
+        )
+        self.writer.append_step(record)
+        self._excess.clear()
+        self.num_steps += 1
+
+    def _tensors(self, run: StepRun, program: Program) -> dict[tuple[str, str, str], np.ndarray]:
+        lanes = (
+            (LANES[0], run.compared, run.before, run.compared_after),
+            (LANES[1], run.candidate, run.before_candidate, run.after_candidate),
+        )
+        return {
+            (lane, *name): array
+            for lane, values, before, after in lanes
+            for name, array in values_of(program, values, before, after).items()
+        }
+
+    def _keep(self, run: StepRun, telescope: Telescope, flagged: bool, handed_over: Any) -> set[tuple[str, str, str]]:
+        """What of a step is stored in full; draws wherever a replay could not draw them again."""
+        first = run.step == self.run.settings.first_step
+        wanted = self.keeping.wants_step(run.step, flagged, first)
+        if wanted and self.budget is not None:
+            size = self._bytes_per_step()
+            wanted, self.budget = self.budget >= size, max(0, self.budget - size)
+        names = {(s.kind, s.name) for s in self.kept} if wanted else set()
+        names |= {(DRAWS, port.node) for port in telescope.program.random_ports if self._is_lost(telescope, port)}
+        return {key for key in handed_over if key[1:] in names}
+
+    @staticmethod
+    def _is_lost(telescope: Telescope, port: Any) -> bool:
+        """Whether no state of the trace determines what this random op draws."""
+        is_stateless = telescope.program.graph.by_name[port.node].op.startswith("Stateless")
+        return port in telescope.shared or not is_stateless
+
+    def _batch(self, arrays: Sequence[np.ndarray]) -> int:
+        """The index a batch is stored under; equal batches are stored once."""
+        key = tuple(tensor_checksum(array) for array in arrays)
+        if key not in self._batches:
+            self._batches[key] = len(self._batches)
+            self.writer.write_batch(self._batches[key], batch_arrays(arrays))
+        return self._batches[key]
+
+    def _keep_program(self, program: Program, stored: bytes | NotStorable | None = None) -> None:
+        if id(program) in self._programs:
+            return
+        self._programs.add(id(program))
+        stored = _stored(program) if stored is None else stored
+        if isinstance(stored, bytes):
+            self.writer.write_program(stored)
+        else:
+            self.notes.append(f"the trace cannot be replayed: its training step cannot be kept, for {stored}")
+
+    def _snapshot(self, run: StepRun) -> None:
+        """Both lanes as they were before the step."""
+        names = [variable.name for variable in self.run.program.variables]
+        states = {
+            lane: dict(zip(names, (to_numpy(value) for value in state), strict=True))
+            for lane, state in zip(LANES, (run.before, run.before_candidate), strict=True)
+        }
+        self.writer.write_snapshot(run.step, states)
+
+    # -- statistics --------------------------------------------------------------------------------
+
+    def observations(self, found: Sequence[Observation]) -> None:
+        """Rows of the op and unit tables, always kept."""
+        for observation in found:
+            layer = observation.where.layer or observation.where.unit
+            self._excess[layer] = max(self._excess[layer], observation.excess)
+        ops = [self._row(o) for o in found if o.where.unit == "op"]
+        units = [self._row(o) for o in found if o.where.unit != "op"]
+        if ops:
+            self.writer.append_ops(ops)
+        if units:
+            self.writer.append_units(units)
+
+    @staticmethod
+    def _row(observation: Observation) -> dict[str, Any]:
+        where, bound = observation.where, observation.bound
+        row: dict[str, Any] = {
+            "step": where.step, "phase": where.phase, "layer": where.layer, "variable": where.variable,
+            "output": where.output, "dtype": observation.dtype, "shape": "x".join(map(str, observation.shape)),
+            "bound": _allowed(bound), "excess": bound.excess if bound else None,
+            "verdict": observation.verdict.value,
+        }  # fmt: skip
+        if where.unit == "op":
+            row |= {"index": where.op_index, "op_type": where.op_type, "inherited": observation.inherited}
+            row |= {"relation": observation.relation.value, "flipped": observation.flipped}
+        else:
+            row |= {"unit": f"{where.unit}:{where.name}"[:200]}
+            row.pop("output")
+        for source in SOURCES:
+            statistics = getattr(observation, source)
+            for figure in FIGURES:
+                row[f"{source}_{figure}"] = None if statistics is None else float(getattr(statistics, figure))
+        return row
+
+    def keep(self, report: dict[str, Any]) -> None:
+        """Put what is known so far on file, for whoever reads the trace meanwhile."""
+        self.writer.write_report(report)
+        self.writer.flush()
+
+    def finish(self, report: dict[str, Any]) -> None:
+        self.writer.write_report(report)
+        self.close()
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def _stored(program: Program) -> bytes | NotStorable:
+    """The training step as bytes, or why there are none."""
+    try:
+        return dump(program)
+    except NotStorable as reason:
+        return reason
+
+
+def batch_arrays(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a batch by the names they have in a trace, in the order of the program's inputs."""
+    return {f"batch_{index}": np.asarray(array) for index, array in enumerate(arrays)}
+
+
+def _allowed(bound: Bound | None) -> float | None:
+    """The largest error the bound allowed, in the units of its rule."""
+    if bound is None or not 0 < bound.excess < np.inf:
+        return None
+    return bound.max / bound.excess

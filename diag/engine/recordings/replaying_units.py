@@ -1,0 +1,135 @@
+"""One op or one layer of a recorded step, on the inputs it had, at a place and against float64 truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from diag.engine.graphs.graph import Node, Port
+from diag.engine.lanes.lane import Lane
+from diag.engine.lockstep.microscope import Microscope, Pair, snapshot_lanes
+from diag.engine.lockstep.telescope import StepRun, Telescope, units_of
+from diag.engine.recordings.recorded_run import RecordedRun
+from diag.engine.recordings.replaying import Replayer
+from diag.engine.step.fusion_groups import forward_seams
+from diag.engine.step.program import Program
+from diag.engine.step.units import Unit
+from diag.engine.truth.op_judge import OpEvidence
+from diag.errors import UserError
+from diag.machine.places import Place
+from diag.verdict.findings import Observation
+
+CPU = Place("CPU:0")
+
+
+@dataclass(frozen=True)
+class OpReplay:
+    """An op's outputs judged, and the evidence of each of its executions (several in a loop)."""
+
+    node: Node
+    observations: tuple[Observation, ...]
+    evidence: tuple[OpEvidence, ...]
+
+
+@dataclass(frozen=True)
+class LayerReplay:
+    """A layer's units judged, with what each was given at its boundary."""
+
+    units: tuple[Unit, ...]
+    observations: tuple[Observation, ...]
+    boundaries: tuple[Sequence[Any], ...]
+    state: Sequence[Any]
+
+
+class _OneOp(Microscope):
+    """A microscope that looks at one op; the others only the reference executes."""
+
+    def __init__(
+        self, program: Program, lanes: dict[str, Lane], step: int, index: int, draws: Mapping[Port, Any]
+    ) -> None:
+        super().__init__(program, lanes["reference"], lanes["candidate"], step, truth_everywhere=True)
+        self.index = index
+        self.draws = draws
+        self.seen: list[OpEvidence] = []
+
+    def _observe(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
+        if node.site.index == self.index:
+            return super()._observe(node, inputs)
+        if Port(node.name, 0) in self.draws:
+            return [Pair(self.draws[Port(node.name, 0)])]
+        mine = [x.reference if isinstance(x, Pair) else x for x in inputs]
+        return [Pair(output) for output in self.reference.run(node, mine, self.lanes[0].variables)]
+
+    def _write(self, node: Node, inputs: Sequence[Any]) -> None:
+        if node.site.index == self.index:
+            super()._write(node, inputs)
+            return
+        mine = [inputs[0], *(x.reference for x in inputs[1:])]
+        for lane in self.lanes:  # both start and stay on the reference's path
+            self.reference.write(node, mine, lane.variables[inputs[0].index])
+
+    def _record(self, evidence: OpEvidence, own: list[Any] | None) -> Any:
+        self.seen.append(evidence)
+        return super()._record(evidence, own)
+
+
+def replay_op(run: RecordedRun, step: int, index: int, lane: str, place: Place, replayer: Replayer) -> OpReplay:
+    """Run op `index` of a step at a place, on the inputs that the CPU's own step gives it.
+
+    Raises:
+      UserError: the step has no such op, or the step cannot be replayed.
+    """
+    program = run.program(step)
+    nodes = [node for node in program.ops if node.site.index == index]
+    if not nodes:
+        raise UserError(f"--op {index}: the step has the ops 0 to {len(program.ops) - 1}")
+    reached, _ = replayer.reach(step, lane, place)
+    reference = Lane("reference", CPU, None, reached.state())
+    lanes = snapshot_lanes({"reference": reference, "candidate": reached}, reached.state())
+    microscope = _OneOp(program, lanes, step, index, replayer.given(step, program))
+    microscope.run([tf.constant(value) for value in run[step].inputs])
+    if not microscope.seen:
+        raise UserError(f"--op {index}: {nodes[0].op} was not executed in step {step}, or has no output to look at")
+    return OpReplay(nodes[0], tuple(microscope.observations.values()), tuple(microscope.seen))
+
+
+def replay_layer(run: RecordedRun, step: int, layer: str, lane: str, place: Place, replayer: Replayer) -> LayerReplay:
+    """Run a layer's units compiled by themselves at a place, on what the CPU's own step gives them.
+
+    Also with the layer that hands it something, or takes something from it, that no one else reads (seams.py).
+
+    `layer` may also name one unit: a variable, for its update.
+
+    Raises:
+      UserError: no such layer, with those there are; or the step cannot be replayed.
+    """
+    program = run.program(step)
+    units = (*units_of(program).units, *forward_seams(program))
+    chosen = [unit for unit in units if layer in (unit.layer, unit.variable, unit.name, *unit.joined)]
+    if not chosen:
+        names = ", ".join(dict.fromkeys(unit.layer for unit in units if not unit.joined))
+        raise UserError(f"--layer {layer}: the step has no such layer; it has {names}")
+    reached, _ = replayer.reach(step, lane, place)
+    reference = Lane("reference", CPU, None, reached.state())
+    telescope = Telescope(program, reference, Lane("candidate", place, reached.simulation, reached.state()))
+    telescope.only = [unit for unit in telescope.only if unit.name in {unit.name for unit in chosen}]
+    step_run = _on_the_cpu(telescope, step, run[step].inputs, replayer.given(step, program))
+    unit_runs = telescope.run_units(step_run)
+    observations = [o for unit_run in unit_runs for o in telescope.judge_unit(unit_run, True, {})]
+    boundaries = tuple(unit_run.boundary for unit_run in unit_runs)
+    return LayerReplay(tuple(u.unit for u in unit_runs), tuple(observations), boundaries, step_run.before)
+
+
+def _on_the_cpu(telescope: Telescope, step: int, batch: Sequence[Any], draws: Mapping[Port, Any]) -> StepRun:
+    """The step in the reference lane alone, with the values at every unit's boundary."""
+    lane, program = telescope.reference, telescope.program
+    before = lane.state()
+    telescope.candidate.enter_step(step)
+    inputs = [tf.constant(value) for value in batch]
+    values = telescope.steps["reference"].run(inputs, (*telescope.safe_taps, *telescope.cut.taps), draws)
+    values |= dict(draws) | {Port(name, 0): x for name, x in zip(program.batch_inputs, inputs, strict=True)}
+    after = lane.state()
+    return StepRun(step, inputs, before, before, values, values, after, after, True)

@@ -1,0 +1,1 @@
+"""What TensorFlow made of a step before it ran it."""

@@ -1,0 +1,81 @@
+"""What the last layer says of a batch, by a forward pass of its own where it cannot be watched in the step.
+
+A classifier's loss is computed from what its last product gives, and often nothing else reads that; to watch it
+might break a fusion of the step (tapping.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from diag.engine.graphs.executable import Executable
+from diag.engine.graphs.tf_runtime import FLOATS
+from diag.engine.graphs.graph import Graph, Port
+from diag.engine.lanes.lane import Lane
+from diag.engine.step.program import Program
+
+
+class Predictions:
+    """The scores of several classes that a program's last layer hands on; `port` is None where there are none."""
+
+    def __init__(self, program: Program) -> None:
+        self.program, self.port = program, prediction_of(program)
+        self.is_watched = self.port in program.taps.watched
+        self._built: dict[int, Callable[..., list[Any]]] = {}
+
+    @property
+    def taps(self) -> tuple[Port, ...]:
+        """What a step can show of it."""
+        return (self.port,) if self.port is not None and self.is_watched else ()
+
+    def of(
+        self, lane: Lane, before: Sequence[Any], batch: Sequence[Any], values: Mapping[Port, Any],
+        draws: Mapping[Port, Any],
+    ) -> Any:  # fmt: skip
+        """A lane's, from its state before the step and the random numbers it drew; None where there are none.
+
+        values: what its step showed.
+        """
+        if self.port is None or self.is_watched:
+            return None if self.port is None else values[self.port]
+        random = self.program.random_ports
+        if id(lane) not in self._built:
+            executable = forward_to(self.program.step((self.port,), random), self.port)
+            self._built[id(lane)] = lane.build(executable, on_scratch=True)
+        for variable, value in zip(lane.scratch, before, strict=True):
+            variable.assign(value)
+        return self._built[id(lane)](*lane.place_feeds([*batch, *(draws[port] for port in random)]))[0]
+
+
+def forward_to(executable: Executable, port: Port) -> Executable:
+    """Only what a tensor is made of."""
+    wanted, waiting = set(), [port.node]
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            node = executable.graph.by_name[name]
+            waiting.extend((*(source.node for source in node.inputs), *node.control))
+    wanted |= {*executable.feeds, *executable.captures, *executable.constants}
+    graph_def = type(executable.graph_def)()
+    graph_def.CopyFrom(executable.graph_def)
+    del graph_def.node[:]
+    graph_def.node.extend(node for node in executable.graph_def.node if node.name in wanted)
+    graph = executable.graph
+    return replace(
+        executable, graph_def=graph_def,
+        graph=Graph(tuple(node for node in graph if node.name in wanted), graph.inputs, graph.outputs),
+    )  # fmt: skip
+
+
+def prediction_of(program: Program) -> Port | None:
+    """What the last layer hands on, where that is scores of several classes."""
+    order = {node.name: position for position, node in enumerate(program.graph)}
+    outputs = [port for ports in program.layer_outputs.values() for port in ports]
+    last = max(outputs, key=lambda port: order[port.node], default=None)
+    if last is None or program.graph.dtype(last) not in FLOATS:
+        return None
+    shape = program.graph.shape(last)
+    return last if shape.rank is not None and shape.rank >= 2 and (shape[-1] or 0) > 1 else None

@@ -1,0 +1,84 @@
+"""Random streams: another valid one is a fact to report, a broken one is a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from diag.engine.graphs.graph import Node
+from diag.verdict.findings import Divergence, Where
+
+# What TensorFlow's random ops draw from, by a part of their names, the first that fits.
+LAWS: tuple[tuple[str, Any], ...] = (
+    ("TruncatedNormal", stats.truncnorm(-2, 2)),
+    ("Normal", stats.norm()),
+    ("Uniform", stats.uniform()),
+)
+OTHER_LAWS = ("Int", "Parameterized")  # these take the bounds of what they draw as inputs
+# Kolmogorov-Smirnov: draws this unlikely to be of the law of their op are not another stream but no stream.
+NO_STREAM = 1e-12
+
+
+class RandomStreams:
+    """What the candidate's random ops drew, step after step."""
+
+    def __init__(self) -> None:
+        self.are_shared = False
+        self.notes: list[str] = []
+        self._last: dict[str, Any] = {}
+
+    def remember(self, node: Node, drawn: Any) -> None:
+        self._last[node.name] = drawn
+
+    def judge(self, step: int, draws: Sequence[tuple[Node, Any]]) -> list[Divergence]:
+        """Draws of the candidate that differ from the reference's, each with its op.
+
+        A stream that repeats its last step's draws while the reference's moves on, or whose draws are not of the
+        distribution that the op promises, is a divergence.  Any other is another valid stream: noted, and shared
+        from then on so that the lockstep sees what lies behind it.
+        """
+        found, others = [], []
+        for node, theirs in draws:
+            last = self._last.get(node.name)
+            if last is not None and last.shape == theirs.shape and np.array_equal(last, theirs):
+                found.append(self._divergence(step, node, {"frozen": True, "same_as_step": step - 1}))
+            elif self._is_no_stream(node, theirs):
+                found.append(self._divergence(step, node, {"frozen": False, "other_distribution": True}))
+            else:
+                others.append(node)
+            self._last[node.name] = theirs
+        if others:
+            layers = sorted({node.site.layer or "" for node in others})
+            self.notes.append(
+                f"the candidate draws other random numbers than the reference in {', '.join(layers)} from step {step}: "
+                "another valid stream (random-stream), no fault of a kernel; both lanes use the reference's draws "
+                "from here on"
+            )
+        self.are_shared = True
+        return found
+
+    @staticmethod
+    def _is_no_stream(node: Node, drawn: Any) -> bool:
+        law = law_of(node.op)
+        if law is None or drawn.size < 100:
+            return False
+        return bool(stats.kstest(drawn.reshape(-1)[: 1 << 16].astype(np.float64), law.cdf).pvalue < NO_STREAM)
+
+    @staticmethod
+    def _divergence(step: int, node: Node, evidence: dict[str, Any]) -> Divergence:
+        site = node.site
+        where = Where(
+            step, site.phase, "op", site.layer, site.variable, node.op, site.index, 0, node.name.split("/")[-1],
+            site.index or 0,
+        )  # fmt: skip
+        return Divergence(where, "random-stream", "random-stream", float("inf"), (), evidence)
+
+
+def law_of(op: str) -> Any:
+    """The distribution that a random op of this type draws from, a frozen one of SciPy's; None where it has no one."""
+    if any(part in op for part in OTHER_LAWS):
+        return None
+    return next((law for part, law in LAWS if part in op), None)

@@ -1,0 +1,153 @@
+"""A step's own run against the same step run again: a lane may compute from more than it is given.
+
+Units and ops are run by themselves.  What is wrong only in the step's own run (a buffer that was not
+cleared, a race) they do not show; the step itself, run again from the same state, does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
+from diag.engine.graphs.graph import Port
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.lockstep.telescope import StepRun, Telescope
+from diag.numerics.bits import same_bits
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+from diag.engine.lanes.step_results import StepRun
+from diag.engine.lockstep.telescope import Telescope
+
+
+# A second run that is this many times nearer to the reference does not have the first one's error.
+NEARER = 8.0
+# What is wrong now and then may be wrong twice running.
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """The first output of a step that another run from the same state gives otherwise, and nearer to the reference."""
+
+    port: Port
+    cause: str
+    evidence: dict[str, Any]
+
+
+def unlike_itself(telescope: Telescope, run: StepRun) -> Unlike | None:
+    """Run the candidate's step again, as it is and with nothing remembered; None where that gives the same bits.
+
+    Leaves the candidate in the state after the step.
+    """
+    candidate = telescope.candidate
+    try:
+        for _ in range(REPEATS):
+            again = _again(telescope, candidate, telescope.steps[candidate.name], run)
+            port = _first_unlike(telescope, run, again)
+            if port is not None:
+                summary = "wrong in the step's own run, right when the step is run again from the same state"
+                return Unlike(port, "nondeterminism", {"summary": summary, **_distances(run, again, port)})
+        fresh = Lane(candidate.name, candidate.place, _with_nothing_remembered(candidate), run.before_candidate)
+        isolated = _again(telescope, fresh, CompiledSteps(fresh, telescope.program), run)
+        port = _first_unlike(telescope, run, isolated)
+        if port is not None:
+            summary = "right when the step is run with nothing remembered"
+            return Unlike(port, "stale-data", {"summary": summary, **_distances(run, isolated, port)})
+        return None
+    finally:
+        candidate.load(run.after_candidate)
+
+
+def _with_nothing_remembered(lane: Lane) -> Any:
+    return None if lane.simulation is None else replace(lane.simulation, memory={})
+
+
+def _again(telescope: Telescope, lane: Lane, steps: CompiledSteps, run: StepRun) -> Mapping[Port, Any]:
+    lane.load(run.before_candidate)
+    lane.enter_step(run.step)
+    shared = {port: run.reference[port] for port in telescope.program.random_ports if port in run.reference}
+    return steps.run(run.batch, telescope.safe_taps, shared)
+
+
+def _first_unlike(telescope: Telescope, run: StepRun, again: Mapping[Port, Any]) -> Port | None:
+    """In execution order; None also where the second run is no nearer to the reference there."""
+    ports = [port for port in telescope.safe_taps if telescope.program.graph.dtype(port) in FLOATS]
+    for port in sorted(ports, key=lambda port: telescope.order[port.node]):
+        mine, other, reference = (to_numpy(values[port]) for values in (run.candidate, again, run.reference))
+        if not same_bits(mine, other):
+            return port if _distance(mine, reference) > NEARER * _distance(other, reference) else None
+    return None
+
+
+def _distances(run: StepRun, again: Mapping[Port, Any], port: Port) -> dict[str, float]:
+    reference = to_numpy(run.reference[port])
+    return {
+        "own_difference": _distance(to_numpy(run.candidate[port]), reference),
+        "difference_again": _distance(to_numpy(again[port]), reference),
+    }
+
+
+def _distance(x: np.ndarray, reference: np.ndarray) -> float:
+    """Norm-wise, relative; infinite where one side alone is not finite."""
+    wide, expected = x.astype(np.float64), reference.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        difference = np.where(wide == expected, 0.0, wide - expected)
+    difference = np.where(np.isnan(wide) & np.isnan(expected), 0.0, difference)
+    if not np.isfinite(difference).all():
+        return float("inf")
+    size = float(np.linalg.norm(expected[np.isfinite(expected)]))
+    return float(np.linalg.norm(difference)) / size if size else float(np.linalg.norm(difference) > 0)
+
+
+def is_hidden_by_watching(
+    telescope: Telescope, run: StepRun, own_state: Sequence[Any], note: Callable[[str], None]
+) -> bool:
+    """Both lanes' step once more with nothing fetched, bit for bit; whether what is wrong showed only then.
+
+    own_state: the candidate's before the step.  note: told what watching changes.  Leaves both lanes in the state
+    after the step as it was watched; if it is hidden, the telescope watches no more.
+    """
+    is_hidden = False
+    for lane, before, after in (
+        (telescope.reference, run.before, run.after_reference),
+        (telescope.candidate, own_state, run.after_candidate),
+    ):
+        changed = telescope.differs_again(lane, run.batch, before, run, tapped=False)
+        if changed:
+            untapped = lane.state()
+            again = set(telescope.differs_again(lane, run.batch, before, run, tapped=True))
+            for text in _changes(lane.name, changed, again):
+                note(text)
+            if lane is telescope.candidate and not set(changed) <= again:
+                is_hidden = telescope.stop_watching_if_it_hides(run, untapped)
+        lane.load(after)
+    if is_hidden:
+        note(
+            "what is wrong with the candidate's step vanishes when its tensors are watched: from here on only its loss "
+            "and its state are"
+        )
+    return is_hidden
+
+
+def _changes(lane: str, changed: Sequence[str], unstable: Collection[str]) -> list[str]:
+    """Which bits depend on being watched, and which on nothing that a step is given."""
+    watched, found = [name for name in changed if name not in unstable], []
+    if unstable:
+        found.append(
+            f"the {lane} is not deterministic: the same step run again leaves other bits in {len(unstable)} variables "
+            f"({_some(sorted(unstable))})"
+        )
+    if watched:
+        found.append(
+            f"watching changes the {lane}: without taps the step leaves other bits in {len(watched)} variables "
+            f"({_some(watched)})"
+        )
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

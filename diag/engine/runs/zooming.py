@@ -1,0 +1,76 @@
+"""One step under the microscope: what is found of its ops, and what cures those that are wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diag.engine.localization.explainers import OpExplainer
+from diag.engine.runs.findings import Found, worst_of
+from diag.engine.lockstep.history import History
+from diag.engine.truth.op_judge import DECISION_FLIP, NORMWISE
+from diag.engine.lanes.lane import Lane
+from diag.engine.lockstep.microscope import Microscope, snapshot_lanes
+from diag.engine.runs.random_draws import RandomStreams
+from diag.engine.lanes.step_results import StepRun
+from diag.engine.localization.tf32_cure import cures_of_op
+from diag.engine.lockstep.telescope import Telescope
+from diag.verdict.findings import Divergence, Observation, Verdict
+from diag.verdict.ladder import amplifying_ops, blame_of_op
+
+# What explains a layer that is out of its bound although no op of it is at fault.
+INNOCENT = (DECISION_FLIP, NORMWISE)
+
+
+class Zoom:
+    """Looks at single steps of a run, and adds to what was found."""
+
+    def __init__(
+        self, every_step: bool, first_step: int, lanes: dict[str, Lane], found: Found, streams: RandomStreams,
+        history: History,
+    ) -> None:  # fmt: skip
+        self.every_step, self.first_step = every_step, first_step
+        self.lanes, self.found, self.streams, self.history = lanes, found, streams, history
+
+    def __call__(self, step: int, telescope: Telescope, run: StepRun) -> tuple[list[Observation], list[Observation]]:
+        """All op outputs, and those among them that explain a layer's error with no fault of their own."""
+        found = self.found
+        found.zoomed.append(step)
+        lanes = snapshot_lanes(self.lanes, run.before)
+        truth_everywhere = not self.every_step or step == self.first_step
+        microscope = Microscope(telescope.program, lanes["reference"], lanes["candidate"], step, truth_everywhere)
+        microscope.share_random = self.streams.are_shared
+        microscope.history = self.history
+        explainer = OpExplainer(microscope.judge)
+        cures: dict[Any, tuple[str, ...]] = {}
+
+        def explain(record: Any) -> Observation:
+            explained = explainer(record)
+            if explained.where.site not in cures:  # at once: the inputs of all ops together are too much to keep
+                cures[explained.where.site] = cures_of_op(record, microscope)
+            return explained
+
+        microscope.explain = explain
+        ops = microscope.run(run.batch)
+        found.fallbacks |= microscope.fallbacks
+        self._count(ops)
+        for observation in ops:
+            if observation.verdict is Verdict.DIVERGENCE:
+                found.add(_divergence(observation, cures.get(observation.where.site, ())))
+        found.ops = worst_of([*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
+        return ops, [o for o in ops if o.note in INNOCENT and o.differs]
+
+    def _count(self, ops: list[Observation]) -> None:
+        found, unjudged = self.found, [o for o in ops if o.verdict is Verdict.UNJUDGED]
+        found.num_op_outputs += len(ops)
+        found.num_unjudged += len(unjudged)
+        found.unjudged |= {o.where.op_type or "" for o in unjudged}
+        found.remarks.add(ops)
+        found.amplifying = found.amplifying or amplifying_ops(ops)
+
+
+def _divergence(observation: Observation, cures: tuple[str, ...]) -> Divergence:
+    evidence = dict(observation.evidence)
+    cause = evidence.pop("cause", "unknown")
+    return Divergence(
+        observation.where, cause, blame_of_op(cause, observation), observation.excess, cures, evidence
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""One training step: traced, named, tapped, partitioned into layer units, kept as bytes."""

@@ -1,0 +1,60 @@
+"""Inputs, targets and weights of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch: arrays with the sample first, or nested dicts, lists or tuples of them."""
+
+    inputs: Any
+    targets: Any = None
+    sample_weight: Any = None
+
+    def as_dict(self) -> dict[str, np.ndarray]:
+        """The arrays by flat name: `inputs`, or `inputs/left`, `inputs/0` where there are several."""
+        names = ("inputs", "targets", "sample_weight")
+        parts = zip(names, self.parts, strict=True)
+        return {path: array for name, part in parts for path, array in leaves(part, name)}
+
+    @property
+    def parts(self) -> tuple[Any, Any, Any]:
+        return self.inputs, self.targets, self.sample_weight
+
+    @property
+    def num_samples(self) -> int:
+        return len(next(iter(self.as_dict().values())))
+
+
+def flat_batch(batch: Batch) -> list[Any]:
+    """The arrays of a batch in the order of the program's inputs."""
+    parts = [batch.inputs, batch.targets] + ([] if batch.sample_weight is None else [batch.sample_weight])
+    return [np.asarray(value) for value in tf.nest.flatten(parts)]
+
+
+def leaves(structure: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The arrays of a nested dict, list or tuple, each with its path: `inputs/0`, `inputs/image`."""
+    if isinstance(structure, dict):
+        for key, value in structure.items():
+            yield from leaves(value, f"{name}/{key}")
+    elif isinstance(structure, (list, tuple)):
+        for index, value in enumerate(structure):
+            yield from leaves(value, f"{name}/{index}")
+    elif structure is not None:
+        yield name, structure
+
+
+def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
+    """The same structure with `function` applied to every array; None stays None."""
+    if isinstance(structure, dict):
+        return {key: map_leaves(function, value) for key, value in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)([map_leaves(function, value) for value in structure])
+    return None if structure is None else function(structure)

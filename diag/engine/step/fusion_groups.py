@@ -1,0 +1,92 @@
+"""Units compiled together where one hands a tensor to the next and to nobody else.
+
+TensorFlow may fuse a Dense with the Activation layer behind it, since nothing else reads what passes between them
+(tapping.py).  Compiled each by itself, both layers are right; so layers with such a tensor between them are also run
+as one unit, a *seam*.  There are such tensors in the backward pass and before the optimizer too, one between almost
+any two layers; those seams are cut only once the whole step is wrong and no layer of it is.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
+from diag.engine.graphs.graph import OPAQUE, Node, Port
+from diag.engine.step.program import Program
+from diag.engine.step.tapping import PLUMBING, Readers
+from diag.engine.step.units import Unit, UnitKey, joined
+from diag.numerics.op_classes import is_random
+
+
+def forward_seams(program: Program) -> tuple[Unit, ...]:
+    """Layers joined by an output that is not watched, each chain of them as one unit."""
+    outputs = {port for ports in program.layer_outputs.values() for port in ports}
+    edges = _Edges(program)
+    found = [edge for port in sorted(outputs & program.taps.refused.keys()) for edge in edges.at(port)]
+    return joined(program, _components(found), _random_ops(program))
+
+
+def all_seams(program: Program) -> tuple[Unit, ...]:
+    """Every two units with a tensor between them that one op alone reads, in the order of the step."""
+    edges = _Edges(program)
+    floats = (port for node in program.graph for port in _floats_of(node))
+    pairs = {frozenset(edge) for port in floats if not edges.readers.why_safe(port) for edge in edges.at(port)}
+    return joined(program, sorted((sorted(pair, key=str) for pair in pairs), key=str), _random_ops(program))
+
+
+def _random_ops(program: Program) -> frozenset[str]:
+    return frozenset(node.op for node in program.graph if is_random(node.op))
+
+
+def _floats_of(node: Node) -> Iterable[Port]:
+    if node.site.index is None:
+        return ()
+    return (Port(node.name, i) for i, dtype in enumerate(node.dtypes) if dtype not in OPAQUE and dtype.is_floating)
+
+
+class _Edges:
+    """From the unit that makes a tensor to those that read it, as far as the step needs them."""
+
+    def __init__(self, program: Program) -> None:
+        self.graph = program.graph
+        self.readers = Readers(program.graph, program.loss)
+        self.nodes: dict[Port, list[Node]] = defaultdict(list)
+        for node in program.graph:
+            for port in dict.fromkeys(node.inputs) if node.name in self.readers.live else ():
+                self.nodes[port].append(node)
+
+    def at(self, port: Port) -> list[tuple[UnitKey, UnitKey]]:
+        mine = self.graph.by_name[port.node].site.unit
+        units = dict.fromkeys(node.site.unit for node in self._reading(port) if node.site.index is not None)
+        return [(mine, other) for other in units if other != mine]
+
+    def _reading(self, port: Port) -> Iterable[Node]:
+        """Ops that read a tensor, directly or through nodes that hand it on as it is."""
+        waiting = [port]
+        while waiting:
+            current = waiting.pop()
+            for node in self.nodes[current]:
+                yield node
+                if node.op in PLUMBING:
+                    waiting.append(Port(node.name, node.inputs.index(current)))
+
+
+def _components(edges: Collection[tuple[UnitKey, UnitKey]]) -> list[list[UnitKey]]:
+    """What hangs together."""
+    beside: dict[UnitKey, set[UnitKey]] = defaultdict(set)
+    for one, other in edges:
+        beside[one].add(other)
+        beside[other].add(one)
+    found, seen = [], set()
+    for start in beside:
+        if start in seen:
+            continue
+        component, waiting = [], [start]
+        while waiting:
+            key = waiting.pop()
+            if key not in seen:
+                seen.add(key)
+                component.append(key)
+                waiting.extend(beside[key])
+        found.append(component)
+    return found

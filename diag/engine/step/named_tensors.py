@@ -1,0 +1,100 @@
+"""What a step shows, by name: the tensors that traces keep and that two recordings are paired by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diag.engine.graphs.graph import Port
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.step.program import Program
+from traces.schema import STEP, VIEW
+
+ACTIVATIONS, GRADIENTS, DRAWS = "activations", "gradients", "draws"
+WEIGHTS, UPDATES, STATE = "weights", "update", "state"
+ALWAYS_KEPT = frozenset({DRAWS})
+VIEWING = ("Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient")  # hand on what is in their first input
+
+Name = tuple[str, str]
+"""(kind, name): "activations" by layer, "gradients", "update", "weights" and slots by variable."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One tensor of every step: its (kind, name), shape and dtype, and how it is had (traces.schema)."""
+
+    kind: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    observed: str = STEP
+
+
+def tapped(program: Program) -> dict[Name, Port]:
+    """The step's own tensors, as far as they are watched: layer outputs, gradients, and what its random ops draw."""
+    found = _outputs(program)
+    found.update({(GRADIENTS, name): port for name, port in program.gradients.items()})
+    found.update({(DRAWS, port.node): port for port in program.random_ports})
+    return {name: port for name, port in found.items() if port in program.taps.watched}
+
+
+def viewed(program: Program) -> dict[Name, tuple[Port, Port]]:
+    """Layer outputs that are not watched, each with the watched tensor that it shows in another shape."""
+    graph, watched = program.graph, frozenset(program.taps.watched)
+    found: dict[Name, tuple[Port, Port]] = {}
+    for name, port in _outputs(program).items():
+        source = port
+        while source not in watched and graph.by_name[source.node].op in VIEWING:
+            source = graph.by_name[source.node].inputs[0]
+        if port not in watched and source in watched and graph.shape(port).is_fully_defined():
+            found[name] = port, source
+    return found
+
+
+def _outputs(program: Program) -> dict[Name, Port]:
+    return {
+        (ACTIVATIONS, layer if index == 0 else f"{layer}:{index}"): port
+        for layer, ports in program.layer_outputs.items()
+        for index, port in enumerate(ports)
+    }
+
+
+def variable_names(program: Program) -> list[Name]:
+    """What each variable of the program is kept as, after the step: weights, state, or a slot of a weight."""
+    kinds = {"weight": WEIGHTS, "state": STATE, "optimizer": STATE}
+    return [(kinds.get(spec.kind, spec.kind), spec.of or spec.name) for spec in program.variables]
+
+
+def series_of(program: Program) -> list[Series]:
+    """Everything that a step of the program shows, in its order of execution."""
+    graph = program.graph
+    found = [
+        Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name)
+        for (kind, name), port in tapped(program).items()
+    ]
+    found += [
+        Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name, VIEW)
+        for (kind, name), (port, _) in viewed(program).items()
+    ]
+    for (kind, name), spec in zip(variable_names(program), program.variables, strict=True):
+        found.append(Series(kind, name, tuple(spec.shape), spec.dtype))
+        if kind == WEIGHTS:
+            found.append(Series(UPDATES, name, tuple(spec.shape), spec.dtype))
+    return found
+
+
+def values_of(
+    program: Program, values: Mapping[Port, Any], before: Sequence[Any], after: Sequence[Any]
+) -> dict[Name, np.ndarray]:
+    """The arrays of one step in one lane, by name; those of `values` that were not tapped are left out."""
+    found = {name: to_numpy(values[port]) for name, port in tapped(program).items() if port in values}
+    views = {name: view for name, view in viewed(program).items() if view[1] in values}
+    found |= {n: to_numpy(values[source]).reshape(program.graph.shape(p).as_list()) for n, (p, source) in views.items()}
+    for (kind, name), old, new in zip(variable_names(program), before, after, strict=True):
+        found[kind, name] = to_numpy(new)
+        if kind == WEIGHTS:
+            found[UPDATES, name] = to_numpy(new) - to_numpy(old)
+    return found

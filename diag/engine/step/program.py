@@ -1,0 +1,117 @@
+"""One training step, traced once: the program that every lane executes.
+
+The step is a `tf.GradientTape` loop's body: forward, loss, gradients, optimizer.  It is traced
+with the shapes of a batch, and from then on it is data: the telescope compiles it whole or unit
+by unit, the microscope executes it op by op, the truth lane executes it in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, rewired
+from diag.engine.graphs.executable import Executable
+from diag.engine.graphs.graph import Graph, Node, Port
+from diag.numerics.op_classes import is_random
+
+
+@dataclass(frozen=True)
+class VariableSpec:
+    """One variable of the training state.
+
+    `kind` is weight (trained), state (of a layer, not trained: moving averages, random seeds),
+    the name of an optimizer slot (momentum, velocity, ...) or optimizer (iterations and the
+    like).  `of` is the weight that a slot belongs to.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    layer: str | None
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class Taps:
+    """What is watched of a compiled step, and what is not, with the reason.
+
+    Random draws are watched whatever reads them: both lanes must be given the same ones.
+    """
+
+    watched: tuple[Port, ...]
+    refused: Mapping[Port, str]
+
+
+@dataclass(frozen=True)
+class Program:
+    """The traced step.
+
+    `graph.inputs` are the flat batch followed by the captures; `captures` maps a placeholder to
+    the index of its variable, `constants` to a tensor captured by value.
+    """
+
+    graph: Graph
+    functions: dict[str, Graph]
+    graph_def: Any
+    batch_inputs: tuple[str, ...]
+    captures: dict[str, int]
+    constants: dict[str, Any]
+    variables: tuple[VariableSpec, ...]
+    keras_variables: tuple[Any, ...]
+    layers: tuple[str, ...]
+    loss: Port
+    layer_outputs: dict[str, tuple[Port, ...]]
+    gradients: dict[str, Port]
+    without_gradient: tuple[str, ...]
+    taps: Taps = Taps((), {})  # what is watched of the compiled step without changing what TensorFlow fuses
+
+    @property
+    def ops(self) -> list[Node]:
+        """The op units of the step, loop bodies included, by index."""
+        graphs = [self.graph, *self.functions.values()]
+        nodes = [node for graph in graphs for node in graph if node.site.index is not None]
+        return sorted(nodes, key=lambda node: node.site.index or 0)
+
+    def step(self, fetches: Sequence[Port], shared: Sequence[Port] = ()) -> Executable:
+        """The whole step, to be built for a place; every variable is updated in place.
+
+        `shared` ports are not computed but fed, after the batch: a lane takes them from another.
+        """
+        fed = {str(port): f"lockstep_shared/{index}" for index, port in enumerate(shared)}
+        body = rewired(body_of_graph(self.graph_def), {k: f"{v}:0" for k, v in fed.items()}, keep=lambda _: False)
+        graph = self.graph
+        if shared:
+            body.nodes.extend(make_node(fed[str(p)], "Placeholder", [], dtype=self.graph.dtype(p)) for p in shared)
+            graph = graph.reading({port: Port(fed[str(port)], 0) for port in shared})
+        graph_def = graph_of_body(body, self.graph_def.library.function, self.graph_def.versions)
+        feeds = (*self.batch_inputs, *fed.values())
+        return Executable(graph, self.functions, graph_def, feeds, self.captures, self.constants, tuple(fetches))
+
+    @property
+    def random_ports(self) -> tuple[Port, ...]:
+        """What the step's random ops draw, outside loops."""
+        return tuple(Port(node.name, 0) for node in self.graph if is_random(node.op))
+
+    def initial_state(self) -> list[tf.Tensor]:
+        return [tf.identity(variable.value) for variable in self.keras_variables]
+
+
+@dataclass(frozen=True)
+class RawVariable:
+    """A tf.Variable that no Keras object lists, as Keras would show it."""
+
+    path: str
+    value: tf.Variable
+
+    @property
+    def dtype(self) -> str:
+        return self.value.dtype.name  # type: ignore[no-any-return]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.value.shape.as_list())

@@ -1,0 +1,295 @@
+"""From a Keras model and a batch to a Program."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from diag.engine.graphs.graph import Graph, Node, Port, graph_of
+from diag.engine.graphs.locations import (
+    BACKWARD,
+    FORWARD,
+    LOSS_LAYER,
+    LOSS_SCOPE,
+    OPTIMIZER,
+    OPTIMIZER_LAYER,
+    OPTIMIZER_SCOPE,
+    Site,
+    mark_of,
+)
+from diag.engine.step.keras_calls import (
+    LayerCalls,
+    body_graph,
+    keras_own_loops,
+    marked_layers,
+    marked_updates,
+    symbolic_ports,
+)
+from diag.engine.step.program import Program, RawVariable, VariableSpec
+from diag.engine.step.tapping import with_taps
+
+if TYPE_CHECKING:
+    from diag.engine.step.batch import Batch
+
+
+def training_step(model: keras.Model, batch: Any, traced: dict[str, Any]) -> tf.Tensor:
+    """Forward, loss, gradients and update of one batch; symbolic results go into `traced`."""
+    inputs, targets, *rest = batch
+    sample_weight = rest[0] if rest else None
+    optimizer, weights = model.optimizer, model.trainable_variables
+    with tf.GradientTape() as tape:
+        predictions = model(inputs, training=True)
+        with tf.name_scope(LOSS_SCOPE):
+            loss = model.compute_loss(inputs, targets, predictions, sample_weight, training=True)
+            scaled = optimizer.scale_loss(loss)
+    gradients = tape.gradient(scaled, [weight.value for weight in weights])
+    traced["gradients"] = gradients
+    pairs = [(g, w) for g, w in zip(gradients, weights, strict=True) if g is not None]
+    with tf.name_scope(OPTIMIZER_SCOPE):
+        optimizer.apply_gradients(pairs)
+    return loss
+
+
+def batch_structure(batch: Batch) -> tuple[Any, ...]:
+    """Inputs, targets and, where there are any, sample weights."""
+    weights = () if batch.sample_weight is None else (batch.sample_weight,)
+    return (batch.inputs, batch.targets, *weights)
+
+
+def trace(model: keras.Model, batch: Batch) -> Program:
+    """Trace one training step of a built model with loss and optimizer on this batch's shapes.
+
+    `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes.  The step
+    is traced twice: once as it is, and once with markers in the names, which say where each op
+    belongs.  What runs is the first: names are not only names to TensorFlow's graph optimizer.
+    """
+    model.optimizer.build(model.trainable_variables)
+    calls = LayerCalls(model)
+    with marked_layers(calls), marked_updates(model.optimizer, model.trainable_variables):
+        marked, gradients = _traced(model, batch)
+    plain, _ = _traced(model, batch)
+    return _Tracing(model, calls, marked, plain, gradients).program(len(tf.nest.flatten(batch_structure(batch))))
+
+
+def _traced(model: keras.Model, batch: Batch) -> tuple[Any, list[Any]]:
+    """The concrete function of a step and its symbolic gradients."""
+    structure = batch_structure(batch)
+    flat = [tf.TensorSpec(value.shape, value.dtype) for value in tf.nest.flatten(structure)]
+    traced: dict[str, Any] = {}
+
+    @tf.function(autograph=False)  # as far as `fit` goes: Keras 3 does not convert a layer's call
+    def step(*arguments: tf.Tensor) -> tf.Tensor:
+        return training_step(model, tf.nest.pack_sequence_as(structure, arguments), traced)
+
+    with tf.device(None), keras_own_loops(model):
+        return step.get_concrete_function(*flat), traced["gradients"]
+
+
+class _Tracing:
+    """Two traces of one step, brought together: the names of one, the sites of the other."""
+
+    def __init__(self, model: keras.Model, calls: LayerCalls, marked: Any, plain: Any, gradients: list[Any]) -> None:
+        self.model, self.calls = model, calls
+        self.marked, self.outer = marked.graph, plain.graph
+        self.labels = calls.labels()
+        found, specs = describe_variables(model, calls, self.labels)
+        self.variables = [*found, *self._other_variables({id(v.value.handle) for v in found})]
+        others = self.variables[len(found) :]
+        self.specs = (*specs, *(VariableSpec(v.path, "state", v.dtype, v.shape, None) for v in others))
+        self.gradients = gradients
+
+    def _other_variables(self, known: set[int]) -> list[RawVariable]:
+        """Variables the step uses that are neither the model's nor the optimizer's (a loss's running mean)."""
+        raw = {id(variable.handle): variable for variable in self.outer.variables}
+        handles = [id(value) for value, _ in self.outer.captures if value.dtype == tf.resource]
+        found = [raw[handle] for handle in dict.fromkeys(handles) if handle in raw and handle not in known]
+        short = ["/".join(v.name.split(":")[0].split("/")[-2:]) for v in found]
+        names = [f"other/{index}/{name}" for index, name in enumerate(short)]
+        return [RawVariable(name, variable) for name, variable in zip(names, found, strict=True)]
+
+    def program(self, num_flat: int) -> Program:
+        names = [spec.name for spec in self.specs]
+        position = {id(variable): index for index, variable in enumerate(self.variables)}
+        updates = [names[position[id(v)]] for v in self.model.trainable_variables]
+        attribution = _Attribution(self.labels, updates, {spec.name: spec.layer for spec in self.specs})
+        sited = attribution.apply(graph_of(self.marked), self._functions(self.marked))
+        graph, functions, renamed = self._with_plain_names(*sited)
+        by_handle = {id(v.value.handle): index for index, v in enumerate(self.variables)}
+        captures, constants = {}, {}
+        for value, placeholder in self.outer.captures:
+            if value.dtype == tf.resource and id(value) in by_handle:
+                captures[placeholder.op.name] = by_handle[id(value)]
+            else:
+                constants[placeholder.op.name] = value
+
+        def plain(tensors: list[Any]) -> tuple[Port, ...]:
+            ports = symbolic_ports(tensors, self.marked)
+            return tuple(dict.fromkeys(Port(renamed[port.node], port.index) for port in ports))
+
+        outputs: dict[str, list[Any]] = {}
+        for index, tensors in self.calls.outputs:
+            outputs.setdefault(self.labels[index], []).extend(tensors)
+        named = dict(zip(updates, self.gradients, strict=True))
+        return with_taps(Program(
+            graph=graph,
+            functions=functions,
+            graph_def=self.outer.as_graph_def(),
+            batch_inputs=graph.inputs[:num_flat],
+            captures=captures,
+            constants=constants,
+            variables=self.specs,
+            keras_variables=tuple(self.variables),
+            layers=tuple(self.labels),
+            loss=_through_identity(graph, graph.outputs[0]),
+            layer_outputs={label: ports for label, found in outputs.items() if (ports := plain(found))},
+            gradients={name: plain([getattr(g, "values", g)])[0] for name, g in named.items() if g is not None},
+            without_gradient=tuple(name for name, g in named.items() if g is None),
+        ))
+
+    @staticmethod
+    def _functions(outer: Any) -> dict[str, Graph]:
+        return {f.signature.name: body_graph(f, outer) for f in outer.as_graph_def().library.function}
+
+    def _with_plain_names(
+        self, graph: Graph, functions: dict[str, Graph]
+    ) -> tuple[Graph, dict[str, Graph], dict[str, str]]:
+        """Graph and functions of the plain trace with the sites of the marked one, node by node."""
+        plain, bodies = graph_of(self.outer), self._functions(self.outer)
+        sites: dict[str, dict[str, Site]] = {}
+
+        def pair(ours: Graph, theirs: Graph) -> dict[str, Site]:
+            if [node.op for node in ours] != [node.op for node in theirs]:
+                raise RuntimeError("two traces of one step differ; please report the model that does this")
+            for mine, other in zip(ours, theirs, strict=True):
+                for name, other_name in zip(mine.function_names(), other.function_names(), strict=True):
+                    if other_name in bodies and other_name not in sites:
+                        sites[other_name] = {}
+                        sites[other_name] = pair(functions[name], bodies[other_name])
+            return {other.name: mine.site for mine, other in zip(ours, theirs, strict=True)}
+
+        result = plain.with_sites(pair(graph, plain))
+        renamed = {mine.name: other.name for mine, other in zip(graph, plain, strict=True)}
+        sited = {name: body.with_sites(sites[name]) if name in sites else body for name, body in bodies.items()}
+        return result, sited, renamed
+
+
+def _through_identity(graph: Graph, port: Port) -> Port:
+    """The value a function returns, before the Identity that every return adds."""
+    node = graph.by_name[port.node]
+    return node.inputs[0] if node.op == "Identity" else port
+
+
+def describe_variables(
+    model: keras.Model, calls: LayerCalls, labels: list[str]
+) -> tuple[list[Any], tuple[VariableSpec, ...]]:
+    """All variables of the training state, with unique names such as `conv2d_1/kernel`."""
+    owners: dict[int, str] = {}
+    for unit, label in sorted(zip(calls.units, labels, strict=True), key=lambda pair: -len(pair[0].variables)):
+        owners.update((id(variable), label) for variable in unit.variables)
+    optimizer = model.optimizer
+    trainable = {id(variable) for variable in model.trainable_variables}
+    variables = list({id(v): v for v in [*model.variables, *optimizer.variables]}.values())
+    slots = {id(v): None for v in optimizer.variables}
+    taken: Counter[str] = Counter()
+    specs: list[VariableSpec] = []
+    weight_names: dict[str, str] = {}
+    for variable in variables:
+        layer, of = owners.get(id(variable)), None
+        name, kind = _short_name(variable.path, model.name, layer), "state"
+        if id(variable) in trainable:
+            kind = "weight"
+            weight_names[variable.path.replace("/", "_")] = name
+        elif id(variable) in slots:
+            kind, of = _slot_of(variable.path.split("/")[-1], weight_names)
+            name = f"{OPTIMIZER_LAYER}/{of}/{kind}" if of else f"{OPTIMIZER_LAYER}/{name}"
+        taken[name] += 1
+        if taken[name] > 1:
+            name = f"{name}_{taken[name] - 1}"
+        specs.append(VariableSpec(name, kind, variable.dtype, tuple(variable.shape), layer, of))
+    return variables, tuple(specs)
+
+
+def _short_name(path: str, model_name: str, layer: str | None) -> str:
+    parts = path.split("/")
+    if len(parts) > 1 and parts[0] == model_name:
+        parts = parts[1:]
+    if layer is not None and layer.split("/")[-1] not in parts[:-1]:
+        return f"{layer}/{parts[-1]}"
+    return "/".join(parts)
+
+
+def _slot_of(last: str, weights: dict[str, str]) -> tuple[str, str | None]:
+    """Keras names a slot `<path of its weight, / as _>_<slot>`; the longest match is the weight."""
+    matches = [path for path in weights if last.startswith(path + "_")]
+    if not matches:
+        return OPTIMIZER, None
+    path = max(matches, key=len)
+    return last[len(path) + 1 :], weights[path]
+
+
+class _Attribution:
+    """Gives every node its site and every op its index."""
+
+    def __init__(self, labels: list[str], updates: list[str], layer_of: dict[str, str | None]) -> None:
+        self.labels, self.updates, self.layer_of = labels, updates, layer_of
+        self.next_index = 0
+
+    def site(self, name: str, inherited: Site | None) -> Site | None:
+        mark = mark_of(name)
+        if mark is None:
+            return inherited
+        if mark.kind == "update":
+            variable = self.updates[mark.index]
+            return Site(OPTIMIZER, self.layer_of[variable], variable)
+        if mark.kind == "optimizer":
+            outer = inherited.variable if inherited else None
+            return inherited if outer else Site(OPTIMIZER, OPTIMIZER_LAYER)
+        inside_backward = inherited is not None and inherited.phase == BACKWARD
+        phase = BACKWARD if mark.backward or inside_backward else FORWARD
+        if inside_backward and inherited is not None:
+            return replace(inherited, index=None)
+        return Site(phase, LOSS_LAYER if mark.kind == LOSS_LAYER else self.labels[mark.index])
+
+    def apply(self, graph: Graph, functions: dict[str, Graph]) -> tuple[Graph, dict[str, Graph]]:
+        marked: dict[str, Graph] = {}
+        result = self._graph(graph, functions, marked, None)
+        return result, {name: marked.get(name, body) for name, body in functions.items()}
+
+    def _graph(self, graph: Graph, functions: dict[str, Graph], marked: dict[str, Graph], caller: Site | None) -> Graph:
+        sites: dict[str, Site] = {}
+        started = False
+        returned = {port.node for port in graph.outputs}
+        for node in graph:
+            site = self.site(node.name, caller)
+            started = started or (site is not None and site.phase != FORWARD)
+            if site is None:
+                site = self._from_data(node, sites, started)
+            plumbing = node.is_silent or (
+                node.name in returned and node.op == "Identity" and mark_of(node.name) is None
+            )
+            if not plumbing:
+                site = replace(site, index=self.next_index)
+                self.next_index += 1
+            sites[node.name] = site
+            for name in node.function_names():
+                if name not in marked and name in functions:
+                    marked[name] = functions[name]  # a function that calls itself is entered once
+                    marked[name] = self._graph(functions[name], functions, marked, replace(site, index=None))
+        return graph.with_sites(sites)
+
+    def _from_data(self, node: Node, sites: dict[str, Site], backward: bool) -> Site:
+        """A node with no marker (the tape's AddN, say) joins the unit that made its last input."""
+        for port in reversed(node.inputs):
+            known = sites.get(port.node)
+            if known is not None and known.layer is not None:
+                return replace(
+                    known, index=None, phase=BACKWARD if backward and known.phase == FORWARD else known.phase
+                )
+        return Site(
+            BACKWARD if backward else FORWARD,
+            LOSS_LAYER if backward else (self.labels[0] if self.labels else None),
+        )

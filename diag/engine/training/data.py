@@ -1,0 +1,198 @@
+"""The training data that a person names, or that are made up for the model, checked at the door."""
+
+from __future__ import annotations
+
+import operator
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diag.common.user_code import call_function, names_function, one_line
+from diag.engine.step.batch import Batch, map_leaves
+from diag.engine.training.batches import ArrayBatches, Batches, Samples, StreamBatches
+from diag.engine.training.data_checks import check_data, naming
+from diag.engine.training.data_generated import generate
+from diag.engine.training.data_images import class_folders, image_folder
+from diag.engine.training.signature import Signature
+from diag.errors import UserError
+
+__all__ = ["ArrayBatches", "Batch", "Batches", "StreamBatches", "image_hints", "load_batches"]
+
+_FORMS = "an .npz file, FILE.py:FUNCTION, or a folder of class folders of images"
+_MOST_GENERATED_BATCHES = 8  # then they repeat: 69 MB of the motivating CNN's images at batch 32
+
+
+def load_batches(
+    spec: str | None,
+    *,
+    signature: Signature | None,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    num_classes: int | None = None,
+) -> Batches:
+    """The training data that `--data SPEC` names, checked before any work is done with it.
+
+    Args:
+        spec: None for data generated to fit the model; an `.npz` file with x, y and perhaps
+            sample_weight, or x_train and y_train, or the model's inputs by name with y or its
+            outputs by name; FILE.py:FUNCTION returning (x, y), (x, y, sample_weight), a batched
+            tf.data.Dataset or a keras.utils.PyDataset; or a folder of class folders of images.
+        signature: `signature_of(model)`; None for a model that says nothing of its inputs yet,
+            which then cannot have data generated for it and is not checked against.
+        steps: how many batches will be asked for; more may be.
+        seed: of the generated data and of each epoch's order.
+        num_classes: what labels must stay below where the signature does not say.
+
+    Raises:
+        UserError: one line naming the array, file, count or index that is wrong.
+    """
+    batch_size, steps = _whole(batch_size, 1, "--batch-size"), _whole(steps, 1, "--steps")
+    seed = _whole(seed, 0, "--seed")
+
+    def check(batch: Batch) -> None:
+        with naming(str(spec)):
+            check_data(*batch.parts, signature, num_classes)
+
+    if spec is None:
+        inputs, targets, what = generate(signature, batch_size * min(steps, _MOST_GENERATED_BATCHES), seed)
+        return ArrayBatches(Samples(Batch(inputs, targets), what), batch_size, seed)
+    if names_function(spec):
+        value = call_function(spec, flag="--data", expected="(x, y) or a data set")
+        epoch = _epochs(value)
+        if epoch is not None:
+            return StreamBatches(lambda: (_from_tuple(element, spec) for element in epoch()), spec, check)
+        samples = Samples(_in_float32(_from_tuple(value, spec), signature), spec)
+    elif Path(spec).is_dir():
+        samples = _read_folder(Path(spec), signature, batch_size, steps, seed)
+    else:
+        samples = Samples(_in_float32(_read_npz(Path(spec), signature), signature), spec)
+    check(samples.batch)
+    return ArrayBatches(samples, batch_size, seed)
+
+
+def image_hints(spec: str | None) -> tuple[tuple[int, int, int] | None, int | None]:
+    """The image shape and number of classes for which a model should be made to fit the data.
+
+    None where the data do not say without being loaded; a folder says its classes only, since
+    images are resized. For the motivating CNN, whose shape is free.
+    """
+    if spec is None or names_function(spec):
+        return None, None
+    if Path(spec).is_dir():
+        return None, len(class_folders(Path(spec)))
+    batch = _read_npz(Path(spec), None)
+    x, y = batch.inputs, batch.targets
+    shape = (*x.shape[1:], 1)[:3] if isinstance(x, np.ndarray) and x.ndim in (3, 4) else None
+    is_labels = isinstance(y, np.ndarray) and y.dtype.kind in "iu" and y.ndim == 1 and y.size > 0
+    return shape, max(2, int(y.max()) + 1) if is_labels else None
+
+
+def _read_folder(folder: Path, signature: Signature | None, batch_size: int, steps: int, seed: int) -> Samples:
+    """A folder of images; those that the run will use are read now, so that a bad one is named at once."""
+    images, labels, names, notes = image_folder(folder, signature)
+    samples = Samples(Batch(images, labels), str(folder), names, notes)
+    batches = ArrayBatches(samples, batch_size, seed)
+    in_an_epoch = min(steps, -(-len(labels) // batch_size))
+    images.verify(np.concatenate([batches.indices(step) for step in range(in_an_epoch)]))
+    return samples
+
+
+def _read_npz(path: Path, signature: Signature | None) -> Batch:
+    if path.suffix != ".npz":
+        state = "" if path.exists() else ", and there is no such file"
+        raise UserError(f"--data {path} is neither {_FORMS}{state}; give one of these")
+    if not path.is_file():
+        raise UserError(f"--data {path}: there is no such file in {Path.cwd()}; expected {_FORMS}")
+    try:
+        with np.load(path) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        hint = "; arrays of dtype object cannot be read" if "allow_pickle" in str(error) else ""
+        raise UserError(f"--data {path} cannot be read as .npz: {one_line(error)}{hint}") from error
+    return _from_names(arrays, path, signature)
+
+
+def _from_names(arrays: dict[str, np.ndarray], path: Path, signature: Signature | None) -> Batch:
+    """x and y, or x_train and y_train, or the model's own names."""
+    weight = arrays.get("sample_weight")
+    for x, y in (("x", "y"), ("x_train", "y_train")):
+        if x in arrays and y in arrays:
+            return Batch(arrays[x], arrays[y], weight)
+    expected = "x and y, x_train and y_train"
+    if signature is not None:
+        inputs, outputs = ([spec.name for spec in specs] for specs in (signature.inputs, signature.outputs))
+        targets = outputs if all(name in arrays for name in outputs) else ["y"]
+        if all(name in arrays for name in [*inputs, *targets]):
+            form = "single" if targets == ["y"] else signature.output_form
+            return Batch(_by_name(arrays, inputs, signature.input_form), _by_name(arrays, targets, form), weight)
+        expected += f", or {', '.join(inputs)} with y or {', '.join(outputs)}"
+    raise UserError(f"--data {path} holds {', '.join(arrays) or 'no arrays'}; expected {expected}")
+
+
+def _by_name(arrays: dict[str, np.ndarray], names: list[str], form: str) -> Any:
+    if form == "dict":
+        return {name: arrays[name] for name in names}
+    return arrays[names[0]] if form == "single" else tuple(arrays[name] for name in names)
+
+
+def _epochs(value: Any) -> Callable[[], Iterator[Any]] | None:
+    """What starts an epoch of a tf.data.Dataset or PyDataset; None for anything else."""
+    if hasattr(value, "as_numpy_iterator"):
+        return lambda: iter(value.as_numpy_iterator())
+    import keras
+
+    if isinstance(value, keras.utils.PyDataset):
+        return lambda: (value[index] for index in range(value.num_batches))
+    return None
+
+
+def _from_tuple(value: Any, spec: str) -> Batch:
+    """(x, y) or (x, y, sample_weight), each an array, tensor or list of numbers, or nested arrays."""
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
+        given = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
+        raise UserError(
+            f"--data {spec} gave {given}; expected (x, y), (x, y, sample_weight), a tf.data.Dataset of "
+            "these or a keras.utils.PyDataset"
+        )
+    names = ("inputs", "targets", "sample_weight")
+    return Batch(*(_as_arrays(part, name, spec) for part, name in zip(value, names, strict=False)))
+
+
+def _as_arrays(part: Any, name: str, spec: str) -> Any:
+    """NumPy arrays in the same nesting; a list of plain numbers is an array, not a nesting."""
+    if isinstance(part, dict):
+        return {key: _as_arrays(value, f"{name}/{key}", spec) for key, value in part.items()}
+    if isinstance(part, (list, tuple)) and any(len(getattr(value, "shape", ())) for value in part):
+        return tuple(_as_arrays(value, f"{name}/{index}", spec) for index, value in enumerate(part))
+    if part is None:
+        return None
+    try:
+        return np.asarray(part)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--data {spec}: {name} cannot be made an array: {one_line(error)}") from error
+
+
+def _in_float32(batch: Batch, signature: Signature | None) -> Batch:
+    """Floats in Keras's default, as model.fit gives them; float64 for a model that takes float64."""
+    takes_float64 = signature is not None and any(spec.dtype == "float64" for spec in signature.inputs)
+    wanted = np.float64 if takes_float64 else np.float32
+
+    def converted(array: np.ndarray) -> np.ndarray:
+        return array.astype(wanted, copy=False) if array.dtype.kind == "f" else array
+
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as Inf by the checks
+        return Batch(*(map_leaves(converted, part) for part in batch.parts))
+
+
+def _whole(value: Any, least: int, flag: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise UserError(f"{flag} is {value}; expected a whole number of at least {least}")
+    return number

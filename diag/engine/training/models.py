@@ -1,0 +1,322 @@
+"""The model under test, and the loss and optimizer it trains with.
+
+The motivating CNN, a `.keras` file, or what a person's function returns; its own loss and
+optimizer where it came compiled, else chosen from its outputs and the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+import tensorflow as tf
+
+from diag.common.user_code import call_function, names_function, one_line
+from diag.engine.training.signature import OutputSpec, all_layers, loss_name, pair, signature_of
+from diag.errors import UserError
+from diag.machine.places import POLICIES
+
+_CUSTOM = "if it holds classes or functions of your own, give FILE.py:FUNCTION that loads it"
+
+
+def motivating_cnn(image_shape: tuple[int, int, int] = (150, 150, 3), num_classes: int = 2) -> keras.Model:
+    """The cat-and-dog classifier that learned on the CPU and exploded on the GPU.
+
+    Args:
+        image_shape: height, width, channels. Below 46 pixels a side the four unpadded convolutions
+            and poolings would leave nothing (46 -> 22 -> 10 -> 4 -> 1), so smaller images are padded
+            ("same") all the way; any size of at least 1 works.
+        num_classes: the width of the softmax, (batch, num_classes).
+    """
+    padding = "valid" if min(image_shape[:2]) >= 46 else "same"
+    layers = [keras.Input(image_shape)]
+    for filters in (32, 64, 128, 128):
+        layers.append(keras.layers.Conv2D(filters, 3, activation="relu", padding=padding))
+        layers.append(keras.layers.MaxPooling2D(2, padding=padding))
+    layers += [
+        keras.layers.Flatten(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(512, activation="relu"),
+        keras.layers.Dense(num_classes, activation="softmax"),
+    ]
+    return keras.Sequential(layers, name="motivating_cnn")
+
+
+def load_model(
+    spec: str | None,
+    *,
+    image_shape: tuple[int, int, int] = (150, 150, 3),
+    num_classes: int = 2,
+) -> keras.Model:
+    """The model that `--model SPEC` names, its initial weights computed on the CPU.
+
+    Args:
+        spec: a `.keras` file; FILE.py:FUNCTION, called with no arguments, compiled or not, built
+            or not; or None for the motivating CNN of `image_shape` and `num_classes`.
+
+    Raises:
+        UserError: one line; see `call_function` for what can go wrong in a person's own file.
+    """
+    with tf.device("CPU:0"):
+        if spec is None:
+            return motivating_cnn(image_shape, num_classes)
+        if names_function(spec):
+            return _model_or_error(call_function(spec, flag="--model", expected="a Keras model"), spec)
+        return _model_or_error(_read_keras_file(spec), spec)
+
+
+def build_on(model: keras.Model, inputs: Any) -> Any:
+    """The model's outputs for one batch, without dropout; builds a model that had yet to see data.
+
+    Every variable is put back as it was, and those made during the call (an unbuilt model's) to
+    the value they were made with: a stateful RNN must not remember this batch.
+
+    Raises:
+        UserError: the model cannot compute these inputs.
+    """
+    saved = [(variable.value, tf.identity(variable.value)) for variable in _all_variables(model)]
+
+    def remember(next_creator: Any, **kwargs: Any) -> tf.Variable:
+        variable = next_creator(**kwargs)
+        saved.append((variable, tf.identity(variable)))
+        return variable
+
+    try:
+        with tf.device("CPU:0"), tf.variable_creator_scope(remember):
+            return model(inputs, training=False)
+    except Exception as error:
+        shapes = ", ".join(f"{x.dtype} {tuple(x.shape)}" for x in keras.tree.flatten(inputs))
+        raise UserError(
+            f"the model {model.name} fails on the first batch of the data ({shapes}): {one_line(error)}"
+        ) from error
+    finally:
+        for variable, value in saved:
+            variable.assign(value)
+
+
+@contextmanager
+def apply_policy(name: str | None) -> Iterator[None]:
+    """Makes `name` the dtype policy of the layers created meanwhile; None leaves Keras's own.
+
+    Raises:
+        UserError: not one of `diag.engine.places.POLICIES`.
+    """
+    if name is not None and name not in POLICIES:
+        raise UserError(f"--policy {name} is no dtype policy; expected one of {', '.join(POLICIES)}")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name or before)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _all_variables(model: keras.Model) -> list[Any]:
+    """Every Keras variable of a model; what a stateful RNN remembers is not in `model.variables`."""
+    states = [state for layer in all_layers(model) for state in keras.tree.flatten(getattr(layer, "states", ()))]
+    return [*model.variables, *(state for state in states if isinstance(state, keras.Variable))]
+
+
+def _read_keras_file(spec: str) -> Any:
+    path = Path(spec)
+    if path.suffix != ".keras":
+        state = "" if path.exists() else ", and there is no such file"
+        raise UserError(f"--model {spec} is neither a .keras file nor FILE.py:FUNCTION{state}; give one of these")
+    if not path.is_file():
+        raise UserError(f"--model {spec}: there is no such file in {Path.cwd()}; expected one saved by Keras 3")
+    try:
+        return keras.models.load_model(path)
+    except Exception as error:
+        raise UserError(f"--model {spec} cannot be read as a Keras 3 model: {one_line(error)}; {_CUSTOM}") from error
+
+
+def _model_or_error(value: Any, spec: str) -> keras.Model:
+    if isinstance(value, keras.Model):
+        return value
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    given = "a class, not an instance of it" if isinstance(value, type) else f"a {kind}"
+    hint = "; Keras 2 (tf_keras) models do not run here" if kind.startswith("tf_keras") else ""
+    raise UserError(f"--model {spec} gave {given}; expected a keras.Model{hint}")
+
+
+@dataclass(frozen=True)
+class ChosenLoss:
+    """The loss of one output, and why."""
+
+    output: str
+    name: str  # as Keras names it: "sparse_categorical_crossentropy"
+    from_logits: bool | None  # None: the loss knows no logits, or the model came with it
+    reason: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a model trains with, for the report.
+
+    `num_classes` has one entry per output: how many classes its labels can name, where they are labels.
+    """
+
+    losses: tuple[ChosenLoss, ...]
+    optimizer: str
+    learning_rate: float | None  # None: a schedule
+    is_loss_scaled: bool
+    policy: str
+    is_users_loss: bool
+    is_users_optimizer: bool
+    num_classes: tuple[int | None, ...]
+    notes: tuple[str, ...]
+
+
+def prepare_training(model: keras.Model, inputs: Any, targets: Any) -> Training:
+    """Makes sure that a model is built and has a loss and an optimizer.
+
+    A model compiled with a loss keeps both. One compiled without keeps its optimizer; any other
+    gets Adam with Keras's defaults. A loss that is missing follows from the labels and outputs, as
+    `choose_loss` says. Metrics play no part. Under `mixed_float16`, Keras adds its LossScaleOptimizer.
+
+    Args:
+        inputs, targets: the first batch, arrays or nested dicts, lists or tuples of arrays.
+
+    Raises:
+        UserError: the model fails on the batch, or no loss fits the targets.
+    """
+    outputs = build_on(model, inputs)
+    specs = _output_specs(model, outputs)
+    came_with_optimizer = bool(model.compiled and model.optimizer)
+    optimizer = model.optimizer if came_with_optimizer else keras.optimizers.Adam()
+    own_loss = _own_loss(model, targets)
+    if own_loss:
+        losses = [ChosenLoss("all", own_loss, None, "the model came with it")]
+        if not came_with_optimizer:
+            model.compile(optimizer=optimizer, loss=None, jit_compile=False)
+    else:
+        chosen = _choose_losses(specs, outputs, targets)
+        losses = [description for description, _ in chosen]
+        specs = tuple(replace(spec, loss=loss.name) for spec, loss in zip(specs, losses, strict=True))
+        loss = keras.tree.pack_sequence_as(outputs, [each for _, each in chosen])
+        model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
+    return _describe(model, losses, specs, bool(own_loss), came_with_optimizer)
+
+
+def choose_loss(name: str, output: Any, target: np.ndarray) -> tuple[ChosenLoss, keras.losses.Loss]:
+    """The loss for one output, from a batch of its predictions and labels.
+
+    | labels | predictions | loss |
+    |---|---|---|
+    | whole numbers, (batch,) or (batch, 1) | (batch, units), units > 1 | sparse categorical cross-entropy |
+    | 0 and 1, in the predictions' shape | one unit, or one sigmoid a class | binary cross-entropy |
+    | distributions, one-hot or smoothed | (batch, units), units > 1 | categorical cross-entropy |
+    | any other numbers in the predictions' shape | any | mean squared error |
+
+    Sequences have their steps between batch and units, in labels and predictions alike.
+    `from_logits` is true unless the output ends in a softmax or a sigmoid (`last_operation`).
+
+    Raises:
+        UserError: the shapes fit no row.
+    """
+    target, shape = np.asarray(target), tuple(output.shape)
+    units, last = shape[-1], last_operation(output)
+    is_whole = target.dtype.kind in "iub" or bool(np.all(target == np.floor(target)))
+    if units > 1 and is_whole and target.shape in (shape[:-1], (*shape[:-1], 1)):
+        kind, reason = keras.losses.SparseCategoricalCrossentropy, f"integer labels for {units} units"
+    elif target.shape != shape and not (units == 1 and target.shape == shape[:-1]):
+        raise UserError(
+            f"the targets of output {name} have shape {target.shape} but its predictions {shape}; "
+            "give one integer label a sample, or targets of the predictions' shape"
+        )
+    elif np.isin(target, (0, 1)).all() and (units == 1 or last == "sigmoid"):
+        kind, reason = keras.losses.BinaryCrossentropy, "labels 0 and 1 for each unit"
+    elif units > 1 and _are_distributions(target):
+        kind, reason = keras.losses.CategoricalCrossentropy, f"one-hot labels for {units} units"
+    else:
+        return (
+            ChosenLoss(name, "mean_squared_error", None, "numeric targets of the predictions' shape"),
+            keras.losses.MeanSquaredError(),
+        )
+    logits = last == "other"
+    return ChosenLoss(name, loss_name(kind()), logits, reason), kind(from_logits=logits)
+
+
+def last_operation(output: Any) -> str:
+    """What an output of an eager call was computed with last: "softmax", "sigmoid" or "other".
+
+    Keras marks the result of both with their logits (`_keras_logits`, private: its cross-entropies
+    read it to the same end, keras/src/backend/tensorflow/nn.py; tests/engine/test_models.py has the
+    canary). Reshaping loses the mark, so rows that are distributions count as a softmax without it.
+    """
+    values = np.asarray(output)
+    if values.shape[-1] > 1 and _are_distributions(values):
+        return "softmax"
+    return "sigmoid" if hasattr(output, "_keras_logits") else "other"
+
+
+def _are_distributions(rows: np.ndarray) -> bool:
+    """Whether no entry is negative and the last axis sums to 1, within one rounding of each entry."""
+    epsilon = 0.0 if rows.dtype.kind in "iub" else float(ml_dtypes.finfo(rows.dtype).eps)
+    wide = rows.astype(np.float64)
+    return bool(wide.min() >= 0 and (np.abs(wide.sum(axis=-1) - 1) <= rows.shape[-1] * epsilon).all())
+
+
+def _own_loss(model: keras.Model, targets: Any) -> str | None:
+    """What the model came with in place of a loss that we would choose."""
+    if model.compiled and model.loss is not None:
+        return ", ".join(loss_name(loss) for loss in keras.tree.flatten(model.loss) if loss is not None)
+    if type(model).compute_loss is not keras.Model.compute_loss:
+        return f"{type(model).__name__}.compute_loss"
+    if targets is None and model.losses:
+        return "add_loss"
+    return None
+
+
+def _output_specs(model: keras.Model, outputs: Any) -> tuple[OutputSpec, ...]:
+    """A name and a shape for each output, in the order of keras.tree.flatten."""
+    signature = signature_of(model)
+    if signature is not None:
+        return signature.outputs
+    flat = keras.tree.flatten(outputs)
+    if isinstance(outputs, dict) and len(flat) == len(outputs):
+        names = sorted(outputs)  # as keras.tree sorts them
+    else:
+        names = ["output"] if len(flat) == 1 else [f"output_{index}" for index in range(len(flat))]
+    return tuple(OutputSpec(name, tuple(value.shape[1:])) for name, value in zip(names, flat, strict=True))
+
+
+def _choose_losses(
+    specs: tuple[OutputSpec, ...], outputs: Any, targets: Any
+) -> list[tuple[ChosenLoss, keras.losses.Loss]]:
+    if targets is None:
+        raise UserError("the data has no targets and the model no loss of its own; give (x, y), or compile it")
+    pairs = zip(pair(targets, specs, "targets"), keras.tree.flatten(outputs), strict=True)
+    return [choose_loss(spec.name, output, target) for (_, target, spec), output in pairs]
+
+
+def _describe(
+    model: keras.Model,
+    losses: list[ChosenLoss],
+    specs: tuple[OutputSpec, ...],
+    is_users_loss: bool,
+    is_users_optimizer: bool,
+) -> Training:
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    optimizer = model.optimizer.inner_optimizer if scaled else model.optimizer
+    rate = optimizer.get_config().get("learning_rate")
+    notes = []
+    if type(model).train_step is not keras.Model.train_step:
+        notes.append(f"{type(model).__name__}.train_step is not followed: the step is forward, loss, gradient, update")
+    return Training(
+        losses=tuple(losses),
+        optimizer=type(optimizer).__name__,
+        learning_rate=float(str(np.float32(rate))) if isinstance(rate, (int, float)) else None,
+        is_loss_scaled=scaled,
+        policy=model.dtype_policy.name,
+        is_users_loss=is_users_loss,
+        is_users_optimizer=is_users_optimizer,
+        num_classes=tuple(spec.num_classes for spec in specs),
+        notes=tuple(notes),
+    )

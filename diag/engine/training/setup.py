@@ -1,0 +1,72 @@
+"""Model, data and training out of what a person named, checked once at the door."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from diag.engine.step.batch import Batch
+from diag.engine.step.program import Program
+from diag.engine.step.tracing import trace
+from diag.engine.training.data import image_hints, load_batches
+from diag.engine.training.models import apply_policy, load_model, prepare_training
+from diag.engine.training.signature import signature_of
+from diag.errors import UserError
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run trains: a built model with loss and optimizer, and its batches."""
+
+    model: keras.Model | None  # None: the step was recorded, and needs none
+    programs: Callable[[Batch], Program]
+    batches: Any
+    config: dict[str, Any] | None
+    model_description: str
+    data_description: str
+    notes: tuple[str, ...]
+
+
+def set_up(
+    model_spec: str | None, data_spec: str | None, batch_size: int, steps: int, seed: int, policy: str | None
+) -> Trained:
+    """Load model and data, choose loss and optimizer; raises UserError for what cannot be trained."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    shape, classes = image_hints(data_spec)
+    with apply_policy(policy), tf.device("CPU:0"):
+        model = load_model(model_spec, image_shape=shape or (150, 150, 3), num_classes=classes or 2)
+        batches = load_batches(data_spec, signature=signature_of(model), batch_size=batch_size, steps=steps, seed=seed)
+        training = prepare_training(model, batches[0].inputs, batches[0].targets)
+        batches.check_labels(training.num_classes)
+        if not model.trainable_variables:
+            raise UserError(
+                f"--model {model_spec}: the model has no trainable weights; lockstep compares training steps"
+            )
+        model.optimizer.build(model.trainable_variables)
+    description = batches.description
+    losses = ", ".join(f"{loss.name}" for loss in training.losses)
+    weights = sum(int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables))
+    return Trained(
+        model,
+        partial(trace, model),
+        batches,
+        model_config(model),
+        f"{model.name}: {len(model.layers)} layers, {weights:,} weights, {losses}, {training.optimizer}",
+        f"{description.source}: {description.num_samples} samples",
+        (*training.notes, *description.notes),
+    )
+
+
+def model_config(model: Any) -> dict[str, Any]:
+    """The model's own configuration, or why it has none."""
+    try:
+        return json.loads(model.to_json())  # type: ignore[no-any-return]
+    except Exception as error:
+        return {"class": type(model).__name__, "no_config": f"{type(error).__name__}: {error}"}

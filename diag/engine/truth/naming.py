@@ -1,0 +1,61 @@
+"""What an output of a unit is called, and where in the step it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diag.engine.graphs.graph import Port
+from diag.engine.graphs.locations import OPTIMIZER
+from diag.engine.lanes.step_results import UnitRun
+from diag.engine.step.program import Program
+from diag.engine.step.units import STEP, Unit
+from diag.verdict.findings import Where
+
+
+def where_of(program: Program, order_of: Mapping[str, int], unit_run: UnitRun, index: int) -> Where:
+    """`order_of` is each op's place in the step, by its node's name."""
+    unit, step = unit_run.unit, unit_run.run.step
+    if index < len(unit.outputs):
+        port = unit.outputs[index]
+        phase, order, name = unit.phase(port), order_of[port.node], port_name(program, unit, port)
+    else:
+        variable = unit.writes[index - len(unit.outputs)]
+        writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
+        phase = OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
+        order = max((order_of[n.name] for n in writers), default=0)
+        spec = program.variables[variable]
+        name = spec.kind if spec.of else "value" if unit.variable == spec.name else spec.name
+    if unit.layer == STEP:
+        if index >= len(unit.outputs) and spec.of:
+            name = f"{spec.kind} of {spec.of}"
+        return Where(step, phase, "step", None, None, None, None, index, name, order)
+    return Where(step, phase, "layer", unit.layer, unit.variable, None, None, index, name, order)
+
+
+def port_name(program: Program, unit: Unit, port: Port) -> str:
+    """`gradient of W`, `output`, `output of L`, or the op's own name."""
+    for name, gradient in program.gradients.items():
+        if gradient == port:
+            return f"gradient of {name}"
+    for layer, ports in program.layer_outputs.items():
+        if port in ports and (unit.layer in (layer, STEP) or layer in unit.joined):
+            return "output" if layer == unit.layer else f"output of {layer}"
+    return port.node.split("/")[-1]
+
+
+def propagated_key(program: Program, unit_run: UnitRun, index: int) -> tuple[str, str] | None:
+    """(kind, name) under which the whole steps were compared; None where this was not watched."""
+    unit = unit_run.unit
+    if index >= len(unit.outputs):
+        spec = program.variables[unit.writes[index - len(unit.outputs)]]
+        return (spec.kind, spec.of or spec.name)
+    port = unit.outputs[index]
+    name = port_name(program, unit, port)
+    if name == "output":
+        position = program.layer_outputs[unit.layer].index(port)
+        return ("activations", unit.layer if position == 0 else f"{unit.layer}:{position}")
+    if name.startswith("gradient of "):
+        return ("gradients", name.removeprefix("gradient of "))
+    if name.startswith("output of "):
+        return ("activations", name.removeprefix("output of "))
+    return ("loss", "loss") if port == program.loss else None

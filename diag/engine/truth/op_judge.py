@@ -1,0 +1,363 @@
+"""Holding one op's outputs against truth: from tensors of the engine to bounds of the numerics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from diag.engine.graphs.graph import Node
+from diag.engine.graphs.tf_runtime import FLOATS, attributes, readable_attributes, to_numpy
+from diag.engine.lanes.eager import EagerPlace
+from diag.engine.truth.axes import axis_names
+from diag.engine.truth.kinds import kinds_of
+from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
+from diag.engine.truth.truth import CPU, Arrays, OpTruth
+from diag.machine.places import Place
+from diag.numerics.allowances import PLACES, Row, in_force
+from diag.numerics.bounds import (
+    AbsoluteError,
+    Bound,
+    InOrder,
+    Yardstick,
+    absolute_error,
+    allowance_bound,
+    composite_bound,
+    contraction_bound,
+    exact_bound,
+    lost_in_order,
+    normwise_bound,
+    transform_bound,
+    where_both_overflow,
+)
+from diag.numerics.figures import TruthStatistics
+from diag.numerics.formats import FLOAT32, Format, format_of
+from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
+from diag.numerics.statistics import against_truth
+from diag.numerics.terms import terms_of, unraveled
+
+DECISION_FLIP = "decision-flip"
+NORMWISE = "algorithm:normwise"
+NONDETERMINISM = "nondeterminism"
+SOFTMAX_UNIT = "u p(1 + |x - max|...)"
+# Elements, and terms of all of them, that are summed in order where a bound is exceeded.
+SUMMED_IN_ORDER, TERMS_IN_ORDER = 64, 1 << 22
+
+
+@dataclass(frozen=True)
+class OpJudgement:
+    """One output of one op at one place: `bound` is None where there is no truth, `note` says why."""
+
+    bound: Bound | None
+    statistics: TruthStatistics | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What an op's bounds are measured by, one a output; taken once, from truth and the reference.
+
+    scale: |A||B| of a contraction.  sums_in: the format its sums have to be kept in.  sticks, reference_errors:
+    of a composite.  None where the op's class has no such measure.
+    """
+
+    scale: Sequence[npt.NDArray[Any]] | None = None
+    sums_in: Sequence[Format] | None = None
+    sticks: Sequence[Yardstick] | None = None
+    reference_errors: Sequence[AbsoluteError] | None = None
+
+
+@dataclass
+class OpEvidence:
+    """What one op did: its inputs (tensors), and numpy outputs of the lanes on those inputs.
+
+    For an op that writes a variable, `inputs[0]` is the value before and `outputs` the value after.
+    `run_again` executes the op once more on the same inputs, at a place that it is given.  `own_inputs` are
+    the inputs as the candidate has them, `inherited` the largest norm-wise relative difference to those.
+    """
+
+    node: Node
+    inputs: Sequence[Any]
+    candidate: list[npt.NDArray[Any]]
+    reference: list[npt.NDArray[Any]]
+    truth: Arrays | None = None
+    measures: Measures | None = None
+    run_again: Callable[[EagerPlace], list[npt.NDArray[Any]]] | None = None
+    own_inputs: Sequence[Any] = ()
+    inherited: float = 0.0
+    in_order: dict[int, InOrder | None] = field(default_factory=dict)
+    mixed_scale: list[npt.NDArray[Any] | None] = field(default_factory=list)  # empty until it is asked for
+
+    @property
+    def error_class(self) -> ErrorClass:
+        """The op's class; composite where its result is of a format that no allowance is known for."""
+        if self.candidate and self.candidate[0].dtype.kind in "biu":
+            return ErrorClass.EXACT
+        found = class_of(self.node.op)
+        by_allowance = found in (ErrorClass.ROUNDED_ONCE, ErrorClass.FUNCTION)
+        return ErrorClass.COMPOSITE if by_allowance and self.allowance(PLACES) is None else found
+
+    def allowance(self, kinds: Sequence[str]) -> Row | None:
+        """The widest row of the kinds of place that an output may be computed at."""
+        dtype = self.candidate[0].dtype.name if self.candidate else "float32"
+        return in_force().widest(self.node.op, dtype, kinds)
+
+
+class OpJudge:
+    """Judges ops, sharing what the two lanes' judgements have in common.
+
+    reference, candidate: where the lanes compute, which says what functions may be off by.
+    """
+
+    def __init__(self, reference: Place = CPU, candidate: Place = CPU) -> None:
+        self.truth = OpTruth()
+        self.places = (reference, candidate)
+
+    def judge(self, evidence: OpEvidence) -> list[OpJudgement]:
+        """Judge the candidate's outputs; fills in the evidence's truth and measures."""
+        if is_random(evidence.node.op):
+            return [OpJudgement(None, note="random") for _ in evidence.candidate]
+        if evidence.error_class is ErrorClass.EXACT and _all_equal(evidence):
+            return [OpJudgement(exact_bound(x, x)) for x in evidence.candidate]
+        if evidence.truth is None:
+            evidence.truth = self.truth.outputs(evidence.node, evidence.inputs)
+        if evidence.truth is None and evidence.error_class is ErrorClass.EXACT:
+            pairs = zip(evidence.candidate, evidence.reference, strict=True)
+            return [OpJudgement(exact_bound(x, reference)) for x, reference in pairs]
+        if evidence.truth is None:
+            return [OpJudgement(None, note="no float64 kernel") for _ in evidence.candidate]
+        return self.against(evidence, evidence.candidate, evidence.reference)
+
+    def reference(self, evidence: OpEvidence) -> list[OpJudgement]:
+        """The same judgement of the reference's outputs; call after `judge`."""
+        if evidence.truth is None:
+            return [OpJudgement(None) for _ in evidence.reference]
+        return self.against(evidence, evidence.reference, evidence.candidate, self.places[0])
+
+    def against(
+        self,
+        evidence: OpEvidence,
+        outputs: Sequence[npt.NDArray[Any]],
+        others: Sequence[npt.NDArray[Any]],
+        place: Place | None = None,
+    ) -> list[OpJudgement]:
+        """Outputs on the evidence's inputs, held against the evidence's truth by its measures.
+
+        place: where the outputs were computed, by default the candidate.
+        """
+        assert evidence.truth is not None
+        node = evidence.node
+        dtype = outputs[0].dtype.name if outputs else "float32"
+        kinds = kinds_of(place or self.places[1], node.op, attributes(node.proto), node.proto, dtype)
+        row = evidence.allowance(kinds) or evidence.allowance(PLACES)
+        if evidence.measures is None:
+            evidence.measures = self._measures(evidence)
+        found = []
+        for index, (x, other, raw) in enumerate(zip(outputs, others, evidence.truth, strict=True)):
+            if x.dtype.kind in "biu":
+                found.append(OpJudgement(exact_bound(x, raw.astype(x.dtype))))
+                continue
+            expected = where_both_overflow(x, other, raw)
+            statistics = _statistics(x, expected)
+            bound = _bound(evidence, index, x, expected, statistics, row)
+            note = ""
+            if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected)) is not None:
+                bound, note = normwise, NORMWISE
+            if not bound.is_explained and (settled := settle_ties(evidence, x, expected)) is not None:
+                again = _bound(evidence, index, x, settled, _statistics(x, settled), row)
+                bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
+            found.append(OpJudgement(bound, statistics, note))
+        return found
+
+    def _normwise(
+        self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]
+    ) -> Bound | None:
+        """The bound of a convolution that was computed by way of a transform, where that explains it."""
+        measures, node = evidence.measures, evidence.node
+        if measures is None or measures.scale is None or not node.op.startswith(("Conv", "DepthwiseConv")):
+            return None
+        sums = sums_in(evidence, index)
+        if not evidence.mixed_scale:
+            evidence.mixed_scale.append(self.truth.mixed_scale(node, evidence.inputs))
+        if (mixed_scale := evidence.mixed_scale[0]) is not None:
+            bound = transform_bound(x, expected, mixed_scale, sums)
+            if bound.is_explained:
+                return bound
+        names = axis_names(node, x.ndim)
+        spatial = tuple(axis for axis, name in enumerate(names) if name.endswith(("height", "width")))
+        for mixed in (spatial or None, None):
+            bound = normwise_bound(x, expected, measures.scale[index], sums, mixed)
+            if bound.is_explained:
+                return bound
+        return None
+
+    def _measures(self, evidence: OpEvidence) -> Measures:
+        assert evidence.truth is not None
+        if evidence.error_class is ErrorClass.CONTRACTION:
+            scale = self.truth.scale(evidence.node, evidence.inputs)
+            return Measures(scale, None if scale is None else _sums_in(evidence, scale))
+        if evidence.error_class is not ErrorClass.COMPOSITE:
+            return Measures()
+        if evidence.node.op in SOFTMAXES:
+            sizes = sizes_of(evidence.node.op, [to_numpy(tensor) for tensor in evidence.inputs])
+            return Measures(sizes, [_working_format(evidence)] * len(sizes))
+        sticks = self.truth.yardsticks(evidence.node, evidence.inputs, evidence.truth)
+        pairs = zip(evidence.reference, evidence.candidate, evidence.truth, strict=True)
+        errors = [
+            AbsoluteError(0.0, 0.0, None) if x.dtype.kind in "biu"
+            else absolute_error(x, where_both_overflow(x, other, truth)) for x, other, truth in pairs
+        ]  # fmt: skip
+        return Measures(sticks=sticks, reference_errors=errors)
+
+
+def _bound(
+    evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64],
+    statistics: TruthStatistics, row: Row | None,
+) -> Bound:  # fmt: skip
+    kind, op, measures = evidence.error_class, evidence.node.op, evidence.measures
+    assert measures is not None
+    if kind is ErrorClass.EXACT:
+        return exact_bound(x, expected.astype(x.dtype))
+    if measures.sticks is not None and measures.reference_errors is not None:
+        return composite_bound(x, expected, measures.sticks[index], measures.reference_errors[index])
+    if measures.scale is not None and measures.sums_in is not None:
+        terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
+        scale, sums = measures.scale[index], measures.sums_in[index]
+        bound = contraction_bound(x, expected, scale, terms, sums)
+        if kind is ErrorClass.COMPOSITE:
+            return replace(bound, error_class=kind, rule=bound.rule.replace("u|A||B|", SOFTMAX_UNIT))
+        if bound.is_explained or not math.isfinite(bound.excess):
+            return bound
+        if index not in evidence.in_order:
+            evidence.in_order[index] = in_order(evidence, index, bound)
+        return contraction_bound(x, expected, scale, terms, sums, evidence.in_order[index])
+    assert row is not None
+    return allowance_bound(statistics, row.ulp, kind)
+
+
+def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
+    """What plain sums lose on some of the elements, the worst among them; None for ops not written out."""
+    measures, shape = evidence.measures, evidence.candidate[index].shape
+    assert measures is not None and measures.sums_in is not None
+    inputs = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
+    flat = np.linspace(0, math.prod(shape) - 1, min(math.prod(shape), SUMMED_IN_ORDER)).astype(int)
+    elements = unraveled(flat, shape)
+    if bound.worst_index:
+        elements = np.concatenate([np.array([bound.worst_index]), elements])
+    first = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements[:1])
+    if first is None:
+        return None
+    elements = elements[: max(TERMS_IN_ORDER // max(first.left.shape[1], 1), 1)]
+    terms = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements)
+    assert terms is not None
+    return lost_in_order(terms, measures.sums_in[index])
+
+
+def _sums_in(evidence: OpEvidence, scale: Sequence[npt.NDArray[Any]]) -> list[Format]:
+    """The format in which an op has to keep its sums.
+
+    Products of narrow numbers are summed in float32 and rounded once, by default in every CPU and GPU library
+    that TensorFlow calls; but where the reference itself sums in the narrow format, as Eigen does in a few
+    kernels, no more than that can be asked for.  Other sums are kept in the format of the op.
+    """
+    own = _working_format(evidence)
+    if own.unit_roundoff <= FLOAT32.unit_roundoff or not is_product(evidence.node.op):
+        return [own] * len(scale)
+    assert evidence.truth is not None
+    found = []
+    for x, truth, size in zip(evidence.reference, evidence.truth, scale, strict=True):
+        terms = num_terms(evidence.node.op, [tuple(t.shape) for t in evidence.inputs], x.shape)
+        found.append(FLOAT32 if contraction_bound(x, truth, size, terms, FLOAT32).is_explained else own)
+    return found
+
+
+def sums_in(evidence: OpEvidence, output: int) -> Format:
+    """The format in which an op has to keep the sums of an output; its own where it has none."""
+    measures = evidence.measures
+    if measures is None or measures.sums_in is None:
+        return _working_format(evidence) if _float_dtypes(evidence) else FLOAT32
+    return measures.sums_in[output]
+
+
+def _statistics(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> TruthStatistics:
+    return against_truth(x, truth, flushed=format_of(x.dtype).is_flushed)
+
+
+def settle_ties(
+    evidence: OpEvidence, x: npt.NDArray[Any], truth: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64] | None:
+    """Truth of a max-pool's gradient with the ties decided as the output at hand decided them.
+
+    Where several elements of a window are the largest, the gradient may go to any of them: each is
+    a subgradient.  None where the op has no ties, or where what was handed out is not what came in.
+    """
+    node = evidence.node
+    if node.op != "MaxPoolGrad" or node.proto.attr["data_format"].s not in (b"NHWC", b""):
+        return None
+    tied = _tied(node, *(tf.cast(t, tf.float64) for t in evidence.inputs[:2]))
+    settled = np.where(tied, x.astype(np.float64), truth)
+    moved = abs(float(settled.sum() - truth.sum()))
+    handed_out = float(np.abs(truth[tied]).sum())
+    unit = format_of(x.dtype).unit_roundoff
+    return settled if moved <= 16 * unit * handed_out + format_of(x.dtype).smallest_normal else None
+
+
+def _tied(node: Node, inputs: tf.Tensor, outputs: tf.Tensor) -> npt.NDArray[np.bool_]:
+    """Which elements of a pool's input share the maximum of some window with another."""
+    attr = node.proto.attr
+    sizes, strides = list(attr["ksize"].list.i), list(attr["strides"].list.i)
+    batch, height, width, channels = outputs.shape
+    with tf.device("CPU:0"), tf.GradientTape() as tape:
+        source = tf.identity(inputs)
+        tape.watch(source)
+        patches = tf.image.extract_patches(source, sizes, strides, [1, 1, 1, 1], attr["padding"].s.decode())
+        windows = tf.reshape(patches, (batch, height, width, sizes[1] * sizes[2], channels))
+        winners = tf.cast(tf.equal(windows, outputs[:, :, :, None, :]), tf.float64)
+        in_tie = winners * tf.cast(tf.reduce_sum(winners, 3, keepdims=True) > 1, tf.float64)
+        marked = tf.reduce_sum(windows * tf.stop_gradient(in_tie))
+    return np.asarray(to_numpy(tape.gradient(marked, source)) != 0)
+
+
+def _working_format(evidence: OpEvidence) -> Format:
+    """The coarsest format among an op's inputs and outputs."""
+    return max((format_of(d.as_numpy_dtype) for d in _float_dtypes(evidence)), key=lambda f: f.unit_roundoff)
+
+
+def _float_dtypes(evidence: OpEvidence) -> list[Any]:
+    dtypes = [t.dtype for t in evidence.inputs if t.dtype in FLOATS] + [d for d in evidence.node.dtypes if d in FLOATS]
+    return dtypes
+
+
+def _all_equal(evidence: OpEvidence) -> bool:
+    return all(
+        np.array_equal(a, b) or _same_bits(a, b) for a, b in zip(evidence.candidate, evidence.reference, strict=True)
+    )
+
+
+def _same_bits(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def num_terms(op: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> float:
+    """About how many terms each element of a contraction sums, from the shapes alone."""
+    sizes = [math.prod(shape) for shape in inputs if len(shape) > 0] or [1]
+    size = max(math.prod(output), 1)
+    if op in ("Conv2D", "DepthwiseConv2dNative", "Conv3D"):
+        return max(math.prod(inputs[1][:-1]), 1)
+    if op.endswith("BackpropInput") or op.startswith("Conv3DBackpropInput"):
+        kernel = inputs[1]
+        return max(math.prod(kernel[:-2]) * kernel[-1], 1)
+    if "BackpropFilter" in op:
+        return max(math.prod(inputs[2][:-1]), 1)
+    if "MatMul" in op or op == "Einsum":
+        return max(math.sqrt(math.prod(sizes[:2]) / size), 1.0) if len(sizes) > 1 else 1.0
+    return max(max(sizes) / size, 2.0)
+
+
+def output_arrays(outputs: Sequence[Any]) -> list[npt.NDArray[Any]]:
+    return [to_numpy(output) for output in outputs]

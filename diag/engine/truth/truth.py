@@ -1,0 +1,348 @@
+"""The truth lane: float64 on the CPU, from the inputs that the other lanes had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, rewired
+from diag.engine.graphs.executable import Executable
+from diag.engine.graphs.graph import ASSIGN_OPS, READ_OPS, Node, Port, graph_from_def
+from diag.engine.graphs.locations import PHASES
+from diag.engine.graphs.tf_runtime import FLOATS, attributes, execute, in_double, in_dtype, takes_handle, to_numpy
+from diag.engine.lanes.compiled import build
+from diag.engine.step.units import Unit
+from diag.engine.truth.float64_graph import OperandRounding, Promotion
+from diag.machine.places import Place
+from diag.numerics.bounds import AbsoluteError, Yardstick, absolute_error
+from diag.numerics.formats import format_of
+from diag.numerics.op_classes import is_random
+
+CPU = Place("CPU:0", "graph")
+NUM_PERTURBED = 4  # samples of the spread
+LARGE, FEW_PERTURBED = 1 << 18, 2  # a large tensor is many samples by itself
+Arrays = list[npt.NDArray[np.float64]]
+
+
+def widened(tensor: Any) -> tf.Tensor:
+    """A tensor on the CPU, in float64 where it was floating."""
+    with tf.device("CPU:0"):
+        value = tf.identity(tensor)
+        return tf.cast(value, tf.float64) if value.dtype in FLOATS else value
+
+
+def perturbed(tensor: tf.Tensor, unit_roundoff: float, generator: np.random.Generator) -> tf.Tensor:
+    """A float64 tensor with every element moved up or down by one rounding of `unit_roundoff`."""
+    if tensor.dtype != tf.float64:
+        return tensor
+    values = to_numpy(tensor)
+    signs = generator.integers(0, 2, values.shape, dtype=np.int8) * 2 - 1
+    return tf.constant(values * (1.0 + unit_roundoff * signs))
+
+
+# Ops that a shift of their first input along its last axis leaves alone, so that kernels take the largest off first.
+# One rounding of a logit of -1e9, as a mask puts there, would be a shift by 60; of its distance from the largest it is
+# what a kernel does.
+SHIFT_INVARIANT = ("Softmax", "LogSoftmax", "SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits")
+
+
+def below_largest(x: tf.Tensor) -> tf.Tensor:
+    """Each element's distance from the largest of its row; rows without a finite one as they are."""
+    values = to_numpy(x)
+    largest = values.max(axis=-1, keepdims=True, initial=-np.inf)
+    return tf.constant(values - np.where(np.isfinite(largest), largest, 0.0))
+
+
+# ---------------------------------------------------------------------------------------------
+# Single ops
+
+
+class OpTruth:
+    """Float64 results of single ops, and what their bounds need."""
+
+    def __init__(self) -> None:
+        self._generator = np.random.default_rng(0)
+
+    def outputs(self, node: Node, inputs: Sequence[Any]) -> Arrays | None:
+        """The op's outputs in float64 (integers as they are), None where there is no truth.
+
+        For an op that assigns, `inputs[0]` is the variable's value before, and the one output its
+        value after.
+        """
+        if node.op in ASSIGN_OPS:
+            return [self._assigned(node, inputs)]
+        if node.op in READ_OPS:
+            return [to_numpy(widened(inputs[0]))]
+        if node.op == "Cast":
+            return self._cast(node, inputs)
+        if takes_handle(node.op):
+            return None
+        return self._run(node, [widened(tensor) for tensor in inputs])
+
+    def scale(self, node: Node, inputs: Sequence[Any]) -> list[npt.NDArray[Any]] | None:
+        """|A||B|: the op on absolute values.
+
+        In float32, unless that overflows: a scale needs only its first few digits.
+        """
+        for dtype in (tf.float32, tf.float64):
+            attrs = in_dtype(node.op, attributes(node.proto), dtype)
+            if attrs is None:
+                continue
+            with tf.device("CPU:0"):
+                values = [tf.cast(t, dtype) if t.dtype in FLOATS else tf.identity(t) for t in inputs]
+                absolute = [tf.abs(t) if t.dtype == dtype else t for t in values]
+            if node.op == "MaxPoolGrad":  # which element won is decided by the values as they are
+                absolute = [*values[:-1], absolute[-1]]
+            outputs = execute(node.op, absolute, attrs, len(node.dtypes), "CPU:0")
+            found = [to_numpy(output) for output in outputs]
+            if dtype == tf.float64 or all(np.isfinite(x).all() for x in found if x.dtype == np.float32):
+                return found
+        return None
+
+    def mixed_scale(self, node: Node, inputs: Sequence[Any]) -> npt.NDArray[Any] | None:
+        """A convolution on the largest absolute values near each element of its operands; None for other ops."""
+        roles = _ROLES.get(node.op)
+        if roles is None:
+            return None
+        first = node.proto.attr["data_format"].s.startswith(b"NC")
+        with tf.device("CPU:0"):
+            spread = [
+                tensor if role is None else _largest_near(tf.abs(tf.cast(tensor, tf.float32)), role, first)
+                for tensor, role in zip(inputs, roles, strict=True)
+            ]
+        return scale[0] if (scale := self.scale(node, spread)) is not None else None
+
+    def yardsticks(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[Yardstick]:
+        """How far one rounding of each input moves each output."""
+        wide = [widened(tensor) for tensor in inputs]
+        if node.op in SHIFT_INVARIANT:
+            wide[0] = below_largest(wide[0])
+        units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if t.dtype in FLOATS else 0.0 for t in inputs]
+        samples = []
+        for _ in range(NUM_PERTURBED):
+            moved = [perturbed(t, u, self._generator) for t, u in zip(wide, units, strict=True)]
+            samples.append(self._run(node, moved) or truth)
+        return spread_of(samples, truth)
+
+    def _run(self, node: Node, wide: Sequence[tf.Tensor]) -> Arrays | None:
+        attrs = attributes(node.proto)
+        double = None if is_random(node.op) else in_double(node.op, attrs)
+        if double is None:
+            if any(dtype in FLOATS for dtype in node.dtypes) or any(t.dtype == tf.float64 for t in wide):
+                return None
+            double = attrs
+        try:
+            outputs = execute(node.op, wide, double, len(node.dtypes), "CPU:0")
+        except tf.errors.OpError:  # the CPU's own float64 kernel refuses: gradients of grouped convolutions, say
+            return None
+        return [to_numpy(output) for output in outputs]
+
+    @staticmethod
+    def _assigned(node: Node, inputs: Sequence[Any]) -> npt.NDArray[np.float64]:
+        before, value = (to_numpy(widened(tensor)) for tensor in inputs[:2])
+        if node.op == "AssignVariableOp":
+            return value
+        return before + value if node.op == "AssignAddVariableOp" else before - value
+
+    @staticmethod
+    def _cast(node: Node, inputs: Sequence[Any]) -> Arrays:
+        values = to_numpy(widened(inputs[0]))
+        target = node.dtypes[0]
+        return [values.astype(np.float64) if target in FLOATS else values.astype(target.as_numpy_dtype)]
+
+
+# What the inputs of a convolution are.
+_IMAGE, _KERNEL = "image", "kernel"
+_ROLES: dict[str, tuple[str | None, ...]] = {
+    f"{kind}{suffix}": roles
+    for kind in ("Conv2D", "DepthwiseConv2dNative", "Conv3D")
+    for suffix, roles in (
+        ("", (_IMAGE, _KERNEL)),
+        ("BackpropInput" + "V2" * (kind == "Conv3D"), (None, _KERNEL, _IMAGE)),
+        ("BackpropFilter" + "V2" * (kind == "Conv3D"), (_IMAGE, None, _IMAGE)),
+    )
+}
+TILE_REACH = 3  # elements to each side; a tile of F(4x4, 3x3) reads 6 x 6 elements for outputs that read 3 x 3 each
+
+
+def _largest_near(absolute: tf.Tensor, role: str, channels_first: bool) -> tf.Tensor:
+    """Each element of an image replaced by the largest within reach of a tile, of a kernel by the largest tap."""
+    axes = absolute.shape.rank - 2
+    if role == _KERNEL:
+        return tf.zeros_like(absolute) + tf.reduce_max(absolute, list(range(axes)), keepdims=True)
+    order = [0, *range(2, axes + 2), 1] if channels_first else list(range(axes + 2))
+    pooled = tf.nn.max_pool(tf.transpose(absolute, order), 2 * TILE_REACH + 1, 1, "SAME")
+    return tf.transpose(pooled, [order.index(axis) for axis in range(axes + 2)])
+
+
+def spread_of(samples: Sequence[Arrays], truth: Arrays) -> list[Yardstick]:
+    """The rms and the largest distance of perturbed results from the unperturbed ones."""
+    sticks = []
+    for index, expected in enumerate(truth):
+        if expected.dtype != np.float64:
+            sticks.append(Yardstick(0.0, 0.0))
+            continue
+        errors = [absolute_error(sample[index], expected) for sample in samples]
+        finite = [e for e in errors if np.isfinite(e.max)] or [AbsoluteError(0.0, 0.0, None)]
+        rms = float(np.sqrt(np.mean([e.rms**2 for e in finite])))
+        sticks.append(Yardstick(rms, max(e.max for e in finite)))
+    return sticks
+
+
+# ---------------------------------------------------------------------------------------------
+# Layer units
+
+
+class UnitTruth:
+    """One layer unit in float64.
+
+    The backward pass of a layer reads what its forward pass handed on.  Whether an element was
+    above zero is decided there, and a lane that rounded to the other side is right to follow its
+    own decision; so truth of the backward pass is taken given the lane's own forward outputs.  So is truth of
+    the optimizer given the lane's own gradients: whether loss scaling applies them hangs on an overflow of the
+    lane's format, which float64 does not have.
+    """
+
+    def __init__(self, unit: Unit, variables: Sequence[tf.Variable]) -> None:
+        self.unit = unit
+        captures = unit.executable.captures
+        self.variables = [self._shadow(variables[index]) for index in captures.values()]
+        self._positions = {index: position for position, index in enumerate(captures.values())}
+        self.unpromoted: frozenset[str] = frozenset()
+        self.given: list[int] = []
+        self._run = self._build()
+        self._run_noisy: Callable[..., list[Any]] | None = None
+
+    def _build(
+        self, noise: bool = False, bypass: tuple[Port, Port] | None = None, operands: OperandRounding | None = None
+    ) -> Callable[..., list[Any]]:
+        unit, executable = self.unit, self.unit.executable
+        promotion = Promotion(executable.graph, executable.functions, noise, operands)
+        graph_def = promotion.apply(executable.graph_def)
+        self.unpromoted = frozenset(promotion.unpromoted)
+        self.given = self._feed_given_outputs(graph_def)
+        outputs = tuple(self._port_in(graph_def, port) for port in unit.outputs)
+        if bypass is not None:
+            old, new = (self._port_in(graph_def, port) for port in bypass)
+            graph_def = self._bypassed(graph_def, old, new)
+            outputs = tuple(new if port == old else port for port in outputs)
+        feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(self.given))))
+        graph = graph_from_def(graph_def, feeds, outputs)
+        captures = {name: position for position, name in enumerate(executable.captures)}
+        constants = {k: widened(x) if x.dtype in FLOATS else x for k, x in executable.constants.items()}
+        promoted = Executable(graph, {}, graph_def, feeds, captures, constants, outputs)
+        return build(promoted, CPU, None, self.variables)
+
+    @staticmethod
+    def _bypassed(graph_def: Any, old: Port, new: Port) -> Any:
+        body = rewired(body_of_graph(graph_def), {str(old): str(new)}, keep=lambda _: False)
+        return graph_of_body(body, graph_def.library.function, graph_def.versions)
+
+    @staticmethod
+    def _shadow(variable: tf.Variable) -> tf.Variable:
+        with tf.device("CPU:0"):
+            return tf.Variable(widened(variable.value()), trainable=False)
+
+    @staticmethod
+    def _port_in(graph_def: Any, port: Port) -> Port:
+        """Where a port's float64 value is: behind a cast or behind its noise, if there is one."""
+        base = f"lockstep_wide/{port.node}"
+        names = {node.name for node in graph_def.node}
+        wanted = (f"{base}/noise{port.index}", f"{base}/{port.index}", base)
+        found = next((name for name in wanted if name in names), None)
+        return port if found is None else Port(found, 0)
+
+    def _feed_given_outputs(self, graph_def: Any) -> list[int]:
+        """Let nodes of a later phase read given outputs of an earlier one; returns which outputs are given."""
+        graph = self.unit.executable.graph
+        given: list[int] = []
+        for index, port in enumerate(self.unit.outputs):
+            phase = PHASES.index(self.unit.phase(port))
+            if graph.dtype(port) not in FLOATS:
+                continue
+            source = str(self._port_in(graph_def, port))
+            name = f"lockstep_given/{len(given)}"
+            readers = [
+                node for node in graph_def.node
+                if (known := graph.by_name.get(node.name)) is not None
+                and PHASES.index(known.site.phase) > phase and any(_same(text, source) for text in node.input)
+            ]  # fmt: skip
+            if not readers:
+                continue
+            for node in readers:
+                inputs = [f"{name}:0" if _same(text, source) else text for text in node.input]
+                del node.input[:]
+                node.input.extend(inputs)
+            placeholder = make_node(name, "Placeholder", [], dtype=tf.float64)
+            placeholder.attr["shape"].shape.CopyFrom(graph.shape(port).as_proto())
+            graph_def.node.append(placeholder)
+            given.append(index)
+        return given
+
+    def outputs(self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]) -> Arrays:
+        """Float64 outputs and written values, given what a lane's forward pass handed on.
+
+        `state` holds the whole training state before the step.
+        """
+        feeds = [widened(tensor) for tensor in boundary]
+        given = [widened(lane_outputs[index]) for index in self.given]
+        return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions])
+
+    def outputs_rounded(
+        self, rounding: OperandRounding, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]
+    ) -> Arrays:
+        """As `outputs`, with the operands of every product rounded first."""
+        feeds = [widened(tensor) for tensor in boundary]
+        run = self._build(operands=rounding)
+        given = [widened(lane_outputs[index]) for index in self.given]
+        return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
+
+    def outputs_with(
+        self,
+        port: Port,
+        source: Port,
+        boundary: Sequence[Any],
+        state: Sequence[Any],
+        lane_outputs: Sequence[Any],
+    ) -> Arrays:
+        """As `outputs`, with the readers of one port reading another in its place."""
+        feeds = [widened(tensor) for tensor in boundary]
+        run = self._build(bypass=(port, source))
+        given = [widened(lane_outputs[index]) for index in self.given]
+        return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
+
+    def yardsticks(
+        self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any], truth: Arrays
+    ) -> list[Yardstick]:
+        """How far one rounding of every input, weight and op result moves each output."""
+        if self._run_noisy is None:
+            self._run_noisy = self._build(noise=True)
+        feeds, values = [widened(t) for t in boundary], [widened(state[i]) for i in self._positions]
+        given = [widened(lane_outputs[index]) for index in self.given]
+        is_large = any(x.size > LARGE for x in truth)
+        samples = [
+            self._evaluate(feeds, given, values, self._run_noisy)
+            for _ in range(FEW_PERTURBED if is_large else NUM_PERTURBED)
+        ]
+        return spread_of(samples, truth)
+
+    def _evaluate(
+        self,
+        feeds: Sequence[Any],
+        given: Sequence[Any],
+        values: Sequence[Any],
+        run: Callable[..., list[Any]] | None = None,
+    ) -> Arrays:
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)
+        outputs = [to_numpy(value) for value in (run or self._run)(*feeds, *given)]
+        written = [to_numpy(self.variables[self._positions[index]]) for index in self.unit.writes]
+        return [*outputs, *written]
+
+
+def _same(text: str, source: str) -> bool:
+    return (text if ":" in text else f"{text}:0") == source

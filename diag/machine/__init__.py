@@ -1,0 +1,1 @@
+"""What this machine is, where a thing may run on it, and every switch that changes its arithmetic."""

@@ -1,0 +1,20 @@
+"""op call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from probes.accuracy.elementwise import Function
+from probes.frame.subject import Computation, Subject
+
+
+def computation_of(function: Function, subject: Subject) -> Computation:
+    """The op, at a place."""
+    op = getattr(tf.raw_ops, function.op)
+
+    def call(*tensors: Any) -> Any:
+        return op(**dict(zip(function.arguments, tensors, strict=True)), **function.attributes)
+
+    return subject.computation(call)

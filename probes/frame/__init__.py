@@ -1,0 +1,1 @@
+"""A probe, its reading, the card, and the place that is asked."""

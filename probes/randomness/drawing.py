@@ -1,0 +1,100 @@
+"""Asks a source of random numbers at a place, and the same source at the CPU, and says what came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from diag.machine.places import parse_place
+from diag.numerics.op_classes import is_random
+from diag.numerics.ulp import ulp_distance
+from probes.frame.card import FAIL, NOTE, PASS, Reading, Value
+from probes.frame.fallback import check_placed, touches_floats
+from probes.frame.reproducer import reproducer
+from probes.frame.subject import Subject
+from probes.randomness.distributions import Draws, Finding
+from probes.randomness.source import FAMILY, Source
+
+REFERENCE = "CPU:0/eager"
+SEEDS = tuple(np.array(seed, np.int32) for seed in ((1, 2), (1, 2), (3, 2)))
+NEAR = 2.0**-8  # two independent deviates are as near as this in 1 of 100 cases or fewer; Box and Muller's sines and
+MOSTLY = 0.9  # logarithms are a few ULP apart between devices
+
+
+def readings(source: Source, num: int, subject: Subject) -> Iterator[Reading]:
+    """One of whether it is a stream of that distribution at all, one of whether it is the CPU's."""
+    draws = drawn(source, num, subject)
+    found = source.check(draws[0])
+    wrong = [*_repetition(source, draws), *found.wrong]
+    name = (FAMILY, source.op, source.dtype)
+    figures: dict[str, Value] = dict(found.figures)
+    case = " ".join(filter(None, (source.case, "draws")))
+    if wrong:
+        yield Reading(*name, case, FAIL, "; ".join(wrong), figures, _program(source, found, subject))
+    else:
+        yield Reading(*name, case, PASS, _in_words(source, found), figures)
+    case = " ".join(filter(None, (source.case, "stream")))
+    try:
+        reference = drawn(source, num, Subject(parse_place(REFERENCE), subject.seed))
+    except tf.errors.OpError:
+        yield Reading(*name, case, NOTE, f"{REFERENCE} has no such stream to compare with", {"same_stream": None})
+        return
+    yield _of_stream(name, case, draws[0], reference[0])
+
+
+def drawn(source: Source, num: int, subject: Subject) -> list[Draws]:
+    """By a seed: with one seed, with it again, with another.  By state: two in a row."""
+    tf.random.set_seed(subject.seed + 1)  # also begins ops anew that keep their state in the kernel
+    computation = subject.computation(source.make(subject, num))
+    inputs: Sequence[tuple[np.ndarray, ...]] = [(seed,) for seed in SEEDS] if source.takes_seed else [(), ()]
+    check_placed(subject, computation, inputs[0], matters=lambda node: is_random(node.op) or touches_floats(node))
+    return [computation(*each)[0] for each in inputs]
+
+
+def _repetition(source: Source, draws: Sequence[Draws]) -> list[str]:
+    wrong = []
+    if source.takes_seed and not _same(draws[0], draws[1]):
+        wrong.append("the same seed gives other numbers the second time")
+    if _same(draws[0], draws[-1]):
+        what = "another seed" if source.takes_seed else "the next call"
+        wrong.append(f"{what} gives the same {draws[0].size:,} numbers: the generator does not advance")
+    return wrong
+
+
+def _same(first: Draws, second: Draws) -> bool:
+    return first.tobytes() == second.tobytes()
+
+
+def _program(source: Source, found: Finding, subject: Subject) -> str:
+    """Shows uniform numbers outside [0, 1); what else is wrong with a stream is no matter of one expression."""
+    if not source.uniform or float(found.figures.get("largest", 0.0)) < 1.0:
+        return ""
+    title = f"{source.op} of {source.dtype} draws 1 or more; documented as from [0, 1)."
+    count = f"tf.reduce_sum(tf.cast({source.uniform} >= 1, tf.int32))"
+    return reproducer(title, [], count, ["expected = 0  # draws of 1 or more"], subject.place)
+
+
+def _in_words(source: Source, found: Finding) -> str:
+    advances = "other seeds give other numbers" if source.takes_seed else "it advances"
+    return f"{advances}; {found.figures['num_draws']:,} draws are distributed as they should be"
+
+
+def _of_stream(name: tuple[str, str, str], case: str, draws: Draws, reference: Draws) -> Reading:
+    if _same(draws, reference):
+        return Reading(*name, case, PASS, f"bit for bit the stream of {REFERENCE}", {"same_stream": True})
+    if np.issubdtype(draws.dtype, np.integer):
+        same = False
+    else:
+        wide, other = draws.astype(np.float64), reference.astype(np.float64)
+        near = np.abs(wide - other) <= NEAR * np.abs(other)
+        same = bool(np.mean(near) >= MOSTLY)
+    if not same:
+        says = f"another stream than that of {REFERENCE} from the same seed: a fact, no fault"
+        return Reading(*name, case, NOTE, says, {"same_stream": False})
+    distance = ulp_distance(draws, reference)
+    share = np.mean(distance != 0)
+    says = f"the stream of {REFERENCE}, {share:.1%} of it with other last bits (at most {distance.max():,} ULP)"
+    figures: dict[str, Value] = {"same_stream": True, "max_ulp_from_cpu": int(distance.max())}
+    return Reading(*name, case, NOTE, says, figures)

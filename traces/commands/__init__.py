@@ -1,0 +1,1 @@
+"""python -m traces: one file a subcommand."""

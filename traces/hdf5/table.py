@@ -1,0 +1,158 @@
+"""A group of the file that grows row by row: columns, and tensors with one value a row.
+
+Every append writes the row first, flushes, and only then counts it in the group's `complete`.
+A reader that trusts `complete` rows never sees half of one, whenever the writer was killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import h5py
+import numpy as np
+
+from traces.checksums import NO_CHECKSUM, tensor_checksum
+from traces.encoding import Array, difference, narrow, restore, widen
+from traces.hdf5.creation import ABSENT
+from traces.schema import TableLayout, TensorKey, TensorSpec, TraceLayout, tensor_path
+
+
+class TableWriter:
+    """Appends to one table."""
+
+    def __init__(self, group: h5py.Group, layout: TableLayout, trace: TraceLayout) -> None:
+        self._file = group.file
+        self._complete = group["complete"]
+        self._columns = {column.name: group[column.name] for column in layout.columns}
+        self._extent = group["extent"] if layout.tensors else None
+        self._checksum = group["checksum"] if layout.tensors else None
+        self._order = {spec.key: order for order, spec in enumerate(layout.tensors)}
+        self._tensors = {spec.key: group[tensor_path(spec, trace.lanes)] for spec in layout.tensors}
+        differing = [spec for spec in layout.tensors if "difference_from" in self._tensors[spec.key].attrs]
+        bases = {spec.key: layout.base_of(spec) for spec in differing}
+        self._bases = {key: base.key for key, base in bases.items() if base}
+        self._num_rows = 0
+
+    def append(
+        self, columns: Mapping[str, Array], tensors: Mapping[TensorKey, Array], keep: Collection[TensorKey]
+    ) -> None:
+        """Write rows of all columns; with tensors, one row: the values to keep, and every checksum."""
+        start = self._num_rows
+        stop = start + len(next(iter(columns.values())))
+        for name, values in columns.items():
+            self._columns[name].resize(stop, axis=0)
+            self._columns[name][start:stop] = values
+        if self._extent is not None:
+            self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep})
+            self._append_checksums(start, tensors)
+        self._file.flush()
+        self._complete[()] = stop
+        self._complete.flush()
+        self._num_rows = stop
+
+    def _append_tensors(self, row: int, tensors: Mapping[TensorKey, Array]) -> None:
+        assert self._extent is not None
+        extent = np.full(self._extent.shape[1:], ABSENT, np.int32)
+        for key, array in tensors.items():
+            extent[self._order[key]] = 1  # a scalar's extent is no axis, and yet it is there
+            extent[self._order[key], : array.ndim] = array.shape
+            if array.size:
+                self._write_tensor(row, key, array, tensors)
+        self._extent.resize(row + 1, axis=0)
+        self._extent[row] = extent
+
+    def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array]) -> None:
+        assert self._checksum is not None
+        checksums = np.full(self._checksum.shape[1:], NO_CHECKSUM, np.uint64)
+        for key, array in tensors.items():
+            checksums[self._order[key]] = tensor_checksum(array)
+        self._checksum.resize(row + 1, axis=0)
+        self._checksum[row] = checksums
+
+    def _write_tensor(self, row: int, key: TensorKey, array: Array, tensors: Mapping[TensorKey, Array]) -> None:
+        dataset, base = self._tensors[key], self._bases.get(key)
+        stored = widen(array)
+        if base is not None:
+            stored = difference(stored, widen(tensors[base]))
+        dataset.resize(row + 1, axis=0)
+        dataset[(row, *(slice(length) for length in array.shape))] = stored
+
+
+class TableReader:
+    """Reads the complete rows of one table, also while it grows.
+
+    Every dataset is opened once: in HDF5 1.14.6 `refresh` makes a second handle on the same dataset
+    read other rows than it is asked for. For the same reason it is called only to see new rows.
+    """
+
+    def __init__(self, group: h5py.Group, layout: TableLayout, trace: TraceLayout) -> None:
+        self.layout = layout
+        self._group = group
+        self._lanes = trace.lanes
+        self._order = {spec.key: order for order, spec in enumerate(layout.tensors)}
+        self._opened: dict[str, h5py.Dataset] = {}
+
+    @property
+    def num_rows(self) -> int:
+        complete = self._dataset("complete")
+        complete.refresh()
+        return int(complete[()])
+
+    def column(self, name: str) -> Array:
+        """A column's complete rows; text as Python strings."""
+        num_rows = self.num_rows
+        dataset = self._dataset(name, num_rows)
+        is_text = h5py.check_string_dtype(dataset.dtype) is not None
+        values: Array = (dataset.asstr() if is_text else dataset)[:num_rows]
+        return values
+
+    def columns(self) -> dict[str, Array]:
+        """All columns, cut to one length."""
+        columns = {column.name: self.column(column.name) for column in self.layout.columns}
+        num_rows = min(map(len, columns.values()))
+        return {name: values[:num_rows] for name, values in columns.items()}
+
+    def tensor(self, row: int, key: TensorKey) -> Array | None:
+        """One row's value, bit for bit as it was written; None where the row holds none."""
+        shape = self.shape(row, key)
+        if shape is None:
+            return None
+        spec = self.layout.by_key[key]
+        stored, base = self._read(spec, row, shape), self.layout.base_of(spec)
+        if base is not None and not self._group.file.attrs["portable"]:
+            stored = restore(stored, self._read(base, row, shape))
+        return np.asarray(narrow(stored, spec.dtype))
+
+    def shape(self, row: int, key: TensorKey) -> tuple[int, ...] | None:
+        """The shape of one row's value; None where the row holds none."""
+        extent = self._dataset("extent", row + 1)[row, self._order[key]]
+        if extent[0] == ABSENT:
+            return None
+        return tuple(int(length) for length in extent[: len(self.layout.by_key[key].shape)])
+
+    def kept_in(self, row: int) -> frozenset[TensorKey]:
+        """The tensors of which a row holds a value."""
+        if not self._order:
+            return frozenset()
+        extent = self._dataset("extent", row + 1)[row]
+        return frozenset(key for key, order in self._order.items() if extent[order, 0] != ABSENT)
+
+    def checksum(self, row: int, key: TensorKey) -> int | None:
+        """The checksum of what was handed over, be it kept or not; None where nothing was."""
+        checksum = int(self._dataset("checksum", row + 1)[row, self._order[key]])
+        return None if checksum == NO_CHECKSUM else checksum
+
+    def _read(self, spec: TensorSpec, row: int, shape: tuple[int, ...]) -> Array:
+        if 0 in shape:
+            return np.empty(shape, self._dataset(tensor_path(spec, self._lanes)).dtype)
+        dataset = self._dataset(tensor_path(spec, self._lanes), row + 1)
+        return np.asarray(dataset[(row, *(slice(length) for length in shape))])
+
+    def _dataset(self, path: str, num_rows: int = 0) -> h5py.Dataset:
+        """The one handle on a dataset, with at least so many rows in sight."""
+        if path not in self._opened:
+            self._opened[path] = self._group[path]
+        dataset = self._opened[path]
+        if num_rows and dataset.shape[0] < num_rows:
+            dataset.refresh()
+        return dataset

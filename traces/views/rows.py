@@ -1,0 +1,98 @@
+"""What `show` prints of rows of the op and the unit table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from diag.common.wording import figure
+from traces.inspector.judgements import DIVERGENCE, Judgement
+from traces.inspector.rows import RowView
+from traces.views.terminal import BAD, FAINT, TITLE, facts, name, next_commands, number, row, table, word
+
+SOURCES = {
+    "reference_local": "reference\nagainst truth",
+    "local": "candidate\nagainst truth",
+    "propagated": "candidate\nagainst reference",
+}
+"""Prefix of a statistic's column, and what is compared: on the same inputs, and last on each lane's own."""
+
+
+def render_op(path: str, views: Sequence[RowView], width: int) -> Iterator[RenderableType]:
+    for position, view in enumerate(views):
+        if position:
+            yield Text()
+        yield from _detail(view, width)
+    yield from next_commands(_next(path, views))
+
+
+def render_worst(path: str, views: Sequence[RowView], num_rows: int, width: int) -> Iterator[RenderableType]:
+    which = views[0].judged.table
+    of = f", the worst {len(views)} of {num_rows:,}" if len(views) < num_rows else ""
+    columns = (number("excess"), number("step"), word("phase"), name("unit"), word("shape"), word("verdict"))
+    rows = [
+        row(
+            figure(view.judged.excess), str(view.judged.step), view.judged.phase, view.judged.subject,
+            str(view.columns.get("shape", "")), view.judged.verdict,
+            style=BAD if view.judged.verdict == DIVERGENCE else "",
+        )
+        for view in views
+    ]  # fmt: skip
+    yield table(f"{which}{of}", columns, rows, width)
+    yield from next_commands(_next(path, views))
+
+
+def _detail(view: RowView, width: int) -> Iterator[RenderableType]:
+    judged, columns = view.judged, view.columns
+    yield Text(f"{judged.subject}, step {judged.step}, {judged.phase}", style=TITLE)
+    own = {key: value for key, value in columns.items() if _source(key) is None}
+    said = ("step", "phase", "index", "op_type", "output", "unit", "excess", "bound", "verdict")
+    yield facts(
+        [
+            ("verdict", _verdict_text(judged, _number(own.get("bound")))),
+            *((key, str(value)) for key, value in own.items() if key not in said and str(value)),
+        ]
+    )
+    yield from _statistics(columns, width)
+
+
+def _verdict_text(judged: Judgement, bound: float) -> str:
+    over = "" if math.isnan(bound) else f" over a bound of {figure(bound)}"
+    return f"{judged.verdict}, excess {figure(judged.excess)}{over}"
+
+
+def _statistics(columns: dict[str, Any], width: int) -> Iterator[Group | Text]:
+    sources = [source for source in SOURCES if any(_source(key) == source for key in columns)]
+    names = dict.fromkeys(key.removeprefix(f"{source}_") for key in columns if (source := _source(key)))
+    rows = [
+        row(each.replace("_", " "), *(figure(_number(columns.get(f"{source}_{each}"))) for source in sources))
+        for each in names
+    ]
+    rows = [each for each in rows if any(cell != "-" for cell in each.cells[1:])]
+    if rows:
+        yield Text()
+        yield table("", (name(""), *(number(SOURCES[source]) for source in sources)), rows, width)
+        yield Text("max to bias are in ULP; - is not taken or has no value", style=FAINT)
+
+
+def _source(column: str) -> str | None:
+    return next((source for source in SOURCES if column.startswith(f"{source}_")), None)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _next(path: str, views: Sequence[RowView]) -> Iterator[Sequence[str]]:
+    judged = views[0].judged
+    if judged.table == "ops" and len(views) > 1:
+        yield "show", path, "--op", str(judged.op_index), "--step", str(judged.step)
+    if judged.tensor:
+        yield "show", path, f"{'/'.join(judged.tensor)}@{judged.step}"
+    if judged.layer:
+        yield "ls", path, judged.layer
+    yield "export", path, "--to", f"{judged.table}.csv", "--table", judged.table
