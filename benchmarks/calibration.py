@@ -205,10 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     drawing.add_argument("--to", type=Path, default=Path("docs/images/excess.png"))
     drawing.add_argument("--more", type=Path, nargs="*", default=[], metavar="FILE.npz", help="of other machines")
     drawing.set_defaults(command=figure)
-    keeping = commands.add_parser("collect")
-    keeping.add_argument("--to", type=Path, required=True, metavar="FILE.npz")
-    keeping.set_defaults(command=collect)
-    for command in (running, showing, drawing, keeping):
+    dump_policy = commands.add_parser("collect")
+    dump_policy.add_argument("--to", type=Path, required=True, metavar="FILE.npz")
+    dump_policy.set_defaults(command=collect)
+    for command in (running, showing, drawing, dump_policy):
         command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the runs are")
     options = made.parse_args(arguments)
     return int(options.command(options))

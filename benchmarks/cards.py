@@ -58,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, flags = made.parse_known_args(arguments)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         paths = [Path(folder) / f"{number}.json" for number in range(len(PARTS))]
-        said = list(
-            pool.map(lambda at: part(options.place, flags, *at, options.limit), zip(PARTS, paths, strict=True))
-        )
+        said = list(pool.map(lambda at: part(options.place, flags, *at, options.limit), zip(PARTS, paths, strict=True)))
         cards = [read_card(path) for path in paths if path.exists()]
     for chosen, why in zip(PARTS, said, strict=True):
         if why:

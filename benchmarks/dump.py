@@ -86,7 +86,7 @@ def _trace(image_size: int, batch_size: int, folder: Path, portable: bool, dista
     import tensorflow as tf
 
     from benchmarks.workload import motivating_training
-    from diag.engine.recordings.keeping import parse_keeping
+    from diag.engine.recordings.dump_policy import parse_dump_policy
     from diag.engine.recordings.recording import Recording, RecordingOptions
     from diag.engine.runs.run import LockstepRun, Settings
     from diag.engine.step.batch import flat_batch
@@ -111,7 +111,7 @@ def _trace(image_size: int, batch_size: int, folder: Path, portable: bool, dista
 
     step(0)
     before = time.perf_counter()
-    options = RecordingOptions(parse_keeping("all", None), portable=portable)
+    options = RecordingOptions(parse_dump_policy("all", None), portable=portable)
     recording = Recording(run, folder / "trace.h5", [], trained, options)
     for number in range(STEPS):
         recording.step(step(number), telescope, False, [])

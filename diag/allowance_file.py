@@ -11,10 +11,7 @@ from diag.numerics.allowances import Row, parse, use
 from diag.numerics.op_classes import ErrorClass, class_of
 
 FLAG = "--allowances"
-BY_OTHER_MEANS = {
-    ErrorClass.EXACT: "has to give equal bits",
-    ErrorClass.CONTRACTION: "is judged in units of u|A||B|",
-}
+BY_OTHER_MEANS = {ErrorClass.EXACT: "has to give equal bits", ErrorClass.CONTRACTION: "is judged in units of u|A||B|"}
 NAMED = 3  # rows named in a note; of more, how many
 
 

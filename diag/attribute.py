@@ -24,7 +24,7 @@ from diag.machine.switches import SWITCHES
 
 NO_CURE, BUG = 1, 3
 LONGEST = 600  # seconds
-SITE = ("unit", "layer", "variable", "op_index")  # what names a divergence, in report.json
+LOCATION = ("unit", "layer", "variable", "op_index")  # what names a divergence, in report.json
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    step, site, alike = flagged_in(options.trace, options.step)
+    step, location, alike = flagged_in(options.trace, options.step)
     from rich.console import Console
 
     from diag.engine.attribution.attributing import attribute, subject_in, told
@@ -77,9 +77,9 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             print(told(trial), file=sys.stderr)
 
-    found, site = attribute(subject, site, said, only, options.seconds)
+    found, location = attribute(subject, location, said, only, options.seconds)
     if options.json:
-        document = {"trace": str(options.trace), "step": step, "place": str(subject.place), "site": site}
+        document = {"trace": str(options.trace), "step": step, "place": str(subject.place), "site": location}
         print(to_text(json_safe({**document, **written.report(found)})))
     written.render(found, console)
     return NO_CURE if found.is_reproduced and not found.workarounds else 0
@@ -118,7 +118,7 @@ def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | Non
     here = [each for each in found if each["step"] == step]
     if not here:
         return step, None, ((), ())
-    return step, {key: here[0][key] for key in SITE}, wrong_alike(here)
+    return step, {key: here[0][key] for key in LOCATION}, wrong_alike(here)
 
 
 if __name__ == "__main__":

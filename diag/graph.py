@@ -65,15 +65,15 @@ def run(options: argparse.Namespace) -> int:
     lane = Lane.at("candidate", place, program, options.seed)
     step, changed, unsafe = inspect_step(program, lane), None, {}
     if options.taps and step.is_known:
-        changed = difference(step, inspect_step(program, lane, program.taps.watched))
-        unsafe = {str(port): reason for port, reason in program.taps.refused.items()}
+        changed = difference(step, inspect_step(program, lane, program.watched.ports))
+        unsafe = {str(port): reason for port, reason in program.watched.refused.items()}
     if options.json:
         print(to_text(written.report(step, changed, unsafe)))
         return 0
     console = Console()
     written.render(step, console)
     if changed is not None:
-        written.render_taps(changed, unsafe, console)
+        written.render_watched(changed, unsafe, console)
     return 0
 
 

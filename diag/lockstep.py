@@ -22,7 +22,7 @@ from diag import options as flags
 from diag.common.command import OneLineParser
 from diag.common.files import write_json
 from diag.common.jsonable import to_text
-from diag.engine.recordings.keeping import parse_keeping
+from diag.engine.recordings.dump_policy import parse_dump_policy
 from diag.errors import UserError
 from diag.machine.settings import use_determinism, use_tf32
 
@@ -43,9 +43,7 @@ SMALLEST_FREE = 64 << 20  # bytes: room for a report and a small trace
 
 def parser() -> argparse.ArgumentParser:
     made = OneLineParser(
-        prog="python -m diag.lockstep",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m diag.lockstep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     flags.add_model_flags(made)
     flags.add_place_flags(made)
@@ -74,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, given: Sequence[str]) -> int:
     places = flags.places_of(options)
-    parse_keeping(options.dump, options.dump_steps)
+    parse_dump_policy(options.dump, options.dump_steps)
     if places.trace is not None:
         check_flags_with_trace(options, given)
     options.follow, options.twins = flags.follow_and_twins(options)
@@ -118,10 +116,6 @@ def check_flags_with_trace(options: argparse.Namespace, given: Sequence[str]) ->
             f"--reference {options.reference} with --follow candidate: a recorded lane cannot start from another's "
             "state; take --follow reference, or free"
         )
-
-
-
-
 
 
 def output_folder(wanted: Path | None) -> Path:
@@ -251,7 +245,9 @@ def record(
     from diag.report.progress import StepProgress
 
     quiet = options.quiet or options.json
-    kept = RecordingOptions(parse_keeping(options.dump, options.dump_steps), options.snapshot_every, options.portable)
+    kept = RecordingOptions(
+        parse_dump_policy(options.dump, options.dump_steps), options.snapshot_every, options.portable
+    )
     opened: list[Recording] = []
 
     def record_of(run: LockstepRun) -> Recording:
@@ -322,9 +318,7 @@ def _substituted(options: argparse.Namespace, trained: Trained, settings: Settin
     from diag.engine.attribution.substitution import substitute
 
     places = (settings.reference, settings.candidate)
-    return substitute(
-        options.substitute, trained.programs, trained.batches, places, settings.numbers, settings.seed
-    )
+    return substitute(options.substitute, trained.programs, trained.batches, places, settings.numbers, settings.seed)
 
 
 def next_commands(result: Any, given: Sequence[str]) -> list[str]:

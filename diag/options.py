@@ -18,12 +18,6 @@ TRACE = "trace:"
 DEFAULT_STEPS = 20
 
 
-
-
-
-
-
-
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is trained")
     group.add_argument("--model", metavar="SPEC", help="FILE.py:FUNCTION returning a Keras model, or a .keras file")
@@ -110,10 +104,7 @@ def add_trace_flags(parser: argparse.ArgumentParser) -> None:
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is printed and written")
     group.add_argument(
-        "--out",
-        metavar="FOLDER",
-        type=Path,
-        help="new folder for trace.h5 and report.json (default: runs/<time>)",
+        "--out", metavar="FOLDER", type=Path, help="new folder for trace.h5 and report.json (default: runs/<time>)"
     )
     group.add_argument("--json", action="store_true", help="print report.json and nothing else")
     group.add_argument("--quiet", action="store_true", help="no progress")

@@ -138,10 +138,6 @@ def recorded_environment(trace: Path) -> dict[str, Any]:
         return reader.environment("candidate")
 
 
-
-
-
-
 def replay_step(options: argparse.Namespace, recorded: RecordedRun, replayer: Replayer, console: Console) -> int:
     from diag.report import replay as written
 

@@ -24,7 +24,7 @@ def test_layer_by_layer_in_words(capsys):
 
 
 def test_what_is_not_watched_is_said_and_the_rest_breaks_nothing(capsys):
-    """The sum of the shortcut is added up another way where it is watched (tests/engine/test_tapping.py)."""
+    """The sum of the shortcut is added up another way where it is watched (tests/engine/step/test_watching.py)."""
     text = said(capsys, "--model", "tests/zoo.py:xception_block", "--taps")
     assert "Watching its tensors breaks no fusion here." in text
     assert re.search(r"not watched, since that might break a fusion: \S*shortcut_norm\S*: only AddV2 reads it", text)

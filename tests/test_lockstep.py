@@ -267,8 +267,8 @@ def test_tf32_is_named_at_the_first_product(run, model, op_type, layer):
 
 def test_every_guilty_product_is_listed_once(run):
     found = run("cnn", "--candidate", "sim:tf32", steps=1).report["divergences"]
-    sites = [(each["op_index"], each["output"]) for each in found]
-    assert len(set(sites)) == len(sites)
+    locations = [(each["op_index"], each["output"]) for each in found]
+    assert len(set(locations)) == len(locations)
     assert {"Conv2D", "MatMul", "Conv2DBackpropFilter"} <= {each["op_type"] for each in found}
     order = {"forward": 0, "backward": 1, "optimizer": 2}
     assert [order[each["phase"]] for each in found] == sorted(order[each["phase"]] for each in found)
@@ -287,10 +287,7 @@ def test_a_place_agrees_with_itself(run, model):
     assert losses[0] == losses[1] and len(losses[0]) == 1
 
 
-@pytest.mark.parametrize(
-    "model",
-    ["lstm", "shared", "xception_block", "two_ways"],
-)
+@pytest.mark.parametrize("model", ["lstm", "shared", "xception_block", "two_ways"])
 def test_op_by_op_is_at_most_a_rounding_away(run, model):
     ran = run(model, "--candidate", "CPU:0/eager", "--units", "op", steps=1)
     assert ran.code == 0, ran.first

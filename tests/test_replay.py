@@ -19,7 +19,7 @@ from diag.engine.recordings.recording import Recording
 from tests import traced
 from traces.reader import TraceReader
 
-MODELS = "tests/engine/replayed_models.py"
+MODELS = "tests/engine/recordings/replayed_models.py"
 
 
 def json_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

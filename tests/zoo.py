@@ -26,9 +26,7 @@ def mlp() -> keras.Model:
 
 def perceptron() -> keras.Model:
     """One hidden layer, its one Dense under a relu: two products, no other sum over features."""
-    return keras.Sequential(
-        [keras.Input((5,)), layers.Dense(8, "relu", name="hidden"), layers.Dense(3, name="logits")]
-    )
+    return keras.Sequential([keras.Input((5,)), layers.Dense(8, "relu", name="hidden"), layers.Dense(3, name="logits")])
 
 
 def cnn() -> keras.Model:

@@ -12,16 +12,7 @@ import numpy as np
 from diag.causes.case import Array, Case
 from diag.causes.samples import sample_of
 from diag.numerics.bounds import COMPOSITE_ULP
-from diag.numerics.formats import (
-    BFLOAT16,
-    FLOAT16,
-    TF32,
-    Format,
-    Rounding,
-    float32_with_precision,
-    format_of,
-    round_to,
-)
+from diag.numerics.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, float32_with_precision, format_of, round_to
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.ulp import flush_subnormals, ulp_error
 from diag.verdict.findings import Cause

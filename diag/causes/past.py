@@ -88,5 +88,3 @@ def _excess_with_rows(case: Case, past: Past, inputs: list[Array]) -> float:
 def _excess_of(case: Case, other: Array) -> float:
     """How far out of bound another run's output is: held against truth as the output itself is."""
     return float("inf") if case.judge_other is None else case.judge_other(other).excess
-
-

@@ -175,12 +175,7 @@ class AdamLane:
 
 
 def judge_adam(
-    variable: str,
-    adam: Adam,
-    gradient_error: float,
-    before: npt.NDArray[Any],
-    reference: AdamLane,
-    candidate: AdamLane,
+    variable: str, adam: Adam, gradient_error: float, before: npt.NDArray[Any], reference: AdamLane, candidate: AdamLane
 ) -> AdamFigures:
     """Hold what both lanes did to a variable against float64 truth of its gradient.
 

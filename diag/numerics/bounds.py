@@ -68,7 +68,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class RoundingSpread:
     """How sensitive a composite is: what one rounding of each input does to its float64 result.
 
     rms and max, in absolute units, of the perturbed results' distance from the unperturbed one.
@@ -314,10 +314,7 @@ def where_both_overflow(
 
 
 def composite_bound(
-    x: npt.NDArray[Any],
-    truth: npt.NDArray[np.float64],
-    yardstick: Yardstick,
-    reference_error: AbsoluteError,
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], spread: RoundingSpread, reference_error: AbsoluteError
 ) -> Bound:
     """Error against the spread of perturbed truth plus the reference's own error, plus a few ULP."""
     error = absolute_error(x, truth)
@@ -329,8 +326,8 @@ def composite_bound(
     largest = float(np.max(np.abs(finite))) if finite.size else 0.0
     # Noise is relative to each value and misses what a subnormal result loses.
     underflow = 2 * COMPOSITE * format_of(x.dtype).underflow
-    rms_unit = yardstick.rms + _trusted(reference_error.rms, yardstick.rms, u * size)
-    max_unit = yardstick.max + _trusted(reference_error.max, yardstick.max, u * largest)
+    rms_unit = spread.rms + _trusted(reference_error.rms, spread.rms, u * size)
+    max_unit = spread.max + _trusted(reference_error.max, spread.max, u * largest)
     rms_allowed = COMPOSITE * rms_unit + 2 * COMPOSITE_ULP * u * size + underflow
     max_allowed = COMPOSITE * max_unit + 2 * COMPOSITE_ULP * u * largest + underflow
     excess = max(error.rms / rms_allowed, error.max / max_allowed)
@@ -338,9 +335,9 @@ def composite_bound(
     return Bound(ErrorClass.COMPOSITE, excess, error.rms, error.max, rule, error.worst_index)
 
 
-def is_suspect(reference_error: AbsoluteError, yardstick: Yardstick, unit: float) -> bool:
+def is_suspect(reference_error: AbsoluteError, spread: RoundingSpread, unit: float) -> bool:
     """Whether a reference's own error is beyond what even a long sum explains."""
-    return reference_error.rms > SUSPECT_REFERENCE * max(yardstick.rms, unit)
+    return reference_error.rms > SUSPECT_REFERENCE * max(spread.rms, unit)
 
 
 def _trusted(error: float, spread: float, unit: float) -> float:

@@ -90,9 +90,7 @@ _BY_DTYPE_NAME = {each.name: each for each in (FLOAT64, FLOAT32, FLOAT16, BFLOAT
 def float32_with_precision(bits: int) -> Format:
     """The format of `bits` significand bits, hidden one included, with float32's exponent range."""
     if not 1 <= bits <= FLOAT32.precision:
-        raise ValueError(
-            f"A significand within float32 has 1 to {FLOAT32.precision} bits. Received: bits={bits}"
-        )
+        raise ValueError(f"A significand within float32 has 1 to {FLOAT32.precision} bits. Received: bits={bits}")
     return Format(f"float32:{bits}bit", bits, FLOAT32.min_exponent, FLOAT32.max_exponent)
 
 

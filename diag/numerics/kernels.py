@@ -45,9 +45,7 @@ TOTALS = np.dtype(
     + [(name, np.int64) for name in ("nan_nan", "nan_number", "inf_inf", "inf_opposite", "inf_finite")]
     + [(name, np.int64) for name in ("both_zero", "opposite_signs", "subnormals")]
 )
-SCALED_TOTALS = np.dtype(
-    [("sum_squares", np.float64), ("max", np.float64), ("worst", np.int64), ("outside", np.int64)]
-)
+SCALED_TOTALS = np.dtype([("sum_squares", np.float64), ("max", np.float64), ("worst", np.int64), ("outside", np.int64)])
 INDEX_TOTALS = frozenset(("worst", "first_mismatch"))
 
 

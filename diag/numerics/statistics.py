@@ -48,9 +48,7 @@ _MIN_ELEMENTS_PER_THREAD = 1 << 18
 _SMALLEST_SAFE_SQUARE = 2.0**-900
 
 
-def compare(
-    reference: npt.NDArray[Any], candidate: npt.NDArray[Any], flushed: bool = False
-) -> PairStatistics:
+def compare(reference: npt.NDArray[Any], candidate: npt.NDArray[Any], flushed: bool = False) -> PairStatistics:
     """Statistics of `candidate` against `reference`, in steps of their own format.
 
     Args:
@@ -121,11 +119,7 @@ def against_truth(
 
 
 def scaled_error(
-    x: npt.NDArray[Any],
-    truth: npt.NDArray[np.float64],
-    scale: npt.ArrayLike,
-    unit_roundoff: float,
-    underflow: float,
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], scale: npt.ArrayLike, unit_roundoff: float, underflow: float
 ) -> ScaledError:
     """Error of `x` in units of unit_roundoff * scale + underflow, element by element.
 
@@ -304,11 +298,7 @@ def _percentiles(histogram: npt.NDArray[np.int64], count: int, percents: tuple[i
 
 
 def _normwise_relative_error(
-    total: SimpleNamespace,
-    num_nonzero_reference: int,
-    r: npt.NDArray[Any],
-    x: npt.NDArray[Any],
-    flushed: bool,
+    total: SimpleNamespace, num_nonzero_reference: int, r: npt.NDArray[Any], x: npt.NDArray[Any], flushed: bool
 ) -> float:
     if num_nonzero_reference == 0:
         return math.inf if total.max_difference else 0.0

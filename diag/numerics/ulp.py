@@ -113,9 +113,7 @@ def ulp(r: npt.ArrayLike, format: Format) -> npt.NDArray[np.float64]:
     return np.where(np.isfinite(r), spacing, np.nan)
 
 
-def ulp_error(
-    x: npt.NDArray[Any], r: npt.ArrayLike, format: Format, flushed: bool = False
-) -> npt.NDArray[np.float64]:
+def ulp_error(x: npt.NDArray[Any], r: npt.ArrayLike, format: Format, flushed: bool = False) -> npt.NDArray[np.float64]:
     """Signed error of `x` against truth `r`, (x - r) / ulp(r).
 
     Args:

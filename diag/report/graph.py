@@ -43,7 +43,7 @@ def render(step: OptimizedStep, console: Console) -> None:
         console.print(f"note: {step.note}", markup=False, highlight=False)
 
 
-def render_taps(difference: Difference, unsafe: Mapping[str, str], console: Console) -> None:
+def render_watched(difference: Difference, unsafe: Mapping[str, str], console: Console) -> None:
     """What the watched tensors change, and which are not watched, for what that might change."""
     lost, gained = difference.fusions_lost, difference.fusions_gained
     if not lost and not gained:

@@ -44,14 +44,6 @@ def report(result: RunResult) -> dict[str, Any]:
     return safe
 
 
-
-
-
-
-
-
-
-
 def _place_in_step(where: Where) -> dict[str, Any]:
     keys = ("step", "phase", "unit", "op_type", "op_index", "output", "layer", "variable")
     return {key: getattr(where, key) for key in keys}

@@ -69,12 +69,14 @@ def _index_of_first(result: RunResult) -> int:
     path, first = result.path, result.first_divergence
     tests: list[Callable[[Observation], bool]] = [lambda o: o.differs]
     if first is not None:
-        site = first.where
+        location = first.where
         tests = [
-            lambda o: o.where.site == site.site and _is_beyond(o),
-            lambda o: _is_beyond(o) and o.where.phase == site.phase and site.layer in (o.where.layer or "").split("+"),
-            lambda o: o.where.site == site.site,
-            lambda o: (o.where.layer, o.where.phase) == (site.layer, site.phase),
+            lambda o: o.where.location == location.location and _is_beyond(o),
+            lambda o: (
+                _is_beyond(o) and o.where.phase == location.phase and location.layer in (o.where.layer or "").split("+")
+            ),
+            lambda o: o.where.location == location.location,
+            lambda o: (o.where.layer, o.where.phase) == (location.layer, location.phase),
             lambda o: o.verdict is Verdict.DIVERGENCE,
             *tests,
         ]

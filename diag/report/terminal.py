@@ -27,10 +27,7 @@ from diag.verdict.result import Amplifier, RunResult
 MAX_LISTED = 10
 MAX_EVIDENCE = 6
 LONGEST_EVIDENCE = 60
-UNIT_WORDS = {
-    ErrorClass.EXACT: "rms is the share of wrong elements",
-    ErrorClass.COMPOSITE: "errors are absolute",
-}
+UNIT_WORDS = {ErrorClass.EXACT: "rms is the share of wrong elements", ErrorClass.COMPOSITE: "errors are absolute"}
 
 # -- the report's sections, each a generator of what it prints -------------------------------------
 

@@ -44,11 +44,7 @@ BLAME_WORDS = {
     "random-stream": "blame the random stream",
     "none": "no part of the stack is to blame",
 }
-CURE_WORDS = {
-    "eager": "running eagerly",
-    "graph": "running as a graph",
-    "xla": "compiling with XLA",
-}
+CURE_WORDS = {"eager": "running eagerly", "graph": "running as a graph", "xla": "compiling with XLA"}
 
 
 def explain_cause(divergence: Divergence) -> str:
@@ -83,8 +79,6 @@ def explain_region(divergence: Divergence) -> str:
     away = divergence.evidence.get("vanishes_when_watched") or []
     hidden = f", and right when the output of {' or '.join(dict.fromkeys(away))} is watched" if away else ""
     return f"Wrong together: {region}{of}{hidden}."
-
-
 
 
 # -- names -----------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Where:
         return (self.step, PHASE_ORDER[self.phase], self.order)
 
     @property
-    def site(self) -> tuple[Any, ...]:
+    def location(self) -> tuple[Any, ...]:
         """What makes two findings one: everything but the step."""
         return (
             self.unit,
@@ -160,5 +160,3 @@ class Divergence:
             "cured_by": list(self.cured_by),
             "evidence": self.evidence,
         }
-
-

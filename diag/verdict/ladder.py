@@ -28,10 +28,7 @@ from diag.verdict.remarks import is_inconclusive
 from diag.verdict.result import Amplifier
 
 # Rung 1: whose fault an op's error is, where the cause or the op says that it is no arithmetic.
-BLAME: dict[str, str] = {
-    "random-stream": "random-stream",
-    "skipped-update": "state-update",
-}
+BLAME: dict[str, str] = {"random-stream": "random-stream", "skipped-update": "state-update"}
 
 
 def overall(divergences: Sequence[Divergence], any_bit_differs: bool) -> str:
@@ -75,9 +72,7 @@ def blame_of_layer(cause: str, execution: str) -> str:
 
 
 def unexplained_layers(
-    flagged: Sequence[Observation],
-    guilty: Sequence[Observation],
-    ops_of: Callable[[Observation], Collection[int]],
+    flagged: Sequence[Observation], guilty: Sequence[Observation], ops_of: Callable[[Observation], Collection[int]]
 ) -> list[Observation]:
     """Of the layers out of bound, the first output of each that no guilty op of its own explains.
 

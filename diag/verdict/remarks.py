@@ -33,9 +33,9 @@ class Remarks:
     def add(self, ops: Iterable[Observation]) -> None:
         for op in ops:
             if op.note in BENIGN and op.verdict is not Verdict.DIVERGENCE:
-                self.benign.setdefault((op.note, *op.where.site), op)
+                self.benign.setdefault((op.note, *op.where.location), op)
             if is_inconclusive(op):
-                self.inconclusive.setdefault(op.where.site, op)
+                self.inconclusive.setdefault(op.where.location, op)
             if op.differs and op.bound is not None and op.reference_bound is not None:
                 self._compare(op, op.bound.excess, op.reference_bound.excess)
 
@@ -48,7 +48,7 @@ class Remarks:
         if worst is None or worst.reference_bound is None or reference > worst.reference_bound.excess:
             self.reference_worst = op
         if reference > 1:
-            self.reference_out.setdefault(op.where.site, op)
+            self.reference_out.setdefault(op.where.location, op)
 
     @property
     def notes(self) -> list[str]:

@@ -70,7 +70,7 @@ class OptimizedStep:
     """
 
     place: str
-    taps: tuple[str, ...]
+    watched: tuple[str, ...]
     changes: tuple[Rewrite, ...]
     absent: Mapping[str, tuple[Part, ...]]
     num_traced: int

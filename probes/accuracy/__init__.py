@@ -40,8 +40,6 @@ def probes(choice: Choice) -> Iterator[Probe]:
     yield from casts.probes(choice)
 
 
-
-
 def inputs_of(function: Function, dtype_name: str, num_samples: int, seed: int) -> Arrays:
     if function in UNARY:
         return (samples.inputs(dtype_name, num_samples, seed),)

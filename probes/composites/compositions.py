@@ -143,12 +143,7 @@ def _losses() -> Iterator[Composition]:
     yield from _loss("Circle", "", _embedded, {})
 
 
-def _loss(
-    name: str,
-    case: str,
-    inputs: Inputs,
-    settings: dict[str, Any],
-) -> Iterator[Composition]:
+def _loss(name: str, case: str, inputs: Inputs, settings: dict[str, Any]) -> Iterator[Composition]:
     kind = getattr(keras.losses, name, None)
     if kind is None:
         return

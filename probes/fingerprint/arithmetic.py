@@ -205,4 +205,3 @@ def _of_tree(asked: Sum, tree: Tree, seed: int) -> dict[str, Any]:
         "rounded_every": accumulation.block_between_roundings(asked, tree, width.fewest) if is_narrow else None,
         "conversion": accumulation.conversion_of(asked) if width.fewest > asked.format.precision else "",
     }
-

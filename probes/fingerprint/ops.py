@@ -81,9 +81,7 @@ def conv(kernel: int, channels: int, filters: int) -> Shape:
     terms = kernel * kernel * channels
 
     def make(subject: Subject, dtype: np.dtype[Any]) -> Sum:
-        run = _computation(
-            subject, lambda x, w: tf.raw_ops.Conv2D(input=x, filter=w, strides=[1] * 4, padding="VALID")
-        )
+        run = _computation(subject, lambda x, w: tf.raw_ops.Conv2D(input=x, filter=w, strides=[1] * 4, padding="VALID"))
 
         def compute(a: Array, b: Array) -> Doubles:
             image = np.zeros((filters, kernel + 1, kernel + 1, channels), a.dtype)

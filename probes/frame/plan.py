@@ -58,8 +58,6 @@ class Choice:
         )
 
 
-
-
 def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Probe], None]) -> Iterator[Reading]:
     """The readings of each probe in turn; `watch` is told which one begins."""
     from tensorflow.errors import OpError
@@ -83,9 +81,3 @@ def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Prob
             traceback.print_exc()
             says = f"a bug of ours: {type(error).__name__}: {reason(error)}"
             yield Reading(probe.family, probe.op, probe.dtype, f"{probe.case} (bug)", UNSUPPORTED, says, {BUG: True})
-
-
-
-
-
-

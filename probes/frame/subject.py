@@ -17,7 +17,7 @@ from diag.engine.faults.catalogue import simulation_of
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Graph, graph_of
-from diag.engine.graphs.locations import BACKWARD, FORWARD, Site
+from diag.engine.graphs.locations import BACKWARD, FORWARD, Location
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.lane import check_device
@@ -161,9 +161,9 @@ def _signature(arrays: Sequence[np.ndarray]) -> Signature:
 def _numbered(graph: Graph) -> Graph:
     """Every op with an index; what a tape added is of the backward phase."""
     numbers = itertools.count()
-    return graph.with_sites(
+    return graph.with_locations(
         {
-            node.name: Site(
+            node.name: Location(
                 BACKWARD if "gradient_tape" in node.name else FORWARD,
                 None,
                 None,

@@ -25,8 +25,6 @@ GRID = {"float32": 0.0, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """Uniform numbers have 10 and 7 random bits in the narrow formats (TensorFlow's random_distributions.h)."""
 
 
-
-
 def probes(choice: Choice) -> Iterator[Probe]:
     for source in sources():
         if not choice.quick or source.is_quick:

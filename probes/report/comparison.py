@@ -21,9 +21,7 @@ def render_comparison(found: Comparison, console: Console) -> None:
     first, second = found.labels
     _environment(found, console)
     if "quick" in found.environment:
-        _line(
-            console, "One of the cards is of --quick and tried less: figures that count what was tried differ"
-        )
+        _line(console, "One of the cards is of --quick and tried less: figures that count what was tried differ")
     if not found.differs:
         _line(console, f"{first} and {second} are alike in {counted(found.num_alike, 'reading')}")
         return

@@ -54,8 +54,7 @@ def seconds(shortest, median):
 
 
 @pytest.mark.parametrize(
-    ("subject", "met"),
-    [(seconds(2.0, 2.0), "met"), (seconds(4.0, 4.0), "not met"), (seconds(2.0, 4.0), "unsure")],
+    ("subject", "met"), [(seconds(2.0, 2.0), "met"), (seconds(4.0, 4.0), "not met"), (seconds(2.0, 4.0), "unsure")]
 )
 def test_a_ratio_is_met_where_both_estimates_say_so(subject, met):
     assert ratio("", "", subject, seconds(1.0, 1.0), 3.0).met == met

@@ -77,9 +77,11 @@ class Aim:
     def op(self, program: Any, op_types: frozenset[str] | None) -> int:
         """Of the ops of the types that the fault is about: those outside loops, whose results somebody wants."""
         alive = alive_in(program)
-        nodes = [n for n in program.graph if n.site.index is not None and n.op in (op_types or ()) and n.name in alive]
+        nodes = [
+            n for n in program.graph if n.location.index is not None and n.op in (op_types or ()) and n.name in alive
+        ]
         assert nodes, "a fault is aimed among ops of types that it names"
-        return int(nodes[int(np.random.default_rng([self.seed, 1]).integers(len(nodes)))].site.index)
+        return int(nodes[int(np.random.default_rng([self.seed, 1]).integers(len(nodes)))].location.index)
 
 
 @contextmanager
@@ -143,9 +145,9 @@ def _strike(call: Call, size: float, steps: float) -> Strike:
 
 def _rewritten(program: Any, name: str) -> Iterator[Strike]:
     node = program.graph.by_name.get(name)
-    if node is not None and node.site.index is not None:
-        site = node.site
-        yield Strike(0, PHASES.index(site.phase), site.index, node.op, site.layer, site.variable, 1.0)
+    if node is not None and node.location.index is not None:
+        location = node.location
+        yield Strike(0, PHASES.index(location.phase), location.index, node.op, location.layer, location.variable, 1.0)
 
 
 def _steps(before: np.ndarray, after: np.ndarray) -> float:

@@ -118,9 +118,7 @@ def test_what_float32_adds_is_within_the_bound_and_not_far_below(iteration):
 
 def test_errors_of_alpha_cancel_early_and_not_late():
     """1 - 0.999 in float32 has lost three digits, and its root half of them."""
-    early, late = (
-        adam([1.0], [1.0], iteration).rounding(np.array([1.0]), FLOAT32)[2][0] for iteration in (1, 10_000)
-    )
+    early, late = (adam([1.0], [1.0], iteration).rounding(np.array([1.0]), FLOAT32)[2][0] for iteration in (1, 10_000))
     assert early > 100 * late
 
 
@@ -130,9 +128,7 @@ def test_errors_of_alpha_cancel_early_and_not_late():
 def lane(before, gradient, used):
     """A lane that worked in float64 with `used` where truth is `gradient`."""
     used = np.asarray(used)
-    return AdamLane(
-        before.next_momentum(used), before.next_velocity(used), before.update(used), np.asarray(gradient)
-    )
+    return AdamLane(before.next_momentum(used), before.next_velocity(used), before.update(used), np.asarray(gradient))
 
 
 def test_signs_that_differ_and_those_that_are_noise():

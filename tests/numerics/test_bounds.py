@@ -10,7 +10,7 @@ import pytest
 
 from diag.numerics.bounds import (
     AbsoluteError,
-    Yardstick,
+    RoundingSpread,
     absolute_error,
     allowance_bound,
     composite_bound,
@@ -75,8 +75,7 @@ def test_an_exact_scalar():
 
 
 @pytest.mark.parametrize(
-    ("ulp", "allowance", "explained"),
-    [(1, 1.0, True), (1, 0.5, False), (3, 3.0, True), (4, 3.0, False)],
+    ("ulp", "allowance", "explained"), [(1, 1.0, True), (1, 0.5, False), (3, 3.0, True), (4, 3.0, False)]
 )
 def test_allowances_are_in_ulp_of_the_truth(ulp, allowance, explained):
     truth = np.array([1.5, 1.25, 1.75])
@@ -289,8 +288,8 @@ def test_float16_keeps_its_subnormals_where_float32_may_lose_them():
     assert exact_bound(lost32, tiny32.astype(np.float32)).is_explained
     assert not contraction_bound(lost16, tiny16, tiny16, 4, FLOAT16).is_explained
     assert contraction_bound(lost32, tiny32, tiny32, 4, FLOAT32).is_explained
-    assert not composite_bound(lost16[1:], tiny16[1:], Yardstick(0.0, 0.0), NONE).is_explained
-    assert composite_bound(lost32[1:], tiny32[1:], Yardstick(0.0, 0.0), NONE).is_explained
+    assert not composite_bound(lost16[1:], tiny16[1:], RoundingSpread(0.0, 0.0), NONE).is_explained
+    assert composite_bound(lost32[1:], tiny32[1:], RoundingSpread(0.0, 0.0), NONE).is_explained
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e-3])
@@ -313,7 +312,7 @@ def test_a_coarse_arithmetic_with_a_fine_result_is_judged_by_the_coarse():
 def test_a_composite_is_held_against_spread_and_the_references_own_error():
     truth = np.zeros(4)  # a size of zero, so that no ULP of the result is granted
     x = floats(0, 0, 0, 32.0)
-    spread = Yardstick(rms=1.0, max=1.0)
+    spread = RoundingSpread(rms=1.0, max=1.0)
     bound = composite_bound(x, truth, spread, NONE)
     assert bound.excess == pytest.approx(32 / 16)  # the largest; its rms is 16, just allowed
     assert (bound.rms, bound.max, bound.worst_index) == (16.0, 32.0, (3,))
@@ -324,13 +323,13 @@ def test_a_composite_is_held_against_spread_and_the_references_own_error():
 def test_a_composites_few_ulp():
     truth = np.full(4, 1.0)
     within, beyond = 1 + 2 * 2.0**-23, 1 + 5 * 2.0**-23  # 2 ULP of 1 and 5
-    nothing = Yardstick(0.0, 0.0)
+    nothing = RoundingSpread(0.0, 0.0)
     assert composite_bound(np.full(4, within, np.float32), truth, nothing, NONE).is_explained
     assert not composite_bound(np.full(4, beyond, np.float32), truth, nothing, NONE).is_explained
 
 
 def test_a_wild_reference_lends_its_error_to_nobody():
-    truth, spread = np.ones(4), Yardstick(1e-6, 1e-6)
+    truth, spread = np.ones(4), RoundingSpread(1e-6, 1e-6)
     wild = AbsoluteError(1.0, 1.0, (0,))
     assert is_suspect(wild, spread, U)
     assert not is_suspect(AbsoluteError(1e-5, 1e-5, (0,)), spread, U)
@@ -339,7 +338,7 @@ def test_a_wild_reference_lends_its_error_to_nobody():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_composite_must_be_finite(value):
-    bound = composite_bound(floats(1, value), np.ones(2), Yardstick(1e9, 1e9), NONE)
+    bound = composite_bound(floats(1, value), np.ones(2), RoundingSpread(1e9, 1e9), NONE)
     assert (bound.excess, bound.worst_index) == (math.inf, (1,))
 
 
@@ -359,9 +358,7 @@ def test_absolute_error_counts_what_overflows_as_overflowed():
 
 
 def test_absolute_error_of_nan():
-    assert absolute_error(floats(np.nan, 1), np.array([np.nan, 1.5])) == AbsoluteError(
-        math.sqrt(0.125), 0.5, (1,)
-    )
+    assert absolute_error(floats(np.nan, 1), np.array([np.nan, 1.5])) == AbsoluteError(math.sqrt(0.125), 0.5, (1,))
     assert absolute_error(floats(np.nan, 1), np.array([0.0, 1.0])).worst_index == (0,)
 
 

@@ -48,9 +48,7 @@ def rounded_exactly(value: float, format: Format, mode: str) -> float:
     tie_goes_up = mode == "nearest-away" or below % 2 == 1
     up = mode != "toward-zero" and (rest * 2 > spacing or (rest * 2 == spacing and tie_goes_up))
     result = (below + up) * spacing
-    if result > Fraction(2) ** (format.max_exponent + 1) - Fraction(2) ** (
-        format.max_exponent - format.precision + 1
-    ):
+    if result > Fraction(2) ** (format.max_exponent + 1) - Fraction(2) ** (format.max_exponent - format.precision + 1):
         result = Fraction(format.largest) if mode == "toward-zero" else math.inf
     return math.copysign(float(result), value)
 
@@ -147,9 +145,7 @@ def test_rounding_is_the_definition_in_exact_arithmetic(value, format, mode, dty
 @settings(max_examples=100)
 @given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([FLOAT32, TF32, FLOAT16]))
 def test_truncation_of_float64_is_the_definition(value, format):
-    assert float(round_to(np.array(value), format, "toward-zero")) == rounded_exactly(
-        value, format, "toward-zero"
-    )
+    assert float(round_to(np.array(value), format, "toward-zero")) == rounded_exactly(value, format, "toward-zero")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -183,9 +179,7 @@ def test_hand_computed_values():
     # TF32 has 10 bits after the point: 1 + 2^-11 is a tie and goes to the even 1, 1 + 3 2^-11 to 1 + 2^-9.
     x = np.array([1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-11 + 2.0**-23, 2 - 2.0**-12], np.float32)
     np.testing.assert_array_equal(round_to(x, TF32), np.float32([1, 1 + 2.0**-9, 1 + 2.0**-10, 2]))
-    np.testing.assert_array_equal(
-        round_to(x, TF32, "toward-zero"), np.float32([1, 1 + 2.0**-10, 1, 2 - 2.0**-10])
-    )
+    np.testing.assert_array_equal(round_to(x, TF32, "toward-zero"), np.float32([1, 1 + 2.0**-10, 1, 2 - 2.0**-10]))
     np.testing.assert_array_equal(
         round_to(x, TF32, "nearest-away"), np.float32([1 + 2.0**-10, 1 + 2.0**-9, 1 + 2.0**-10, 2])
     )

@@ -164,19 +164,7 @@ def pair_oracle(r, x, flushed=False):
     return oracle(r, x, error, format, flushed)
 
 
-NEAR_THE_EDGES = [
-    0,
-    -0.0,
-    math.inf,
-    -math.inf,
-    math.nan,
-    1e-40,
-    6e-8,
-    -6e-8,
-    2.0**-126,
-    2.0**-14,
-    -(2.0**-14),
-]
+NEAR_THE_EDGES = [0, -0.0, math.inf, -math.inf, math.nan, 1e-40, 6e-8, -6e-8, 2.0**-126, 2.0**-14, -(2.0**-14)]
 
 
 def mixed(rng, sources, weights):
@@ -225,15 +213,12 @@ def test_against_truth_is_as_the_oracle_has_it(dtype, seed, size):
     offset = rng.choice([0, 0, 0.5, -0.5, 0.25, 1e-9], size)  # in spacings: exact ties among them
     with np.errstate(invalid="ignore"):
         wide = r.astype(np.float64)
-        truth = wide + np.where(
-            np.isfinite(wide), offset * np.maximum(abs(wide), format.smallest_normal), 0
-        ) * (2.0 ** (1 - format.precision))
+        truth = wide + np.where(np.isfinite(wide), offset * np.maximum(abs(wide), format.smallest_normal), 0) * (
+            2.0 ** (1 - format.precision)
+        )
         overflowing = np.isinf(x.astype(np.float64)) & (np.abs(truth) >= format.overflow_threshold)
     expected = oracle(
-        np.where(overflowing, np.copysign(np.inf, truth), truth),
-        x,
-        lambda b, a: truth_error(b, a, format),
-        format,
+        np.where(overflowing, np.copysign(np.inf, truth), truth), x, lambda b, a: truth_error(b, a, format), format
     )
     check(against_truth(x, truth), expected)
 
@@ -241,9 +226,7 @@ def test_against_truth_is_as_the_oracle_has_it(dtype, seed, size):
 def test_float64_against_truth():
     rng = np.random.default_rng(0)
     r, x = some_pair(rng, np.float64, 200)
-    finite = (
-        np.isfinite(r) & np.isfinite(x) & (np.abs(r) < 1e100) & (np.abs(x) < 1e100) & (np.abs(r) > 1e-100)
-    )
+    finite = np.isfinite(r) & np.isfinite(x) & (np.abs(r) < 1e100) & (np.abs(x) < 1e100) & (np.abs(r) > 1e-100)
     r, x = r[finite], x[finite]
     format = format_of(np.float64)
     assert r.size > 20
@@ -255,17 +238,13 @@ def test_float64_against_truth():
 def test_the_compiled_errors_and_distances_are_those_of_ulp(dtype, flushed):
     """Two implementations of one definition, around zero and the smallest normal number above all."""
     format = format_of(dtype)
-    edges = (
-        np.array([0, 1, 2, 3, format.smallest_normal / format.smallest_subnormal]) * format.smallest_subnormal
-    )
+    edges = np.array([0, 1, 2, 3, format.smallest_normal / format.smallest_subnormal]) * format.smallest_subnormal
     values = np.concatenate([edges, edges + edges[1], edges[4] - edges[:4], [1.0, 2.0]])
     values = np.concatenate([values, -values])
     r, x = (v.reshape(-1) for v in np.meshgrid(values, values))
     for one_r, one_x in zip(r, x.astype(dtype), strict=True):
         one_r, one_x = one_r.reshape(1), one_x.reshape(1)
-        assert (
-            against_truth(one_x, one_r, flushed=flushed).bias == ulp_error(one_x, one_r, format, flushed)[0]
-        )
+        assert against_truth(one_x, one_r, flushed=flushed).bias == ulp_error(one_x, one_r, format, flushed)[0]
         distance = ulp_distance(one_r.astype(dtype), one_x, flushed)[0]
         assert compare(one_r.astype(dtype), one_x, flushed).max == distance
 
@@ -275,9 +254,7 @@ def test_the_compiled_errors_and_distances_are_those_of_ulp(dtype, flushed):
 
 def test_the_figures_of_a_small_pair():
     reference = array32(1, 1, 2, 0, -4)
-    candidate = array32(
-        1, np.nextafter(np.float32(1), np.float32(2)), np.nextafter(np.float32(2), 0), -0.0, -4
-    )
+    candidate = array32(1, np.nextafter(np.float32(1), np.float32(2)), np.nextafter(np.float32(2), 0), -0.0, -4)
     result = compare(reference, candidate)
     assert (result.size, result.num_unequal, result.num_zero_sign, result.num_compared) == (5, 2, 1, 5)
     assert (result.max, result.mean, result.bias) == (1, 2 / 5, 0)
@@ -452,12 +429,7 @@ def test_scaled_errors_are_the_formula(seed, size, dtype):
 def test_an_error_without_a_scale_is_outside_it():
     x, truth = array32(1, 2, 3, 3, 3), np.array([1.0, 2.5, 2.5, 2.5, 2.5])
     result = scaled_error(x, truth, np.array([0.0, 1.0, 0.0, -1.0, np.nan]), 0.5, 0.0)
-    assert (result.max, result.rms, result.num_outside_scale, result.worst_index) == (
-        math.inf,
-        math.inf,
-        3,
-        (2,),
-    )
+    assert (result.max, result.rms, result.num_outside_scale, result.worst_index) == (math.inf, math.inf, 3, (2,))
     granted = scaled_error(x[:3], truth[:3], np.array([0.0, 1.0, 0.0]), 0.5, 0.5)
     assert (granted.max, granted.num_outside_scale) == (1, 0)
 

@@ -97,9 +97,7 @@ def test_error_by_class():
     inf, nan = math.inf, math.nan
     x = array32(nan, nan, 1, inf, -inf, inf, 1, -1, inf, inf)
     truth = np.array([nan, 1, nan, inf, inf, 1, inf, inf, 2.0**128, -(2.0**128)])
-    np.testing.assert_array_equal(
-        ulp_error(x, truth, FLOAT32), [0, nan, nan, 0, -inf, inf, -inf, -inf, 0, inf]
-    )
+    np.testing.assert_array_equal(ulp_error(x, truth, FLOAT32), [0, nan, nan, 0, -inf, inf, -inf, -inf, 0, inf])
 
 
 def test_flushed_errors_take_the_gap_around_zero_as_one_step():
@@ -133,9 +131,7 @@ def test_distance_is_a_metric_on_the_line(dtype, data):
     most = np.iinfo(np.int64).max
     assert ac <= ab + bc
     low, middle, high = sorted((a, b, c), key=lambda v: float(v[0]))
-    assert ulp_distance(low, high) == min(
-        int(ulp_distance(low, middle)[0]) + int(ulp_distance(middle, high)[0]), most
-    )
+    assert ulp_distance(low, high) == min(int(ulp_distance(low, middle)[0]) + int(ulp_distance(middle, high)[0]), most)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -269,10 +265,7 @@ GLIBC_MAXIMA = [
     ("asin", 0x3F0063E6, 0.897694),
     ("acos", 0xBF053BFA, 0.898019),
 ]
-EXACT = {
-    "log2": lambda x: mpmath.log(x, 2),
-    "exp2": lambda x: mpmath.power(2, x),
-}
+EXACT = {"log2": lambda x: mpmath.log(x, 2), "exp2": lambda x: mpmath.power(2, x)}
 
 
 @pytest.mark.skipif(

@@ -43,9 +43,7 @@ def running(count: int, last: Callable[[Array], Array]) -> Callable[[Array], Arr
 
 def blocked(size: int) -> Callable[[Array], Array]:
     """Blocks of `size` consecutive terms, each summed by itself, then added one after another."""
-    return lambda x: sequential(
-        np.stack([sequential(x[:, k : k + size]) for k in range(0, x.shape[1], size)], axis=1)
-    )
+    return lambda x: sequential(np.stack([sequential(x[:, k : k + size]) for k in range(0, x.shape[1], size)], axis=1))
 
 
 def tensor_core(block: int, bits: int, extra: int, whole: Callable[[Array], Array]) -> Callable[[Array], Array]:

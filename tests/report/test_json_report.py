@@ -110,9 +110,7 @@ def test_first_bit_difference_and_first_nonfinite():
 
 
 def test_integers_have_no_ulp():
-    difference = report(result(first_bit_difference=observation((1, 2), (1, 3), np.int32)))[
-        "first_bit_difference"
-    ]
+    difference = report(result(first_bit_difference=observation((1, 2), (1, 3), np.int32)))["first_bit_difference"]
     assert difference["max_ulp"] == "nan" and difference["num_unequal"] == 1
 
 
@@ -159,11 +157,7 @@ WEIRD = st.one_of(
 )
 
 
-@given(
-    st.recursive(
-        WEIRD, lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.integers(), inner)
-    )
-)
+@given(st.recursive(WEIRD, lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.integers(), inner)))
 def test_everything_becomes_json(value):
     assert strict({"value": json_safe(value)})["value"] == json_safe(value)
 

@@ -53,9 +53,7 @@ def observation(layer, phase="forward", excess=0.2, normwise=3e-7, max_ulp=12.0,
 def identical(layer, **where):
     where = {"step": 0, "phase": "forward", "unit": "layer", **where}
     statistics = figures(PairStatistics, 0.0, 0.0, num_unequal=0)
-    return Observation(
-        Where(layer=layer, **where), (32,), "float32", Verdict.IDENTICAL, propagated=statistics
-    )
+    return Observation(Where(layer=layer, **where), (32,), "float32", Verdict.IDENTICAL, propagated=statistics)
 
 
 LANES = (LaneInfo("reference", "CPU:0/graph", False), LaneInfo("candidate", "GPU:0/graph", False))
@@ -74,11 +72,7 @@ ROUNDING = replace(
     CLEAN,
     verdict="rounding",
     first_bit_difference=observation("conv2d"),
-    path=(
-        observation("conv2d", excess=0.21),
-        observation("dense", excess=0.05),
-        observation("loss", excess=0.02),
-    ),
+    path=(observation("conv2d", excess=0.21), observation("dense", excess=0.05), observation("loss", excess=0.02)),
     worst=(observation("conv2d", excess=0.21), observation("dense", excess=0.05)),
 )
 
@@ -91,23 +85,8 @@ GRADIENT = Divergence(
     Where(0, "backward", "layer", "dense", "dense/kernel"), "unknown", "graph-rewriter", 8123.0
 )  # fmt: skip
 
-CNN_FORWARD = (
-    "conv2d",
-    "max_pooling2d",
-    "conv2d_1",
-    "max_pooling2d_1",
-    "conv2d_2",
-    "max_pooling2d_2",
-    "flatten",
-)
-CNN_BACKWARD = (
-    "dense_1/kernel",
-    "dense_1/bias",
-    "dense/kernel",
-    "dense/bias",
-    "conv2d_2/kernel",
-    "conv2d_2/bias",
-)
+CNN_FORWARD = ("conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1", "conv2d_2", "max_pooling2d_2", "flatten")
+CNN_BACKWARD = ("dense_1/kernel", "dense_1/bias", "dense/kernel", "dense/bias", "conv2d_2/kernel", "conv2d_2/bias")
 
 DIVERGED = replace(
     CLEAN,
@@ -161,9 +140,7 @@ LARGE = replace(
         *(observation(name, "backward", 0.4, 1e-2, 1e9, variable=f"{name}/kernel") for name in LONG_NAMES),
     ),
     first_divergence=replace(FUSED, where=replace(FUSED.where, layer=LONG_NAMES[60]), excess=math.inf),
-    worst=tuple(
-        replace(observation(name, excess=0.1), bound=bound(0.1, rule=f"rule {name}")) for name in LONG_NAMES
-    ),
+    worst=tuple(replace(observation(name, excess=0.1), bound=bound(0.1, rule=f"rule {name}")) for name in LONG_NAMES),
     divergences=tuple(replace(GRADIENT, where=replace(GRADIENT.where, layer=name)) for name in LONG_NAMES),
     judged=Judged(9000, 81200, 300, tuple(range(40)), LONG_NAMES[:5], LONG_NAMES[5:9]),
 )
@@ -231,16 +208,8 @@ def test_a_fused_layer_whose_ops_are_innocent():
 @pytest.mark.parametrize(
     ("judged", "inside", "expected"),
     [
-        (
-            Judged(34, 812, 0, (0,)),
-            observation("dense", excess=0.3),
-            "while each of its ops is right by itself",
-        ),
-        (
-            Judged(34, 812, 0, (0,)),
-            replace(observation("dense"), verdict=Verdict.UNJUDGED),
-            "that could be judged",
-        ),
+        (Judged(34, 812, 0, (0,)), observation("dense", excess=0.3), "while each of its ops is right by itself"),
+        (Judged(34, 812, 0, (0,)), replace(observation("dense"), verdict=Verdict.UNJUDGED), "that could be judged"),
         (Judged(34, 812, 0, (0,)), observation("dense", excess=30.0), None),  # an op is wrong
         (Judged(34, 0, 0, (0,)), observation("conv2d"), None),  # it judged nothing
         (Judged(34, 812, 0, (5,)), observation("conv2d"), None),  # it looked at another step
@@ -267,10 +236,7 @@ def test_an_update():
     skipped = Divergence(where, "skipped-update", "state-update", math.inf)
     text = sentence(replace(DIVERGED, first_divergence=skipped))
     assert "step 4, optimizer: the optimizer's update of dense/kernel, compiled as one unit on" in text
-    assert (
-        "(skipped-update: the variable was not written; no rounding does this): blame the state update"
-        in text
-    )
+    assert "(skipped-update: the variable was not written; no rounding does this): blame the state update" in text
 
 
 def test_a_whole_step_run_eagerly():
@@ -340,10 +306,7 @@ def test_a_short_path_is_whole():
 def test_an_op_is_marked_at_its_layer():
     where = Where(0, "backward", "op", "dense", "dense/kernel", "MatMul", 99)
     text = rendered(replace(DIVERGED, first_divergence=replace(FUSED, where=where)))
-    assert next(line for line in text.splitlines() if line.startswith(">")).split()[1:3] == [
-        "dense/kernel",
-        "backward",
-    ]
+    assert next(line for line in text.splitlines() if line.startswith(">")).split()[1:3] == ["dense/kernel", "backward"]
 
 
 def test_worst_units_name_their_rule_and_the_lane_nearer_to_truth():
@@ -384,18 +347,14 @@ def test_what_was_not_judged_is_never_hidden():
 
 def test_an_error_that_is_no_number_is_not_hidden():
     bad = replace(observation("dense", excess=math.nan), verdict=Verdict.DIVERGENCE)
-    text = rendered(
-        replace(DIVERGED, worst=(bad,), path=(bad,), first_divergence=replace(FUSED, excess=math.nan))
-    )
+    text = rendered(replace(DIVERGED, worst=(bad,), path=(bad,), first_divergence=replace(FUSED, excess=math.nan)))
     assert "no rounding does this" in flat(text)
     assert ">!  dense" in text and "dense" in text.split("Largest errors")[1]
 
 
 def test_evidence_may_hold_arrays():
     first = FUSED.with_evidence(mask=np.array([True, False]))
-    text = rendered(
-        replace(DIVERGED, first_divergence=first, divergences=(first.with_evidence(more=1), first))
-    )
+    text = rendered(replace(DIVERGED, first_divergence=first, divergences=(first.with_evidence(more=1), first)))
     assert "Diverging too" not in text
 
 
@@ -446,9 +405,7 @@ def test_figure_is_short_and_true(value):
 def test_shortened_keeps_both_ends(text, width):
     short = shortened(text, width)
     assert len(short) <= width
-    assert short == text or (
-        text.startswith(short.split("...")[0]) and text.endswith(short.rsplit("...", 1)[-1])
-    )
+    assert short == text or (text.startswith(short.split("...")[0]) and text.endswith(short.rsplit("...", 1)[-1]))
 
 
 def test_cures():

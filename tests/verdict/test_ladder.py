@@ -46,12 +46,7 @@ def op(op_type: str = "MatMul", **more: Any) -> Observation:
 
 @pytest.mark.parametrize(
     ("diverges", "differs", "verdict"),
-    [
-        (True, True, "divergence"),
-        (True, False, "divergence"),
-        (False, True, "rounding"),
-        (False, False, "identical"),
-    ],
+    [(True, True, "divergence"), (True, False, "divergence"), (False, True, "rounding"), (False, False, "identical")],
 )
 def test_overall(diverges, differs, verdict):
     found = [Divergence(seen().where, "unknown", "kernel", 2.0)] if diverges else []
@@ -75,9 +70,7 @@ def test_an_op_wrong_by_itself(cause, op_type, blame):
     assert blame_of_op(cause, op(op_type)) == blame
 
 
-@pytest.mark.parametrize(
-    ("execution", "blame"), [("graph", "graph-rewriter"), ("xla", "xla"), ("eager", "kernel")]
-)
+@pytest.mark.parametrize(("execution", "blame"), [("graph", "graph-rewriter"), ("xla", "xla"), ("eager", "kernel")])
 def test_a_layer_wrong_although_its_ops_are_right(execution, blame):
     assert blame_of_layer("missing-op", execution) == blame
     assert blame_of_layer("random-stream", execution) == "random-stream"

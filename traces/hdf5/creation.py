@@ -10,16 +10,7 @@ import hdf5plugin
 import numpy as np
 
 from traces.encoding import STORED_DTYPES, Array, difference_dtype
-from traces.schema import (
-    STEP,
-    Column,
-    TableLayout,
-    TensorSpec,
-    TraceLayout,
-    bytes_per_row,
-    stored_shape,
-    tensor_path,
-)
+from traces.schema import STEP, Column, TableLayout, TensorSpec, TraceLayout, bytes_per_row, stored_shape, tensor_path
 
 TEXT_BYTES = 256
 CHUNK_BYTES = 1 << 21
@@ -97,13 +88,7 @@ def _create_tensor(
 
 
 def _create_growing(
-    group: h5py.Group,
-    path: str,
-    shape: tuple[int, ...],
-    dtype: Any,
-    rows: int,
-    compressed: bool,
-    fill: Any = None,
+    group: h5py.Group, path: str, shape: tuple[int, ...], dtype: Any, rows: int, compressed: bool, fill: Any = None
 ) -> h5py.Dataset:
     """A dataset of no rows of `shape` yet, in chunks of `rows` of them or of parts of one."""
     return group.create_dataset(

@@ -50,12 +50,7 @@ class _Place:
 
 
 def export_tensors(
-    catalogue: Catalogue,
-    address: Address,
-    steps: StepSet | None,
-    lanes: Sequence[str] | None,
-    path: Path,
-    force: bool,
+    catalogue: Catalogue, address: Address, steps: StepSet | None, lanes: Sequence[str] | None, path: Path, force: bool
 ) -> Exported:
     """Write the values an address selects, one array each under the address of its own.
 
@@ -84,10 +79,7 @@ def export_tensors(
             num_widened += value.dtype == ml_dtypes.bfloat16
             _add_array(file, place.name, value)
     return Exported(
-        str(path),
-        tuple(place.name for place in kept),
-        num_left_out=len(places) - len(kept),
-        num_widened=num_widened,
+        str(path), tuple(place.name for place in kept), num_left_out=len(places) - len(kept), num_widened=num_widened
     )
 
 

@@ -95,13 +95,7 @@ def _likely_step(catalogue: Catalogue, entry: Entry) -> int:
     return max(judged, key=lambda row: row.rank).step if judged else kept[0]
 
 
-def _view(
-    catalogue: Catalogue,
-    entry: Entry,
-    step: int,
-    lanes: Sequence[str] | None,
-    num_elements: int,
-) -> TensorView:
+def _view(catalogue: Catalogue, entry: Entry, step: int, lanes: Sequence[str] | None, num_elements: int) -> TensorView:
     lanes = ("",) if entry.is_shared else tuple(lanes or entry.lanes[:2])
     if missing := [lane for lane in lanes if lane not in entry.lanes]:
         raise UserError(f"{entry.path} has no lane {missing[0]!r}; expected one of {', '.join(entry.lanes)}")

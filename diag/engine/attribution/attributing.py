@@ -17,16 +17,7 @@ from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.step.program import Program
 from diag.machine.places import Place
 from diag.machine.switches import REWRITING, switches_for
-from diag.verdict.attribution import (
-    OP,
-    Attribution,
-    Outcome,
-    Trial,
-    blame_of,
-    outcome,
-    pairs_to_try,
-    smallest_cures,
-)
+from diag.verdict.attribution import OP, Attribution, Outcome, Trial, blame_of, outcome, pairs_to_try, smallest_cures
 from diag.verdict.findings import Divergence
 
 Said = Callable[[Trial], None]
@@ -100,17 +91,17 @@ class Plan:
 
 
 def plan(
-    subject: Subject, site: Mapping[str, Any] | None, only: Collection[str] | None = None, is_op: bool | None = None
+    subject: Subject, location: Mapping[str, Any] | None, only: Collection[str] | None = None, is_op: bool | None = None
 ) -> Plan:
     """What can be tried of a recorded step; of the switches `only` those named.
 
     is_op: whether an op is wrong by itself; None: whether the site is one.  A layer's code is changed where the site
     is in the layer itself, not in the update of its variable.
     """
-    is_layer = site is not None and site["variable"] is None and site["layer"]
-    layers = dict.fromkeys([site["layer"], *subject.layers]) if site is not None and is_layer else ()
+    is_layer = location is not None and location["variable"] is None and location["layer"]
+    layers = dict.fromkeys([location["layer"], *subject.layers]) if location is not None and is_layer else ()
     if is_op is None:
-        is_op = site is not None and site["op_index"] is not None and only is None
+        is_op = location is not None and location["op_index"] is not None and only is None
     tried, skipped = switches_for(subject.place, subject.environment, is_op)
     if only is not None:
         skipped |= {switch.name: "it was not asked for" for switch in tried if switch.name not in only}
@@ -124,7 +115,7 @@ def plan(
 
 def attribute(
     subject: Subject,
-    site: dict[str, Any] | None = None,
+    location: dict[str, Any] | None = None,
     said: Said = lambda trial: None,
     only: Collection[str] | None = None,
     seconds: float = math.inf,
@@ -138,26 +129,26 @@ def attribute(
       UserError: the trace cannot answer.
     """
     begun = time.monotonic()
-    planned = plan(subject, site, only)
+    planned = plan(subject, location, only)
     answers = Answers()
     for lane in subject.lanes:
-        question = Question(subject.trace, subject.step, lane, subject.place, site, deadline=begun + seconds)
+        question = Question(subject.trace, subject.step, lane, subject.place, location, deadline=begun + seconds)
         answers = run_trials(question, planned.trials, said)
         if not _baseline(answers).wrong:
             continue  # not from this lane's state
-        question = replace(question, site=answers.site, known=tuple(answers.trials.values()))
-        if site is not None and planned.is_of_an_op and OP not in _baseline(answers).wrong:
-            more = plan(subject, site, only, is_op=False)  # run again, the op is right by itself
+        question = replace(question, location=answers.location, known=tuple(answers.trials.values()))
+        if location is not None and planned.is_of_an_op and OP not in _baseline(answers).wrong:
+            more = plan(subject, location, only, is_op=False)  # run again, the op is right by itself
             left = [names for names in more.singles if names not in answers.trials]
             answers.trials.update(run_trials(question, left, said).trials)
             planned = more
-        if site is None and answers.site is not None:
+        if location is None and answers.location is not None:
             planned = _with_changes(planned, subject, question, answers, said)
         pairs = pairs_to_try(_of(answers, planned.singles), _baseline(answers)) if only is None else []
         if pairs:
             answers.trials.update(run_trials(question, pairs, said).trials)
-        return _timed(_meaning(planned, answers, subject.place, pairs), begun), answers.site
-    return _timed(Attribution(_baseline(answers), skipped=planned.skipped), begun), answers.site
+        return _timed(_meaning(planned, answers, subject.place, pairs), begun), answers.location
+    return _timed(Attribution(_baseline(answers), skipped=planned.skipped), begun), answers.location
 
 
 def _baseline(answers: Answers) -> Trial:
@@ -166,8 +157,8 @@ def _baseline(answers: Answers) -> Trial:
 
 def _with_changes(planned: Plan, subject: Subject, question: Question, answers: Answers, said: Said) -> Plan:
     """Where the site had to be looked for, its layer's changes are tried once it is known."""
-    assert question.site is not None
-    changes = plan(subject, question.site).changes
+    assert question.location is not None
+    changes = plan(subject, question.location).changes
     if changes:
         answers.trials.update(run_trials(question, [(change.name,) for change in changes], said).trials)
     return replace(planned, changes=changes)

@@ -19,7 +19,7 @@ from diag.engine.lanes.lane import Lane
 from diag.engine.lockstep.telescope import StepRun, Telescope
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.recordings.replaying import Replayer
-from diag.engine.step.fusion_groups import forward_seams
+from diag.engine.step.fusion_groups import forward_fusion_groups
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
@@ -28,7 +28,7 @@ from diag.errors import UserError
 from diag.machine import grappler
 from diag.machine.places import Place
 from diag.machine.switches import SWITCHES
-from diag.numerics.bounds import Yardstick
+from diag.numerics.bounds import RoundingSpread
 from diag.verdict.attribution import Trial
 from diag.verdict.findings import Observation, Where
 
@@ -37,7 +37,7 @@ TIMED = 3  # the shortest of so many steps
 
 
 @dataclass(frozen=True)
-class Site:
+class FlaggedUnit:
     """What was flagged: an op, a layer unit (`variable` where it is an update), or the whole step."""
 
     unit: str
@@ -46,7 +46,7 @@ class Site:
     op_index: int | None = None
 
     @classmethod
-    def of(cls, where: Where) -> Site:
+    def of(cls, where: Where) -> FlaggedUnit:
         return cls(where.unit, where.layer, where.variable, where.op_index)
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class _RememberedTruth:
         self._truth, self._known = truth, known
         self.given = truth.given
         self._outputs: Arrays | None = None
-        self._yardsticks: list[Yardstick] | None = None
+        self._spreads: list[RoundingSpread] | None = None
 
     def outputs(self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]) -> Arrays:
         if any(id(lane_outputs[index]) not in self._known for index in self.given):
@@ -69,12 +69,12 @@ class _RememberedTruth:
             self._outputs = self._truth.outputs(boundary, state, lane_outputs)
         return self._outputs
 
-    def yardsticks(
+    def spreads(
         self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any], truth: Arrays
-    ) -> list[Yardstick]:
-        if self._yardsticks is None:
-            self._yardsticks = self._truth.yardsticks(boundary, state, lane_outputs, truth)
-        return self._yardsticks
+    ) -> list[RoundingSpread]:
+        if self._spreads is None:
+            self._spreads = self._truth.spreads(boundary, state, lane_outputs, truth)
+        return self._spreads
 
 
 class _Telescope(Telescope):
@@ -116,8 +116,8 @@ class Bench:
     def _run_reference(self) -> StepRun:
         telescope = Telescope(self.program, self._reference, self._reference)
         before = self._reference.state()
-        taps = (*telescope.safe_taps, *telescope.cut.taps)
-        values = telescope.steps["reference"].run(self.batch, taps, self.draws)
+        watched = (*telescope.watched_ports, *telescope.cut.boundary_ports)
+        values = telescope.steps["reference"].run(self.batch, watched, self.draws)
         inputs = {Port(name, 0): x for name, x in zip(self.program.batch_inputs, self.batch, strict=True)}
         values = {**values, **self.draws, **inputs}
         after = self._reference.state()
@@ -125,7 +125,7 @@ class Bench:
 
     # -- one trial -----------------------------------------------------------------------------
 
-    def trial(self, names: Sequence[str], site: Site) -> Trial:
+    def trial(self, names: Sequence[str], location: FlaggedUnit) -> Trial:
         """The step under these switches and edits.
 
         Raises:
@@ -135,21 +135,21 @@ class Bench:
         if changed is not self.program:  # with a reference, truth and bounds of its own
             others = [name for name in names if not name.startswith(f"{DTYPE}:")]
             bench = Bench(self.recorded, self.step, self.lane, self.place, changed)
-            return replace(bench.trial(others, replace(site, op_index=None)), switches=tuple(names))
+            return replace(bench.trial(others, replace(location, op_index=None)), switches=tuple(names))
         place = self._set(names)
         edits = [edit_of(name, self.program) for name in names if name not in SWITCHES]
         telescope = self._telescope(place, edits)
-        telescope.only = self._units_of(site, telescope)
+        telescope.only = self._units_of(location, telescope)
         run = self._run_candidate(telescope)
         units = [o for each in telescope.run_units(run) for o in telescope.judge_unit(each, False, {})]
         whole = telescope.judge_unit(telescope.whole_step_run(run), False, {})
-        op = None if edits or place.execution == "xla" else self._op_at(site, place)
+        op = None if edits or place.execution == "xla" else self._op_at(location, place)
         seconds = self._seconds(telescope)
         if telescope.candidate.simulation is not None:
             telescope.candidate.simulation.check()
         return Trial(tuple(names), op, _largest(units), _largest(whole), seconds)
 
-    def first_site(self) -> Site | None:
+    def first_location(self) -> FlaggedUnit | None:
         """The first unit out of its bound with no switch touched, None where there is none."""
         telescope = self._telescope(self._set(()), [])
         run = self._run_candidate(telescope)
@@ -157,7 +157,7 @@ class Bench:
             found = [o for each in unit_runs for o in telescope.judge_unit(each, False, {})]
             wrong = [o for o in found if o.bound is not None and not o.bound.is_explained]
             if wrong:
-                return Site.of(min(wrong, key=lambda o: o.where.sort_key).where)
+                return FlaggedUnit.of(min(wrong, key=lambda o: o.where.sort_key).where)
         return None
 
     def _set(self, names: Sequence[str]) -> Place:
@@ -192,30 +192,30 @@ class Bench:
         """The whole step at the candidate; where it draws other random numbers, once more with the reference's."""
         candidate, run = telescope.candidate, self._reference_run
         candidate.enter_step(self.step)
-        values = telescope.steps["candidate"].run(self.batch, telescope.safe_taps, self.draws)
+        values = telescope.steps["candidate"].run(self.batch, telescope.watched_ports, self.draws)
         drawn = [port for port in self.program.random_ports if port not in self.draws]
         if any(not _same(values[port], run.reference[port]) for port in drawn):
             candidate.load(self.state)
             shared = {port: run.reference[port] for port in self.program.random_ports}
-            values = telescope.steps["candidate"].run(self.batch, telescope.safe_taps, shared)
+            values = telescope.steps["candidate"].run(self.batch, telescope.watched_ports, shared)
         return replace(run, candidate={**values, **self.draws}, after_candidate=candidate.state())
 
-    def _units_of(self, site: Site, telescope: Telescope) -> list[Unit]:
+    def _units_of(self, location: FlaggedUnit, telescope: Telescope) -> list[Unit]:
         """The layer unit that was flagged, or the one that holds the flagged op; none for the whole step."""
-        units = [*telescope.cut.units, *forward_seams(telescope.program)]
-        if site.op_index is not None:
-            return [unit for unit in units if site.op_index in unit.op_indices]
-        if site.unit == STEP:
+        units = [*telescope.cut.units, *forward_fusion_groups(telescope.program)]
+        if location.op_index is not None:
+            return [unit for unit in units if location.op_index in unit.op_indices]
+        if location.unit == STEP:
             return []
-        wanted = (site.layer, site.variable)
-        return [unit for unit in units if (unit.layer, unit.variable) == wanted or site.layer in unit.joined]
+        wanted = (location.layer, location.variable)
+        return [unit for unit in units if (unit.layer, unit.variable) == wanted or location.layer in unit.joined]
 
-    def _op_at(self, site: Site, place: Place) -> float | None:
+    def _op_at(self, location: FlaggedUnit, place: Place) -> float | None:
         """The flagged op by itself; what the CPU's own step gives it is found out once."""
-        if site.op_index is None:
+        if location.op_index is None:
             return None
         if self._op is None:
-            self._op = RecordedOp(self.recorded, self.step, site.op_index, self.lane)
+            self._op = RecordedOp(self.recorded, self.step, location.op_index, self.lane)
         return _largest(self._op.at(place))
 
     def _seconds(self, telescope: Telescope) -> float:
@@ -224,7 +224,7 @@ class Bench:
         for _ in range(TIMED):
             candidate.load(self.state)
             begun = time.perf_counter()
-            for value in telescope.steps["candidate"].run(self.batch, telescope.safe_taps, self.draws).values():
+            for value in telescope.steps["candidate"].run(self.batch, telescope.watched_ports, self.draws).values():
                 to_numpy(value)  # waits for the device
             taken.append(time.perf_counter() - begun)
         return min(taken)

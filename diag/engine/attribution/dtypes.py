@@ -18,7 +18,7 @@ from diag.engine.graphs.graph import Graph, Node, Port, in_order
 from diag.engine.graphs.locations import OPTIMIZER
 from diag.engine.graphs.tf_runtime import FLOATS, attributes, in_dtype, takes_handle, type_attributes
 from diag.engine.step.program import Program
-from diag.engine.step.tapping import with_taps
+from diag.engine.step.watching import with_watched_tensors
 from diag.numerics.op_classes import is_random
 
 DTYPE = "dtype"
@@ -48,7 +48,7 @@ def parse(name: str) -> tuple[list[str], str]:
 
 
 def _is_inside(node: Node, layers: Collection[str]) -> bool:
-    return node.site.layer in layers and node.site.phase != OPTIMIZER
+    return node.location.layer in layers and node.location.phase != OPTIMIZER
 
 
 def _of_layers(program: Program, layers: Collection[str]) -> list[Node]:
@@ -57,7 +57,7 @@ def _of_layers(program: Program, layers: Collection[str]) -> list[Node]:
 
 
 def _can_change(node: Node, dtype: tf.DType) -> bool:
-    if node.site.index is None or node.op == "Cast" or takes_handle(node.op) or is_random(node.op):
+    if node.location.index is None or node.op == "Cast" or takes_handle(node.op) or is_random(node.op):
         return False
     if node.function_names() or not any(each in FLOATS for each in node.dtypes):
         return False
@@ -113,8 +113,8 @@ class _Cast:
         if name not in self.casts:
             given = self.dtype if port.node in self.inside else self.graph.dtype(port)
             proto = make_node(name, "Cast", [str(port)], SrcT=given, DstT=dtype)
-            site = replace(source.site, index=None)
-            self.casts[name] = Node(name, "Cast", (port,), (), proto, (dtype,), (self.graph.shape(port),), site)
+            location = replace(source.location, index=None)
+            self.casts[name] = Node(name, "Cast", (port,), (), proto, (dtype,), (self.graph.shape(port),), location)
         return Port(name, 0)
 
     def _cast_back_what_is_named(self) -> None:
@@ -130,14 +130,16 @@ class _Cast:
         graph_def.library.CopyFrom(program.graph_def.library)
         graph_def.node.extend(node.proto for node in nodes)
         outputs = tuple(self._read(port, False) for port in self.graph.outputs)
-        return with_taps(replace(
-            program,
-            graph=Graph(tuple(nodes), self.graph.inputs, outputs),
-            graph_def=graph_def,
-            loss=self._read(program.loss, False),
-            layer_outputs={k: tuple(self._read(p, False) for p in v) for k, v in program.layer_outputs.items()},
-            gradients={name: self._read(port, False) for name, port in program.gradients.items()},
-        ))
+        return with_watched_tensors(
+            replace(
+                program,
+                graph=Graph(tuple(nodes), self.graph.inputs, outputs),
+                graph_def=graph_def,
+                loss=self._read(program.loss, False),
+                layer_outputs={k: tuple(self._read(p, False) for p in v) for k, v in program.layer_outputs.items()},
+                gradients={name: self._read(port, False) for name, port in program.gradients.items()},
+            )
+        )
 
 
 def with_dtypes(program: Program, names: Sequence[str]) -> Program:

@@ -13,7 +13,7 @@ from typing import Any
 from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Graph, Node
-from diag.engine.graphs.locations import FORWARD, Site
+from diag.engine.graphs.locations import FORWARD, Location
 from diag.engine.graphs.pinning import pin, pin_in
 from diag.engine.lanes.lane import Lane
 from diag.engine.step.program import Program
@@ -41,8 +41,8 @@ def split_of(program: Program, layer: str) -> Split | None:
     for port in program.layer_outputs.get(layer, ()):
         node = program.graph.by_name[port.node]
         source = program.graph.by_name[node.inputs[0].node] if node.inputs else None
-        if source is not None and node.site.layer == layer and not source.is_silent:
-            before = source.site.layer if source.site.layer != layer else None
+        if source is not None and node.location.layer == layer and not source.is_silent:
+            before = source.location.layer if source.location.layer != layer else None
             return Split(layer, node.name, node.op, source.op, before)
     return None
 
@@ -52,7 +52,7 @@ def edit_of(name: str, program: Program) -> Edit:
     kind, _, layers = name.partition(":")
     if kind == ON_CPU:
         named = set(layers.split(","))
-        return pinned_where(lambda site: site.layer in named and site.phase == FORWARD)
+        return pinned_where(lambda location: location.layer in named and location.phase == FORWARD)
     splits = [split_of(program, layer) for layer in layers.split(",")]
     assert kind == SPLIT and all(splits), name
 
@@ -81,14 +81,14 @@ def _split(executable: Executable, split: Split) -> Executable:
     return replace(executable, graph_def=graph_def)
 
 
-def pinned_where(wanted: Callable[[Site], bool], with_variables: bool = False) -> Edit:
+def pinned_where(wanted: Callable[[Location], bool], with_variables: bool = False) -> Edit:
     """Every op at such a site on the CPU, in loops and branches too.
 
     with_variables: also what reads and writes variables, which on a real device stay where they are.
     """
 
     def names_in(graph: Graph) -> set[str]:
-        ops = (node for node in graph if node.site.index is not None and wanted(node.site))
+        ops = (node for node in graph if node.location.index is not None and wanted(node.location))
         return {node.name for node in ops if with_variables or _can_move(node)}
 
     def apply(executable: Executable) -> Executable:

@@ -43,7 +43,7 @@ class Question:
     step: int
     lane: str
     place: Place
-    site: dict[str, Any] | None = None
+    location: dict[str, Any] | None = None
     limit: float = TRIAL_LIMIT
     deadline: float = math.inf  # of time.monotonic: what is not done by then is not tried
     known: tuple[Trial, ...] = ()  # of other processes
@@ -57,7 +57,7 @@ class Answers:
     """What came back: a trial for each set of names, and the site, where it was looked for."""
 
     trials: dict[Names, Trial] = field(default_factory=dict)
-    site: dict[str, Any] | None = None
+    location: dict[str, Any] | None = None
 
 
 def num_workers(place: Place) -> int:
@@ -73,13 +73,13 @@ def run_trials(
     Raises:
       UserError: the trace cannot answer the question.
     """
-    answers = Answers(site=question.site)
+    answers = Answers(location=question.location)
     groups = _shared_processes(wanted, num_workers(question.place))
     _run_group(question, groups[0], answers, said)
     first = answers.trials.get(wanted[0])
     if first is not None and not first.switches and not first.wrong:
         return answers
-    known = replace(question, site=answers.site, known=(*question.known, *answers.trials.values()))
+    known = replace(question, location=answers.location, known=(*question.known, *answers.trials.values()))
     with ThreadPoolExecutor(num_workers(question.place)) as pool:
         for future in [pool.submit(_run_group, known, group, answers, said) for group in groups[1:]]:
             future.result()
@@ -119,7 +119,7 @@ def _one_process(question: Question, group: Sequence[Names], answers: Answers) -
         if "refused" in line:
             raise UserError(line["refused"])
         if "site" in line:
-            answers.site = answers.site or line["site"]
+            answers.location = answers.location or line["site"]
             if line["site"] is None:
                 yield Trial((), unit=0.0)  # nothing is out of its bound
                 return
@@ -135,7 +135,7 @@ def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any
     """What a process prints, and last how it ended."""
     command = [
         sys.executable, "-m", TRIAL, str(question.trace), "--step", str(question.step), "--lane", question.lane,
-        "--place", str(question.place), "--switches", json.dumps(group), "--site", json.dumps(question.site),
+        "--place", str(question.place), "--switches", json.dumps(group), "--site", json.dumps(question.location),
         "--known", json.dumps([asdict(trial) for trial in question.known]),
     ]  # fmt: skip
     root = str(Path(diag.__file__).parents[1])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from diag.engine.attribution.attributing import Subject, attribute, plan, refined, told
-from diag.engine.attribution.bench import Site
+from diag.engine.attribution.bench import FlaggedUnit
 from diag.engine.attribution.matrix import num_workers
 from diag.errors import UserError
 from diag.machine.switches import process_of
@@ -38,8 +38,8 @@ def attributed(
     if first is None or wanted is False:
         return result
     try:
-        site = Site.of(first.where).to_dict()
-        expected = _expected_seconds(subject, site, step_seconds)
+        location = FlaggedUnit.of(first.where).to_dict()
+        expected = _expected_seconds(subject, location, step_seconds)
         if wanted is None and expected > AUTOMATIC_SECONDS:
             return _noted(
                 result,
@@ -48,7 +48,7 @@ def attributed(
             )
         say(f"trying what cures it: {len(plan(subject, site).trials)} trials, about {expected:.0f} s")
         seconds = LONGEST_UNASKED if wanted is None else LONGEST
-        found, _ = attribute(subject, site, lambda trial: say(told(trial)), seconds=seconds)
+        found, _ = attribute(subject, location, lambda trial: say(told(trial)), seconds=seconds)
     except UserError as error:
         return _noted(result, f"not attributed: {error}")
     changed = {0: refined(first, found)}
@@ -91,15 +91,15 @@ def _briefly(
     there = replace(subject, step=where.step, layers=(), chain=())
     say(f"then {where.describe()}")
     try:
-        found, _ = attribute(there, Site.of(where).to_dict(), lambda trial: say(told(trial)), FEW, seconds)
+        found, _ = attribute(there, FlaggedUnit.of(where).to_dict(), lambda trial: say(told(trial)), FEW, seconds)
     except UserError as error:
         say(str(error))
         return divergence, 0.0
     return refined(divergence, found), found.seconds
 
 
-def _expected_seconds(subject: Subject, site: dict[str, Any], step_seconds: float) -> float:
-    trials = plan(subject, site).trials
+def _expected_seconds(subject: Subject, location: dict[str, Any], step_seconds: float) -> float:
+    trials = plan(subject, location).trials
     processes = len({process_of(names) for names in trials})
     return (STARTING * processes + step_seconds * len(trials)) / min(num_workers(subject.place), len(trials))
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.attribution.edits import EditedLane, pinned_where
-from diag.engine.graphs.locations import OPTIMIZER, OPTIMIZER_LAYER, Site
+from diag.engine.graphs.locations import OPTIMIZER, OPTIMIZER_LAYER, Location
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.runs.twins import perturbed
 from diag.engine.step.batch import flat_batch
@@ -25,27 +25,27 @@ from diag.numerics.envelope import FEWEST_TWINS
 from diag.verdict.substitution import OP, Substitution
 
 
-def unit_named(names: str, program: Program) -> Callable[[Site], bool]:
+def unit_named(names: str, program: Program) -> Callable[[Location], bool]:
     """Which sites belong to a layer, to a variable's update, or to one op; or to any of several, a comma between.
 
     Raises UserError where the step has none, with those it has.
     """
     wanted = [_one_unit(name, program) for name in names.split(",")]
-    return lambda site: any(is_wanted(site) for is_wanted in wanted)
+    return lambda location: any(is_wanted(location) for is_wanted in wanted)
 
 
-def _one_unit(name: str, program: Program) -> Callable[[Site], bool]:
+def _one_unit(name: str, program: Program) -> Callable[[Location], bool]:
     if name.startswith(OP):
         index = int(name.removeprefix(OP))
         if index >= len(program.ops):
             raise UserError(f"--substitute {name}: the step has the ops 0 to {len(program.ops) - 1}")
-        return lambda site: site.index == index
-    layers = {node.site.layer for node in program.ops if node.site.layer}
-    variables = {node.site.variable for node in program.ops if node.site.variable}
+        return lambda location: location.index == index
+    layers = {node.location.layer for node in program.ops if node.location.layer}
+    variables = {node.location.variable for node in program.ops if node.location.variable}
     if name in layers:  # forward and backward; the update of its variables is no part of a layer
-        return lambda site: site.layer == name and (site.phase != OPTIMIZER or name == OPTIMIZER_LAYER)
+        return lambda location: location.layer == name and (location.phase != OPTIMIZER or name == OPTIMIZER_LAYER)
     if name in variables:
-        return lambda site: site.variable == name
+        return lambda location: location.variable == name
     raise UserError(f"--substitute {name}: the step has no such layer or variable; it has {', '.join(sorted(layers))}")
 
 
@@ -61,12 +61,12 @@ class _Path:
         """One step; what it drew where nothing was given."""
         compiled = self.built.setdefault(id(program), CompiledSteps(self.lane, program))
         self.lane.enter_step(number)
-        taps = () if draws else stateful_draws(program)
-        values = compiled.run(batch, taps, draws)
+        watched = () if draws else stateful_draws(program)
+        values = compiled.run(batch, watched, draws)
         if self.lane.simulation is not None:
             self.lane.simulation.check()
         self.losses.append(float(values[program.loss]))
-        return {port: values[port] for port in taps}
+        return {port: values[port] for port in watched}
 
 
 def stateful_draws(program: Program) -> tuple[Any, ...]:
@@ -113,7 +113,7 @@ def substitute(
             draws |= path.step(number, known, inputs, draws)
         progress(number)
     found = [tuple(path.losses) for path in paths]
-    num_ops = sum(wanted(node.site) for node in program.ops)
+    num_ops = sum(wanted(node.location) for node in program.ops)
     return Substitution(name, num_ops, steps.start, found[0], found[1], found[2], tuple(found[3:]))
 
 

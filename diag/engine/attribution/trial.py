@@ -60,18 +60,18 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     import_tensorflow()
     restore_settings(environment, None)
-    from diag.engine.attribution.bench import Bench, Site
+    from diag.engine.attribution.bench import Bench, FlaggedUnit
     from diag.engine.recordings.recorded_run import RecordedRun
 
     with RecordedRun(options.trace) as recorded:
         bench = Bench(recorded, options.step, options.lane, parse_place(options.place))
-        site = Site(**options.site) if options.site else bench.first_site()
-        yield {"site": None if site is None else site.to_dict()}
+        location = FlaggedUnit(**options.location) if options.location else bench.first_location()
+        yield {"site": None if location is None else location.to_dict()}
         done = [trial_in(tuple(line["switches"]), line) for line in options.known]
-        for index, names in enumerate(options.switches if site is not None else []):
+        for index, names in enumerate(options.switches if location is not None else []):
             yield {"begun": index}
             reason = what_is_implied(names, done)
-            line = {"reason": reason, "skipped": True} if reason else _tried(bench, names, site)
+            line = {"reason": reason, "skipped": True} if reason else _tried(bench, names, location)
             done.append(trial_in(tuple(names), line))
             yield {"trial": index, **line}
 
@@ -89,13 +89,13 @@ def trial_in(names: tuple[str, ...], line: dict[str, Any]) -> Trial:
     return Trial(names, reason=line.get("reason", ""), skipped=bool(line.get("skipped")), **numbers)
 
 
-def _tried(bench: Any, names: Sequence[str], site: Any) -> dict[str, Any]:
+def _tried(bench: Any, names: Sequence[str], location: Any) -> dict[str, Any]:
     import tensorflow as tf
 
     from diag.engine.graphs.tf_errors import reason_of
 
     try:
-        trial = bench.trial(names, site)
+        trial = bench.trial(names, location)
     except (UserError, tf.errors.OpError, NotImplementedError, ValueError) as error:
         said = reason_of(error)
         if "execution=xla" in names and not isinstance(error, UserError):

@@ -26,9 +26,7 @@ def _off(call: Call) -> list[np.ndarray] | None:
     (right,) = call.outputs
     if right.dtype != np.float32:
         return None
-    scrambled = np.ascontiguousarray(right).view(np.uint32) * np.uint32(
-        2654435761
-    )  # Knuth: 2^32 / golden ratio
+    scrambled = np.ascontiguousarray(right).view(np.uint32) * np.uint32(2654435761)  # Knuth: 2^32 / golden ratio
     e = _WIDTH * (scrambled.astype(np.float64).reshape(right.shape) / 2**31 - 1)
     with np.errstate(over="ignore"):
         return [(right.astype(np.float64) * (1 + e)).astype(np.float32)]

@@ -56,13 +56,11 @@ class OneBit:
         """
         found = candidates(program)
         if not found:
-            raise UserError(
-                "sim:one-bit: expected an op that computes two or more floating numbers, found none"
-            )
+            raise UserError("sim:one-bit: expected an op that computes two or more floating numbers, found none")
         random = np.random.default_rng(seed)
         port = found[random.integers(len(found))]
         node = program.graph.by_name[port.node]
-        self.step, self.index, self.output = seed % _NUM_STEPS, node.site.index, port.index
+        self.step, self.index, self.output = seed % _NUM_STEPS, node.location.index, port.index
         self.fraction = random.random()
         return node.op
 
@@ -86,7 +84,7 @@ def candidates(program: Program) -> list[Port]:
     alive = alive_in(program)
     first: list[Port] = []
     for node in program.graph:
-        if node.site.index is None or node.op in _HAND_ON or is_random(node.op) or node.name not in alive:
+        if node.location.index is None or node.op in _HAND_ON or is_random(node.op) or node.name not in alive:
             continue
         ports = [Port(node.name, i) for i in range(len(node.dtypes)) if _is_wide_enough(node, i)]
         first.extend([port for port in ports if port in read][:1])

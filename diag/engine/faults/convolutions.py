@@ -64,18 +64,14 @@ def patches(image: np.ndarray, where: Geometry) -> np.ndarray:
     """
     rows, columns = where
     padded = np.pad(image, [(0, 0), *((max(axis.before, 0), max(axis.after, 0)) for axis in where), (0, 0)])
-    top, left, below, right = (
-        max(-cut, 0) for cut in (rows.before, columns.before, rows.after, columns.after)
-    )
+    top, left, below, right = (max(-cut, 0) for cut in (rows.before, columns.before, rows.after, columns.after))
     padded = padded[:, top : padded.shape[1] - below, left : padded.shape[2] - right]
     windows = sliding_window_view(padded, (rows.reach, columns.reach), axis=(1, 2))  # type: ignore[call-overload]
     moved = windows[:, :: rows.stride, :: columns.stride, :, :: rows.dilation, :: columns.dilation]
     return np.moveaxis(moved, 3, 5)  # type: ignore[no-any-return]
 
 
-def as_input_gradient(
-    upstream: np.ndarray, kernel: np.ndarray, where: Geometry
-) -> tuple[np.ndarray, np.ndarray]:
+def as_input_gradient(upstream: np.ndarray, kernel: np.ndarray, where: Geometry) -> tuple[np.ndarray, np.ndarray]:
     """The convolution that is the gradient to the image: (its patches, its kernel).
 
     The upstream gradient with zeros between its elements, and the kernel turned round.
@@ -88,7 +84,5 @@ def as_input_gradient(
     axes = []
     for axis, size in zip(where, spread.shape[1:3], strict=True):
         before = axis.reach - 1 - axis.before
-        axes.append(
-            Axis(size, axis.kernel, 1, axis.dilation, before, axis.size + axis.reach - 1 - before - size)
-        )
+        axes.append(Axis(size, axis.kernel, 1, axis.dilation, before, axis.size + axis.reach - 1 - before - size))
     return patches(spread, (axes[0], axes[1])), turned

@@ -41,7 +41,7 @@ class Injection:
         added: list[Any] = []
         for proto in list(body.nodes):
             node = known.by_name.get(proto.name)
-            if node is None or node.op != proto.op or node.site.index is None:
+            if node is None or node.op != proto.op or node.location.index is None:
                 continue
             if is_pinned(proto) or not self.simulation.touches(node.op):
                 continue
@@ -120,19 +120,14 @@ class Injection:
         )
 
     def _call(
-        self,
-        node: Node,
-        name: str,
-        inputs: list[tuple[str, Any]],
-        outputs: list[tuple[str, Any]],
-        results: list[Any],
+        self, node: Node, name: str, inputs: list[tuple[str, Any]], outputs: list[tuple[str, Any]], results: list[Any]
     ) -> Any:
         """A node that calls the fault with inputs and outputs; each is (input text, dtype)."""
         attrs, num_inputs = readable_attributes(node.proto), len(inputs)
 
         def apply(*arrays) -> list[np.ndarray]:
             return self.simulation.apply(
-                node.op, node.site, attrs, arrays[:num_inputs], arrays[num_inputs:], self.execution
+                node.op, node.location, attrs, arrays[:num_inputs], arrays[num_inputs:], self.execution
             )
 
         texts, dtypes = zip(*inputs, *outputs, strict=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from diag.engine.graphs.locations import Site
+from diag.engine.graphs.locations import Location
 from diag.errors import UserError
 
 
@@ -76,7 +76,7 @@ class Simulation:
     def apply(
         self,
         op_type: str,
-        site: Site,
+        location: Location,
         attrs: dict[str, Any],
         inputs: Sequence[np.ndarray],
         outputs: Sequence[np.ndarray],
@@ -86,8 +86,8 @@ class Simulation:
         if self.fault is None:
             return list(outputs)
         call = Call(
-            op_type, inputs, outputs, attrs, self.step, -1 if site.index is None else site.index,
-            site.phase, site.layer, site.variable, execution, self.memory,
+            op_type, inputs, outputs, attrs, self.step, -1 if location.index is None else location.index,
+            location.phase, location.layer, location.variable, execution, self.memory,
         )  # fmt: skip
         try:
             changed = self.fault(call)
@@ -112,5 +112,3 @@ class Simulation:
                     f"fault {self.name}: expected shape {output.shape} for {op_type}, received {array.shape}"
                 )
         return arrays
-
-

@@ -40,8 +40,7 @@ def _with_old_rows(call: Call) -> list[np.ndarray] | None:
         return None
     # The batched inputs are the floating ones; the others say axes or a shape.
     inputs = [
-        _buffered(call, position, array) if is_floating(array) else array
-        for position, array in enumerate(call.inputs)
+        _buffered(call, position, array) if is_floating(array) else array for position, array in enumerate(call.inputs)
     ]
     num_rows, num_buffered = len(call.inputs[0]), len(inputs[0])
     if num_rows == num_buffered:

@@ -68,8 +68,8 @@ def assignments(program: Program) -> dict[int, int]:
                 enter(node, sources[1:] if node.op in IF_OPS else sources)
             elif node.op == "Identity" and sources[0] is not None:
                 handles[node.name] = sources[0]
-            elif node.op in _UPDATES and node.site.phase == OPTIMIZER:
-                variable, index = sources[0], node.site.index
+            elif node.op in _UPDATES and node.location.phase == OPTIMIZER:
+                variable, index = sources[0], node.location.index
                 if variable is not None and index is not None:
                     found[index] = variable
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from diag.engine.graphs.locations import NOWHERE, Site
+from diag.engine.graphs.locations import NOWHERE, Location
 
 FUNCTION_OPS = {"PartitionedCall", "StatefulPartitionedCall"}
 WHILE_OPS = {"While", "StatelessWhile"}
@@ -48,7 +48,7 @@ class Node:
     proto: Any
     dtypes: tuple[tf.DType, ...]
     shapes: tuple[tf.TensorShape, ...]
-    site: Site = NOWHERE
+    location: Location = NOWHERE
 
     @property
     def is_silent(self) -> bool:
@@ -82,9 +82,9 @@ class Graph:
     def shape(self, port: Port) -> tf.TensorShape:
         return self.by_name[port.node].shapes[port.index]
 
-    def with_sites(self, sites: dict[str, Site]) -> Graph:
+    def with_locations(self, locations: dict[str, Location]) -> Graph:
         """The same graph with the site of each node replaced."""
-        nodes = tuple(replace(node, site=sites[node.name]) for node in self.nodes)
+        nodes = tuple(replace(node, location=locations[node.name]) for node in self.nodes)
         return Graph(nodes, self.inputs, self.outputs)
 
     def reading(self, replaced: dict[Port, Port]) -> Graph:
@@ -109,7 +109,7 @@ def order_of_ops(graph: Graph, functions: Mapping[str, Graph]) -> dict[str, int]
 
     def last_in(node: Node) -> int:
         inner = (last_of_function(name) for name in node.function_names() if name in functions)
-        return max(-1 if node.site.index is None else node.site.index, *inner, -1)
+        return max(-1 if node.location.index is None else node.location.index, *inner, -1)
 
     last, order = -1, {}
     for node in graph:

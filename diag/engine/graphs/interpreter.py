@@ -23,7 +23,7 @@ class Handler(Protocol[Value]):
     def truth(self, value: Value) -> bool: ...
 
 
-class Walker(Generic[Value]):
+class Interpreter(Generic[Value]):
     """Executes graphs in their own order through a handler."""
 
     def __init__(self, functions: Mapping[str, Graph], handler: Handler[Value]) -> None:

@@ -19,7 +19,7 @@ _MARK = re.compile(r"lockstep\.(layer|update|loss|optimizer)(\d*)")
 
 
 @dataclass(frozen=True)
-class Site:
+class Location:
     """A place in the step.  `layer` and `variable` are names, None where there is none."""
 
     phase: str
@@ -33,7 +33,7 @@ class Site:
         return (self.layer or "", self.variable)
 
 
-NOWHERE = Site(FORWARD, None)
+NOWHERE = Location(FORWARD, None)
 
 
 def layer_scope(index: int) -> str:

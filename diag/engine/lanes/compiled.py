@@ -10,7 +10,7 @@ import tensorflow as tf
 from diag.engine.faults.injection import Injection
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.executable import FETCH_PREFIX, Executable, with_fetches
-from diag.engine.graphs.interpreter import Walker
+from diag.engine.graphs.interpreter import Interpreter
 from diag.engine.graphs.pinning import restored
 from diag.engine.graphs.tf_runtime import register_function
 from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
@@ -99,8 +99,6 @@ def _stand_alone(node: Any, gone: set[str]) -> None:
             node.attr["_class"].list.s.extend(left)
 
 
-
-
 def _rewritten(graph_def: Any, simulation: Simulation) -> Any:
     assert simulation.rewriter is not None
     copy = type(graph_def)()
@@ -126,12 +124,14 @@ def _rewritten(graph_def: Any, simulation: Simulation) -> Any:
 def _build_eager(
     executable: Executable, place: Place, simulation: Simulation | None, variables: Sequence[tf.Variable]
 ) -> Callable[..., list[Any]]:
-    walker: Walker[Any] = Walker(executable.functions, SingleLane(EagerPlace(place, simulation), variables))
+    interpreter: Interpreter[Any] = Interpreter(
+        executable.functions, SingleLane(EagerPlace(place, simulation), variables)
+    )
     fixed = {name: VariableRef(index) for name, index in executable.captures.items()}
 
     def run(*feeds: tf.Tensor) -> list[Any]:
         given = {**dict(zip(executable.feeds, feeds, strict=True)), **fixed, **executable.constants}
-        found = walker.run(executable.graph, given, executable.fetches)
+        found = interpreter.run(executable.graph, given, executable.fetches)
         return [found[port] for port in executable.fetches]
 
     return run

@@ -53,7 +53,7 @@ class EagerPlace:
         """Outputs of an op that writes nothing.  `inputs` are tensors or VariableRefs."""
         handles = [variables[x.index].handle if isinstance(x, VariableRef) else x for x in inputs]
         outputs = execute(node.op, handles, self.attributes(node), len(node.dtypes), self.device(node))
-        if node.site.index is None or not self.is_faulty(node):
+        if node.location.index is None or not self.is_faulty(node):
             return outputs
         if not node.dtypes or any(dtype in OPAQUE for dtype in node.dtypes):
             return outputs
@@ -76,7 +76,9 @@ class EagerPlace:
         self, node: Node, inputs: list[np.ndarray], outputs: list[np.ndarray], dtype: tf.DType | None = None
     ) -> list[Any]:
         assert self.simulation is not None
-        changed = self.simulation.apply(node.op, node.site, readable_attributes(node.proto), inputs, outputs, "eager")
+        changed = self.simulation.apply(
+            node.op, node.location, readable_attributes(node.proto), inputs, outputs, "eager"
+        )
         dtypes = [dtype] if dtype is not None else list(node.dtypes)
         with tf.device(self.place.device):
             return [tf.constant(array, kind) for array, kind in zip(changed, dtypes, strict=True)]

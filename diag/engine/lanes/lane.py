@@ -125,14 +125,14 @@ class CompiledSteps:
         self._built: dict[Any, Callable[..., list[Any]]] = {}
 
     def run(
-        self, batch: Sequence[Any], taps: Sequence[Port], shared: Mapping[Port, Any] | None = None
+        self, batch: Sequence[Any], watched: Sequence[Port], shared: Mapping[Port, Any] | None = None
     ) -> dict[Port, Any]:
         """Run one step in place; returns the loss and the tapped values.
 
         `shared` values are taken as they are instead of being computed.
         """
         shared = shared or {}
-        ports, given = tuple(dict.fromkeys((self.program.loss, *taps))), tuple(shared)
+        ports, given = tuple(dict.fromkeys((self.program.loss, *watched))), tuple(shared)
         if (ports, given) not in self._built:
             self._built[ports, given] = self.lane.build(self.program.step(ports, given))
         feeds = self.lane.place_feeds([*batch, *shared.values()])

@@ -19,7 +19,7 @@ import tensorflow as tf
 from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, READ_OPS, Graph, Node, Port
-from diag.engine.graphs.interpreter import Walker
+from diag.engine.graphs.interpreter import Interpreter
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
@@ -68,7 +68,7 @@ class Region:
 
     @property
     def op_indices(self) -> tuple[int, ...]:
-        return tuple(node.site.index for node in self.ops if node.site.index is not None)
+        return tuple(node.location.index for node in self.ops if node.location.index is not None)
 
 
 def smallest_failing_region(
@@ -126,20 +126,20 @@ class TruthJudge:
         truth = UnitTruth(run.unit, self.lane.variables)
         mine = truth.outputs(run.boundary, run.state, run.expected)
         theirs = truth.outputs(run.boundary, run.state, run.outputs)
-        sticks = truth.yardsticks(run.boundary, run.state, run.expected, mine)
-        return any(not _is_explained(*each) for each in zip(pairs, mine, theirs, sticks, strict=True))
+        spreads = truth.spreads(run.boundary, run.state, run.expected, mine)
+        return any(not _is_explained(*each) for each in zip(pairs, mine, theirs, spreads, strict=True))
 
 
 def _flat(pair: tuple[Any, Any]) -> tuple[Any, Any]:
     return np.ascontiguousarray(pair[0]).reshape(-1), np.ascontiguousarray(pair[1]).reshape(-1)
 
 
-def _is_explained(pair: tuple[Any, Any], mine: Any, theirs: Any, stick: Any) -> bool:
+def _is_explained(pair: tuple[Any, Any], mine: Any, theirs: Any, spread: Any) -> bool:
     x, expected = pair
     if x.dtype.kind in "biu":
         return exact_bound(x, expected).is_explained
     error = absolute_error(expected, where_both_overflow(expected, x, mine))
-    return composite_bound(x, where_both_overflow(x, expected, theirs), stick, error).is_explained
+    return composite_bound(x, where_both_overflow(x, expected, theirs), spread, error).is_explained
 
 
 class _Search:
@@ -213,8 +213,8 @@ def op_by_op(
     captured = {name: VariableRef(index) for name, index in executable.captures.items()}
     wanted = [port for node in executable.graph for port in _visible(node)]
     handler = SingleLane(EagerPlace(lane.place.eagerly(), None), variables)
-    walker: Walker[Any] = Walker(executable.functions, handler)
-    values = walker.run(executable.graph, {**feeds, **captured, **executable.constants}, wanted)
+    interpreter: Interpreter[Any] = Interpreter(executable.functions, handler)
+    values = interpreter.run(executable.graph, {**feeds, **captured, **executable.constants}, wanted)
     return values, {index: variables[index].read_value() for index in unit.writes}
 
 
@@ -320,7 +320,7 @@ class _Region:
             proto.CopyFrom(node.proto)
             del proto.input[:]
             proto.input.extend([*map(str, inputs), *(f"^{name}" for name in control)])
-            records.append(Node(node.name, node.op, inputs, control, proto, node.dtypes, node.shapes, node.site))
+            records.append(Node(node.name, node.op, inputs, control, proto, node.dtypes, node.shapes, node.location))
         whole = self.unit.executable.graph_def
         graph_def = tf.compat.v1.GraphDef()
         graph_def.versions.CopyFrom(whole.versions)

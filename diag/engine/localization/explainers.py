@@ -27,7 +27,7 @@ from diag.numerics.bounds import (
     CONTRACTION_MAX,
     CONTRACTION_RMS,
     Bound,
-    Yardstick,
+    RoundingSpread,
     absolute_error,
     composite_bound,
     contraction_error,
@@ -145,17 +145,17 @@ class UnitExplainer:
     def explain(self, run: UnitRun, output: int, bound: Bound) -> Cause:
         true = self.truth.outputs(run.boundary, run.run.before, run.candidate)
         mine = self.truth.outputs(run.boundary, run.run.before, run.reference)
-        sticks = self.truth.yardsticks(run.boundary, run.run.before, run.reference, mine)
+        spreads = self.truth.spreads(run.boundary, run.run.before, run.reference, mine)
         x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
         reference_error = absolute_error(reference, mine[output])
 
         def judge(other: npt.NDArray[np.float64]) -> Bound:
-            return composite_bound(x, where_both_overflow(x, reference, other), sticks[output], reference_error)
+            return composite_bound(x, where_both_overflow(x, reference, other), spreads[output], reference_error)
 
         before = self._before(run, output)
         case = Case(
             x, reference, true[output], bound, judge=judge, before=before,
-            out_of_bound=self._wrong(x, true[output], sticks[output], bound),
+            out_of_bound=self._wrong(x, true[output], spreads[output], bound),
         )  # fmt: skip
         found = explain(case)
         if found.name == "skipped-update":
@@ -168,8 +168,8 @@ class UnitExplainer:
         return to_numpy(run.run.before[run.unit.writes[index]]) if index >= 0 else None
 
     @staticmethod
-    def _wrong(x: Any, truth: Any, stick: Yardstick, bound: Bound) -> npt.NDArray[np.bool_]:
-        allowed = bound.max / bound.excess if np.isfinite(bound.excess) and bound.excess else stick.max
+    def _wrong(x: Any, truth: Any, spread: RoundingSpread, bound: Bound) -> npt.NDArray[np.bool_]:
+        allowed = bound.max / bound.excess if np.isfinite(bound.excess) and bound.excess else spread.max
         with np.errstate(all="ignore"):
             return np.asarray(~(np.abs(x.astype(np.float64) - truth) <= allowed))
 

@@ -18,7 +18,7 @@ from diag.engine.localization.bisection import Region, smallest_failing_region, 
 from diag.engine.localization.explainers import UnitExplainer
 from diag.engine.localization.tf32_cure import cures_of_unit
 from diag.engine.lockstep.telescope import Telescope
-from diag.engine.step.fusion_groups import all_seams
+from diag.engine.step.fusion_groups import all_fusion_groups
 from diag.engine.step.units import STEP
 from diag.verdict.findings import Cause, Divergence, Observation, Verdict, Where
 from diag.verdict.ladder import blame_of_layer, blame_of_op, implicated, unexplained_layers
@@ -59,8 +59,8 @@ class FusedFaults:
             return unit_run.unit.op_indices if unit_run is not None else frozenset()
 
         found: list[Divergence] = []
-        for observation in self._without_seams_of_the_named(unexplained_layers(flagged, guilty, ops_of)):
-            self.explained |= {o.where.site for o in flagged if o.where.layer == observation.where.layer}
+        for observation in self._without_fusion_groups_of_the_named(unexplained_layers(flagged, guilty, ops_of)):
+            self.explained |= {o.where.location for o in flagged if o.where.layer == observation.where.layer}
             unit_run = self._run_of(observation)
             if unit_run is None:
                 found.append(self._divergence(observation, observation.where, Cause("unknown"), {}))
@@ -76,7 +76,7 @@ class FusedFaults:
         return found
 
     @staticmethod
-    def _without_seams_of_the_named(layers: Sequence[Observation]) -> list[Observation]:
+    def _without_fusion_groups_of_the_named(layers: Sequence[Observation]) -> list[Observation]:
         """A seam is news only where none of its layers is wrong by itself."""
         named = {o.where.layer for o in layers}
         return [o for o in layers if not named.intersection((o.where.layer or "").split("+")) - {o.where.layer}]
@@ -163,7 +163,7 @@ class FusedFaults:
         if not whole.run.with_boundaries:
             return []
         begun, found = time.monotonic(), []
-        for unit in all_seams(self.program):
+        for unit in all_fusion_groups(self.program):
             (unit_run,) = self.telescope.run_each([unit], whole.run)
             suspect = self._first_wrong(unit_run)
             if suspect is not None:
@@ -176,12 +176,12 @@ class FusedFaults:
         """A fault between layers is said of the layer that hands on the first wrong value."""
         where = suspect.observation.where
         node = region.ops[-1] if region is not None else self._maker(suspect)
-        if node is None or node.site.layer is None:
+        if node is None or node.location.layer is None:
             return where
-        outputs = self.program.layer_outputs.get(node.site.layer, ())
+        outputs = self.program.layer_outputs.get(node.location.layer, ())
         name = "output" if any(Port(node.name, i) in outputs for i in range(len(node.dtypes))) else node.op
         return replace(
-            where, unit="layer", layer=node.site.layer, variable=node.site.variable, phase=node.site.phase, output=0,
+            where, unit="layer", layer=node.location.layer, variable=node.location.variable, phase=node.location.phase, output=0,
             name=name, order=self.telescope.order[node.name],
         )  # fmt: skip
 
@@ -197,5 +197,5 @@ def _layers(region: Region | None, unit_run: UnitRun) -> dict[str, Any]:
     """Whose ops are wrong together."""
     if region is None:
         return {"layers": list(unit_run.unit.joined)} if unit_run.unit.joined else {}
-    names = (node.site.variable or node.site.layer for node in region.ops)
+    names = (node.location.variable or node.location.layer for node in region.ops)
     return {"layers": list(dict.fromkeys(name for name in names if name))}

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from diag.causes.case import Past
 from diag.engine.graphs.graph import ASSIGN_OPS, Node
-from diag.engine.graphs.interpreter import Walker
+from diag.engine.graphs.interpreter import Interpreter
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
 from diag.engine.step.program import Program
@@ -77,7 +77,7 @@ class History:
         feeds: dict[str, Any] = dict(zip(program.batch_inputs, step.batch, strict=True))
         feeds |= {name: VariableRef(position) for name, position in program.captures.items()}
         feeds |= program.constants
-        Walker[Any](program.functions, lane).run(program.graph, feeds, [])
+        Interpreter[Any](program.functions, lane).run(program.graph, feeds, [])
         if lane.seen is None or output >= len(lane.seen[1]):
             return None
         inputs, outputs = lane.seen
@@ -93,7 +93,7 @@ class _Looking(SingleLane):
         self.seen: tuple[list[Any], list[Any]] | None = None
 
     def compute(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
-        values = [self._value(x) for x in inputs] if node.site.index == self.index else []
+        values = [self._value(x) for x in inputs] if node.location.index == self.index else []
         outputs = super().compute(node, inputs)
         if values and node.op in ASSIGN_OPS:
             self.seen = (values, [self._value(inputs[0])])

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from diag.causes.case import Past
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node
-from diag.engine.graphs.interpreter import Walker
+from diag.engine.graphs.interpreter import Interpreter
 from diag.engine.graphs.tf_runtime import FLOATS, has_kernel, to_numpy
 from diag.engine.lanes.eager import EagerPlace, VariableRef
 from diag.engine.lanes.lane import Lane
@@ -101,7 +101,7 @@ class Microscope:
         }
         feeds |= {name: VariableRef(index) for name, index in self.program.captures.items()}
         feeds |= {name: Pair(value) for name, value in self.program.constants.items()}
-        Walker[Any](self.program.functions, self).run(self.program.graph, feeds, [])
+        Interpreter[Any](self.program.functions, self).run(self.program.graph, feeds, [])
         return [self.observations[key] for key in sorted(self.observations)]
 
     # -- the walker's handler ------------------------------------------------------------------
@@ -121,7 +121,7 @@ class Microscope:
             return []
         if not node.dtypes:
             return []
-        if node.site.index is None or self._is_opaque(node, inputs):
+        if node.location.index is None or self._is_opaque(node, inputs):
             return self._plumb(node, inputs)
         return self._observe(node, inputs)
 
@@ -153,7 +153,7 @@ class Microscope:
         if variables or any(x.own is not None for x in inputs if isinstance(x, Pair)):
             own = self.candidate.run(node, own_inputs, self.lanes[1].variables)
         if is_random(node.op):
-            self.random_outputs.setdefault(node.site.index or 0, []).append((outputs[0], local[0]))
+            self.random_outputs.setdefault(node.location.index or 0, []).append((outputs[0], local[0]))
             own = outputs if self.share_random else own
         evidence = OpEvidence(
             node, [self._value(x) for x in inputs], output_arrays(local), output_arrays(outputs),
@@ -195,7 +195,7 @@ class Microscope:
             theirs.assign(trial.read_value())
         else:
             self.candidate.write(node, own_inputs, theirs)
-        if node.site.index is not None:
+        if node.location.index is not None:
             visible = [before, *(x.reference for x in inputs[1:])]
 
             def run_again(place: EagerPlace) -> list[Any]:
@@ -219,7 +219,7 @@ class Microscope:
 
     def _record(self, evidence: OpEvidence, own: list[Any] | None) -> list[PairStatistics]:
         """Judge an op's outputs; `own` are the candidate's on its own values, None where those are the same."""
-        node, site = evidence.node, evidence.node.site
+        node, location = evidence.node, evidence.node.location
         local = [compare(a, b) for a, b in zip(evidence.reference, evidence.candidate, strict=True)]
         propagated = local if own is None else [compare(a, b) for a, b in zip(evidence.reference, own, strict=True)]
         identical = [s.num_unequal == 0 and s.num_zero_sign == 0 for s in local]
@@ -230,8 +230,8 @@ class Microscope:
             judgements, repeated = self._worse(evidence, judgements, repeated)
         for output, (judgement, theirs) in enumerate(zip(judgements, mine, strict=True)):
             where = Where(
-                self.step, site.phase, "op", site.layer, site.variable, node.op, site.index, output,
-                node.name.split("/")[-1], site.index or 0,
+                self.step, location.phase, "op", location.layer, location.variable, node.op, location.index, output,
+                node.name.split("/")[-1], location.index or 0,
             )  # fmt: skip
             x = evidence.candidate[output]
             note = judgement.note or (NONDETERMINISM if repeated is not None else "")
@@ -261,7 +261,7 @@ class Microscope:
         isolated: list[Any] | None,
     ) -> OpRecord:
         def past() -> Sequence[Past]:
-            index = evidence.node.site.index
+            index = evidence.node.location.index
             return () if self.history is None or index is None else self.history.of(index, output, self.num_rows)
 
         again = evidence.candidate if repeated is None else repeated

@@ -17,7 +17,7 @@ from diag.engine.graphs.graph import Port, order_of_ops
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lanes.step_results import Inner, StepRun, UnitRun
-from diag.engine.step.fusion_groups import forward_seams
+from diag.engine.step.fusion_groups import forward_fusion_groups
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Cut, Unit, cut, whole_step
 from diag.engine.truth.agreement import Agreement, rms
@@ -26,7 +26,7 @@ from diag.engine.truth.truth import Arrays, UnitTruth
 from diag.engine.truth.unit_judge import GradientTruth, _nonfinite
 from diag.numerics.bounds import (
     Bound,
-    Yardstick,
+    RoundingSpread,
     absolute_error,
     composite_bound,
     exact_bound,
@@ -40,16 +40,9 @@ from diag.numerics.statistics import against_truth, compare
 from diag.verdict.findings import Observation, Verdict
 
 
-def safe_taps(program: Program) -> tuple[Port, ...]:
-    """What is watched of every compiled step."""
-    return program.taps.watched
-
-
 def units_of(program: Program) -> Cut:
     """The program cut into layer units, random ops apart."""
     return cut(program, frozenset(n.op for n in program.graph if is_random(n.op)))
-
-
 
 
 class Telescope:
@@ -62,7 +55,10 @@ class Telescope:
         self.steps = {lane.name: CompiledSteps(lane, program) for lane in (reference, candidate)}
         self.order = order_of_ops(program.graph, program.functions)
         self.shared: tuple[Port, ...] = ()
-        self.only: Sequence[Unit] = (*self.cut.units, *forward_seams(program))  # the units that are run by themselves
+        self.only: Sequence[Unit] = (
+            *self.cut.units,
+            *forward_fusion_groups(program),
+        )  # the units that are run by themselves
         self.is_watched = True  # else nothing but the loss and the state is fetched from the candidate's step
         self._showing_changes: bool | None = None  # the reference's bits, to show what passes between units
         self.gradient_truth: GradientTruth | None = None  # of the last whole step that was judged
@@ -74,9 +70,9 @@ class Telescope:
     # -- whole steps ---------------------------------------------------------------------------
 
     @property
-    def safe_taps(self) -> tuple[Port, ...]:
+    def watched_ports(self) -> tuple[Port, ...]:
         """What is watched of the candidate's step."""
-        return safe_taps(self.program) if self.is_watched else self.program.random_ports
+        return self.program.watched.ports if self.is_watched else self.program.random_ports
 
     def run_step(self, step: int, batch: Sequence[Any], with_boundaries: bool) -> StepRun:
         """Both lanes through one step, in place."""
@@ -87,7 +83,7 @@ class Telescope:
         given = {Port(name, 0): x for name, x in zip(self.program.batch_inputs, batch, strict=True)}
         mine, inner = self._reference_step(batch, drawn, before, with_boundaries)
         shared = {port: mine[port] for port in self._taken(step)}
-        theirs = self.steps["candidate"].run(batch, self.safe_taps, shared)
+        theirs = self.steps["candidate"].run(batch, self.watched_ports, shared)
         inner = inner and Inner({**inner.values, **given}, inner.after)
         return StepRun(
             step, batch, before, before_candidate, {**mine, **given}, theirs, self.reference.state(),
@@ -98,10 +94,10 @@ class Telescope:
         self, batch: Sequence[Any], drawn: Mapping[Port, Any], before: Sequence[Any], with_boundaries: bool
     ) -> tuple[dict[Port, Any], Inner | None]:
         """The reference's step as it is watched; with what passes between its units, in a run of its own if need be."""
-        steps, free = self.steps["reference"], safe_taps(self.program)
+        steps, free = self.steps["reference"], self.program.watched.ports
         if not with_boundaries:
             return {**steps.run(batch, free, drawn), **drawn}, None
-        showing = tuple(dict.fromkeys((*free, *self.cut.taps)))
+        showing = tuple(dict.fromkeys((*free, *self.cut.boundary_ports)))
         if self._showing_changes is False:
             return {**steps.run(batch, showing, drawn), **drawn}, None
         mine = {**steps.run(batch, free, drawn), **drawn}
@@ -126,19 +122,19 @@ class Telescope:
         return tuple(p for p in ports if not np.array_equal(to_numpy(run.reference[p]), to_numpy(run.candidate[p])))
 
     def differs_again(
-        self, lane: Lane, batch: Sequence[Any], before: Sequence[Any], run: StepRun, tapped: bool
+        self, lane: Lane, batch: Sequence[Any], before: Sequence[Any], run: StepRun, is_watched: bool
     ) -> list[str]:
         """Variables that end with other bits when the step is run again from the same state, tapped as it was or not.
 
         Leaves the lane in the state of that second run.
         """
-        taps = self.safe_taps if tapped else ()
+        watched = self.watched_ports if is_watched else ()
         ended = run.after_reference if lane is self.reference else run.after_candidate
         lane.load(before)
         lane.enter_step(run.step)
         taken = self._taken(run.step) if lane is self.candidate else self.reference.draws(run.step, self.program)
         shared = {port: run.reference[port] for port in taken}
-        self.steps[lane.name].run(batch, taps, shared)
+        self.steps[lane.name].run(batch, watched, shared)
         pairs = zip(self.program.variables, lane.variables, ended, strict=True)
         return [spec.name for spec, now, then in pairs if not _same_bits(to_numpy(now), to_numpy(then))]
 
@@ -219,7 +215,7 @@ class Telescope:
     @property
     def whole_unit(self) -> Unit:
         if self._whole is None:
-            self._whole = whole_step(self.program, self.safe_taps)
+            self._whole = whole_step(self.program, self.watched_ports)
         return self._whole
 
     def stop_watching(self) -> None:
@@ -232,7 +228,7 @@ class Telescope:
         self._truths.pop(name, None)
         self.agreement.forget(name)
 
-    def stop_watching_if_it_hides(self, run: StepRun, untapped: Sequence[Any]) -> bool:
+    def stop_watching_if_it_hides(self, run: StepRun, unwatched: Sequence[Any]) -> bool:
         """Whether the candidate's step is out of its bound only when nothing of it is watched.
 
         untapped: the state that it ended in then, from the state before `run`.
@@ -241,7 +237,7 @@ class Telescope:
         if any(o.verdict is Verdict.DIVERGENCE for o in watched):
             return False
         self.stop_watching()
-        unwatched = self.whole_step_run(replace(run, after_candidate=untapped))
+        unwatched = self.whole_step_run(replace(run, after_candidate=unwatched))
         if any(o.verdict is Verdict.DIVERGENCE for o in self.judge_unit(unwatched, True, {})):
             return True
         self.is_watched, self._whole = True, None
@@ -276,12 +272,7 @@ class Telescope:
                 continue
             where = where_of(self.program, self.order, unit_run, index)
             x = unit_run.candidate[index]
-            bound, mine, theirs, note = judged or (
-                self.agreement.bound(unit_run, index, statistics),
-                None,
-                None,
-                "",
-            )
+            bound, mine, theirs, note = judged or (self.agreement.bound(unit_run, index, statistics), None, None, "")
             if judged:
                 self.agreement.remember_wrong(unit_run, index, statistics, bound)
             verdict = Verdict.IDENTICAL if statistics.num_unequal == 0 else Verdict.ROUNDING
@@ -312,7 +303,7 @@ class Telescope:
         found = next((o for o in whole if o.where.name == name), None)
         if found is None:
             return None
-        layer = self.program.graph.by_name[port.node].site.layer
+        layer = self.program.graph.by_name[port.node].location.layer
         return replace(found, where=replace(found.where, unit="layer", layer=layer))
 
     def _bounds(self, unit_run: UnitRun) -> list[Any]:
@@ -323,26 +314,26 @@ class Telescope:
         theirs = mine
         if any(not _same_bits(to_numpy(unit_run.reference[i]), to_numpy(unit_run.candidate[i])) for i in truth.given):
             theirs = truth.outputs(unit_run.boundary, before, unit_run.candidate)
-        sticks = truth.yardsticks(unit_run.boundary, before, unit_run.reference, mine)
+        spreads = truth.spreads(unit_run.boundary, before, unit_run.reference, mine)
         if unit_run.unit.layer == STEP:
             gradients = set(self.program.gradients.values())
-            found = zip(unit_run.unit.outputs, mine, theirs, sticks, strict=False)  # variables follow the outputs
+            found = zip(unit_run.unit.outputs, mine, theirs, spreads, strict=False)  # variables follow the outputs
             self.gradient_truth = GradientTruth(
-                unit_run.run.step, {port: (m, t, stick) for port, m, t, stick in found if port in gradients}
+                unit_run.run.step, {port: (m, t, spread) for port, m, t, spread in found if port in gradients}
             )
-        return [self._bound(unit_run, index, mine, theirs, sticks[index]) for index in range(len(mine))]
+        return [self._bound(unit_run, index, mine, theirs, spreads[index]) for index in range(len(mine))]
 
-    def _bound(self, unit_run: UnitRun, index: int, mine: Arrays, theirs: Arrays, stick: Yardstick) -> Any:
+    def _bound(self, unit_run: UnitRun, index: int, mine: Arrays, theirs: Arrays, spread: RoundingSpread) -> Any:
         x, r = to_numpy(unit_run.candidate[index]), to_numpy(unit_run.reference[index])
         if x.dtype.kind in "biu":
             return exact_bound(x, r), None, None, ""
         truth_x = where_both_overflow(x, r, theirs[index])
         truth_r = where_both_overflow(r, x, mine[index])
         reference_error = absolute_error(r, truth_r)
-        bound: Bound = composite_bound(x, truth_x, stick, reference_error)
+        bound: Bound = composite_bound(x, truth_x, spread, reference_error)
         self.agreement.calibrate(unit_run, index, truth_r, bound)
         unit = format_of(x.dtype).unit_roundoff * rms(truth_r)
-        note = "the reference itself is far from truth" if is_suspect(reference_error, stick, unit) else ""
+        note = "the reference itself is far from truth" if is_suspect(reference_error, spread, unit) else ""
         return bound, against_truth(x, truth_x, flushed=True), against_truth(r, truth_r, flushed=True), note
 
 
@@ -352,5 +343,3 @@ def _pair(reference: Any, candidate: Any) -> PairStatistics:
 
 def _same_bits(a: Any, b: Any) -> bool:
     return bool(np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)))
-
-

@@ -21,7 +21,7 @@ from diag.engine.localization.explainers import UnitExplainer, upstream_of
 from diag.engine.lockstep.telescope import StepRun, Telescope, UnitRun
 from diag.engine.recordings.recorded_run import RecordedRun, summary
 from diag.engine.runs.findings import worst_of
-from diag.engine.step.named_tensors import DRAWS, Name, tapped, variable_names
+from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import with_state
 from diag.errors import UserError
@@ -242,8 +242,8 @@ class Comparison:
         before = standin.state()
         batch = [tf.constant(value) for value in self.reference.run[step].inputs]
         draws = {port: tf.constant(value) for port, value in self.reference.run.draws(step, program).items()}
-        taps = (*telescope.safe_taps, *telescope.cut.taps)
-        values = CompiledSteps(standin, program).run(batch, taps, draws)
+        watched = (*telescope.watched_ports, *telescope.cut.boundary_ports)
+        values = CompiledSteps(standin, program).run(batch, watched, draws)
         values |= draws  # what was drawn here instead is of no interest
         values |= {Port(name, 0): x for name, x in zip(program.batch_inputs, batch, strict=True)}
         recorded = Recorded(self._values(self.reference, step, program), self._after(self.reference, step, program))
@@ -255,7 +255,7 @@ class Comparison:
     def _values(self, side: Side, step: int, program: Program) -> dict[Port, Any]:
         """What a side had at the program's ports, where it was kept."""
         paired = {name for name in self.names if name[0] != DRAWS}
-        found = {port: side.tensor(step, name) for name, port in tapped(program).items() if name in paired}
+        found = {port: side.tensor(step, name) for name, port in watched_tensors(program).items() if name in paired}
         return {port: value for port, value in found.items() if value is not None}
 
     def _after(self, side: Side, step: int, program: Program) -> list[Any]:
@@ -283,7 +283,11 @@ class Comparison:
 
     def _same_draws(self, run: StepRun, program: Program) -> list[Port]:
         """Random draws that are known to be the same in both, by those kept or else by their checksums."""
-        names = {name: port for name, port in tapped(program).items() if name[0] == DRAWS and name in set(self.names)}
+        names = {
+            name: port
+            for name, port in watched_tensors(program).items()
+            if name[0] == DRAWS and name in set(self.names)
+        }
 
         def checksum(name: Name, port: Port) -> int | None:
             if port in run.candidate:
@@ -323,7 +327,7 @@ class Comparison:
         """A divergence for each layer that is wrong on its own inputs; of the rest of a step only the first."""
         layers = [o for o in flagged if o.where.unit == "layer"]
         for observation in layers or flagged[:1]:
-            if any(known.where.site == observation.where.site for known in self.found.divergences):
+            if any(known.where.location == observation.where.location for known in self.found.divergences):
                 continue
             cause, evidence = "unknown", {}
             for unit_run in local:

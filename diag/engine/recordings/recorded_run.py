@@ -9,7 +9,7 @@ import numpy as np
 
 from diag.engine.graphs.graph import Port
 from diag.engine.step.batch import Batch
-from diag.engine.step.named_tensors import DRAWS, Name, tapped, variable_names
+from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import Damaged, load, with_state
 from diag.engine.training.setup import Trained
@@ -134,7 +134,7 @@ class RecordedRun:
 
     def draws(self, step: int, program: Program) -> dict[Port, np.ndarray]:
         """The random numbers that were kept because no state determines them, of the reference."""
-        draws = {name: port for name, port in tapped(program).items() if name[0] == DRAWS}
+        draws = {name: port for name, port in watched_tensors(program).items() if name[0] == DRAWS}
         return self._kept_at(draws, step, "reference")
 
     def tensor(self, step: int, lane: str, name: Name) -> np.ndarray | None:
@@ -152,7 +152,7 @@ class RecordedRun:
 
     def values(self, step: int, lane: str, program: Program) -> dict[Port, np.ndarray]:
         """The loss and the tensors of a step that were kept in full, by where the program computes them."""
-        found = self._kept_at(tapped(program), step, lane)
+        found = self._kept_at(watched_tensors(program), step, lane)
         loss = self.reader.losses[lane][self.reader.steps.index(step)]
         return {**found, program.loss: loss.astype(program.graph.dtype(program.loss).as_numpy_dtype)}
 

@@ -14,8 +14,8 @@ import numpy as np
 from diag.engine.graphs.locations import LOSS_LAYER, OPTIMIZER_LAYER
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lockstep.telescope import StepRun, Telescope
+from diag.engine.recordings.dump_policy import ALL, AUTO, FLAGGED, DumpPolicy
 from diag.engine.recordings.forecast import Forecast, bytes_of, bytes_of_file, bytes_of_marks, bytes_of_table
-from diag.engine.recordings.keeping import ALL, AUTO, FLAGGED, Keeping
 from diag.engine.runs.attention import MAX_ZOOMS
 from diag.engine.runs.run import LockstepRun
 from diag.engine.step.batch import flat_batch
@@ -48,7 +48,7 @@ OP_COLUMNS = (*op_columns((*COLUMNS, "inherited")), Column("relation", "text"), 
 class RecordingOptions:
     """What is kept of a run and how; `snapshot_every` None for as often as `SNAPSHOT_BYTES` allow."""
 
-    keeping: Keeping = field(default_factory=Keeping)
+    dump_policy: DumpPolicy = field(default_factory=DumpPolicy)
     snapshot_every: int | None = None
     portable: bool = False
 
@@ -67,9 +67,9 @@ class Recording:
         self.layers = (*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP)
         self.layer_of = {spec.name: spec.layer for spec in program.variables}
         in_full = [series for series in self.series if series.kind not in (WEIGHTS, STATE, DRAWS)]
-        self._refuse_idle(options.keeping, in_full)
-        self.kept = [s for s in in_full if options.keeping.wants(self._layer_of(s), s.name)]
-        self.keeping, self.budget = self._affordable(options.keeping)
+        self._refuse_idle(options.dump_policy, in_full)
+        self.kept = [s for s in in_full if options.dump_policy.wants(self._layer_of(s), s.name)]
+        self.dump_policy, self.budget = self._affordable(options.dump_policy)
         self.snapshot_every = options.snapshot_every or self._affordable_snapshots()
         layout = self._layout(flat_batch(run.batches[settings.first_step]))
         self.forecast = self._forecast(layout)
@@ -96,32 +96,32 @@ class Recording:
         """The layer that an activation or a variable belongs to."""
         return self.layer_of[series.name] if series.name in self.layer_of else series.name.split(":")[0]
 
-    def _refuse_idle(self, keeping: Keeping, in_full: Sequence[Series]) -> None:
+    def _refuse_idle(self, dump_policy: DumpPolicy, in_full: Sequence[Series]) -> None:
         """Globs and steps that name nothing would silently keep nothing."""
-        for glob in keeping.layers:
-            if not any(Keeping(ALL, (glob,)).wants(self._layer_of(series), series.name) for series in in_full):
+        for glob in dump_policy.layers:
+            if not any(DumpPolicy(ALL, (glob,)).wants(self._layer_of(series), series.name) for series in in_full):
                 layers = dict.fromkeys(self._layer_of(series) or series.name for series in in_full)
                 raise UserError(f"--dump {glob}: no layer of the model is named so; its layers are {', '.join(layers)}")
         numbers = self.run.settings.numbers
-        for chosen in keeping.steps:
+        for chosen in dump_policy.steps:
             if not any(step in chosen for step in numbers):
                 raise UserError(
                     f"--dump-steps {chosen[0]}{f'-{chosen[-1]}' if len(chosen) > 1 else ''}: the run has the steps "
                     f"{numbers[0]} to {numbers[-1]}; name some of these"
                 )
 
-    def _affordable(self, wanted: Keeping) -> tuple[Keeping, int | None]:
+    def _affordable(self, wanted: DumpPolicy) -> tuple[DumpPolicy, int | None]:
         """What `auto` comes to: everything, or the first and the flagged steps up to a budget."""
         if wanted.dump != AUTO:
             return wanted, None
         steps, per_step = self.run.settings.steps, self._bytes_per_step()
         if per_step * steps <= AUTO_BYTES:
-            return Keeping(ALL), None
+            return DumpPolicy(ALL), None
         self.notes.append(
             f"the trace keeps the tensors of the first step and of flagged steps, up to {AUTO_BYTES >> 30} GiB: all "
             f"{steps} steps would be {per_step * steps / 2**30:.1f} GiB (--dump all keeps them)"
         )
-        return Keeping(FLAGGED), AUTO_BYTES
+        return DumpPolicy(FLAGGED), AUTO_BYTES
 
     def _bytes_per_step(self) -> int:
         """Of the tensors kept in full, both lanes, not compressed."""
@@ -137,8 +137,8 @@ class Recording:
 
     def _forecast(self, layout: TraceLayout) -> Forecast:
         settings, a_step, a_state = self.run.settings, self._bytes_per_step(), self._state_bytes()
-        tensors = self.keeping.count(settings.first_step, settings.steps) * a_step
-        is_flagged_kept = self.keeping.dump == FLAGGED and not self.keeping.steps
+        tensors = self.dump_policy.count(settings.first_step, settings.steps) * a_step
+        is_flagged_kept = self.dump_policy.dump == FLAGGED and not self.dump_policy.steps
         return Forecast(
             tensors=tensors if self.budget is None else min(tensors, self.budget),
             states=-(-settings.steps // self.snapshot_every) * a_state,
@@ -221,7 +221,7 @@ class Recording:
     def _keep(self, run: StepRun, telescope: Telescope, flagged: bool, handed_over: Any) -> set[tuple[str, str, str]]:
         """What of a step is stored in full; draws wherever a replay could not draw them again."""
         first = run.step == self.run.settings.first_step
-        wanted = self.keeping.wants_step(run.step, flagged, first)
+        wanted = self.dump_policy.wants_step(run.step, flagged, first)
         if wanted and self.budget is not None:
             size = self._bytes_per_step()
             wanted, self.budget = self.budget >= size, max(0, self.budget - size)

@@ -12,9 +12,8 @@ import tensorflow as tf
 from diag.engine.graphs.graph import Node, Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane, check_device, has_device
-from diag.engine.lockstep.telescope import safe_taps
 from diag.engine.recordings.recorded_run import RecordedRun, summary
-from diag.engine.step.named_tensors import Name, series_of, tapped, values_of, viewed
+from diag.engine.step.named_tensors import Name, series_of, values_of, viewed, watched_tensors
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import with_state
 from diag.errors import UserError
@@ -139,12 +138,12 @@ class Replayer:
     def _one_step(self, lane: Lane, step: int) -> tuple[Program, dict[Port, Any]]:
         """Run a step as it was recorded: with the same tensors tapped, and the kept draws."""
         program = self.run.program(step)
-        taps = safe_taps(program)  # as it was recorded: a tensor that is fetched may be computed in another way
+        watched = program.watched.ports  # as it was recorded: a tensor that is fetched may be computed in another way
         lane.enter_step(step)
         batch = [tf.constant(value) for value in self.run[step].inputs]
         given = self.given(step, program)
         compiled = self._compiled.setdefault((id(lane), id(program)), CompiledSteps(lane, program))
-        values = compiled.run(batch, taps, given)
+        values = compiled.run(batch, watched, given)
         if lane.simulation is not None:
             lane.simulation.check()
         return program, values
@@ -160,7 +159,7 @@ class Replayer:
         before = runner.state()
         program, values = self._one_step(runner, step)
         mine = values_of(program, values, before, runner.state())
-        given = {name for name, port in tapped(program).items() if port in self.given(step, program)}
+        given = {name for name, port in watched_tensors(program).items() if port in self.given(step, program)}
         outcomes = {name: self._outcome(step, lane, name, array, given) for name, array in mine.items()}
         again: Mapping[Name, np.ndarray] = {}
         if Outcome.OTHER in outcomes.values():
@@ -226,7 +225,7 @@ def lost_draws(program: Program) -> list[Node]:
 def _order(program: Program) -> list[Name]:
     """Names in the order in which a step computes them: draws and activations as the graph has them."""
     position = {node.name: index for index, node in enumerate(program.graph)}
-    ports = tapped(program) | {name: port for name, (port, _) in viewed(program).items()}
+    ports = watched_tensors(program) | {name: port for name, (port, _) in viewed(program).items()}
     names = [(series.kind, series.name) for series in series_of(program)]
     return sorted(names, key=lambda name: position[ports[name].node] if name in ports else len(position))
 

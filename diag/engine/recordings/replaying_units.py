@@ -14,7 +14,7 @@ from diag.engine.lockstep.microscope import Microscope, Pair, snapshot_lanes
 from diag.engine.lockstep.telescope import StepRun, Telescope, units_of
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.recordings.replaying import Replayer
-from diag.engine.step.fusion_groups import forward_seams
+from diag.engine.step.fusion_groups import forward_fusion_groups
 from diag.engine.step.program import Program
 from diag.engine.step.units import Unit
 from diag.engine.truth.op_judge import OpEvidence
@@ -56,7 +56,7 @@ class _OneOp(Microscope):
         self.seen: list[OpEvidence] = []
 
     def _observe(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
-        if node.site.index == self.index:
+        if node.location.index == self.index:
             return super()._observe(node, inputs)
         if Port(node.name, 0) in self.draws:
             return [Pair(self.draws[Port(node.name, 0)])]
@@ -64,7 +64,7 @@ class _OneOp(Microscope):
         return [Pair(output) for output in self.reference.run(node, mine, self.lanes[0].variables)]
 
     def _write(self, node: Node, inputs: Sequence[Any]) -> None:
-        if node.site.index == self.index:
+        if node.location.index == self.index:
             super()._write(node, inputs)
             return
         mine = [inputs[0], *(x.reference for x in inputs[1:])]
@@ -83,7 +83,7 @@ def replay_op(run: RecordedRun, step: int, index: int, lane: str, place: Place, 
       UserError: the step has no such op, or the step cannot be replayed.
     """
     program = run.program(step)
-    nodes = [node for node in program.ops if node.site.index == index]
+    nodes = [node for node in program.ops if node.location.index == index]
     if not nodes:
         raise UserError(f"--op {index}: the step has the ops 0 to {len(program.ops) - 1}")
     reached, _ = replayer.reach(step, lane, place)
@@ -107,7 +107,7 @@ def replay_layer(run: RecordedRun, step: int, layer: str, lane: str, place: Plac
       UserError: no such layer, with those there are; or the step cannot be replayed.
     """
     program = run.program(step)
-    units = (*units_of(program).units, *forward_seams(program))
+    units = (*units_of(program).units, *forward_fusion_groups(program))
     chosen = [unit for unit in units if layer in (unit.layer, unit.variable, unit.name, *unit.joined)]
     if not chosen:
         names = ", ".join(dict.fromkeys(unit.layer for unit in units if not unit.joined))
@@ -129,7 +129,7 @@ def _on_the_cpu(telescope: Telescope, step: int, batch: Sequence[Any], draws: Ma
     before = lane.state()
     telescope.candidate.enter_step(step)
     inputs = [tf.constant(value) for value in batch]
-    values = telescope.steps["reference"].run(inputs, (*telescope.safe_taps, *telescope.cut.taps), draws)
+    values = telescope.steps["reference"].run(inputs, (*telescope.watched_ports, *telescope.cut.boundary_ports), draws)
     values |= dict(draws) | {Port(name, 0): x for name, x in zip(program.batch_inputs, inputs, strict=True)}
     after = lane.state()
     return StepRun(step, inputs, before, before, values, values, after, after, True)

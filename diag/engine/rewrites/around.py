@@ -27,7 +27,7 @@ def rewrites_around(divergence: Divergence, program: Program, lane: Lane) -> Rew
         return None
     layers = tuple(divergence.evidence.get("layers") or [divergence.where.variable or divergence.where.layer])
     try:
-        step = inspect_step(program, lane, program.taps.watched)
+        step = inspect_step(program, lane, program.watched.ports)
     except (tf.errors.OpError, ValueError) as error:
         return Rewrites(str(lane.place), layers, note=reason_of(error))
     return _near(step, layers, divergence)

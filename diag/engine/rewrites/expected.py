@@ -90,9 +90,3 @@ def _instances(functions: dict[str, Graph], unknown: Iterable[str]) -> dict[str,
         if best is not None and known[best]:
             instances[prefix] = functions[best]
     return instances
-
-
-
-
-
-

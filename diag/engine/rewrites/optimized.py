@@ -39,10 +39,6 @@ _COMMUTATIVE = ("Add", "AddV2", "AddN", "Mul", "Maximum", "Minimum")  # whose in
 _ENDS = ("_Arg", "_Retval", "_DeviceArg", "_DeviceRetval", "_Send", "_Recv", "_HostSend", "_HostRecv", "NoOp", "Const")
 
 
-
-
-
-
 def difference(first: OptimizedStep, second: OptimizedStep) -> Difference:
     """Changes of one alone.  An op of a tapped tensor that was unused before is a change of the tap, no more."""
     mine, theirs = ({change.identity for change in step.changes} for step in (first, second))
@@ -52,31 +48,31 @@ def difference(first: OptimizedStep, second: OptimizedStep) -> Difference:
     )
 
 
-def inspect_step(program: Program, lane: Lane, taps: Sequence[Port] = ()) -> OptimizedStep:
+def inspect_step(program: Program, lane: Lane, watched: Sequence[Port] = ()) -> OptimizedStep:
     """The whole step at a lane's place, with these tensors fetched beside the loss.
 
     It runs once, on a batch of zeros and variables of its own, since TensorFlow optimizes a graph only when it
     is first called; neither the lane's state nor its simulated fault is touched.
     Raises UserError for a place that compiles nothing.
     """
-    return inspect(program.step(tuple(dict.fromkeys((program.loss, *taps)))), lane, taps)
+    return inspect(program.step(tuple(dict.fromkeys((program.loss, *watched)))), lane, watched)
 
 
-def inspect(executable: Executable, lane: Lane, taps: Sequence[Port] = ()) -> OptimizedStep:
+def inspect(executable: Executable, lane: Lane, watched: Sequence[Port] = ()) -> OptimizedStep:
     """As `inspect_step`, for anything that can be compiled, a layer unit for one."""
     if not lane.place.is_compiled:
         raise UserError(f"{lane.place}: nothing is compiled eagerly, so no graph is optimized; use {_as_graph(lane)}")
-    num_traced = sum(node.site.index is not None for node in executable.graph)
+    num_traced = sum(node.location.index is not None for node in executable.graph)
     if lane.place.execution == "xla":
         note = "XLA compiles the step, and TensorFlow does not say what XLA fuses"
-        return OptimizedStep(str(lane.place), tuple(map(str, taps)), (), {}, num_traced, 0, False, note)
+        return OptimizedStep(str(lane.place), tuple(map(str, watched)), (), {}, num_traced, 0, False, note)
     collected, note = _run_once(executable, lane)
     if not collected:
         note = note or "TensorFlow gave no graph"
-        return OptimizedStep(str(lane.place), tuple(map(str, taps)), (), {}, num_traced, 0, False, note)
+        return OptimizedStep(str(lane.place), tuple(map(str, watched)), (), {}, num_traced, 0, False, note)
     known = executable.graph.by_name.keys()
     ours = max(collected, key=lambda graph: sum(node.name in known for node in graph.before.node))
-    return read_graph(executable, ours, lane.place, taps, note)
+    return read_graph(executable, ours, lane.place, watched, note)
 
 
 def _as_graph(lane: Lane) -> Place:
@@ -110,17 +106,17 @@ def _without_fault(simulation: Simulation | None) -> Simulation | None:
 
 
 def read_graph(
-    executable: Executable, collected: CollectedGraph, place: Place, taps: Sequence[Port] = (), note: str = ""
+    executable: Executable, collected: CollectedGraph, place: Place, watched: Sequence[Port] = (), note: str = ""
 ) -> OptimizedStep:
     """An optimized graph beside the executable it came from."""
     executed = {node.name: node for graph in collected.parts for node in graph.node}
     expected = Expected(executable.graph, executable.functions, executable.fetches, executed.keys())
     reading = _Reading(expected, executed, place.device)
     changes = reading.changes()
-    num_traced = sum(node.site.index is not None for node in expected.nodes.values())
+    num_traced = sum(node.location.index is not None for node in expected.nodes.values())
     num_executed = sum(node.op not in _ENDS and node.op not in PLUMBING for node in executed.values())
     return OptimizedStep(
-        str(place), tuple(map(str, taps)), changes, reading.absent(changes), num_traced, num_executed, True, note
+        str(place), tuple(map(str, watched)), changes, reading.absent(changes), num_traced, num_executed, True, note
     )
 
 
@@ -286,7 +282,9 @@ class _Reading:
 
     def _near(self, name: str) -> Part | None:
         """The traced node a new node was made for: its name holds that node's."""
-        held = [known for known, node in self.expected.nodes.items() if known in name and node.site.index is not None]
+        held = [
+            known for known, node in self.expected.nodes.items() if known in name and node.location.index is not None
+        ]
         return _part(self.expected.nodes[max(held, key=len)]) if held else None
 
     # -- what is gone ------------------------------------------------------------------------------
@@ -295,7 +293,7 @@ class _Reading:
         taken = {part.name for change in changes for part in change.parts}
         found: dict[str, list[Part]] = {reason: [] for reason in ABSENT}
         for name, node in self.expected.nodes.items():
-            if node.site.index is None or node.op in PLUMBING or name in taken:
+            if node.location.index is None or node.op in PLUMBING or name in taken:
                 continue
             now = self.executed.get(name)
             if now is not None and now.op != "Const":
@@ -310,7 +308,7 @@ class _Reading:
 
     def _parts(self, names: Iterable[str]) -> tuple[Part, ...]:
         nodes = [self.expected.nodes[name] for name in dict.fromkeys(names)]
-        parts = [_part(node) for node in nodes if node.site.index is not None and node.op not in PLUMBING]
+        parts = [_part(node) for node in nodes if node.location.index is not None and node.op not in PLUMBING]
         return tuple(sorted(parts, key=lambda part: self._place(part.name)))
 
 
@@ -320,8 +318,8 @@ def _data(node: Any) -> list[str]:
 
 
 def _part(node: Node) -> Part:
-    site = node.site
-    return Part(node.name, node.op, site.layer, site.variable, site.phase, site.index)
+    location = node.location
+    return Part(node.name, node.op, location.layer, location.variable, location.phase, location.index)
 
 
 def _fused_ops(node: Any) -> str:
@@ -345,10 +343,3 @@ def _readable(node: Any, attribute: str) -> str:
         return name
     text: str = value.s.decode()
     return text
-
-
-def taps_that_break(program: Program, lane: Lane, taps: Sequence[Port]) -> tuple[Port, ...]:
-    """Of these taps, those of a tensor inside something that is fused only without them; measured, not by rule."""
-    lost = difference(inspect_step(program, lane), inspect_step(program, lane, taps)).fusions_lost
-    inside = {part.name for change in lost for part in change.parts if part.name != change.node}
-    return tuple(port for port in taps if port.node in inside)

@@ -42,7 +42,7 @@ class Found:
 
     def add(self, divergence: Divergence) -> None:
         """One a site; the earliest step stays."""
-        if all(known.where.site != divergence.where.site for known in self.divergences):
+        if all(known.where.location != divergence.where.location for known in self.divergences):
             self.divergences.append(divergence)
             self.divergences.sort(key=lambda d: d.where.sort_key)
 

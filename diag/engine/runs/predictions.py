@@ -22,11 +22,11 @@ class Predictions:
 
     def __init__(self, program: Program) -> None:
         self.program, self.port = program, prediction_of(program)
-        self.is_watched = self.port in program.taps.watched
+        self.is_watched = self.port in program.watched.ports
         self._built: dict[int, Callable[..., list[Any]]] = {}
 
     @property
-    def taps(self) -> tuple[Port, ...]:
+    def watched(self) -> tuple[Port, ...]:
         """What a step can show of it."""
         return (self.port,) if self.port is not None and self.is_watched else ()
 

@@ -51,7 +51,7 @@ class RandomStreams:
                 others.append(node)
             self._last[node.name] = theirs
         if others:
-            layers = sorted({node.site.layer or "" for node in others})
+            layers = sorted({node.location.layer or "" for node in others})
             self.notes.append(
                 f"the candidate draws other random numbers than the reference in {', '.join(layers)} from step {step}: "
                 "another valid stream (random-stream), no fault of a kernel; both lanes use the reference's draws "
@@ -69,10 +69,10 @@ class RandomStreams:
 
     @staticmethod
     def _divergence(step: int, node: Node, evidence: dict[str, Any]) -> Divergence:
-        site = node.site
+        location = node.location
         where = Where(
-            step, site.phase, "op", site.layer, site.variable, node.op, site.index, 0, node.name.split("/")[-1],
-            site.index or 0,
+            step, location.phase, "op", location.layer, location.variable, node.op, location.index, 0, node.name.split("/")[-1],
+            location.index or 0,
         )  # fmt: skip
         return Divergence(where, "random-stream", "random-stream", float("inf"), (), evidence)
 

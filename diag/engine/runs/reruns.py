@@ -70,12 +70,12 @@ def _again(telescope: Telescope, lane: Lane, steps: CompiledSteps, run: StepRun)
     lane.load(run.before_candidate)
     lane.enter_step(run.step)
     shared = {port: run.reference[port] for port in telescope.program.random_ports if port in run.reference}
-    return steps.run(run.batch, telescope.safe_taps, shared)
+    return steps.run(run.batch, telescope.watched_ports, shared)
 
 
 def _first_unlike(telescope: Telescope, run: StepRun, again: Mapping[Port, Any]) -> Port | None:
     """In execution order; None also where the second run is no nearer to the reference there."""
-    ports = [port for port in telescope.safe_taps if telescope.program.graph.dtype(port) in FLOATS]
+    ports = [port for port in telescope.watched_ports if telescope.program.graph.dtype(port) in FLOATS]
     for port in sorted(ports, key=lambda port: telescope.order[port.node]):
         mine, other, reference = (to_numpy(values[port]) for values in (run.candidate, again, run.reference))
         if not same_bits(mine, other):
@@ -116,14 +116,14 @@ def is_hidden_by_watching(
         (telescope.reference, run.before, run.after_reference),
         (telescope.candidate, own_state, run.after_candidate),
     ):
-        changed = telescope.differs_again(lane, run.batch, before, run, tapped=False)
+        changed = telescope.differs_again(lane, run.batch, before, run, is_watched=False)
         if changed:
-            untapped = lane.state()
-            again = set(telescope.differs_again(lane, run.batch, before, run, tapped=True))
+            unwatched = lane.state()
+            again = set(telescope.differs_again(lane, run.batch, before, run, is_watched=True))
             for text in _changes(lane.name, changed, again):
                 note(text)
             if lane is telescope.candidate and not set(changed) <= again:
-                is_hidden = telescope.stop_watching_if_it_hides(run, untapped)
+                is_hidden = telescope.stop_watching_if_it_hides(run, unwatched)
         lane.load(after)
     if is_hidden:
         note(

@@ -20,7 +20,7 @@ from diag.engine.step.program import Program
 from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.runs.settings import Recorder, Settings
 from diag.engine.lanes.step_results import StepRun, UnitRun
-from diag.engine.step.tapping import described
+from diag.engine.step.watching import described
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.runs.twins import Twins
 from diag.engine.runs.reruns import is_hidden_by_watching
@@ -173,7 +173,7 @@ class LockstepRun:
             )
             self._zoom(step, telescope, run, flagged)
             self._curious_looks += not flagged
-            self._near |= {o.where.site for o in observations if o.excess > NEAR_ITS_BOUND}
+            self._near |= {o.where.location for o in observations if o.excess > NEAR_ITS_BOUND}
         for o in observations:
             self._seen[_output_of(o)] = self._seen.get(_output_of(o), False) or o.verdict is not Verdict.IDENTICAL
         if self.twins is not None:
@@ -193,7 +193,7 @@ class LockstepRun:
         if self.settings.units == "step" and not flagged:
             return False
         if len(self.found.zoomed) - self._curious_looks < MAX_ZOOMS and any(
-            o.where.site not in self._known_sites(o) for o in flagged
+            o.where.location not in self._known_locations(o) for o in flagged
         ):
             return True
         if flagged or self._curious_looks >= MAX_ZOOMS:
@@ -203,15 +203,15 @@ class LockstepRun:
             return True
         if any(self._seen.get(_output_of(o)) is False for o in differing):
             return True
-        return any(o.excess > NEAR_ITS_BOUND and o.where.site not in self._near for o in differing)
+        return any(o.excess > NEAR_ITS_BOUND and o.where.location not in self._near for o in differing)
 
-    def _known_sites(self, observation: Observation) -> set[Any]:
+    def _known_locations(self, observation: Observation) -> set[Any]:
         """Sites already explained, so that one fault is zoomed into once."""
         layer, variable = observation.where.layer, observation.where.variable
-        if observation.where.site in self._explained:
-            return {observation.where.site}
+        if observation.where.location in self._explained:
+            return {observation.where.location}
         known = [d for d in self.found.divergences if (d.where.layer, d.where.variable) == (layer, variable)]
-        return {observation.where.site} if known else set()
+        return {observation.where.location} if known else set()
 
     def _streams_disagree(self, telescope: Telescope, run: StepRun) -> bool:
         """Random draws that differ are reported and, from then on, shared."""
@@ -396,4 +396,4 @@ class LockstepRun:
 
 def _output_of(observation: Observation) -> Any:
     """One output of a unit, whatever the step: a layer's site does not say which of its outputs."""
-    return (*observation.where.site, observation.where.output)
+    return (*observation.where.location, observation.where.output)

@@ -60,7 +60,7 @@ class Twins:
         for lane, steps, curve in zip(self._lanes, self._steps[id(program)], self.curves, strict=True):
             lane.enter_step(run.step)
             before = lane.state()
-            values = steps.run(run.batch, predictions.taps, shared)
+            values = steps.run(run.batch, predictions.watched, shared)
             disagreement = _disagreement(predictions.of(lane, before, run.batch, values, shared), expected)
             distance = relative_distance(_arrays(lane.variables, weights), reference)
             _add(curve, distance, losses[0], float(values[program.loss]), disagreement)

@@ -62,7 +62,7 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
     for name, port in program.gradients.items():
         if port not in truth.of:  # not watched
             continue
-        gradient, own_gradient, stick = truth.of[port]
+        gradient, own_gradient, spread = truth.of[port]
         gradient, own_gradient = gradient / scale, own_gradient / scale
         weight, momentum, velocity = weights[name], slots.get((name, "momentum")), slots.get((name, "velocity"))
         is_dense = gradient.shape == program.variables[weight].shape
@@ -77,7 +77,7 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
             for after, given in ((run.after_reference, gradient), (run.after_candidate, own_gradient))
         )
         of_reference = absolute_error(to_numpy(run.reference[port]), truth.of[port][0]).max
-        allowed = COMPOSITE * (stick.max + of_reference) / scale
+        allowed = COMPOSITE * (spread.max + of_reference) / scale
         found.append(judge_adam(name, adam, allowed, to_numpy(run.before[weight]), reference, candidate))
     return found
 

@@ -45,8 +45,8 @@ class Zoom:
 
         def explain(record: Any) -> Observation:
             explained = explainer(record)
-            if explained.where.site not in cures:  # at once: the inputs of all ops together are too much to keep
-                cures[explained.where.site] = cures_of_op(record, microscope)
+            if explained.where.location not in cures:  # at once: the inputs of all ops together are too much to keep
+                cures[explained.where.location] = cures_of_op(record, microscope)
             return explained
 
         microscope.explain = explain
@@ -55,7 +55,7 @@ class Zoom:
         self._count(ops)
         for observation in ops:
             if observation.verdict is Verdict.DIVERGENCE:
-                found.add(_divergence(observation, cures.get(observation.where.site, ())))
+                found.add(_divergence(observation, cures.get(observation.where.location, ())))
         found.ops = worst_of([*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
         return ops, [o for o in ops if o.note in INNOCENT and o.differs]
 

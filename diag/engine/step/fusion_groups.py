@@ -13,20 +13,20 @@ from collections.abc import Collection, Iterable
 
 from diag.engine.graphs.graph import OPAQUE, Node, Port
 from diag.engine.step.program import Program
-from diag.engine.step.tapping import PLUMBING, Readers
 from diag.engine.step.units import Unit, UnitKey, joined
+from diag.engine.step.watching import PLUMBING, Readers
 from diag.numerics.op_classes import is_random
 
 
-def forward_seams(program: Program) -> tuple[Unit, ...]:
+def forward_fusion_groups(program: Program) -> tuple[Unit, ...]:
     """Layers joined by an output that is not watched, each chain of them as one unit."""
     outputs = {port for ports in program.layer_outputs.values() for port in ports}
     edges = _Edges(program)
-    found = [edge for port in sorted(outputs & program.taps.refused.keys()) for edge in edges.at(port)]
+    found = [edge for port in sorted(outputs & program.watched.refused.keys()) for edge in edges.at(port)]
     return joined(program, _components(found), _random_ops(program))
 
 
-def all_seams(program: Program) -> tuple[Unit, ...]:
+def all_fusion_groups(program: Program) -> tuple[Unit, ...]:
     """Every two units with a tensor between them that one op alone reads, in the order of the step."""
     edges = _Edges(program)
     floats = (port for node in program.graph for port in _floats_of(node))
@@ -39,7 +39,7 @@ def _random_ops(program: Program) -> frozenset[str]:
 
 
 def _floats_of(node: Node) -> Iterable[Port]:
-    if node.site.index is None:
+    if node.location.index is None:
         return ()
     return (Port(node.name, i) for i, dtype in enumerate(node.dtypes) if dtype not in OPAQUE and dtype.is_floating)
 
@@ -56,8 +56,8 @@ class _Edges:
                 self.nodes[port].append(node)
 
     def at(self, port: Port) -> list[tuple[UnitKey, UnitKey]]:
-        mine = self.graph.by_name[port.node].site.unit
-        units = dict.fromkeys(node.site.unit for node in self._reading(port) if node.site.index is not None)
+        mine = self.graph.by_name[port.node].location.unit
+        units = dict.fromkeys(node.location.unit for node in self._reading(port) if node.location.index is not None)
         return [(mine, other) for other in units if other != mine]
 
     def _reading(self, port: Port) -> Iterable[Node]:

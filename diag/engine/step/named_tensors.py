@@ -33,17 +33,17 @@ class Series:
     observed: str = STEP
 
 
-def tapped(program: Program) -> dict[Name, Port]:
+def watched_tensors(program: Program) -> dict[Name, Port]:
     """The step's own tensors, as far as they are watched: layer outputs, gradients, and what its random ops draw."""
     found = _outputs(program)
     found.update({(GRADIENTS, name): port for name, port in program.gradients.items()})
     found.update({(DRAWS, port.node): port for port in program.random_ports})
-    return {name: port for name, port in found.items() if port in program.taps.watched}
+    return {name: port for name, port in found.items() if port in program.watched.ports}
 
 
 def viewed(program: Program) -> dict[Name, tuple[Port, Port]]:
     """Layer outputs that are not watched, each with the watched tensor that it shows in another shape."""
-    graph, watched = program.graph, frozenset(program.taps.watched)
+    graph, watched = program.graph, frozenset(program.watched.ports)
     found: dict[Name, tuple[Port, Port]] = {}
     for name, port in _outputs(program).items():
         source = port
@@ -73,7 +73,7 @@ def series_of(program: Program) -> list[Series]:
     graph = program.graph
     found = [
         Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name)
-        for (kind, name), port in tapped(program).items()
+        for (kind, name), port in watched_tensors(program).items()
     ]
     found += [
         Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name, VIEW)
@@ -90,7 +90,7 @@ def values_of(
     program: Program, values: Mapping[Port, Any], before: Sequence[Any], after: Sequence[Any]
 ) -> dict[Name, np.ndarray]:
     """The arrays of one step in one lane, by name; those of `values` that were not tapped are left out."""
-    found = {name: to_numpy(values[port]) for name, port in tapped(program).items() if port in values}
+    found = {name: to_numpy(values[port]) for name, port in watched_tensors(program).items() if port in values}
     views = {name: view for name, view in viewed(program).items() if view[1] in values}
     found |= {n: to_numpy(values[source]).reshape(program.graph.shape(p).as_list()) for n, (p, source) in views.items()}
     for (kind, name), old, new in zip(variable_names(program), before, after, strict=True):

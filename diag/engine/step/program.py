@@ -37,13 +37,13 @@ class VariableSpec:
 
 
 @dataclass(frozen=True)
-class Taps:
+class WatchedTensors:
     """What is watched of a compiled step, and what is not, with the reason.
 
     Random draws are watched whatever reads them: both lanes must be given the same ones.
     """
 
-    watched: tuple[Port, ...]
+    ports: tuple[Port, ...]
     refused: Mapping[Port, str]
 
 
@@ -68,14 +68,14 @@ class Program:
     layer_outputs: dict[str, tuple[Port, ...]]
     gradients: dict[str, Port]
     without_gradient: tuple[str, ...]
-    taps: Taps = Taps((), {})  # what is watched of the compiled step without changing what TensorFlow fuses
+    watched: WatchedTensors = WatchedTensors((), {})
 
     @property
     def ops(self) -> list[Node]:
         """The op units of the step, loop bodies included, by index."""
         graphs = [self.graph, *self.functions.values()]
-        nodes = [node for graph in graphs for node in graph if node.site.index is not None]
-        return sorted(nodes, key=lambda node: node.site.index or 0)
+        nodes = [node for graph in graphs for node in graph if node.location.index is not None]
+        return sorted(nodes, key=lambda node: node.location.index or 0)
 
     def step(self, fetches: Sequence[Port], shared: Sequence[Port] = ()) -> Executable:
         """The whole step, to be built for a place; every variable is updated in place.

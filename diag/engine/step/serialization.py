@@ -18,11 +18,11 @@ from typing import Any
 import tensorflow as tf
 
 from diag.engine.graphs.graph import OPAQUE, Graph, Node, Port, parse_input
-from diag.engine.graphs.locations import Site
+from diag.engine.graphs.locations import Location
 from diag.engine.graphs.tf_runtime import PYTHON_FUNCTIONS
 from diag.engine.step.keras_calls import body_graph
 from diag.engine.step.program import Program, RawVariable, VariableSpec
-from diag.engine.step.tapping import with_taps
+from diag.engine.step.watching import with_watched_tensors
 from diag.errors import UserError
 
 FORMAT = 1
@@ -103,21 +103,23 @@ def _program(document: dict[str, Any], graph_def: Any, constants: Sequence[bytes
     specs = tuple(VariableSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in document["variables"])
     dtypes = {name: graph.dtype(Port(name, 0)) for name in document["constants"]}
     values = zip(document["constants"], constants, strict=True)
-    return with_taps(Program(
-        graph=graph,
-        functions=_functions(document["functions"], graph_def),
-        graph_def=graph_def,
-        batch_inputs=tuple(document["batch_inputs"]),
-        captures=document["captures"],
-        constants={name: tf.io.parse_tensor(value, dtypes[name]) for name, value in values},
-        variables=specs,
-        keras_variables=(),
-        layers=tuple(document["layers"]),
-        loss=_port(document["loss"]),
-        layer_outputs={name: tuple(map(_port, ports)) for name, ports in document["layer_outputs"].items()},
-        gradients={name: _port(port) for name, port in document["gradients"].items()},
-        without_gradient=tuple(document["without_gradient"]),
-    ))
+    return with_watched_tensors(
+        Program(
+            graph=graph,
+            functions=_functions(document["functions"], graph_def),
+            graph_def=graph_def,
+            batch_inputs=tuple(document["batch_inputs"]),
+            captures=document["captures"],
+            constants={name: tf.io.parse_tensor(value, dtypes[name]) for name, value in values},
+            variables=specs,
+            keras_variables=(),
+            layers=tuple(document["layers"]),
+            loss=_port(document["loss"]),
+            layer_outputs={name: tuple(map(_port, ports)) for name, ports in document["layer_outputs"].items()},
+            gradients={name: _port(port) for name, port in document["gradients"].items()},
+            without_gradient=tuple(document["without_gradient"]),
+        )
+    )
 
 
 def with_state(program: Program, state: Sequence[Any]) -> Program:
@@ -131,7 +133,7 @@ def _graph_document(graph: Graph, with_shapes: bool) -> dict[str, Any]:
     document: dict[str, Any] = {
         "inputs": graph.inputs,
         "outputs": [str(port) for port in graph.outputs],
-        "sites": {node.name: _site_document(node.site) for node in graph},
+        "sites": {node.name: _location_document(node.location) for node in graph},
     }
     if with_shapes:
         document["results"] = {
@@ -141,8 +143,8 @@ def _graph_document(graph: Graph, with_shapes: bool) -> dict[str, Any]:
     return document
 
 
-def _site_document(site: Site) -> list[Any]:
-    return [site.phase, site.layer, site.variable, site.index]
+def _location_document(location: Location) -> list[Any]:
+    return [location.phase, location.layer, location.variable, location.index]
 
 
 def _axes(shape: tf.TensorShape) -> list[int | None] | None:
@@ -151,7 +153,7 @@ def _axes(shape: tf.TensorShape) -> list[int | None] | None:
 
 def _graph(document: dict[str, Any], protos: dict[str, Any]) -> Graph:
     nodes = []
-    for name, site in document["sites"].items():
+    for name, location in document["sites"].items():
         proto = protos[name]
         parsed = [parse_input(text) for text in proto.input]
         results = document["results"][name]
@@ -164,7 +166,7 @@ def _graph(document: dict[str, Any], protos: dict[str, Any]) -> Graph:
                 proto=proto,
                 dtypes=tuple(tf.as_dtype(dtype) for dtype, _ in results),
                 shapes=tuple(tf.TensorShape(axes) for _, axes in results),
-                site=Site(*site),
+                location=Location(*location),
             )
         )
     return Graph(tuple(nodes), tuple(document["inputs"]), tuple(map(_port, document["outputs"])))
@@ -185,7 +187,7 @@ def _functions(documents: dict[str, Any], graph_def: Any) -> dict[str, Graph]:
             ) from error
         bodies = {f.signature.name: body_graph(f, outer) for f in graph_def.library.function}
     return {
-        name: bodies[name].with_sites({node: Site(*site) for node, site in document["sites"].items()})
+        name: bodies[name].with_locations({node: Location(*location) for node, location in document["sites"].items()})
         for name, document in documents.items()
     }
 

@@ -18,7 +18,7 @@ from diag.engine.graphs.locations import (
     OPTIMIZER,
     OPTIMIZER_LAYER,
     OPTIMIZER_SCOPE,
-    Site,
+    Location,
     mark_of,
 )
 from diag.engine.step.keras_calls import (
@@ -30,7 +30,7 @@ from diag.engine.step.keras_calls import (
     symbolic_ports,
 )
 from diag.engine.step.program import Program, RawVariable, VariableSpec
-from diag.engine.step.tapping import with_taps
+from diag.engine.step.watching import with_watched_tensors
 
 if TYPE_CHECKING:
     from diag.engine.step.batch import Batch
@@ -134,21 +134,23 @@ class _Tracing:
         for index, tensors in self.calls.outputs:
             outputs.setdefault(self.labels[index], []).extend(tensors)
         named = dict(zip(updates, self.gradients, strict=True))
-        return with_taps(Program(
-            graph=graph,
-            functions=functions,
-            graph_def=self.outer.as_graph_def(),
-            batch_inputs=graph.inputs[:num_flat],
-            captures=captures,
-            constants=constants,
-            variables=self.specs,
-            keras_variables=tuple(self.variables),
-            layers=tuple(self.labels),
-            loss=_through_identity(graph, graph.outputs[0]),
-            layer_outputs={label: ports for label, found in outputs.items() if (ports := plain(found))},
-            gradients={name: plain([getattr(g, "values", g)])[0] for name, g in named.items() if g is not None},
-            without_gradient=tuple(name for name, g in named.items() if g is None),
-        ))
+        return with_watched_tensors(
+            Program(
+                graph=graph,
+                functions=functions,
+                graph_def=self.outer.as_graph_def(),
+                batch_inputs=graph.inputs[:num_flat],
+                captures=captures,
+                constants=constants,
+                variables=self.specs,
+                keras_variables=tuple(self.variables),
+                layers=tuple(self.labels),
+                loss=_through_identity(graph, graph.outputs[0]),
+                layer_outputs={label: ports for label, found in outputs.items() if (ports := plain(found))},
+                gradients={name: plain([getattr(g, "values", g)])[0] for name, g in named.items() if g is not None},
+                without_gradient=tuple(name for name, g in named.items() if g is None),
+            )
+        )
 
     @staticmethod
     def _functions(outer: Any) -> dict[str, Graph]:
@@ -159,21 +161,23 @@ class _Tracing:
     ) -> tuple[Graph, dict[str, Graph], dict[str, str]]:
         """Graph and functions of the plain trace with the sites of the marked one, node by node."""
         plain, bodies = graph_of(self.outer), self._functions(self.outer)
-        sites: dict[str, dict[str, Site]] = {}
+        locations: dict[str, dict[str, Location]] = {}
 
-        def pair(ours: Graph, theirs: Graph) -> dict[str, Site]:
+        def pair(ours: Graph, theirs: Graph) -> dict[str, Location]:
             if [node.op for node in ours] != [node.op for node in theirs]:
                 raise RuntimeError("two traces of one step differ; please report the model that does this")
             for mine, other in zip(ours, theirs, strict=True):
                 for name, other_name in zip(mine.function_names(), other.function_names(), strict=True):
-                    if other_name in bodies and other_name not in sites:
-                        sites[other_name] = {}
-                        sites[other_name] = pair(functions[name], bodies[other_name])
-            return {other.name: mine.site for mine, other in zip(ours, theirs, strict=True)}
+                    if other_name in bodies and other_name not in locations:
+                        locations[other_name] = {}
+                        locations[other_name] = pair(functions[name], bodies[other_name])
+            return {other.name: mine.location for mine, other in zip(ours, theirs, strict=True)}
 
-        result = plain.with_sites(pair(graph, plain))
+        result = plain.with_locations(pair(graph, plain))
         renamed = {mine.name: other.name for mine, other in zip(graph, plain, strict=True)}
-        sited = {name: body.with_sites(sites[name]) if name in sites else body for name, body in bodies.items()}
+        sited = {
+            name: body.with_locations(locations[name]) if name in locations else body for name, body in bodies.items()
+        }
         return result, sited, renamed
 
 
@@ -238,58 +242,59 @@ class _Attribution:
         self.labels, self.updates, self.layer_of = labels, updates, layer_of
         self.next_index = 0
 
-    def site(self, name: str, inherited: Site | None) -> Site | None:
+    def location(self, name: str, inherited: Location | None) -> Location | None:
         mark = mark_of(name)
         if mark is None:
             return inherited
         if mark.kind == "update":
             variable = self.updates[mark.index]
-            return Site(OPTIMIZER, self.layer_of[variable], variable)
+            return Location(OPTIMIZER, self.layer_of[variable], variable)
         if mark.kind == "optimizer":
             outer = inherited.variable if inherited else None
-            return inherited if outer else Site(OPTIMIZER, OPTIMIZER_LAYER)
+            return inherited if outer else Location(OPTIMIZER, OPTIMIZER_LAYER)
         inside_backward = inherited is not None and inherited.phase == BACKWARD
         phase = BACKWARD if mark.backward or inside_backward else FORWARD
         if inside_backward and inherited is not None:
             return replace(inherited, index=None)
-        return Site(phase, LOSS_LAYER if mark.kind == LOSS_LAYER else self.labels[mark.index])
+        return Location(phase, LOSS_LAYER if mark.kind == LOSS_LAYER else self.labels[mark.index])
 
     def apply(self, graph: Graph, functions: dict[str, Graph]) -> tuple[Graph, dict[str, Graph]]:
         marked: dict[str, Graph] = {}
         result = self._graph(graph, functions, marked, None)
         return result, {name: marked.get(name, body) for name, body in functions.items()}
 
-    def _graph(self, graph: Graph, functions: dict[str, Graph], marked: dict[str, Graph], caller: Site | None) -> Graph:
-        sites: dict[str, Site] = {}
+    def _graph(
+        self, graph: Graph, functions: dict[str, Graph], marked: dict[str, Graph], caller: Location | None
+    ) -> Graph:
+        locations: dict[str, Location] = {}
         started = False
         returned = {port.node for port in graph.outputs}
         for node in graph:
-            site = self.site(node.name, caller)
-            started = started or (site is not None and site.phase != FORWARD)
-            if site is None:
-                site = self._from_data(node, sites, started)
+            location = self.location(node.name, caller)
+            started = started or (location is not None and location.phase != FORWARD)
+            if location is None:
+                location = self._from_data(node, locations, started)
             plumbing = node.is_silent or (
                 node.name in returned and node.op == "Identity" and mark_of(node.name) is None
             )
             if not plumbing:
-                site = replace(site, index=self.next_index)
+                location = replace(location, index=self.next_index)
                 self.next_index += 1
-            sites[node.name] = site
+            locations[node.name] = location
             for name in node.function_names():
                 if name not in marked and name in functions:
                     marked[name] = functions[name]  # a function that calls itself is entered once
-                    marked[name] = self._graph(functions[name], functions, marked, replace(site, index=None))
-        return graph.with_sites(sites)
+                    marked[name] = self._graph(functions[name], functions, marked, replace(location, index=None))
+        return graph.with_locations(locations)
 
-    def _from_data(self, node: Node, sites: dict[str, Site], backward: bool) -> Site:
+    def _from_data(self, node: Node, locations: dict[str, Location], backward: bool) -> Location:
         """A node with no marker (the tape's AddN, say) joins the unit that made its last input."""
         for port in reversed(node.inputs):
-            known = sites.get(port.node)
+            known = locations.get(port.node)
             if known is not None and known.layer is not None:
                 return replace(
                     known, index=None, phase=BACKWARD if backward and known.phase == FORWARD else known.phase
                 )
-        return Site(
-            BACKWARD if backward else FORWARD,
-            LOSS_LAYER if backward else (self.labels[0] if self.labels else None),
+        return Location(
+            BACKWARD if backward else FORWARD, LOSS_LAYER if backward else (self.labels[0] if self.labels else None)
         )

@@ -49,15 +49,15 @@ class Unit:
         seen: set[str] = set()
         while nodes:
             node = nodes.pop()
-            if node.site.index is not None:
-                found.add(node.site.index)
+            if node.location.index is not None:
+                found.add(node.location.index)
             for name in set(node.function_names()) - seen:
                 seen.add(name)
                 nodes.extend(self.executable.functions[name])
         return frozenset(found)
 
     def phase(self, port: Port) -> str:
-        return self.executable.graph.by_name[port.node].site.phase
+        return self.executable.graph.by_name[port.node].location.phase
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Cut:
     uncut: dict[str, str]
 
     @property
-    def taps(self) -> tuple[Port, ...]:
+    def boundary_ports(self) -> tuple[Port, ...]:
         """Every port of the step whose value some unit reads or hands on."""
         ports = [port for unit in self.units for port in (*unit.boundary, *unit.outputs)]
         return tuple(dict.fromkeys(ports))
@@ -118,9 +118,9 @@ def _members(program: Program, shared: frozenset[str]) -> dict[UnitKey, list[Nod
     for node in program.graph:
         if node.op in ("Const", "Placeholder", "NoOp") or node.op in shared:
             continue
-        if node.name in plumbing and node.site.index is None:
+        if node.name in plumbing and node.location.index is None:
             continue
-        members[node.site.unit].append(node)
+        members[node.location.unit].append(node)
     return members
 
 
@@ -134,10 +134,10 @@ def _name_of_joined(keys: Collection[UnitKey]) -> UnitKey:
 STEP = "step"
 
 
-def whole_step(program: Program, taps: tuple[Port, ...]) -> Unit:
+def whole_step(program: Program, watched: tuple[Port, ...]) -> Unit:
     """The step as a unit of its own: random draws and batch go in, taps and state come out."""
     random = program.random_ports
-    outputs = tuple(dict.fromkeys(port for port in (program.loss, *taps) if port not in random))
+    outputs = tuple(dict.fromkeys(port for port in (program.loss, *watched) if port not in random))
     executable = program.step(outputs, random)
     batch = tuple(Port(name, 0) for name in program.batch_inputs)
     writes = tuple(sorted(_Cutter(program, {}).writers))
@@ -279,7 +279,7 @@ class _Cutter:
             if "_class" in proto.attr:  # a wish to stand beside a node that may not be here
                 del proto.attr["_class"]
             graph_def.node.append(proto)
-            records.append(Node(node.name, node.op, ports, control, proto, node.dtypes, node.shapes, node.site))
+            records.append(Node(node.name, node.op, ports, control, proto, node.dtypes, node.shapes, node.location))
         return Graph(tuple(records), tuple(boundary.values()), ()), graph_def
 
     def _library(self, nodes: list[Node]) -> object:

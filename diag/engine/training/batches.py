@@ -20,8 +20,6 @@ from diag.errors import UserError
 _KEPT_BYTES = 1 << 30
 
 
-
-
 @dataclass(frozen=True)
 class ArrayInfo:
     """An array's name, its shape without the sample dimension, and its dtype."""

@@ -23,11 +23,7 @@ def naming(source: str) -> Iterator[None]:
 
 
 def check_data(
-    inputs: Any,
-    targets: Any,
-    sample_weight: Any,
-    signature: Signature | None = None,
-    num_classes: int | None = None,
+    inputs: Any, targets: Any, sample_weight: Any, signature: Signature | None = None, num_classes: int | None = None
 ) -> None:
     """Checks a batch, or a whole data set, against itself and against the model.
 

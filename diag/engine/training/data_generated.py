@@ -11,12 +11,7 @@ from diag.errors import UserError
 
 # What targets each of Keras's losses takes.
 _LABELS = {"sparse_categorical_crossentropy", "crossentropy"}
-_ONE_HOT = {
-    "categorical_crossentropy",
-    "categorical_focal_crossentropy",
-    "categorical_hinge",
-    "kl_divergence",
-}
+_ONE_HOT = {"categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge", "kl_divergence"}
 _BINARY = {"binary_crossentropy", "binary_focal_crossentropy", "hinge", "squared_hinge", "dice", "tversky"}
 _VALUES = {"mean_squared_error", "mean_absolute_error", "huber", "log_cosh", "cosine_similarity"}
 _GIVE_DATA = "give --data"

@@ -49,10 +49,7 @@ def motivating_cnn(image_shape: tuple[int, int, int] = (150, 150, 3), num_classe
 
 
 def load_model(
-    spec: str | None,
-    *,
-    image_shape: tuple[int, int, int] = (150, 150, 3),
-    num_classes: int = 2,
+    spec: str | None, *, image_shape: tuple[int, int, int] = (150, 150, 3), num_classes: int = 2
 ) -> keras.Model:
     """The model that `--model SPEC` names, its initial weights computed on the CPU.
 

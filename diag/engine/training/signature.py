@@ -71,10 +71,6 @@ def signature_of(model: Any) -> Signature | None:
     return Signature(inputs, outputs, _form(input_struct), _form(output_struct))
 
 
-
-
-
-
 def pair(structure: Any, specs: tuple[Any, ...], name: str) -> list[tuple[str, Any, Any]]:
     """Each array with its path and the spec it belongs to: by name in a dict, else by position.
 

@@ -25,8 +25,6 @@ _NARROW = "/lockstep_narrow"
 _WIDE = "/lockstep_wide"
 
 
-
-
 @dataclass(frozen=True)
 class OperandRounding:
     """Operands of products rounded to `precision` significand bits."""
@@ -212,8 +210,6 @@ _CONTAINERS = {
 
 # Sums of their input alone, in its own format: where terms cancel, what they lose is no part of the result.
 PLAIN_SUMS = {"Sum", "Mean", "BiasAddGrad", "SegmentSum", "SegmentSumV2", "UnsortedSegmentSum", "Cumsum"}
-
-
 
 
 def rounding_nodes(name: str, source: str, rounding: OperandRounding) -> list[Any]:

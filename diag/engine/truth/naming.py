@@ -21,7 +21,7 @@ def where_of(program: Program, order_of: Mapping[str, int], unit_run: UnitRun, i
     else:
         variable = unit.writes[index - len(unit.outputs)]
         writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
-        phase = OPTIMIZER if unit.variable or any(n.site.phase == OPTIMIZER for n in writers) else "forward"
+        phase = OPTIMIZER if unit.variable or any(n.location.phase == OPTIMIZER for n in writers) else "forward"
         order = max((order_of[n.name] for n in writers), default=0)
         spec = program.variables[variable]
         name = spec.kind if spec.of else "value" if unit.variable == spec.name else spec.name

@@ -24,7 +24,7 @@ from diag.numerics.bounds import (
     AbsoluteError,
     Bound,
     InOrder,
-    Yardstick,
+    RoundingSpread,
     absolute_error,
     allowance_bound,
     composite_bound,
@@ -68,7 +68,7 @@ class Measures:
 
     scale: Sequence[npt.NDArray[Any]] | None = None
     sums_in: Sequence[Format] | None = None
-    sticks: Sequence[Yardstick] | None = None
+    spreads: Sequence[RoundingSpread] | None = None
     reference_errors: Sequence[AbsoluteError] | None = None
 
 
@@ -206,13 +206,13 @@ class OpJudge:
         if evidence.node.op in SOFTMAXES:
             sizes = sizes_of(evidence.node.op, [to_numpy(tensor) for tensor in evidence.inputs])
             return Measures(sizes, [_working_format(evidence)] * len(sizes))
-        sticks = self.truth.yardsticks(evidence.node, evidence.inputs, evidence.truth)
+        spreads = self.truth.spreads(evidence.node, evidence.inputs, evidence.truth)
         pairs = zip(evidence.reference, evidence.candidate, evidence.truth, strict=True)
         errors = [
             AbsoluteError(0.0, 0.0, None) if x.dtype.kind in "biu"
             else absolute_error(x, where_both_overflow(x, other, truth)) for x, other, truth in pairs
         ]  # fmt: skip
-        return Measures(sticks=sticks, reference_errors=errors)
+        return Measures(spreads=spreads, reference_errors=errors)
 
 
 def _bound(
@@ -223,8 +223,8 @@ def _bound(
     assert measures is not None
     if kind is ErrorClass.EXACT:
         return exact_bound(x, expected.astype(x.dtype))
-    if measures.sticks is not None and measures.reference_errors is not None:
-        return composite_bound(x, expected, measures.sticks[index], measures.reference_errors[index])
+    if measures.spreads is not None and measures.reference_errors is not None:
+        return composite_bound(x, expected, measures.spreads[index], measures.reference_errors[index])
     if measures.scale is not None and measures.sums_in is not None:
         terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
         scale, sums = measures.scale[index], measures.sums_in[index]

@@ -18,7 +18,7 @@ from diag.engine.lanes.compiled import build
 from diag.engine.step.units import Unit
 from diag.engine.truth.float64_graph import OperandRounding, Promotion
 from diag.machine.places import Place
-from diag.numerics.bounds import AbsoluteError, Yardstick, absolute_error
+from diag.numerics.bounds import AbsoluteError, RoundingSpread, absolute_error
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import is_random
 
@@ -116,7 +116,7 @@ class OpTruth:
             ]
         return scale[0] if (scale := self.scale(node, spread)) is not None else None
 
-    def yardsticks(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[Yardstick]:
+    def spreads(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[RoundingSpread]:
         """How far one rounding of each input moves each output."""
         wide = [widened(tensor) for tensor in inputs]
         if node.op in SHIFT_INVARIANT:
@@ -179,18 +179,18 @@ def _largest_near(absolute: tf.Tensor, role: str, channels_first: bool) -> tf.Te
     return tf.transpose(pooled, [order.index(axis) for axis in range(axes + 2)])
 
 
-def spread_of(samples: Sequence[Arrays], truth: Arrays) -> list[Yardstick]:
+def spread_of(samples: Sequence[Arrays], truth: Arrays) -> list[RoundingSpread]:
     """The rms and the largest distance of perturbed results from the unperturbed ones."""
-    sticks = []
+    spreads = []
     for index, expected in enumerate(truth):
         if expected.dtype != np.float64:
-            sticks.append(Yardstick(0.0, 0.0))
+            spreads.append(RoundingSpread(0.0, 0.0))
             continue
         errors = [absolute_error(sample[index], expected) for sample in samples]
         finite = [e for e in errors if np.isfinite(e.max)] or [AbsoluteError(0.0, 0.0, None)]
         rms = float(np.sqrt(np.mean([e.rms**2 for e in finite])))
-        sticks.append(Yardstick(rms, max(e.max for e in finite)))
-    return sticks
+        spreads.append(RoundingSpread(rms, max(e.max for e in finite)))
+    return spreads
 
 
 # ---------------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class UnitTruth:
             readers = [
                 node for node in graph_def.node
                 if (known := graph.by_name.get(node.name)) is not None
-                and PHASES.index(known.site.phase) > phase and any(_same(text, source) for text in node.input)
+                and PHASES.index(known.location.phase) > phase and any(_same(text, source) for text in node.input)
             ]  # fmt: skip
             if not readers:
                 continue
@@ -302,12 +302,7 @@ class UnitTruth:
         return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
 
     def outputs_with(
-        self,
-        port: Port,
-        source: Port,
-        boundary: Sequence[Any],
-        state: Sequence[Any],
-        lane_outputs: Sequence[Any],
+        self, port: Port, source: Port, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]
     ) -> Arrays:
         """As `outputs`, with the readers of one port reading another in its place."""
         feeds = [widened(tensor) for tensor in boundary]
@@ -315,9 +310,9 @@ class UnitTruth:
         given = [widened(lane_outputs[index]) for index in self.given]
         return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
 
-    def yardsticks(
+    def spreads(
         self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any], truth: Arrays
-    ) -> list[Yardstick]:
+    ) -> list[RoundingSpread]:
         """How far one rounding of every input, weight and op result moves each output."""
         if self._run_noisy is None:
             self._run_noisy = self._build(noise=True)

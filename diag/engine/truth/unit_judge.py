@@ -11,7 +11,7 @@ import tensorflow as tf
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import FLOATS
 from diag.engine.lanes.step_results import UnitRun
-from diag.numerics.bounds import Yardstick
+from diag.numerics.bounds import RoundingSpread
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class GradientTruth:
     candidate's, and how far rounding moves it."""
 
     step: int
-    of: Mapping[Port, tuple[Any, Any, Yardstick]]
+    of: Mapping[Port, tuple[Any, Any, RoundingSpread]]
 
 
 def _nonfinite(unit_run: UnitRun, x: tf.Tensor) -> bool:

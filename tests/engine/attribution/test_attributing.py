@@ -65,8 +65,8 @@ def run(tmp_path_factory, faults) -> Path:
 
 def test_a_rewriter_is_found_out(run):
     only = ["execution=eager", "remapping=off", "constant_folding=off"]
-    found, site = attribute(subject_in(run / "trace.h5", 0, None), UNIT, only=only)
-    assert site == UNIT
+    found, location = attribute(subject_in(run / "trace.h5", 0, None), UNIT, only=only)
+    assert location == UNIT
     assert found.baseline.unit is not None and found.baseline.unit > 1000
     assert found.cures == ("execution=eager", "remapping=off")
     assert found.blame == "graph-rewriter"
@@ -139,9 +139,9 @@ def test_what_cures_the_step_cures_all_that_is_wrong_in_it(run, monkeypatch):
     found = replace(FOUND, baseline=Trial((), unit=5.0, step=9.0), trials=(Trial(("remapping=off",), None, 0.1, 0.2),))
     asked: list[object] = []
 
-    def answer(subject, site, said, only=None, seconds=0.0):
-        asked.append((site["layer"], only))
-        return (found if only is None else replace(found, cures=("tf32=off",), blame="kernel"), site)
+    def answer(subject, location, said, only=None, seconds=0.0):
+        asked.append((location["layer"], only))
+        return (found if only is None else replace(found, cures=("tf32=off",), blame="kernel"), location)
 
     monkeypatch.setattr(of_run, "attribute", answer)
     result = result_with("graph-rewriter")

@@ -78,7 +78,7 @@ def test_an_edit_changes_no_bit_on_the_cpu(program, name):
 
 
 def test_pinned_ops_are_those_of_the_site_alone(program):
-    edit = pinned_where(lambda site: site.layer == "dense" and site.phase == FORWARD)
+    edit = pinned_where(lambda location: location.layer == "dense" and location.phase == FORWARD)
     changed = edit(program.step((program.loss,)))
     pinned = {node.op for node in changed.graph_def.node if is_pinned(node)}
     assert pinned == {"MatMul", "BiasAdd", "Relu"}

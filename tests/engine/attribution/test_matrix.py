@@ -63,7 +63,7 @@ def test_trials_that_can_share_a_process_do_and_figures_come_back(question):
     assert answers.trials[()].unit == 5.0
     assert answers.trials[("onednn=off",)].step == float("inf")
     assert answers.trials[("grappler=off",)].step_seconds == 0.25
-    assert answers.site == {"layer": "dense"}
+    assert answers.location == {"layer": "dense"}
 
 
 def test_what_cannot_be_taken_back_comes_last_in_its_process(question):

@@ -1,0 +1,149 @@
+"""Formats of operands, of whole ops, and of subnormals: made by masking bits or by NumPy's and ml_dtypes' casts."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from diag.causes.causes import explain
+from diag.numerics.op_classes import ErrorClass
+from tests.causes.cases import case, nearest_even, normal, product, truncated
+
+
+def multiplied(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
+
+
+A, B = normal(16, 64), normal(64, 8, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "name"),
+    [
+        (lambda x: nearest_even(x, 13), lambda x: truncated(x, 13), "format:tf32-rne+tf32-rz"),
+        (lambda x: nearest_even(x, 16), lambda x: x, "format:bf16+none"),
+        (lambda x: x, lambda x: truncated(x, 13), "format:none+tf32-rz"),
+    ],
+)
+def test_each_operand_in_its_own_way(first, second, name):
+    assert explain(product(A, B, multiplied(first(A), second(B)))).name == name
+
+
+@pytest.mark.parametrize(
+    ("dropped", "how", "name"),
+    [
+        (12, truncated, "format:12bit-rz"), (12, nearest_even, "format:12bit-rne"), (14, truncated, "format:10bit-rz"),
+        (18, nearest_even, "format:6bit-rne"),
+    ],
+)  # fmt: skip
+def test_widths_that_no_format_has(dropped, how, name):
+    assert explain(product(A, B, multiplied(how(A, dropped), how(B, dropped)))).name == name
+
+
+def test_eleven_bits_cut_off_are_tf32_truncated():
+    """Of a significand with its hidden bit, 11 bits are TF32's: the two are one and the same."""
+    cause = explain(product(A, B, multiplied(truncated(A, 13), truncated(B, 13))))
+    assert cause.name == "format:tf32-rz"
+    assert cause.evidence["summary"] == "operands cut off at 11 significand bits"
+
+
+def test_operands_of_three_bfloat16_products():
+    """Small whole numbers times powers of two, so that the two parts of each are exact."""
+    parts = []
+    for x in (A, B):
+        high = nearest_even(x, 16)
+        parts.append((high, nearest_even(x - high, 16)))
+    (a, c), (b, d) = parts
+    wide = [x.astype(np.float64) for x in (a, b, c, d)]
+    output = (wide[0] @ wide[1] + wide[0] @ wide[3] + wide[2] @ wide[1]).astype(np.float32)
+    found = product(A, B, output, bits=23)
+    assert found.bound.excess > 1
+    assert explain(found).name == "format:bf16x3"
+
+
+# ---- a whole op in another dtype
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(np.float16, "format:fp16"), (ml_dtypes.bfloat16, "format:bf16")])
+def test_an_op_that_ran_in_another_dtype(dtype, name):
+    a, b = normal(200), normal(200, seed=1)
+    output = (a.astype(dtype) * b.astype(dtype)).astype(np.float32)
+    wide = [a.astype(np.float64), b.astype(np.float64)]
+    found = case(
+        output, wide[0] * wide[1], ErrorClass.ROUNDED_ONCE, inputs=wide, recompute=lambda x: x[0] * x[1], op_type="Mul"
+    )
+    cause = explain(found)
+    assert (cause.name, cause.evidence["computed_in"]) == (name, np.dtype(dtype).name)
+    assert cause.evidence["flushed"] is False
+
+
+def test_an_op_that_ran_in_another_dtype_without_its_subnormals():
+    """1e-7 is a subnormal of float16, and 0 where there are none."""
+    a = np.array([1e-7, 3e-5, 0.5, 2.0], np.float32)
+    output = np.array([0.0, 0.0, 0.5, 2.0], np.float32)
+    found = case(
+        output, a, ErrorClass.EXACT, bits=30, inputs=[a.astype(np.float64)], recompute=lambda x: x[0],
+        op_type="Identity",
+    )  # fmt: skip
+    cause = explain(found)
+    assert (cause.name, cause.evidence["flushed"]) == ("format:fp16", True)
+
+
+def test_a_coarse_result_of_exact_inputs_is_another_matter():
+    """Only the result is rounded: no dtype of the op's own would leave the inputs alone."""
+    a, b = normal(200), normal(200, seed=1)
+    output = (a * b).astype(np.float16).astype(np.float32)
+    wide = [a.astype(np.float64), b.astype(np.float64)]
+    found = case(
+        output, wide[0] * wide[1], ErrorClass.ROUNDED_ONCE, inputs=wide, recompute=lambda x: x[0] * x[1], op_type="Mul"
+    )
+    cause = explain(found)
+    assert (cause.name, cause.evidence["summary"]) == ("format:fp16", "the result is rounded to float16")
+    assert "computed_in" not in cause.evidence
+
+
+# ---- subnormals
+
+TINY = 2.0**-14  # the smallest normal number of float16
+
+
+def halves(*values: float) -> np.ndarray:
+    return np.array(values, np.float16)
+
+
+def test_subnormal_results_are_flushed():
+    truth = halves(1.0, TINY / 2, -TINY / 4, 3 * TINY, 2.0, 0.0)
+    cause = explain(case(halves(1.0, 0, 0, 3 * TINY, 2.0, 0.0), truth, ErrorClass.EXACT, bits=30))
+    assert (cause.name, cause.evidence["num_results"]) == ("subnormal-flush", 2)
+
+
+def test_subnormal_inputs_are_flushed():
+    x = halves(1.0, TINY / 2, 2 * TINY, TINY / 8)
+    wide = x.astype(np.float64)
+    output = np.array([1024.0, 0, 2048 * TINY, 0]).astype(np.float16)
+    found = case(
+        output, 1024 * wide, ErrorClass.ROUNDED_ONCE, bits=30, inputs=[wide], recompute=lambda y: 1024 * y[0],
+        op_type="Mul",
+    )  # fmt: skip
+    cause = explain(found)
+    assert (cause.name, cause.evidence["num_inputs"]) == ("subnormal-flush", 2)
+    assert cause.evidence["summary"] == "subnormal inputs are taken for zero"
+
+
+def test_a_lost_normal_number_is_no_flush():
+    truth = halves(1.0, TINY, 2.0, 4.0, TINY / 2)
+    assert explain(case(halves(1.0, 0, 2.0, 4.0, 0), truth, ErrorClass.EXACT, bits=30)).name == "wrong-elements"
+
+
+def test_one_number_may_be_a_narrow_one_by_chance():
+    """The square root of 0.0316..., cut to 12 bits, which 11 bits hold as well."""
+    x = np.array([0.001], np.float32)
+    output = truncated(np.sqrt(x), 13)
+    found = case(
+        output, np.sqrt(x.astype(np.float64)), ErrorClass.ROUNDED_ONCE, bits=22, inputs=[x.astype(np.float64)],
+        recompute=lambda y: np.sqrt(y[0]), op_type="Sqrt",
+    )  # fmt: skip
+    cause = explain(found)
+    assert cause.name == "approximate-function"
+    assert cause.evidence["also_explained_by"] == ["format:fp16"]
