@@ -16,7 +16,7 @@ import pytest
 from traces.schema import StepRecord, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "ls": ("ls",),
     "show": ("show", "activations/dense@0"),

@@ -46,7 +46,7 @@ def attributed(
                 f"not attributed: trying every switch would take about {expected:.0f} s; ask for it with "
                 f"python -m diag.attribute {subject.trace}",
             )
-        say(f"trying what cures it: {len(plan(subject, site).trials)} trials, about {expected:.0f} s")
+        say(f"trying what cures it: {len(plan(subject, location).trials)} trials, about {expected:.0f} s")
         seconds = LONGEST_UNASKED if wanted is None else LONGEST
         found, _ = attribute(subject, location, lambda trial: say(told(trial)), seconds=seconds)
     except UserError as error:

@@ -117,7 +117,7 @@ class Lane:
 
 
 class CompiledSteps:
-    """The whole step of a program, built for a lane once per set of taps."""
+    """The whole step of a program, built for a lane once per set of watched tensors."""
 
     def __init__(self, lane: Lane, program: Program) -> None:
         self.lane = lane

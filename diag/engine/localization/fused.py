@@ -181,9 +181,15 @@ class FusedFaults:
         outputs = self.program.layer_outputs.get(node.location.layer, ())
         name = "output" if any(Port(node.name, i) in outputs for i in range(len(node.dtypes))) else node.op
         return replace(
-            where, unit="layer", layer=node.location.layer, variable=node.location.variable, phase=node.location.phase, output=0,
-            name=name, order=self.telescope.order[node.name],
-        )  # fmt: skip
+            where,
+            unit="layer",
+            layer=node.location.layer,
+            variable=node.location.variable,
+            phase=node.location.phase,
+            output=0,
+            name=name,
+            order=self.telescope.order[node.name],
+        )
 
     def _maker(self, suspect: _Suspect) -> Node | None:
         """The op that made a wrong output; None for a variable that was written."""

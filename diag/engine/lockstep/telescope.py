@@ -231,14 +231,14 @@ class Telescope:
     def stop_watching_if_it_hides(self, run: StepRun, unwatched: Sequence[Any]) -> bool:
         """Whether the candidate's step is out of its bound only when nothing of it is watched.
 
-        untapped: the state that it ended in then, from the state before `run`.
+        unwatched: the state that it ended in then, from the state before `run`.
         """
         watched = self.judge_unit(self.whole_step_run(run), False, {})
         if any(o.verdict is Verdict.DIVERGENCE for o in watched):
             return False
         self.stop_watching()
-        unwatched = self.whole_step_run(replace(run, after_candidate=unwatched))
-        if any(o.verdict is Verdict.DIVERGENCE for o in self.judge_unit(unwatched, True, {})):
+        alone = self.whole_step_run(replace(run, after_candidate=unwatched))
+        if any(o.verdict is Verdict.DIVERGENCE for o in self.judge_unit(alone, True, {})):
             return True
         self.is_watched, self._whole = True, None
         self._forget(STEP)

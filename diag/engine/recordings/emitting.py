@@ -144,7 +144,7 @@ def _op(path: Path, replay: OpReplay, place: Place) -> tuple[str, dict[str, np.n
         raise UserError(f"--emit: tf.raw_ops cannot run {node.op} by itself; name its layer with --layer")
     inferred = {a for arg in definition.input_arg for a in (arg.type_attr,) if a}
     text = OP.format(
-        title=f"{node.op} of {node.site.layer}, {node.site.phase}",
+        title=f"{node.op} of {node.location.layer}, {node.location.phase}",
         version=tf.__version__,
         data=path.with_suffix(".npz").name,
         device=place.device,

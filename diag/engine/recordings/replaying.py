@@ -184,7 +184,7 @@ class Replayer:
         if self.seed is not None:
             yield f"the random streams begin at --seed {self.seed}, not where they were recorded"
             return
-        lost = sorted({f"{node.op} of {node.site.layer}" for node in lost_draws(program)})
+        lost = sorted({f"{node.op} of {node.location.layer}" for node in lost_draws(program)})
         if lost:
             yield (
                 f"{', '.join(lost)} draws inside a loop or branch from a state that TensorFlow shows to nobody: what "

@@ -135,7 +135,7 @@ STEP = "step"
 
 
 def whole_step(program: Program, watched: tuple[Port, ...]) -> Unit:
-    """The step as a unit of its own: random draws and batch go in, taps and state come out."""
+    """The step as a unit of its own: random draws and batch go in, watched tensors and state come out."""
     random = program.random_ports
     outputs = tuple(dict.fromkeys(port for port in (program.loss, *watched) if port not in random))
     executable = program.step(outputs, random)

@@ -67,7 +67,7 @@ def fusion_safe(program: Program) -> dict[Port, str]:
 
 
 def unsafe_to_watch(program: Program, watched: Iterable[Port]) -> dict[Port, str]:
-    """Of these taps, those that may break a fusion, with the reason."""
+    """Of these tensors, those that may break a fusion, with the reason."""
     safe, readers = fusion_safe(program), Readers(program.graph, program.loss)
     return {port: readers.why_not(port) for port in dict.fromkeys(watched) if port not in safe}
 
