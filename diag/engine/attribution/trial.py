@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     with RecordedRun(options.trace) as recorded:
         bench = Bench(recorded, options.step, options.lane, parse_place(options.place))
-        location = FlaggedUnit(**options.location) if options.location else bench.first_location()
+        location = FlaggedUnit(**options.site) if options.site else bench.first_location()
         yield {"site": None if location is None else location.to_dict()}
         done = [trial_in(tuple(line["switches"]), line) for line in options.known]
         for index, names in enumerate(options.switches if location is not None else []):
