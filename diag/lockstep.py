@@ -249,24 +249,22 @@ def record(
         parse_dump_policy(options.dump, options.dump_steps), options.snapshot_every, options.portable
     )
     opened: list[Recording] = []
-
-    def record_of(run: LockstepRun) -> Recording:
-        recording = Recording(run, folder / "trace.h5", ["python", "-m", "diag.lockstep", *given], trained, kept)
-        opened.append(recording)
-        if options.substitute is not None:
-            unit_named(options.substitute, run.program)  # refused before the run rather than after it
-        if not quiet and recording.is_worth_a_word:
-            print(recording.forecast, file=sys.stderr)
-        return recording
-
     made = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     try:
         with StepProgress(settings.steps, quiet=quiet) as progress:
-            result = LockstepRun(
-                trained.programs, trained.batches, settings, record_of, progress.update, reference
-            ).run()
+            run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
+            command = ["python", "-m", "diag.lockstep", *given]
+            recording = Recording(folder / "trace.h5", run.plan, command, trained, kept)
+            opened.append(recording)
+            if options.substitute is not None:
+                unit_named(options.substitute, run.program)  # refused before the run rather than after it
+            if not quiet and recording.is_worth_a_word:
+                print(recording.forecast, file=sys.stderr)
+            for step in run.steps():
+                recording.step(step)
+            result = run.result()
         files = {"trace": str(folder / "trace.h5"), "html": None, "report": str(folder / "report.json")}
         recorded = reference.notes if reference is not None else []
         result = replace(
@@ -302,11 +300,11 @@ def _attributed(
     from diag.engine.attribution.of_run import attributed
     from diag.report import json_report
 
-    run, step = recording.run, result.first_divergence.where.step
+    plan, step = recording.plan, result.first_divergence.where.step
     here = [divergence for divergence in result.divergences if divergence.where.step == step]
     subject = Subject(
-        recording.writer.path, step, run.candidate.place, lanes_of(run.settings.follow),
-        run.candidate.environment(), run.program, trained.config, *wrong_alike([d.to_dict() for d in here]),
+        recording.writer.path, step, plan.settings.candidate, lanes_of(plan.settings.follow),
+        plan.environments["candidate"], plan.program, trained.config, *wrong_alike([d.to_dict() for d in here]),
     )  # fmt: skip
     recording.keep(json_report.report(result))  # should the trials be ended, the trace has what was found
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))

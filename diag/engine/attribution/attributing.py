@@ -122,7 +122,7 @@ def attribute(
 ) -> tuple[Attribution, dict[str, Any] | None]:
     """Try everything on one recorded step; also the site that was judged, None where nothing is wrong.
 
-    site: what was flagged (`bench.Site.to_dict`), None to take the first unit out of its bound.  only: the
+    site: what was flagged (`FlaggedUnit.to_dict`), None to take the first unit out of its bound.  only: the
     switches to try, None for all.  seconds: what has not been tried by then is left out, and said to be.
 
     Raises:

@@ -15,10 +15,9 @@ from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Graph, Node
 from diag.engine.graphs.locations import FORWARD, Location
 from diag.engine.graphs.pinning import pin, pin_in
-from diag.engine.lanes.lane import Lane
+from diag.engine.lanes.lane import Edit
 from diag.engine.step.program import Program
 
-Edit = Callable[[Executable], Executable]
 SPLIT, ON_CPU = "split", "cpu"
 
 
@@ -124,14 +123,3 @@ def _pinned(graph: Graph, names: Collection[str]) -> Graph:
 
     nodes = tuple(marked(node) if node.name in names else node for node in graph)
     return Graph(nodes, graph.inputs, graph.outputs)
-
-
-class EditedLane(Lane):
-    """A lane that builds everything with edits made to it."""
-
-    edits: tuple[Edit, ...] = ()
-
-    def build(self, executable: Executable, on_scratch: bool = False) -> Callable[..., list[Any]]:
-        for edit in self.edits:
-            executable = edit(executable)
-        return super().build(executable, on_scratch)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from diag.engine.attribution.attributing import Subject, attribute, plan, refined, told
-from diag.engine.attribution.bench import FlaggedUnit
 from diag.engine.attribution.matrix import num_workers
+from diag.engine.attribution.trial_runner import FlaggedUnit
 from diag.errors import UserError
 from diag.machine.switches import process_of
 from diag.verdict.attribution import Attribution

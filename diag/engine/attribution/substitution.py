@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from diag.engine.attribution.edits import EditedLane, pinned_where
+from diag.engine.attribution.edits import pinned_where
 from diag.engine.graphs.locations import OPTIMIZER, OPTIMIZER_LAYER, Location
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.runs.twins import perturbed
@@ -94,9 +94,7 @@ def substitute(
     program = programs(batches[steps.start])
     wanted = unit_named(name, program)
     reference, candidate = places
-    changed = EditedLane.at("substituted", candidate, program, seed)
-    assert isinstance(changed, EditedLane)
-    changed.edits = (pinned_where(wanted, candidate.is_simulated),)
+    changed = Lane.at("substituted", candidate, program, seed, [pinned_where(wanted, candidate.is_simulated)])
     paths = [
         _Path(Lane.at("reference", reference, program, seed)),
         _Path(Lane.at("candidate", candidate, program, seed)),

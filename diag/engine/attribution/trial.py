@@ -60,18 +60,18 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     import_tensorflow()
     restore_settings(environment, None)
-    from diag.engine.attribution.bench import Bench, FlaggedUnit
+    from diag.engine.attribution.trial_runner import FlaggedUnit, TrialRunner
     from diag.engine.recordings.recorded_run import RecordedRun
 
     with RecordedRun(options.trace) as recorded:
-        bench = Bench(recorded, options.step, options.lane, parse_place(options.place))
-        location = FlaggedUnit(**options.site) if options.site else bench.first_location()
+        runner = TrialRunner(recorded, options.step, options.lane, parse_place(options.place))
+        location = FlaggedUnit(**options.site) if options.site else runner.first_location()
         yield {"site": None if location is None else location.to_dict()}
         done = [trial_in(tuple(line["switches"]), line) for line in options.known]
         for index, names in enumerate(options.switches if location is not None else []):
             yield {"begun": index}
             reason = what_is_implied(names, done)
-            line = {"reason": reason, "skipped": True} if reason else _tried(bench, names, location)
+            line = {"reason": reason, "skipped": True} if reason else _tried(runner, names, location)
             done.append(trial_in(tuple(names), line))
             yield {"trial": index, **line}
 
@@ -89,13 +89,13 @@ def trial_in(names: tuple[str, ...], line: dict[str, Any]) -> Trial:
     return Trial(names, reason=line.get("reason", ""), skipped=bool(line.get("skipped")), **numbers)
 
 
-def _tried(bench: Any, names: Sequence[str], location: Any) -> dict[str, Any]:
+def _tried(runner: Any, names: Sequence[str], location: Any) -> dict[str, Any]:
     import tensorflow as tf
 
     from diag.engine.graphs.tf_errors import reason_of
 
     try:
-        trial = bench.trial(names, location)
+        trial = runner.trial(names, location)
     except (UserError, tf.errors.OpError, NotImplementedError, ValueError) as error:
         said = reason_of(error)
         if "execution=xla" in names and not isinstance(error, UserError):

@@ -48,25 +48,36 @@ class Recorded:
     after: Sequence[Any]
 
 
-class Lane:
-    """One of the computations in lockstep: a place, its variables, and the step built for it."""
+Edit = Callable[[Executable], Executable]
 
-    def __init__(self, name: str, place: Place, simulation: Simulation | None, state: Sequence[tf.Tensor]) -> None:
-        self.name = name
-        self.place = place
-        self.simulation = simulation
+
+class Lane:
+    """One of the computations in lockstep: a place, its variables, and the step built for it.
+
+    edits: changes to every graph before it is built.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        place: Place,
+        simulation: Simulation | None,
+        state: Sequence[tf.Tensor],
+        edits: Sequence[Edit] = (),
+    ) -> None:
+        self.name, self.place, self.simulation, self.edits = name, place, simulation, edits
         with tf.device(place.device):
             self.variables = [tf.Variable(value, trainable=False) for value in state]
             self._scratch: list[tf.Variable] | None = None
 
     @classmethod
-    def at(cls, name: str, place: Place, program: Program, seed: int) -> Lane:
+    def at(cls, name: str, place: Place, program: Program, seed: int, edits: Sequence[Edit] = ()) -> Lane:
         """A lane at a place, its variables those of the program before the first step."""
         check_device(place)
         simulation = simulation_of(place)
         if simulation is not None and simulation.bind is not None:
             simulation.bind(program, seed)
-        return cls(name, place, simulation, program.initial_state())
+        return cls(name, place, simulation, program.initial_state(), edits)
 
     @property
     def label(self) -> str:
@@ -105,6 +116,8 @@ class Lane:
             variable.assign(value)
 
     def build(self, executable: Executable, on_scratch: bool = False) -> Callable[..., list[Any]]:
+        for edit in self.edits:
+            executable = edit(executable)
         return build(executable, self.place, self.simulation, self.scratch if on_scratch else self.variables)
 
     def enter_step(self, step: int) -> None:
@@ -127,7 +140,7 @@ class CompiledSteps:
     def run(
         self, batch: Sequence[Any], watched: Sequence[Port], shared: Mapping[Port, Any] | None = None
     ) -> dict[Port, Any]:
-        """Run one step in place; returns the loss and the tapped values.
+        """Run one step in place; returns the loss and the watched values.
 
         `shared` values are taken as they are instead of being computed.
         """

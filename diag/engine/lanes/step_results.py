@@ -1,4 +1,4 @@
-"""What one step of both lanes showed: the whole of it, and a unit of it by itself."""
+"""The results of one step in both lanes: of the whole step, and of one unit run by itself."""
 
 from __future__ import annotations
 
@@ -12,52 +12,57 @@ from diag.engine.step.units import Unit
 
 
 @dataclass(frozen=True)
-class Inner:
-    """A step of the reference with what passes between its units, and the state after it."""
+class LaneStep:
+    """One whole step of one lane: the state before it, the values that were watched, the state after it."""
 
+    before: Sequence[Any]
     values: Mapping[Port, Any]
     after: Sequence[Any]
 
 
 @dataclass(frozen=True)
 class StepRun:
-    """One whole step in both lanes, from one state each.
+    """One whole step in both lanes, each from its state before.
 
-    before: a lane's state before the step, the reference's and the candidate's.  reference, candidate:
-    what was watched.  after: the state after the step.  inner: the reference once more, with the values at every
-    unit's boundary, where to show them changes its bits; None where it does not, and `reference` holds them too.
-    recorded: what a reference that was recorded elsewhere had, where it was kept; `reference` is then its stand-in
-    here.
+    at_boundaries: the reference's step run once more with the values at every unit's boundary, where showing them
+    changes its bits; None where it does not, and `reference` holds them too.  recorded: what a reference that was
+    recorded elsewhere had, where it was kept; `reference` is then its stand-in here.
     """
 
     step: int
     batch: Sequence[Any]
-    before: Sequence[Any]
-    before_candidate: Sequence[Any]
-    reference: Mapping[Port, Any]
-    candidate: Mapping[Port, Any]
-    after_reference: Sequence[Any]
-    after_candidate: Sequence[Any]
+    reference: LaneStep
+    candidate: LaneStep
     with_boundaries: bool = False
     recorded: Recorded | None = None
-    inner: Inner | None = None
+    at_boundaries: LaneStep | None = None
 
     @property
-    def within(self) -> Inner:
-        """What units are given and held against."""
-        return self.inner or Inner(self.reference, self.after_reference)
+    def unit_source(self) -> LaneStep:
+        """The reference's step whose values units are given and compared with."""
+        return self.at_boundaries or self.reference
 
     @property
-    def compared(self) -> Mapping[Port, Any]:
-        """What the candidate is compared with: the reference's values, as recorded where they were."""
-        return self.reference if self.recorded is None else {**self.reference, **self.recorded.values}
-
-    @property
-    def compared_after(self) -> Sequence[Any]:
+    def compared(self) -> LaneStep:
+        """What the candidate is compared with: the reference, as recorded where it was."""
         if self.recorded is None:
-            return self.after_reference
-        pairs = zip(self.recorded.after, self.after_reference, strict=True)
-        return [mine if then is None else then for then, mine in pairs]
+            return self.reference
+        pairs = zip(self.recorded.after, self.reference.after, strict=True)
+        after = [here if then is None else then for then, here in pairs]
+        return LaneStep(self.reference.before, {**self.reference.values, **self.recorded.values}, after)
+
+
+@dataclass(frozen=True)
+class UnitInputs:
+    """What truth of a unit is computed from.
+
+    boundary: values of the tensors that it reads.  state: all variables before the step.  outputs: a lane's results,
+    whose forward values decide what the backward pass takes as given.
+    """
+
+    boundary: Sequence[Any]
+    state: Sequence[Any]
+    outputs: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,19 @@ class UnitRun:
     candidate: Sequence[Any]
     reference: Sequence[Any]
     judged: frozenset[int] | None = None
+
+    @property
+    def state(self) -> Sequence[Any]:
+        """All variables before the step."""
+        return self.run.reference.before
+
+    @property
+    def of_reference(self) -> UnitInputs:
+        return UnitInputs(self.boundary, self.state, self.reference)
+
+    @property
+    def of_candidate(self) -> UnitInputs:
+        return UnitInputs(self.boundary, self.state, self.candidate)
 
     def is_judged(self, index: int) -> bool:
         return self.judged is None or index in self.judged

@@ -24,6 +24,7 @@ from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
 from diag.engine.lanes.lane import Lane
+from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.units import Unit
 from diag.engine.truth.truth import UnitTruth
 from diag.numerics.bounds import absolute_error, composite_bound, exact_bound, where_both_overflow
@@ -124,10 +125,11 @@ class TruthJudge:
         if all(np.array_equal(x.view(np.uint8), e.view(np.uint8)) for x, e in map(_flat, pairs)):
             return False
         truth = UnitTruth(run.unit, self.lane.variables)
-        mine = truth.outputs(run.boundary, run.state, run.expected)
-        theirs = truth.outputs(run.boundary, run.state, run.outputs)
-        spreads = truth.spreads(run.boundary, run.state, run.expected, mine)
-        return any(not _is_explained(*each) for each in zip(pairs, mine, theirs, spreads, strict=True))
+        expected, received = (UnitInputs(run.boundary, run.state, x) for x in (run.expected, run.outputs))
+        of_expected = truth.outputs(expected)
+        spreads = truth.spreads(expected, of_expected)
+        of_received = truth.outputs(received)
+        return any(not _is_explained(*each) for each in zip(pairs, of_expected, of_received, spreads, strict=True))
 
 
 def _flat(pair: tuple[Any, Any]) -> tuple[Any, Any]:

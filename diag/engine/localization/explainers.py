@@ -143,9 +143,9 @@ class UnitExplainer:
         self.truth = truth
 
     def explain(self, run: UnitRun, output: int, bound: Bound) -> Cause:
-        true = self.truth.outputs(run.boundary, run.run.before, run.candidate)
-        mine = self.truth.outputs(run.boundary, run.run.before, run.reference)
-        spreads = self.truth.spreads(run.boundary, run.run.before, run.reference, mine)
+        true = self.truth.outputs(run.of_candidate)
+        mine = self.truth.outputs(run.of_reference)
+        spreads = self.truth.spreads(run.of_reference, mine)
         x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
         reference_error = absolute_error(reference, mine[output])
 
@@ -165,7 +165,7 @@ class UnitExplainer:
     @staticmethod
     def _before(run: UnitRun, output: int) -> npt.NDArray[Any] | None:
         index = output - len(run.unit.outputs)
-        return to_numpy(run.run.before[run.unit.writes[index]]) if index >= 0 else None
+        return to_numpy(run.state[run.unit.writes[index]]) if index >= 0 else None
 
     @staticmethod
     def _wrong(x: Any, truth: Any, spread: RoundingSpread, bound: Bound) -> npt.NDArray[np.bool_]:
@@ -181,7 +181,7 @@ class UnitExplainer:
         accepted = {}
         for name, form, mode in INPUT_FORMATS:
             rounding = OperandRounding(form.precision, mode)
-            truth = self.truth.outputs_rounded(rounding, run.boundary, run.run.before, run.candidate)
+            truth = self.truth.outputs_rounded(rounding, run.of_candidate)
             bound = judge(truth[output])
             if bound.is_explained:
                 accepted[name] = bound.excess
@@ -200,7 +200,7 @@ class UnitExplainer:
                 tried += 1
                 if tried > MAX_HYPOTHESES:
                     return None
-                truth = self.truth.outputs_with(port, source, run.boundary, run.run.before, run.candidate)
+                truth = self.truth.outputs_with(port, source, run.of_candidate)
                 bound = judge(truth[output])
                 if bound.is_explained:
                     accepted.append((bound.excess, chain))

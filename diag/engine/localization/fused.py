@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from diag.engine.graphs.graph import Node, Port
-from diag.engine.lanes.step_results import UnitRun
+from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.localization.bisection import Region, smallest_failing_region, watched_away
 from diag.engine.localization.explainers import UnitExplainer
 from diag.engine.localization.tf32_cure import cures_of_unit
@@ -40,8 +40,8 @@ class _Suspect:
 class FusedFaults:
     """Looks into the units of one step."""
 
-    def __init__(self, telescope: Telescope, unit_runs: Sequence[UnitRun], whole: UnitRun | None) -> None:
-        self.telescope, self.unit_runs, self.whole = telescope, unit_runs, whole
+    def __init__(self, telescope: Telescope, run: StepRun, unit_runs: Sequence[UnitRun]) -> None:
+        self.telescope, self.run, self.unit_runs = telescope, run, unit_runs
         self.program = telescope.program
         self.explained: set[Any] = set()  # sites of what was flagged and is named now
 
@@ -83,7 +83,7 @@ class FusedFaults:
 
     def _run_of(self, observation: Observation) -> UnitRun | None:
         if observation.where.unit == STEP:
-            return self.whole
+            return self.telescope.whole_step_run(self.run)
         key = (observation.where.layer, observation.where.variable)
         return next((run for run in self.unit_runs if (run.unit.layer, run.unit.variable) == key), None)
 
@@ -98,7 +98,7 @@ class FusedFaults:
             suspect = self._inside(region, unit_run) or suspect
         cause = Cause("unknown")
         if suspect.unit_run.unit is not self.telescope.whole_unit and suspect.observation.bound is not None:
-            explainer = UnitExplainer(self.telescope.truth_of(suspect.unit_run.unit))
+            explainer = UnitExplainer(self.telescope.judge.truth_of(suspect.unit_run.unit))
             cause = explainer.explain(suspect.unit_run, suspect.observation.where.output, suspect.observation.bound)
         evidence = {} if region is None else self._evidence(region)
         where = observation.where
@@ -114,7 +114,7 @@ class FusedFaults:
         observation, unit_run = suspect.observation, suspect.unit_run
         cause = Cause("unknown")
         if observation.bound is not None and unit_run.unit is not self.telescope.whole_unit:
-            explainer = UnitExplainer(self.telescope.truth_of(unit_run.unit))
+            explainer = UnitExplainer(self.telescope.judge.truth_of(unit_run.unit))
             cause = explainer.explain(unit_run, observation.where.output, observation.bound)
         evidence = {**cause.evidence, "judged_by": observation.where.describe(), "difference": op.produced}
         return Divergence(op.where, cause.name, blame_of_op(cause.name, op), observation.excess, (), evidence)
@@ -130,7 +130,7 @@ class FusedFaults:
         candidate = self.telescope.candidate
         if not candidate.place.is_compiled:
             return None
-        before = unit_run.run.before
+        before = unit_run.state
         return smallest_failing_region(
             unit_run.unit, unit_run.boundary, before, candidate, seconds=SEARCH_SECONDS
         )  # fmt: skip
@@ -152,7 +152,7 @@ class FusedFaults:
         return self._first_wrong(unit_run)
 
     def _first_wrong(self, unit_run: UnitRun) -> _Suspect | None:
-        found = self.telescope.judge_unit(unit_run, False, {})
+        found = self.telescope.judge.judge(unit_run, False, {})
         wrong = [o for o in found if o.verdict is Verdict.DIVERGENCE]
         return _Suspect(min(wrong, key=lambda o: o.where.sort_key), unit_run) if wrong else None
 
@@ -164,7 +164,7 @@ class FusedFaults:
             return []
         begun, found = time.monotonic(), []
         for unit in all_fusion_groups(self.program):
-            (unit_run,) = self.telescope.run_each([unit], whole.run)
+            (unit_run,) = self.telescope.run_units(whole.run, [unit])
             suspect = self._first_wrong(unit_run)
             if suspect is not None:
                 found.append(suspect)
@@ -188,7 +188,7 @@ class FusedFaults:
             phase=node.location.phase,
             output=0,
             name=name,
-            order=self.telescope.order[node.name],
+            order=self.telescope.judge.order[node.name],
         )
 
     def _maker(self, suspect: _Suspect) -> Node | None:

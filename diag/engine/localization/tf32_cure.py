@@ -44,7 +44,7 @@ def cures_of_unit(telescope: Telescope, unit_run: UnitRun, output: int) -> tuple
         return ()
     with tf32_off():
         again = telescope.run_afresh(unit_run.unit, unit_run.run)
-    found = telescope.judge_unit(again, True, {})
+    found = telescope.judge.judge(again, True, {})
     return (TF32,) if all(o.verdict is not Verdict.DIVERGENCE for o in found if o.where.output == output) else ()
 
 

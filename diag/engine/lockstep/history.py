@@ -36,7 +36,12 @@ class _Step:
 
     @property
     def num_rows(self) -> int:
-        return max((int(x.shape[0]) for x in self.batch if len(x.shape)), default=0)
+        return num_rows_of(self.batch)
+
+
+def num_rows_of(batch: Sequence[Any]) -> int:
+    """The length of a batch's arrays along their first axis."""
+    return max((int(x.shape[0]) for x in batch if len(x.shape)), default=0)
 
 
 class History:

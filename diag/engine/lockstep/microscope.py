@@ -8,7 +8,7 @@ grown?).  Equal values are kept once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from diag.engine.graphs.interpreter import Interpreter
 from diag.engine.graphs.tf_runtime import FLOATS, has_kernel, to_numpy
 from diag.engine.lanes.eager import EagerPlace, VariableRef
 from diag.engine.lanes.lane import Lane
-from diag.engine.lockstep.history import History, with_nothing_remembered
+from diag.engine.lockstep.history import with_nothing_remembered
 from diag.engine.step.program import Program
 from diag.engine.truth.decisions import flipped
 from diag.engine.truth.op_judge import NONDETERMINISM, OpEvidence, OpJudge, OpJudgement, output_arrays
@@ -70,32 +70,28 @@ class Microscope:
     def __init__(
         self,
         program: Program,
-        reference: Lane,
-        candidate: Lane,
+        lanes: tuple[Lane, Lane],
         step: int,
-        truth_everywhere: bool,
+        truth_everywhere: bool = True,
+        share_random: bool = False,
         explain: Callable[[OpRecord], Observation] | None = None,
-        history: History | None = None,
     ) -> None:
-        self.program = program
-        self.lanes = (reference, candidate)
+        self.program, self.lanes = program, lanes
+        reference, candidate = lanes
         self.reference = EagerPlace(reference.place.eagerly(), reference.simulation)
         self.candidate = EagerPlace(candidate.place.eagerly(), candidate.simulation)
         self.step = step
         self.truth_everywhere = truth_everywhere
+        self.share_random = share_random
         self.explain = explain
-        self.history = history
         self.judge = OpJudge(reference.place, candidate.place)
         self.observations: dict[tuple[int, int], Observation] = {}
         self.fallbacks: set[str] = set()
-        self.random_outputs: dict[int, list[tuple[Any, Any]]] = {}
-        self.share_random = False
 
     def run(self, batch: Sequence[Any]) -> list[Observation]:
         """Execute the step; observations in op order, one an op output (the worst of a loop's rounds)."""
         for lane in self.lanes:
             lane.enter_step(self.step)
-        self.num_rows = max((int(x.shape[0]) for x in batch if len(x.shape)), default=0)
         feeds: dict[str, Any] = {
             name: Pair(value) for name, value in zip(self.program.batch_inputs, batch, strict=True)
         }
@@ -153,7 +149,6 @@ class Microscope:
         if variables or any(x.own is not None for x in inputs if isinstance(x, Pair)):
             own = self.candidate.run(node, own_inputs, self.lanes[1].variables)
         if is_random(node.op):
-            self.random_outputs.setdefault(node.location.index or 0, []).append((outputs[0], local[0]))
             own = outputs if self.share_random else own
         evidence = OpEvidence(
             node, [self._value(x) for x in inputs], output_arrays(local), output_arrays(outputs),
@@ -260,14 +255,8 @@ class Microscope:
         repeated: list[Any] | None,
         isolated: list[Any] | None,
     ) -> OpRecord:
-        def past() -> Sequence[Past]:
-            index = evidence.node.location.index
-            return () if self.history is None or index is None else self.history.of(index, output, self.num_rows)
-
         again = evidence.candidate if repeated is None else repeated
-        return OpRecord(
-            observation, evidence, output, again[output], None if isolated is None else isolated[output], past
-        )
+        return OpRecord(observation, evidence, output, again[output], None if isolated is None else isolated[output])
 
     def _isolated(self, evidence: OpEvidence) -> list[Any] | None:
         """What the candidate gives for the same inputs with nothing remembered."""
@@ -338,6 +327,7 @@ def _became_nonfinite(evidence: OpEvidence, output: int, local: PairStatistics) 
     return all(np.isfinite(to_numpy(t)).all() for t in evidence.inputs if t.dtype in FLOATS)
 
 
-def snapshot_lanes(lanes: Mapping[str, Lane], state: Sequence[Any]) -> dict[str, Lane]:
-    """Fresh lanes at the same places, all starting from one saved state."""
-    return {name: Lane(name, lane.place, lane.simulation, state) for name, lane in lanes.items()}
+def snapshot_lanes(lanes: tuple[Lane, Lane], state: Sequence[Any]) -> tuple[Lane, Lane]:
+    """Fresh lanes at the same places, both starting from one saved state."""
+    reference, candidate = (Lane(lane.name, lane.place, lane.simulation, state) for lane in lanes)
+    return reference, candidate

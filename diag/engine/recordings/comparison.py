@@ -16,14 +16,18 @@ import tensorflow as tf
 
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
-from diag.engine.lanes.lane import CompiledSteps, Lane, Recorded
+from diag.engine.lanes.lane import Lane, Recorded
+from diag.engine.lanes.step_results import LaneStep, StepRun, UnitRun
 from diag.engine.localization.explainers import UnitExplainer, upstream_of
-from diag.engine.lockstep.telescope import StepRun, Telescope, UnitRun
+from diag.engine.lockstep.steps import batch_values, reference_step
+from diag.engine.lockstep.unit_runs import UnitRunner, units_of, whole_step_run
 from diag.engine.recordings.recorded_run import RecordedRun, summary
 from diag.engine.runs.findings import worst_of
 from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import with_state
+from diag.engine.step.units import Cut, whole_step
+from diag.engine.truth.unit_judge import UnitJudge
 from diag.errors import UserError
 from diag.machine.places import Place
 from diag.numerics.figures import PairStatistics
@@ -85,7 +89,18 @@ class _Found:
     num_judged: int = 0
     num_paired: int = 0
     unjudged_steps: list[int] = field(default_factory=list)
-    other_draws: list[int] = field(default_factory=list)
+    other_random_outputs: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What one traced step is compared with: its units, the lane here that runs them, and their judge."""
+
+    program: Program
+    cut: Cut
+    lane: Lane
+    runner: UnitRunner
+    judge: UnitJudge
 
 
 class Comparison:
@@ -103,7 +118,7 @@ class Comparison:
         self.names = [name for name, spec in mine.items() if theirs.get(name) == spec]
         if not self.names:
             raise UserError(f"{reference.run.path} and {candidate.run.path} have no tensor of the same name and shape")
-        self._telescopes: dict[int, Telescope] = {}
+        self._parts_of: dict[int, _Parts] = {}
         self._check_batches()
         self._check_beginning()
         self._note_unpaired(mine, theirs)
@@ -210,47 +225,43 @@ class Comparison:
 
     def _judge(self, step: int, state: Sequence[np.ndarray], propagated: Mapping[Name, PairStatistics]) -> None:
         program = with_state(self.reference.run.program(step), state)
-        telescope = self._telescope(program)
-        run = self._step_run(step, program, telescope, state)
+        parts = self._parts(program)
+        run = self._step_run(step, parts, state)
         keyed = {_live_key(name): statistics for name, statistics in propagated.items()}
         first = not self.found.judged
-        local = self._layer_runs(run, telescope, program)
-        observations = [o for unit_run in local for o in telescope.judge_unit(unit_run, first, keyed)]
-        seen = {f"output of {o.where.layer}" for o in observations if o.where.name == "output"}
-        if self._draws_agree(run, program):
-            whole = telescope.judge_unit(self._whole_run(run, telescope), first, keyed)
-            observations += [o for o in whole if o.where.name not in seen]
+        unit_runs = self._layer_runs(run, parts)
+        observations = [o for unit_run in unit_runs for o in parts.judge.judge(unit_run, first, keyed)]
+        judged_outputs = {f"output of {o.where.layer}" for o in observations if o.where.name == "output"}
+        if self._random_outputs_agree(run, program):
+            whole = parts.judge.judge(self._whole_run(run, program), first, keyed)
+            observations += [o for o in whole if o.where.name not in judged_outputs]
         else:
-            self.found.other_draws.append(step)
+            self.found.other_random_outputs.append(step)
         observations.sort(key=lambda o: o.where.sort_key)
         self._remember(observations)
-        self._explain([o for o in observations if o.verdict is Verdict.DIVERGENCE], local, telescope)
+        self._explain([o for o in observations if o.verdict is Verdict.DIVERGENCE], unit_runs, parts.judge)
 
-    def _telescope(self, program: Program) -> Telescope:
+    def _parts(self, program: Program) -> _Parts:
         key = id(program.graph)
-        if key not in self._telescopes:
-            lanes = [Lane.at(name, CPU, program, self.reference.run.seed) for name in ("reference", "candidate")]
-            self._telescopes[key] = Telescope(program, *lanes)
-        return self._telescopes[key]
+        if key not in self._parts_of:
+            lane = Lane.at("reference", CPU, program, self.reference.run.seed)
+            self._parts_of[key] = _Parts(program, units_of(program), lane, UnitRunner(lane), UnitJudge(program))
+        return self._parts_of[key]
 
-    def _step_run(self, step: int, program: Program, telescope: Telescope, state: Sequence[np.ndarray]) -> StepRun:
+    def _step_run(self, step: int, parts: _Parts, state: Sequence[np.ndarray]) -> StepRun:
         """The step computed here, and what each side recorded of it."""
-        standin = telescope.reference
-        standin.load(state)
-        for variable, value in zip(telescope.candidate.scratch, state, strict=True):
+        program, stand_in = parts.program, parts.lane
+        stand_in.load(state)
+        for variable, value in zip(stand_in.scratch, state, strict=True):
             variable.assign(value)
-        before = standin.state()
         batch = [tf.constant(value) for value in self.reference.run[step].inputs]
-        draws = {port: tf.constant(value) for port, value in self.reference.run.draws(step, program).items()}
-        watched = (*telescope.watched_ports, *telescope.cut.boundary_ports)
-        values = CompiledSteps(standin, program).run(batch, watched, draws)
-        values |= draws  # what was drawn here instead is of no interest
-        values |= {Port(name, 0): x for name, x in zip(program.batch_inputs, batch, strict=True)}
+        random = {port: tf.constant(value) for port, value in self.reference.run.draws(step, program).items()}
+        reference = reference_step(stand_in, program, parts.cut.boundary_ports, batch, random)
         recorded = Recorded(self._values(self.reference, step, program), self._after(self.reference, step, program))
-        theirs = {port: tf.constant(x) for port, x in self._values(self.candidate, step, program).items()}
-        theirs |= {port: tf.constant(x) for port, x in self.candidate.run.draws(step, program).items()}
-        after = self._after(self.candidate, step, program)
-        return StepRun(step, batch, before, before, values, theirs, standin.state(), after, True, recorded)
+        values = self._values(self.candidate, step, program) | dict(self.candidate.run.draws(step, program))
+        constants = {port: tf.constant(value) for port, value in values.items()}
+        candidate = LaneStep(reference.before, constants, self._after(self.candidate, step, program))
+        return StepRun(step, batch, reference, candidate, True, recorded)
 
     def _values(self, side: Side, step: int, program: Program) -> dict[Port, Any]:
         """What a side had at the program's ports, where it was kept."""
@@ -264,55 +275,55 @@ class Comparison:
         whole = side.state(step + 1) if side.run.follow in ("free", side.lane) else None
         return [whole[i] if whole is not None else side.tensor(step, name) for i, name in enumerate(names)]
 
-    def _layer_runs(self, run: StepRun, telescope: Telescope, program: Program) -> list[UnitRun]:
+    def _layer_runs(self, run: StepRun, parts: _Parts) -> list[UnitRun]:
         """Every layer on the inputs that the candidate recorded for it, as far as those are known."""
-        known = {*run.candidate, *(Port(name, 0) for name in program.batch_inputs), *self._same_draws(run, program)}
-        found = []
-        for unit in telescope.cut.units:
+        program, values = parts.program, run.candidate.values
+        known = {*values, *batch_values(program, run.batch), *self._same_random_outputs(run, program)}
+        unit_runs = []
+        for unit in parts.cut.units:
             feeds = dict(zip(unit.executable.feeds, unit.boundary, strict=True))
-            outputs = {i: port for i, port in enumerate(unit.outputs) if port in run.candidate}
+            outputs = {i: port for i, port in enumerate(unit.outputs) if port in values}
             judged = [i for i in outputs if all(feeds[name] in known for name in upstream_of(unit, i) if name in feeds)]
             if not judged or unit.variable is not None:
                 continue
-            boundary = [run.candidate.get(port, run.reference[port]) for port in unit.boundary]
-            mine = telescope.outputs_of(unit, boundary)
-            theirs = [run.candidate.get(port, x) for port, x in zip(unit.outputs, mine, strict=True)]
-            written = [run.after_reference[index] for index in unit.writes]
-            found.append(UnitRun(unit, run, boundary, [*theirs, *written], [*mine, *written], frozenset(judged)))
-        return found
+            boundary = [values.get(port, run.reference.values[port]) for port in unit.boundary]
+            here = parts.runner.outputs_of(unit, boundary)
+            candidate = [values.get(port, x) for port, x in zip(unit.outputs, here, strict=True)]
+            written = [run.reference.after[index] for index in unit.writes]
+            lanes = [*candidate, *written], [*here, *written]
+            unit_runs.append(UnitRun(unit, run, boundary, *lanes, frozenset(judged)))
+        return unit_runs
 
-    def _same_draws(self, run: StepRun, program: Program) -> list[Port]:
-        """Random draws that are known to be the same in both, by those kept or else by their checksums."""
-        names = {
-            name: port
-            for name, port in watched_tensors(program).items()
-            if name[0] == DRAWS and name in set(self.names)
-        }
+    def _same_random_outputs(self, run: StepRun, program: Program) -> list[Port]:
+        """Random outputs that are known to be the same in both, by those kept or else by their checksums."""
+        watched, names = watched_tensors(program), set(self.names)
+        random = {name: port for name, port in watched.items() if name[0] == DRAWS and name in names}
 
         def checksum(name: Name, port: Port) -> int | None:
-            if port in run.candidate:
-                return tensor_checksum(to_numpy(run.candidate[port]))
+            if port in run.candidate.values:
+                return tensor_checksum(to_numpy(run.candidate.values[port]))
             return self.candidate.checksum(run.step, name)
 
-        drawn = {port: tensor_checksum(to_numpy(run.reference[port])) for port in names.values()}
-        return [port for name, port in names.items() if checksum(name, port) == drawn[port]]
+        here = {port: tensor_checksum(to_numpy(run.reference.values[port])) for port in random.values()}
+        return [port for name, port in random.items() if checksum(name, port) == here[port]]
 
-    def _draws_agree(self, run: StepRun, program: Program) -> bool:
+    def _random_outputs_agree(self, run: StepRun, program: Program) -> bool:
         """Without that, nothing can be said of what only the whole step leads to."""
-        return set(program.random_ports) <= set(self._same_draws(run, program))
+        return set(program.random_ports) <= set(self._same_random_outputs(run, program))
 
-    def _whole_run(self, run: StepRun, telescope: Telescope) -> UnitRun:
+    @staticmethod
+    def _whole_run(run: StepRun, program: Program) -> UnitRun:
         """The step as one unit, judged where the candidate's values were kept."""
-        unit = telescope.whole_unit
-        judged = {i for i, port in enumerate(unit.outputs) if port in run.candidate}
-        after = [run.after_candidate[index] for index in unit.writes]
-        judged |= {len(unit.outputs) + i for i, x in enumerate(after) if x is not None}
-        mine = [run.reference[port] for port in unit.outputs] + [run.after_reference[i] for i in unit.writes]
-        theirs = [run.candidate.get(port) for port in unit.outputs]
-        theirs += [None if x is None else tf.constant(x) for x in after]
-        filled = [x if x is not None else y for x, y in zip(theirs, mine, strict=True)]
-        boundary = [run.reference[port] for port in unit.boundary]
-        return UnitRun(unit, run, boundary, filled, mine, frozenset(judged))
+        unit = whole_step(program, program.watched.ports)
+        values, after = run.candidate.values, run.candidate.after
+        judged = {i for i, port in enumerate(unit.outputs) if port in values}
+        judged |= {len(unit.outputs) + i for i, index in enumerate(unit.writes) if after[index] is not None}
+        filled = LaneStep(
+            run.candidate.before,
+            {**run.reference.values, **values},
+            [tf.constant(x) if x is not None else y for x, y in zip(after, run.reference.after, strict=True)],
+        )
+        return replace(whole_step_run(unit, replace(run, candidate=filled)), run=run, judged=frozenset(judged))
 
     def _remember(self, observations: Sequence[Observation]) -> None:
         found = self.found
@@ -323,16 +334,16 @@ class Comparison:
         found.first_bit = found.first_bit or first_difference(observations)
         found.first_nonfinite = found.first_nonfinite or first_nonfinite(observations)
 
-    def _explain(self, flagged: Sequence[Observation], local: Sequence[UnitRun], telescope: Telescope) -> None:
+    def _explain(self, flagged: Sequence[Observation], unit_runs: Sequence[UnitRun], judge: UnitJudge) -> None:
         """A divergence for each layer that is wrong on its own inputs; of the rest of a step only the first."""
         layers = [o for o in flagged if o.where.unit == "layer"]
         for observation in layers or flagged[:1]:
             if any(known.where.location == observation.where.location for known in self.found.divergences):
                 continue
             cause, evidence = "unknown", {}
-            for unit_run in local:
+            for unit_run in unit_runs:
                 if unit_run.unit.layer == observation.where.layer and observation.bound is not None:
-                    explainer = UnitExplainer(telescope.truth_of(unit_run.unit))
+                    explainer = UnitExplainer(judge.truth_of(unit_run.unit))
                     explained = explainer.explain(unit_run, observation.where.output, observation.bound)
                     cause, evidence = explained.name, explained.evidence
             evidence = {**evidence, "output_name": observation.where.name, "recorded": True}
@@ -370,10 +381,10 @@ class Comparison:
                 f"steps {summary(found.unjudged_steps)} differ and are not judged: the traces hold no common state "
                 "before them (--snapshot-every 1 keeps all; --follow reference keeps lanes together)"
             )
-        if found.other_draws:
+        if found.other_random_outputs:
             found.notes.append(
-                f"steps {summary(found.other_draws)}: the two drew other random numbers, so that only layers are "
-                "judged, each on its own inputs, and not what the whole step leads to"
+                f"steps {summary(found.other_random_outputs)}: the two drew other random numbers, so that only layers "
+                "are judged, each on its own inputs, and not what the whole step leads to"
             )
         sides = {"reference": self.reference, "candidate": self.candidate}
         return RunResult(

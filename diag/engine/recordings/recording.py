@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diag.engine.graphs.graph import Port
 from diag.engine.graphs.locations import LOSS_LAYER, OPTIMIZER_LAYER
 from diag.engine.graphs.tf_runtime import to_numpy
-from diag.engine.lockstep.telescope import StepRun, Telescope
+from diag.engine.lanes.step_results import StepRun
+from diag.engine.lockstep.telescope import Telescope
 from diag.engine.recordings.dump_policy import ALL, AUTO, FLAGGED, DumpPolicy
 from diag.engine.recordings.forecast import Forecast, bytes_of, bytes_of_file, bytes_of_marks, bytes_of_table
 from diag.engine.runs.attention import MAX_ZOOMS
-from diag.engine.runs.run import LockstepRun
-from diag.engine.step.batch import flat_batch
+from diag.engine.runs.run import FinishedStep
+from diag.engine.runs.settings import RunPlan
 from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, series_of, values_of
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import NotStorable, dump
@@ -57,12 +59,12 @@ class Recording:
     """Writes a trace as the run goes on; whole after every step."""
 
     def __init__(
-        self, run: LockstepRun, path: Path, command: Sequence[str], trained: Trained, options: RecordingOptions
+        self, path: Path, plan: RunPlan, command: Sequence[str], trained: Trained, options: RecordingOptions
     ) -> None:
-        self.run, self.options = run, options
+        self.plan, self.options = plan, options
         self.notes: list[str] = []
         self.num_steps = 0
-        program, settings = run.program, run.settings
+        program, settings = plan.program, plan.settings
         self.series = series_of(program)
         self.layers = (*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP)
         self.layer_of = {spec.name: spec.layer for spec in program.variables}
@@ -71,14 +73,14 @@ class Recording:
         self.kept = [s for s in in_full if options.dump_policy.wants(self._layer_of(s), s.name)]
         self.dump_policy, self.budget = self._affordable(options.dump_policy)
         self.snapshot_every = options.snapshot_every or self._affordable_snapshots()
-        layout = self._layout(flat_batch(run.batches[settings.first_step]))
+        layout = self._layout()
         self.forecast = self._forecast(layout)
         self.forecast.refuse_if_full(path)
         stored = _stored(program)
         self.writer = TraceWriter(
             path,
             layout,
-            environment={lane.name: lane.environment() for lane in (run.reference, run.candidate)},
+            environment=dict(plan.environments),
             command=list(command),
             seeds={"seed": settings.seed},
             settings=self._settings(stored),
@@ -102,7 +104,7 @@ class Recording:
             if not any(DumpPolicy(ALL, (glob,)).wants(self._layer_of(series), series.name) for series in in_full):
                 layers = dict.fromkeys(self._layer_of(series) or series.name for series in in_full)
                 raise UserError(f"--dump {glob}: no layer of the model is named so; its layers are {', '.join(layers)}")
-        numbers = self.run.settings.numbers
+        numbers = self.plan.settings.numbers
         for chosen in dump_policy.steps:
             if not any(step in chosen for step in numbers):
                 raise UserError(
@@ -114,7 +116,7 @@ class Recording:
         """What `auto` comes to: everything, or the first and the flagged steps up to a budget."""
         if wanted.dump != AUTO:
             return wanted, None
-        steps, per_step = self.run.settings.steps, self._bytes_per_step()
+        steps, per_step = self.plan.settings.steps, self._bytes_per_step()
         if per_step * steps <= AUTO_BYTES:
             return DumpPolicy(ALL), None
         self.notes.append(
@@ -129,14 +131,14 @@ class Recording:
 
     def _state_bytes(self) -> int:
         """One snapshot; the candidate's costs next to nothing where it is stored as no difference."""
-        once = bytes_of(TensorSpec(v.name, v.shape, v.dtype) for v in self.run.program.variables)
-        return once * (2 if self.run.settings.follow == "free" or self.options.portable else 1)
+        once = bytes_of(TensorSpec(v.name, v.shape, v.dtype) for v in self.plan.program.variables)
+        return once * (2 if self.plan.settings.follow == "free" or self.options.portable else 1)
 
     def _affordable_snapshots(self) -> int:
-        return max(1, math.ceil(self.run.settings.steps * self._state_bytes() / SNAPSHOT_BYTES))
+        return max(1, math.ceil(self.plan.settings.steps * self._state_bytes() / SNAPSHOT_BYTES))
 
     def _forecast(self, layout: TraceLayout) -> Forecast:
-        settings, a_step, a_state = self.run.settings, self._bytes_per_step(), self._state_bytes()
+        settings, a_step, a_state = self.plan.settings, self._bytes_per_step(), self._state_bytes()
         tensors = self.dump_policy.count(settings.first_step, settings.steps) * a_step
         is_flagged_kept = self.dump_policy.dump == FLAGGED and not self.dump_policy.steps
         return Forecast(
@@ -148,10 +150,9 @@ class Recording:
         )
 
     def _bytes_of_rows(self, layout: TraceLayout) -> int:
-        settings, tables = self.run.settings, layout.tables
-        ops = sum(len(node.dtypes) or 1 for node in self.run.program.ops)
-        units = self.run.telescope_for(self.run.batches[settings.first_step]).cut.units
-        outputs = 0 if settings.units == STEP else sum(len(unit.outputs) + len(unit.writes) for unit in units)
+        settings, tables = self.plan.settings, layout.tables
+        ops = sum(len(node.dtypes) or 1 for node in self.plan.program.ops)
+        outputs = 0 if settings.units == STEP else self.plan.num_unit_outputs
         looks = settings.steps if settings.units == "op" else min(MAX_ZOOMS, settings.steps)
         num_checked = sum(step % settings.checks == 0 for step in settings.numbers)
         num_rows = {"ops": looks * ops, "units": num_checked * outputs + len(self.series)}
@@ -159,8 +160,8 @@ class Recording:
         each = [bytes_of_table(tables[n].columns, k) + bytes_of_marks(tables[n], k) for n, k in num_rows.items()]
         return sum(each) + bytes_of_file(tables.values())
 
-    def _layout(self, first: Sequence[np.ndarray]) -> TraceLayout:
-        settings, program = self.run.settings, self.run.program
+    def _layout(self) -> TraceLayout:
+        settings, program, first = self.plan.settings, self.plan.program, batch_arrays(self.plan.first_batch)
         return TraceLayout(
             lanes=LANES,
             steps=settings.steps,
@@ -169,37 +170,38 @@ class Recording:
                 TensorSpec(s.name, s.shape, s.dtype, lane, s.kind, s.observed) for lane in LANES for s in self.series
             ),
             variables=tuple(TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES),
-            batch=tuple(TensorSpec(name, x.shape, x.dtype.name) for name, x in batch_arrays(first).items()),
+            batch=tuple(TensorSpec(name, x.shape, x.dtype.name) for name, x in first.items()),
             op_columns=OP_COLUMNS,
             unit_columns=unit_columns(COLUMNS),
         )
 
     def _settings(self, stored: bytes | NotStorable) -> dict[str, Any]:
         """How the run was asked to look, for whoever runs a step of it again."""
-        settings = asdict(self.run.settings) | {lane: str(getattr(self.run.settings, lane)) for lane in LANES}
+        settings = asdict(self.plan.settings) | {lane: str(getattr(self.plan.settings, lane)) for lane in LANES}
         return settings if isinstance(stored, bytes) else {**settings, "no_program": str(stored)}
 
     @property
     def is_worth_a_word(self) -> bool:
         """Whether a person should know the size before the run."""
-        return self.forecast.total > AUTO_BYTES or self.run.settings.steps > 100
+        return self.forecast.total > AUTO_BYTES or self.plan.settings.steps > 100
 
     # -- step by step ------------------------------------------------------------------------------
 
-    def step(self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]) -> None:
-        self._keep_program(telescope.program)
-        if flagged or (run.step - self.run.settings.first_step) % self.snapshot_every == 0:
+    def step(self, step: FinishedStep) -> None:
+        """A finished step of the run."""
+        run, program, flagged = step.run, step.telescope.program, bool(step.flagged)
+        self._observations(step.ops)
+        self._keep_program(program)
+        if flagged or (run.step - self.plan.settings.first_step) % self.snapshot_every == 0:
             self._snapshot(run)
-        tensors = self._tensors(run, telescope.program)
-        loss = telescope.program.loss
-        losses = {lane: float(values[loss]) for lane, values in zip(LANES, (run.compared, run.candidate), strict=True)}
-        self.observations(observations)
+        tensors = self._tensors(run, program)
+        self._observations(step.observations)
         record = StepRecord(
             step=run.step,
-            batch=self._batch(flat_batch(self.run.batches[run.step])),
-            losses=losses,
+            batch=self._batch([to_numpy(value) for value in run.batch]),
+            losses=dict(zip(LANES, step.losses, strict=True)),
             tensors=tensors,
-            keep=self._keep(run, telescope, flagged, tensors.keys()),
+            keep=self._keep(step, tensors.keys()),
             excess={layer: excess for layer, excess in self._excess.items() if layer in self.layers},
             checked=run.with_boundaries,
         )
@@ -208,32 +210,30 @@ class Recording:
         self.num_steps += 1
 
     def _tensors(self, run: StepRun, program: Program) -> dict[tuple[str, str, str], np.ndarray]:
-        lanes = (
-            (LANES[0], run.compared, run.before, run.compared_after),
-            (LANES[1], run.candidate, run.before_candidate, run.after_candidate),
-        )
         return {
             (lane, *name): array
-            for lane, values, before, after in lanes
-            for name, array in values_of(program, values, before, after).items()
+            for lane, of in zip(LANES, (run.compared, run.candidate), strict=True)
+            for name, array in values_of(program, of.values, of.before, of.after).items()
         }
 
-    def _keep(self, run: StepRun, telescope: Telescope, flagged: bool, handed_over: Any) -> set[tuple[str, str, str]]:
-        """What of a step is stored in full; draws wherever a replay could not draw them again."""
-        first = run.step == self.run.settings.first_step
-        wanted = self.dump_policy.wants_step(run.step, flagged, first)
+    def _keep(self, step: FinishedStep, handed_over: Collection[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+        """What of a step is stored in full; random outputs wherever a replay could not draw them again."""
+        number = step.run.step
+        is_first = number == self.plan.settings.first_step
+        wanted = self.dump_policy.wants_step(number, bool(step.flagged), is_first)
         if wanted and self.budget is not None:
             size = self._bytes_per_step()
             wanted, self.budget = self.budget >= size, max(0, self.budget - size)
         names = {(s.kind, s.name) for s in self.kept} if wanted else set()
-        names |= {(DRAWS, port.node) for port in telescope.program.random_ports if self._is_lost(telescope, port)}
+        ports = step.telescope.program.random_ports
+        names |= {(DRAWS, port.node) for port in ports if self._is_lost(step.telescope, port)}
         return {key for key in handed_over if key[1:] in names}
 
     @staticmethod
-    def _is_lost(telescope: Telescope, port: Any) -> bool:
+    def _is_lost(telescope: Telescope, port: Port) -> bool:
         """Whether no state of the trace determines what this random op draws."""
         is_stateless = telescope.program.graph.by_name[port.node].op.startswith("Stateless")
-        return port in telescope.shared or not is_stateless
+        return port in telescope.steps.shared or not is_stateless
 
     def _batch(self, arrays: Sequence[np.ndarray]) -> int:
         """The index a batch is stored under; equal batches are stored once."""
@@ -255,22 +255,22 @@ class Recording:
 
     def _snapshot(self, run: StepRun) -> None:
         """Both lanes as they were before the step."""
-        names = [variable.name for variable in self.run.program.variables]
+        names = [variable.name for variable in self.plan.program.variables]
         states = {
             lane: dict(zip(names, (to_numpy(value) for value in state), strict=True))
-            for lane, state in zip(LANES, (run.before, run.before_candidate), strict=True)
+            for lane, state in zip(LANES, (run.reference.before, run.candidate.before), strict=True)
         }
         self.writer.write_snapshot(run.step, states)
 
     # -- statistics --------------------------------------------------------------------------------
 
-    def observations(self, found: Sequence[Observation]) -> None:
+    def _observations(self, observations: Sequence[Observation]) -> None:
         """Rows of the op and unit tables, always kept."""
-        for observation in found:
+        for observation in observations:
             layer = observation.where.layer or observation.where.unit
             self._excess[layer] = max(self._excess[layer], observation.excess)
-        ops = [self._row(o) for o in found if o.where.unit == "op"]
-        units = [self._row(o) for o in found if o.where.unit != "op"]
+        ops = [self._row(o) for o in observations if o.where.unit == "op"]
+        units = [self._row(o) for o in observations if o.where.unit != "op"]
         if ops:
             self.writer.append_ops(ops)
         if units:

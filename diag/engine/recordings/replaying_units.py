@@ -10,14 +10,17 @@ import tensorflow as tf
 
 from diag.engine.graphs.graph import Node, Port
 from diag.engine.lanes.lane import Lane
+from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.microscope import Microscope, Pair, snapshot_lanes
-from diag.engine.lockstep.telescope import StepRun, Telescope, units_of
+from diag.engine.lockstep.steps import reference_step
+from diag.engine.lockstep.unit_runs import UnitRunner, units_of
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.recordings.replaying import Replayer
 from diag.engine.step.fusion_groups import forward_fusion_groups
 from diag.engine.step.program import Program
 from diag.engine.step.units import Unit
 from diag.engine.truth.op_judge import OpEvidence
+from diag.engine.truth.unit_judge import UnitJudge
 from diag.errors import UserError
 from diag.machine.places import Place
 from diag.verdict.findings import Observation
@@ -48,9 +51,9 @@ class _OneOp(Microscope):
     """A microscope that looks at one op; the others only the reference executes."""
 
     def __init__(
-        self, program: Program, lanes: dict[str, Lane], step: int, index: int, draws: Mapping[Port, Any]
+        self, program: Program, lanes: tuple[Lane, Lane], step: int, index: int, draws: Mapping[Port, Any]
     ) -> None:
-        super().__init__(program, lanes["reference"], lanes["candidate"], step, truth_everywhere=True)
+        super().__init__(program, lanes, step)
         self.index = index
         self.draws = draws
         self.seen: list[OpEvidence] = []
@@ -60,16 +63,16 @@ class _OneOp(Microscope):
             return super()._observe(node, inputs)
         if Port(node.name, 0) in self.draws:
             return [Pair(self.draws[Port(node.name, 0)])]
-        mine = [x.reference if isinstance(x, Pair) else x for x in inputs]
-        return [Pair(output) for output in self.reference.run(node, mine, self.lanes[0].variables)]
+        values = [x.reference if isinstance(x, Pair) else x for x in inputs]
+        return [Pair(output) for output in self.reference.run(node, values, self.lanes[0].variables)]
 
     def _write(self, node: Node, inputs: Sequence[Any]) -> None:
         if node.location.index == self.index:
             super()._write(node, inputs)
             return
-        mine = [inputs[0], *(x.reference for x in inputs[1:])]
+        values = [inputs[0], *(x.reference for x in inputs[1:])]
         for lane in self.lanes:  # both start and stay on the reference's path
-            self.reference.write(node, mine, lane.variables[inputs[0].index])
+            self.reference.write(node, values, lane.variables[inputs[0].index])
 
     def _record(self, evidence: OpEvidence, own: list[Any] | None) -> Any:
         self.seen.append(evidence)
@@ -88,7 +91,7 @@ def replay_op(run: RecordedRun, step: int, index: int, lane: str, place: Place, 
         raise UserError(f"--op {index}: the step has the ops 0 to {len(program.ops) - 1}")
     reached, _ = replayer.reach(step, lane, place)
     reference = Lane("reference", CPU, None, reached.state())
-    lanes = snapshot_lanes({"reference": reference, "candidate": reached}, reached.state())
+    lanes = snapshot_lanes((reference, reached), reached.state())
     microscope = _OneOp(program, lanes, step, index, replayer.given(step, program))
     microscope.run([tf.constant(value) for value in run[step].inputs])
     if not microscope.seen:
@@ -107,29 +110,20 @@ def replay_layer(run: RecordedRun, step: int, layer: str, lane: str, place: Plac
       UserError: no such layer, with those there are; or the step cannot be replayed.
     """
     program = run.program(step)
-    units = (*units_of(program).units, *forward_fusion_groups(program))
+    cut = units_of(program)
+    units = (*cut.units, *forward_fusion_groups(program))
     chosen = [unit for unit in units if layer in (unit.layer, unit.variable, unit.name, *unit.joined)]
     if not chosen:
         names = ", ".join(dict.fromkeys(unit.layer for unit in units if not unit.joined))
         raise UserError(f"--layer {layer}: the step has no such layer; it has {names}")
     reached, _ = replayer.reach(step, lane, place)
     reference = Lane("reference", CPU, None, reached.state())
-    telescope = Telescope(program, reference, Lane("candidate", place, reached.simulation, reached.state()))
-    telescope.only = [unit for unit in telescope.only if unit.name in {unit.name for unit in chosen}]
-    step_run = _on_the_cpu(telescope, step, run[step].inputs, replayer.given(step, program))
-    unit_runs = telescope.run_units(step_run)
-    observations = [o for unit_run in unit_runs for o in telescope.judge_unit(unit_run, True, {})]
+    batch = [tf.constant(value) for value in run[step].inputs]
+    on_cpu = reference_step(reference, program, cut.boundary_ports, batch, replayer.given(step, program))
+    candidate = Lane("candidate", place, reached.simulation, reached.state())
+    candidate.enter_step(step)
+    unit_runs = UnitRunner(candidate).run(chosen, StepRun(step, batch, on_cpu, on_cpu, with_boundaries=True))
+    judge = UnitJudge(program)
+    observations = [o for unit_run in unit_runs for o in judge.judge(unit_run, True, {})]
     boundaries = tuple(unit_run.boundary for unit_run in unit_runs)
-    return LayerReplay(tuple(u.unit for u in unit_runs), tuple(observations), boundaries, step_run.before)
-
-
-def _on_the_cpu(telescope: Telescope, step: int, batch: Sequence[Any], draws: Mapping[Port, Any]) -> StepRun:
-    """The step in the reference lane alone, with the values at every unit's boundary."""
-    lane, program = telescope.reference, telescope.program
-    before = lane.state()
-    telescope.candidate.enter_step(step)
-    inputs = [tf.constant(value) for value in batch]
-    values = telescope.steps["reference"].run(inputs, (*telescope.watched_ports, *telescope.cut.boundary_ports), draws)
-    values |= dict(draws) | {Port(name, 0): x for name, x in zip(program.batch_inputs, inputs, strict=True)}
-    after = lane.state()
-    return StepRun(step, inputs, before, before, values, values, after, after, True)
+    return LayerReplay(tuple(chosen), tuple(observations), boundaries, on_cpu.before)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from diag.numerics.adam import AdamFigures
 from diag.numerics.op_classes import ErrorClass
-from diag.verdict.findings import Divergence, Observation
+from diag.verdict.findings import Divergence, Observation, Verdict
+from diag.verdict.ladder import first_difference, first_nonfinite
 from diag.verdict.remarks import Remarks
 from diag.verdict.result import Amplifier
 
@@ -31,10 +32,24 @@ class Found:
     num_unjudged: int = 0
     fallbacks: set[str] = field(default_factory=set)
     any_bit_differs: bool = False
-    worst_explained: dict[tuple[str, str], float] = field(default_factory=dict)
+    first_bit: Observation | None = None
+    first_nonfinite: Observation | None = None
     updates: list[AdamFigures] = field(default_factory=list)
     remarks: Remarks = field(default_factory=Remarks)
     amplifying: list[Amplifier] = field(default_factory=list)
+
+    def see_units(self, observations: Sequence[Observation]) -> None:
+        """Outputs of units, or of the whole step, that were judged; until a fault is named their step is the path."""
+        self.num_layer_outputs += len(observations)
+        self.layers = worst_of([*self.layers, *observations])
+        if observations and not self.divergences:
+            on_path = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]
+            self.path = sorted(on_path, key=lambda o: o.where.sort_key)
+        self.see_firsts(observations)
+
+    def see_firsts(self, observations: Sequence[Observation]) -> None:
+        self.first_bit = self.first_bit or first_difference(observations)
+        self.first_nonfinite = self.first_nonfinite or first_nonfinite(observations)
 
     def note(self, text: str) -> None:
         if text not in self.notes:

@@ -14,6 +14,7 @@ from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.tf_runtime import FLOATS
 from diag.engine.graphs.graph import Graph, Port
 from diag.engine.lanes.lane import Lane
+from diag.engine.lanes.step_results import LaneStep
 from diag.engine.step.program import Program
 
 
@@ -30,23 +31,17 @@ class Predictions:
         """What a step can show of it."""
         return (self.port,) if self.port is not None and self.is_watched else ()
 
-    def of(
-        self, lane: Lane, before: Sequence[Any], batch: Sequence[Any], values: Mapping[Port, Any],
-        draws: Mapping[Port, Any],
-    ) -> Any:  # fmt: skip
-        """A lane's, from its state before the step and the random numbers it drew; None where there are none.
-
-        values: what its step showed.
-        """
+    def of(self, lane: Lane, step: LaneStep, batch: Sequence[Any], random: Mapping[Port, Any]) -> Any:
+        """A lane's, of a step that it did; None where there are none.  random: the values it drew."""
         if self.port is None or self.is_watched:
-            return None if self.port is None else values[self.port]
-        random = self.program.random_ports
+            return None if self.port is None else step.values[self.port]
+        ports = self.program.random_ports
         if id(lane) not in self._built:
-            executable = forward_to(self.program.step((self.port,), random), self.port)
+            executable = forward_to(self.program.step((self.port,), ports), self.port)
             self._built[id(lane)] = lane.build(executable, on_scratch=True)
-        for variable, value in zip(lane.scratch, before, strict=True):
+        for variable, value in zip(lane.scratch, step.before, strict=True):
             variable.assign(value)
-        return self._built[id(lane)](*lane.place_feeds([*batch, *(draws[port] for port in random)]))[0]
+        return self._built[id(lane)](*lane.place_feeds([*batch, *(random[port] for port in ports)]))[0]
 
 
 def forward_to(executable: Executable, port: Port) -> Executable:

@@ -6,22 +6,22 @@ cleared, a race) they do not show; the step itself, run again from the same stat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.graphs.graph import Port
+from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
-from diag.engine.lockstep.telescope import StepRun, Telescope
-from diag.numerics.bits import same_bits
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
-from diag.engine.lanes.step_results import StepRun
+from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.lockstep.telescope import Telescope
+from diag.numerics.bits import same_bits
+from diag.verdict.findings import Observation, Verdict
 
+# A whole step of a telescope, whether truth is wanted in any case, how whole steps compare -> its observations.
+StepJudge = Callable[[Telescope, UnitRun, bool, Mapping[Any, Any]], Sequence[Observation]]
 
 # A second run that is this many times nearer to the reference does not have the first one's error.
 NEARER = 8.0
@@ -46,12 +46,12 @@ def unlike_itself(telescope: Telescope, run: StepRun) -> Unlike | None:
     candidate = telescope.candidate
     try:
         for _ in range(REPEATS):
-            again = _again(telescope, candidate, telescope.steps[candidate.name], run)
+            again = _again(telescope, candidate, telescope.steps.compiled[candidate.name], run)
             port = _first_unlike(telescope, run, again)
             if port is not None:
                 summary = "wrong in the step's own run, right when the step is run again from the same state"
                 return Unlike(port, "nondeterminism", {"summary": summary, **_distances(run, again, port)})
-        fresh = Lane(candidate.name, candidate.place, _with_nothing_remembered(candidate), run.before_candidate)
+        fresh = Lane(candidate.name, candidate.place, _with_nothing_remembered(candidate), run.candidate.before)
         isolated = _again(telescope, fresh, CompiledSteps(fresh, telescope.program), run)
         port = _first_unlike(telescope, run, isolated)
         if port is not None:
@@ -59,7 +59,7 @@ def unlike_itself(telescope: Telescope, run: StepRun) -> Unlike | None:
             return Unlike(port, "stale-data", {"summary": summary, **_distances(run, isolated, port)})
         return None
     finally:
-        candidate.load(run.after_candidate)
+        candidate.load(run.candidate.after)
 
 
 def _with_nothing_remembered(lane: Lane) -> Any:
@@ -67,26 +67,29 @@ def _with_nothing_remembered(lane: Lane) -> Any:
 
 
 def _again(telescope: Telescope, lane: Lane, steps: CompiledSteps, run: StepRun) -> Mapping[Port, Any]:
-    lane.load(run.before_candidate)
+    lane.load(run.candidate.before)
     lane.enter_step(run.step)
-    shared = {port: run.reference[port] for port in telescope.program.random_ports if port in run.reference}
-    return steps.run(run.batch, telescope.watched_ports, shared)
+    reference = run.reference.values
+    shared = {port: reference[port] for port in telescope.program.random_ports if port in reference}
+    return steps.run(run.batch, telescope.steps.watched_ports, shared)
 
 
 def _first_unlike(telescope: Telescope, run: StepRun, again: Mapping[Port, Any]) -> Port | None:
     """In execution order; None also where the second run is no nearer to the reference there."""
-    ports = [port for port in telescope.watched_ports if telescope.program.graph.dtype(port) in FLOATS]
-    for port in sorted(ports, key=lambda port: telescope.order[port.node]):
-        mine, other, reference = (to_numpy(values[port]) for values in (run.candidate, again, run.reference))
-        if not same_bits(mine, other):
-            return port if _distance(mine, reference) > NEARER * _distance(other, reference) else None
+    ports = [port for port in telescope.steps.watched_ports if telescope.program.graph.dtype(port) in FLOATS]
+    for port in sorted(ports, key=lambda port: telescope.judge.order[port.node]):
+        first, second, reference = (
+            to_numpy(values[port]) for values in (run.candidate.values, again, run.reference.values)
+        )
+        if not same_bits(first, second):
+            return port if _distance(first, reference) > NEARER * _distance(second, reference) else None
     return None
 
 
 def _distances(run: StepRun, again: Mapping[Port, Any], port: Port) -> dict[str, float]:
-    reference = to_numpy(run.reference[port])
+    reference = to_numpy(run.reference.values[port])
     return {
-        "own_difference": _distance(to_numpy(run.candidate[port]), reference),
+        "own_difference": _distance(to_numpy(run.candidate.values[port]), reference),
         "difference_again": _distance(to_numpy(again[port]), reference),
     }
 
@@ -104,33 +107,51 @@ def _distance(x: np.ndarray, reference: np.ndarray) -> float:
 
 
 def is_hidden_by_watching(
-    telescope: Telescope, run: StepRun, own_state: Sequence[Any], note: Callable[[str], None]
+    telescope: Telescope, run: StepRun, judge_step: StepJudge, note: Callable[[str], None]
 ) -> bool:
     """Both lanes' step once more with nothing fetched, bit for bit; whether what is wrong showed only then.
 
-    own_state: the candidate's before the step.  note: told what watching changes.  Leaves both lanes in the state
+    judge_step: the observations of a whole step.  note: takes what watching changes.  Leaves both lanes in the state
     after the step as it was watched; if it is hidden, the telescope watches no more.
     """
     is_hidden = False
-    for lane, before, after in (
-        (telescope.reference, run.before, run.after_reference),
-        (telescope.candidate, own_state, run.after_candidate),
-    ):
-        changed = telescope.differs_again(lane, run.batch, before, run, is_watched=False)
+    for lane, step in ((telescope.reference, run.reference), (telescope.candidate, run.candidate)):
+        changed = telescope.steps.differs_again(lane, run, is_watched=False)
         if changed:
             unwatched = lane.state()
-            again = set(telescope.differs_again(lane, run.batch, before, run, is_watched=True))
+            again = set(telescope.steps.differs_again(lane, run, is_watched=True))
             for text in _changes(lane.name, changed, again):
                 note(text)
             if lane is telescope.candidate and not set(changed) <= again:
-                is_hidden = telescope.stop_watching_if_it_hides(run, unwatched)
-        lane.load(after)
+                is_hidden = _stop_watching_if_it_hides(telescope, run, unwatched, judge_step)
+        lane.load(step.after)
     if is_hidden:
         note(
             "what is wrong with the candidate's step vanishes when its tensors are watched: from here on only its loss "
             "and its state are"
         )
     return is_hidden
+
+
+def _stop_watching_if_it_hides(
+    telescope: Telescope, run: StepRun, unwatched: Sequence[Any], judge_step: StepJudge
+) -> bool:
+    """Whether the candidate's step is out of its bound only when nothing of it is watched.
+
+    unwatched: the state that it ended in then, from the state before `run`.
+    """
+    if _is_wrong(judge_step(telescope, telescope.whole_step_run(run), False, {})):
+        return False
+    telescope.watch(False)
+    alone = telescope.whole_step_run(replace(run, candidate=replace(run.candidate, after=unwatched)))
+    if _is_wrong(telescope.judge.judge(alone, True, {})):
+        return True
+    telescope.watch(True)
+    return False
+
+
+def _is_wrong(observations: Sequence[Observation]) -> bool:
+    return any(o.verdict is Verdict.DIVERGENCE for o in observations)
 
 
 def _changes(lane: str, changed: Sequence[str], unstable: Collection[str]) -> list[str]:

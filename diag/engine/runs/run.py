@@ -1,44 +1,60 @@
-"""Watch, zoom, attribute: one run of the lockstep from the first step to the last."""
+"""One run of the lockstep, step by step: both lanes, then their units, then the ops of what is wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
+from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.graphs.tf_runtime import to_numpy
-from diag.engine.runs.findings import WORST_KEPT, Found, worst_of
+from diag.engine.lanes.lane import Lane
+from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.localization.fused import FusedFaults
 from diag.engine.lockstep.history import History
-from diag.engine.rewrites.around import rewrites_around
-from diag.engine.lanes.lane import Lane
-from diag.engine.graphs.tf_errors import reason_of
-from diag.engine.runs.reruns import unlike_itself
-from diag.engine.step.program import Program
-from diag.engine.runs.random_draws import RandomStreams
-from diag.engine.runs.settings import Recorder, Settings
-from diag.engine.lanes.step_results import StepRun, UnitRun
-from diag.engine.step.watching import described
 from diag.engine.lockstep.telescope import Telescope
+from diag.engine.runs.attention import Attention, Propagated
+from diag.engine.runs.findings import Found
+from diag.engine.runs.random_draws import RandomStreams
+from diag.engine.runs.reruns import is_hidden_by_watching, unlike_itself
+from diag.engine.runs.result import result_of
+from diag.engine.runs.settings import RunPlan, Settings
 from diag.engine.runs.twins import Twins
-from diag.engine.runs.reruns import is_hidden_by_watching
 from diag.engine.runs.updates import study_updates
 from diag.engine.runs.zooming import Zoom
+from diag.engine.step.batch import Batch, flat_batch
+from diag.engine.step.program import Program
+from diag.engine.step.watching import described
+from diag.engine.truth.unit_judge import GradientTruth
 from diag.errors import UserError
-from diag.numerics.figures import PairStatistics
 from diag.verdict.findings import Divergence, Observation, Verdict
-from diag.verdict.ladder import amplifiers_in, first_difference, first_nonfinite, overall
-from diag.verdict.result import Judged, LaneInfo, RunResult
-from diag.engine.runs.attention import MAX_ZOOMS
-from diag.engine.runs.attention import NEAR_ITS_BOUND
-from diag.engine.runs.attention import SUSPICIOUS_GROWTH
-from diag.engine.step.batch import flat_batch
+from diag.verdict.result import RunResult
 
-if TYPE_CHECKING:
-    from diag.engine.step.batch import Batch
+Progress = Callable[[int, str, float, float], None]
 
+
+@dataclass
+class FinishedStep:
+    """One step of the run: what both lanes computed, and what was observed of its units and of its ops."""
+
+    run: StepRun
+    telescope: Telescope
+    observations: list[Observation] = field(default_factory=list)
+    ops: list[Observation] = field(default_factory=list)
+    unit_runs: list[UnitRun] = field(default_factory=list)
+
+    @property
+    def flagged(self) -> list[Observation]:
+        """Outputs of units out of their bound."""
+        return [o for o in self.observations if o.verdict is Verdict.DIVERGENCE]
+
+    @property
+    def losses(self) -> tuple[float, float]:
+        """Of the reference and of the candidate."""
+        run, loss = self.run, self.telescope.program.loss
+        return float(run.compared.values[loss]), float(run.candidate.values[loss])
 
 
 class LockstepRun:
@@ -49,36 +65,28 @@ class LockstepRun:
         programs: Callable[[Batch], Program],
         batches: Any,
         settings: Settings,
-        recorder_of: Callable[[LockstepRun], Recorder] | None = None,
-        progress: Callable[[int, str, float, float], None] | None = None,
+        progress: Progress | None = None,
         reference: Lane | None = None,
     ) -> None:
         self.programs, self.batches, self.settings = programs, batches, settings
         first = batches[settings.first_step]
-        self.progress = progress or (lambda step, doing, mine, theirs: None)
-        self._telescopes: dict[Any, Telescope] = {}
+        self.progress: Progress = progress or (lambda step, doing, reference, candidate: None)
         self.program: Program = programs(first)
         self.reference = reference or Lane.at("reference", settings.reference, self.program, settings.seed)
         self.candidate = Lane.at("candidate", settings.candidate, self.program, settings.seed)
         self.twins = Twins(settings.reference, settings.seed, settings.twins) if settings.twins else None
         self.found = Found()
+        self.attention = Attention(self.found, settings.follow, settings.units)
         self.streams = RandomStreams()
         self.history = History(settings.candidate)
-        both = {lane.name: lane for lane in (self.reference, self.candidate)}
-        is_every = settings.units == "op"
-        self.zoom = Zoom(is_every, settings.first_step, both, self.found, self.streams, self.history)
-        self._near: set[Any] = set()
-        self._seen: dict[Any, bool] = {}  # units by their outputs' sites: whether they have differed yet
-        self._curious_looks = 0
-        self._explained: set[Any] = set()  # sites of units whose fault was named, across layers maybe
-        self._unit_runs: list[UnitRun] = []
-        self._whole_run: UnitRun | None = None
-        self.first_bit: Observation | None = None
-        self.first_nonfinite: Observation | None = None
+        self.zoom = Zoom(settings, (self.reference, self.candidate), self.found, self.streams, self.history)
+        self._telescopes: dict[Any, Telescope] = {}
         self.telescope_for(first, self.program)
-        self.recorder = recorder_of(self) if recorder_of is not None else None
 
-    # -- programs and batches --------------------------------------------------------------------
+    @property
+    def lanes(self) -> tuple[Lane, Lane]:
+        """The reference and the candidate."""
+        return self.reference, self.candidate
 
     def telescope_for(self, batch: Batch, program: Program | None = None) -> Telescope:
         """The telescope for a batch's shapes; a smaller last batch gets a program of its own."""
@@ -86,48 +94,75 @@ class LockstepRun:
         if key not in self._telescopes:
             program = program or self.programs(batch)
             telescope = Telescope(program, self.reference, self.candidate)
-            telescope.shared = tuple(p for p in program.random_ports if self.streams.are_shared)
-            self._telescopes[key] = telescope
-            if not self._telescopes.keys() - {key}:
+            if self.streams.are_shared:
+                telescope.steps.share_random_outputs()
+            if not self._telescopes:
                 self.found.note(described(telescope.program))
+            self._telescopes[key] = telescope
             for name, reason in telescope.cut.uncut.items():
                 self.found.note(f"{name} is no unit of its own: {reason}")
         return self._telescopes[key]
 
-    # -- the run -----------------------------------------------------------------------------------
+    @property
+    def plan(self) -> RunPlan:
+        """What is known before the first step."""
+        first = self.batches[self.settings.first_step]
+        units = self.telescope_for(first).cut.units
+        return RunPlan(
+            self.program,
+            self.settings,
+            {lane.name: lane.environment() for lane in self.lanes},
+            flat_batch(first),
+            sum(len(unit.outputs) + len(unit.writes) for unit in units),
+        )
+
+    # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> RunResult:
-        for step in self.settings.numbers:
-            batch = self.batches[step]
+        """All steps, and the result."""
+        for _ in self.steps():
+            pass
+        return self.result()
+
+    def steps(self) -> Iterator[FinishedStep]:
+        """Each step when it is finished.
+
+        Raises:
+          UserError: the candidate cannot run the step.
+        """
+        for number in self.settings.numbers:
+            batch = self.batches[number]
             telescope = self.telescope_for(batch)
-            self.reference.begin(step)
+            self.reference.begin(number)
             self._align()
             try:
-                run = self._one_step(step, telescope, [tf.constant(value) for value in flat_batch(batch)])
+                step = self._one_step(number, telescope, [tf.constant(value) for value in flat_batch(batch)])
             except tf.errors.OpError as error:
-                raise self._reason(error, step) from error
+                raise self._reason(error, number) from error
+            yield step
             self._check_faults()
-            losses = [float(values[telescope.program.loss]) for values in (run.compared, run.candidate)]
-            for lane, loss in zip(self.found.losses.values(), losses, strict=True):
-                lane.append(loss)
-            self.history.remember(step, telescope.program, run.before, run.batch)
-            self.progress(step + 1, "watching", *losses)
-        return self._result()
+            for losses, loss in zip(self.found.losses.values(), step.losses, strict=True):
+                losses.append(loss)
+            self.history.remember(number, telescope.program, step.run.reference.before, step.run.batch)
+            self.progress(number + 1, "watching", *step.losses)
+
+    def result(self) -> RunResult:
+        """What the steps so far led to."""
+        return result_of(self.found, self.settings, self.program, self.lanes, self.twins)
 
     def _check_faults(self) -> None:
-        for lane in (self.reference, self.candidate):
+        for lane in self.lanes:
             if lane.simulation is not None:
                 lane.simulation.check()
 
     def _reason(self, error: tf.errors.OpError, step: int) -> Exception:
-        """Why TensorFlow gave up: a step XLA cannot compile, or what it says itself."""
+        """Why TensorFlow gave up: a step XLA cannot compile, or its own message."""
+        place, reason = self.settings.candidate, reason_of(error)
         unsupported = isinstance(error, (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError))
-        if unsupported and self.settings.candidate.execution == "xla" and step == self.settings.first_step:
-            said = reason_of(error)
-            return UserError(f"{self.settings.candidate}: XLA cannot compile this step: {said}")
-        if self.settings.candidate.is_simulated:
-            said = reason_of(error)
-            return UserError(f"{self.settings.candidate}: step {step} fails with the fault planted in it: {said}")
+        if unsupported and place.execution == "xla" and step == self.settings.first_step:
+            return UserError(f"{place}: XLA cannot compile this step: {reason}")
+        if place.is_simulated:
+            return UserError(f"{place}: step {step} fails with the fault planted in it: {reason}")
         return error  # type: ignore[no-any-return]
 
     def _align(self) -> None:
@@ -137,216 +172,164 @@ class LockstepRun:
         elif self.settings.follow == "candidate":
             self.reference.load(self.candidate.state())
 
-    def _one_step(self, step: int, telescope: Telescope, batch: Sequence[Any]) -> StepRun:
-        checked = self.settings.units != "step" and step % self.settings.checks == 0
-        own_state = self.candidate.state()
-        run = telescope.run_step(step, batch, with_boundaries=checked)
+    # -- one step --------------------------------------------------------------------------------
+
+    def _one_step(self, number: int, telescope: Telescope, batch: Sequence[Any]) -> FinishedStep:
+        run, propagated = self._settled_run(number, telescope, batch)
+        step = FinishedStep(run, telescope)
+        self._judge(step, propagated)
+        self.found.see_units(step.observations)
+        self.attention.learn(propagated, run.with_boundaries, not step.flagged)
+        if self.settings.units == "op" or self.attention.calls_for_microscope(step.observations):
+            loss = telescope.program.loss
+            lanes = (run.reference, run.candidate)
+            self.progress(number, "microscope", *(float(lane.values[loss]) for lane in lanes))
+            self._zoom(step)
+            self.attention.looked(step.observations)
+        self.attention.saw(step.observations)
+        self._step_twins(step)
+        return step
+
+    def _settled_run(self, number: int, telescope: Telescope, batch: Sequence[Any]) -> tuple[StepRun, Propagated]:
+        """Both lanes through the step; again where they drew other random numbers, where it differs more than it
+        should and was not to be checked, and where watching hides what is wrong."""
+        steps, is_by_step = telescope.steps, self.settings.units == "step"
+        run = steps.run(number, batch, with_boundaries=not is_by_step and number % self.settings.checks == 0)
         self._check_faults()
         if self._streams_disagree(telescope, run):
-            self.reference.load(run.before)
-            self.candidate.load(own_state)
-            run = telescope.run_step(step, batch, with_boundaries=checked)
-        propagated = telescope.propagated(run)
+            run = steps.run_again(run, run.with_boundaries)
+        propagated = steps.propagated(run)
         self.found.any_bit_differs |= any(s.num_unequal for s in propagated.values())
-        if not checked and self.settings.units != "step" and self._is_suspicious(propagated):
-            self.reference.load(run.before)
-            self.candidate.load(own_state)
-            run, checked = telescope.run_step(step, batch, with_boundaries=True), True
-            self.found.note(f"step {step} was checked because it differed more than steps before it that are explained")
-        if step == self.settings.first_step and is_hidden_by_watching(telescope, run, own_state, self.found.note):
-            self.reference.load(run.before)
-            self.candidate.load(own_state)
-            run = telescope.run_step(step, batch, with_boundaries=checked)
-            propagated = telescope.propagated(run)
-        observations = self._judge(step, telescope, run, propagated, checked)
-        self._compare_own_run(telescope, run, propagated, observations)
-        if checked and not any(o.verdict is Verdict.DIVERGENCE for o in observations) and not self.found.divergences:
-            observations += [o for o in self._judge_whole(step, telescope, run, propagated) if o.excess > 1]
-        self._remember(observations, checked, propagated)
-        self._study_updates(telescope, run)
-        flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
-        if self.settings.units == "op" or self._calls_for_microscope(observations, flagged):
-            self.progress(
-                step,
-                "microscope",
-                *(float(v[telescope.program.loss]) for v in (run.reference, run.candidate)),
+        if not run.with_boundaries and not is_by_step and self.attention.is_suspicious(propagated):
+            run = steps.run_again(run, with_boundaries=True)
+            self.found.note(
+                f"step {number} was checked because it differed more than steps before it that are explained"
             )
-            self._zoom(step, telescope, run, flagged)
-            self._curious_looks += not flagged
-            self._near |= {o.where.location for o in observations if o.excess > NEAR_ITS_BOUND}
-        for o in observations:
-            self._seen[_output_of(o)] = self._seen.get(_output_of(o), False) or o.verdict is not Verdict.IDENTICAL
-        if self.twins is not None:
-            self.twins.step(run, telescope.program, (self.reference, self.candidate))
-            if self.twins.candidate_has_left and self.twins.looked_closer is None and not self.found.divergences:
-                self.twins.looked_closer = step
-                self._look_closer(telescope, run)
-        if self.recorder is not None:
-            self.recorder.step(run, telescope, bool(flagged), observations)
-        return run
-
-    def _calls_for_microscope(self, observations: Sequence[Observation], flagged: Sequence[Observation]) -> bool:
-        """A unit out of bound and not explained yet; the first step that differs; a unit that has not differed before.
-
-        The bound on a single op is tighter than that on a layer: an op may be wrong by little, at one step.
-        """
-        if self.settings.units == "step" and not flagged:
-            return False
-        if len(self.found.zoomed) - self._curious_looks < MAX_ZOOMS and any(
-            o.where.location not in self._known_locations(o) for o in flagged
-        ):
-            return True
-        if flagged or self._curious_looks >= MAX_ZOOMS:
-            return False
-        differing = [o for o in observations if o.verdict is Verdict.ROUNDING]
-        if differing and not self.found.zoomed:
-            return True
-        if any(self._seen.get(_output_of(o)) is False for o in differing):
-            return True
-        return any(o.excess > NEAR_ITS_BOUND and o.where.location not in self._near for o in differing)
-
-    def _known_locations(self, observation: Observation) -> set[Any]:
-        """Sites already explained, so that one fault is zoomed into once."""
-        layer, variable = observation.where.layer, observation.where.variable
-        if observation.where.location in self._explained:
-            return {observation.where.location}
-        known = [d for d in self.found.divergences if (d.where.layer, d.where.variable) == (layer, variable)]
-        return {observation.where.location} if known else set()
+        if number == self.settings.first_step and is_hidden_by_watching(telescope, run, self._judge_step, self.found.note):
+            run = steps.run_again(run, run.with_boundaries)
+            propagated = steps.propagated(run)
+        return run, propagated
 
     def _streams_disagree(self, telescope: Telescope, run: StepRun) -> bool:
-        """Random draws that differ are reported and, from then on, shared."""
-        ports = telescope.random_differs(run)
-        draws = [(telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port])) for port in ports]
+        """Random outputs that differ are reported and, from then on, shared."""
+        differing, values = telescope.steps.random_differs(run), run.candidate.values
+        outputs = [(telescope.program.graph.by_name[port.node], to_numpy(values[port])) for port in differing]
         for port in telescope.program.random_ports:
-            if port not in ports and port in run.candidate:
-                self.streams.remember(telescope.program.graph.by_name[port.node], to_numpy(run.candidate[port]))
-        if not draws:
+            if port not in differing and port in values:
+                self.streams.remember(telescope.program.graph.by_name[port.node], to_numpy(values[port]))
+        if not outputs:
             return False
-        for divergence in self.streams.judge(run.step, draws):
+        for divergence in self.streams.judge(run.step, outputs):
             self.found.add(divergence)
         for text in self.streams.notes:
             self.found.note(text)
         self.found.any_bit_differs = True
         for each in self._telescopes.values():
-            each.shared = each.program.random_ports
+            each.steps.share_random_outputs()
         return True
 
-    def _is_suspicious(self, propagated: dict[tuple[str, str], PairStatistics]) -> bool:
-        if self.settings.follow == "free":
-            return any(s.classes.num_mismatched for s in propagated.values())
-        return any(
-            s.classes.num_mismatched
-            or s.normwise_relative_error > SUSPICIOUS_GROWTH * max(self.found.worst_explained.get(key, 0.0), 2.0**-20)
-            for key, s in propagated.items()
-            if key[0] in ("activations", "gradients", "loss")
-            or (key[0] == "weight" and ("gradients", key[1]) not in propagated)
-        )
+    # -- judging ---------------------------------------------------------------------------------
 
-    # -- judging -----------------------------------------------------------------------------------
-
-    def _judge(
-        self, step: int, telescope: Telescope, run: StepRun, propagated: Any, checked: bool
-    ) -> list[Observation]:
+    def _judge(self, step: FinishedStep, propagated: Propagated) -> None:
+        """The observations of a step's units, or of the whole step where it is judged as one."""
+        run, telescope = step.run, step.telescope
         if self.settings.units == "step":
-            return self._judge_whole(step, telescope, run, propagated)
-        if not checked:
-            return []
-        observations: list[Observation] = []
-        self._unit_runs = telescope.run_units(run)
-        for unit_run in self._unit_runs:
-            observations += telescope.judge_unit(unit_run, step == self.settings.first_step, propagated)
-        return observations
+            step.observations += self._judge_whole(step, propagated)
+        elif run.with_boundaries:
+            step.unit_runs += telescope.run_units(run)
+            is_first = run.step == self.settings.first_step
+            for unit_run in step.unit_runs:
+                step.observations += telescope.judge.judge(unit_run, is_first, propagated)
+        self._judge_rerun(step, propagated)
+        if run.with_boundaries and not step.flagged and not self.found.divergences:
+            step.observations += [o for o in self._judge_whole(step, propagated) if o.excess > 1]
 
-    def _compare_own_run(
-        self, telescope: Telescope, run: StepRun, propagated: Any, observations: Sequence[Observation]
-    ) -> None:
+    def _judge_rerun(self, step: FinishedStep, propagated: Propagated) -> None:
         """A step that looks wrong with every unit right by itself may have computed from more than it was given."""
-        if self.settings.follow == "free" or not self._is_suspicious(propagated):
+        if self.settings.follow == "free" or not self.attention.is_suspicious(propagated):
             return
-        if any(o.verdict is Verdict.DIVERGENCE for o in observations) or self.found.divergences:
+        if step.flagged or self.found.divergences:
             return
-        unlike = unlike_itself(telescope, run)
+        telescope = step.telescope
+        unlike = unlike_itself(telescope, step.run)
         if unlike is None:
             return
-        whole = telescope.judge_unit(telescope.whole_step_run(run), True, propagated)
-        seen = telescope.output_of(unlike.port, whole)
-        if seen is not None and seen.excess > 1:
-            self.found.add(Divergence(seen.where, unlike.cause, "kernel", seen.excess, (), unlike.evidence))
+        whole = self._judge_step(telescope, telescope.whole_step_run(step.run), True, propagated)
+        output = telescope.judge.output_of(unlike.port, telescope.whole_unit, whole)
+        if output is not None and output.excess > 1:
+            self.found.add(Divergence(output.where, unlike.cause, "kernel", output.excess, (), unlike.evidence))
 
-    def _judge_whole(self, step: int, telescope: Telescope, run: StepRun, propagated: Any) -> list[Observation]:
+    def _judge_whole(self, step: FinishedStep, propagated: Propagated) -> list[Observation]:
         """The step as one unit, against truth; only where it differs and both lanes started from one state."""
-        if self.settings.follow == "free" and step > self.settings.first_step:
+        is_later = step.run.step > self.settings.first_step
+        if is_later and (self.settings.follow == "free" or not self.attention.is_suspicious(propagated)):
             return []
         if self.settings.units != "step" and not any(s.num_unequal for s in propagated.values()):
             return []
-        whole = self._whole_run = telescope.whole_step_run(run)
-        if step > self.settings.first_step and not self._is_suspicious(propagated):
-            return []
-        return telescope.judge_unit(whole, True, propagated)
+        return self._judge_step(step.telescope, step.telescope.whole_step_run(step.run), True, propagated)
 
-    def _study_updates(self, telescope: Telescope, run: StepRun) -> None:
-        """What Adam made of gradients that differ, the first time that there is truth of a whole step's."""
-        truth, telescope.gradient_truth = telescope.gradient_truth, None  # as large as the weights: not kept
-        if truth is not None and self.settings.adam is not None and not self.found.updates:
-            self.found.updates = study_updates(self.settings.adam, telescope.program, run, truth)
+    def _judge_step(
+        self, telescope: Telescope, whole: UnitRun, truth_wanted: bool, propagated: Propagated
+    ) -> list[Observation]:
+        """A whole step; the first time that there is truth of its gradients, also what Adam made of them."""
+        observations, truths = telescope.judge.judge_with_truth(whole, truth_wanted, propagated)
+        if truths is not None and self.settings.adam is not None and not self.found.updates:
+            gradients = GradientTruth.from_step(telescope.program, whole, truths)
+            self.found.updates = study_updates(self.settings.adam, telescope.program, whole.run, gradients)
+        return observations
 
-    def _remember(self, observations: Sequence[Observation], checked: bool, propagated: Any) -> None:
-        found = self.found
-        found.num_layer_outputs += len(observations)
-        found.layers = worst_of([*found.layers, *observations])
-        clean = not any(o.verdict is Verdict.DIVERGENCE for o in observations)
-        if observations and (not found.divergences):
-            told = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]
-            found.path = sorted(told, key=lambda o: o.where.sort_key)
-        if (clean and not found.worst_explained) or (checked and (clean or found.divergences)):
-            for key, s in propagated.items():
-                found.worst_explained[key] = max(found.worst_explained.get(key, 0.0), s.normwise_relative_error)
-        self._firsts(observations)
+    # -- closer looks ----------------------------------------------------------------------------
 
-    def _firsts(self, observations: Sequence[Observation]) -> None:
-        self.first_bit = self.first_bit or first_difference(observations)
-        self.first_nonfinite = self.first_nonfinite or first_nonfinite(observations)
-
-    def _zoom(self, step: int, telescope: Telescope, run: StepRun, flagged: Sequence[Observation]) -> None:
-        """One step under the microscope, from the snapshot before it, and then what only compiling shows."""
-        ops, innocent = self.zoom(step, telescope, run)
+    def _zoom(self, step: FinishedStep) -> None:
+        """One step under the microscope, from the state before it, and then what only compiling shows."""
+        run, telescope, flagged = step.run, step.telescope, step.flagged
+        ops, innocent = self.zoom(telescope.program, run)
         guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
         is_first = all("region" not in known.evidence for known in self.found.divergences)  # one says enough
-        fused = FusedFaults(telescope, self._unit_runs, self._whole_run)
+        fused = FusedFaults(telescope, run, step.unit_runs)
         for divergence in fused.divergences(flagged, [*guilty, *innocent], ops, with_region=is_first):
             self.found.add(divergence)
-        self._explained |= fused.explained
+        self.attention.explain(fused.explained)
         if flagged and not self.found.path:
             self.found.path = list(flagged)
-        self._firsts(ops)
-        if self.recorder is not None:
-            self.recorder.observations(ops)
+        self.found.see_firsts(ops)
+        step.ops += ops
 
-    def _look_closer(self, telescope: Telescope, run: StepRun) -> None:
+    def _step_twins(self, step: FinishedStep) -> None:
+        twins = self.twins
+        if twins is None:
+            return
+        twins.step(step.run, step.telescope.program, self.lanes)
+        if twins.candidate_has_left and twins.looked_closer is None and not self.found.divergences:
+            twins.look_closer_at(step.run.step)
+            self._look_closer(step)
+
+    def _look_closer(self, step: FinishedStep) -> None:
         """A step in which the candidate left the twins' envelope with nothing known to be wrong.
 
         Every unit and every op of it from the reference's state and, since a fault may lie on the
         candidate's path alone, from the candidate's.
         """
-        for state in (run.before, run.before_candidate):
-            self.reference.load(state)
-            self.candidate.load(state)
-            closer = telescope.run_step(run.step, run.batch, with_boundaries=True)
-            propagated = telescope.propagated(closer)
-            self._unit_runs = telescope.run_units(closer)
-            observations = [o for each in self._unit_runs for o in telescope.judge_unit(each, True, propagated)]
-            if not any(o.verdict is Verdict.DIVERGENCE for o in observations):
-                whole = self._whole_run = telescope.whole_step_run(closer)
-                observations += [o for o in telescope.judge_unit(whole, True, propagated) if o.excess > 1]
-            self._remember(observations, True, propagated)
-            flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
-            self._zoom(run.step, telescope, closer, flagged)
+        run, telescope = step.run, step.telescope
+        for state in (run.reference.before, run.candidate.before):
+            closer = FinishedStep(telescope.steps.run_from(state, state, run, with_boundaries=True), telescope)
+            propagated = telescope.steps.propagated(closer.run)
+            closer.unit_runs += telescope.run_units(closer.run)
+            judge = telescope.judge.judge
+            closer.observations += [o for each in closer.unit_runs for o in judge(each, True, propagated)]
+            if not closer.flagged:
+                whole = judge(telescope.whole_step_run(closer.run), True, propagated)
+                closer.observations += [o for o in whole if o.excess > 1]
+            self.found.see_units(closer.observations)
+            self.attention.learn(propagated, True, not closer.flagged)
+            self._zoom(closer)
+            step.ops += closer.ops
             if self.found.divergences:
                 break
         else:
-            self._note_not_reproduced(telescope.not_reproduced(run, closer), run.step)
-        self.reference.load(run.after_reference)
-        self.candidate.load(run.after_candidate)
+            self._note_not_reproduced(telescope.steps.not_reproduced(run, closer.run), run.step)
+        self.reference.load(run.reference.after)
+        self.candidate.load(run.candidate.after)
 
     def _note_not_reproduced(self, variables: Sequence[str], step: int) -> None:
         if variables:
@@ -356,44 +339,3 @@ class LockstepRun:
                 f"{len(variables)} of {len(self.program.variables)} variables ({some}): what it did there cannot be "
                 "reproduced"
             )
-
-    # -- the result --------------------------------------------------------------------------------
-
-    def _result(self) -> RunResult:
-        found = self.found
-        judged = Judged(
-            found.num_layer_outputs, found.num_op_outputs, found.num_unjudged, tuple(found.zoomed),
-            tuple(sorted(found.fallbacks)), tuple(sorted(found.unjudged)), **found.remarks.as_judged(),
-        )  # fmt: skip
-        differs = found.any_bit_differs or self.first_bit is not None
-        first = found.divergences[0] if found.divergences else None
-        return RunResult(
-            verdict=overall(found.divergences, differs),
-            first_divergence=first,
-            divergences=tuple(found.divergences),
-            first_bit_difference=self.first_bit,
-            first_nonfinite=self.first_nonfinite,
-            amplifiers=(*amplifiers_in(found.path), *found.amplifying[:WORST_KEPT]),
-            steps=self.settings.steps,
-            first_step=self.settings.first_step,
-            lanes=tuple(
-                LaneInfo(lane.name, lane.label, lane.place.is_simulated, lane.environment())
-                for lane in (self.reference, self.candidate)
-            ),
-            losses=found.losses,
-            path=tuple(found.path),
-            microscope=tuple(found.ops),
-            worst=tuple(worst_of([*found.layers, *found.ops])[:WORST_KEPT]),
-            judged=judged,
-            notes=(*found.notes, *found.remarks.notes),
-            updates=tuple(found.updates),
-            rewrites=None if first is None else rewrites_around(first, self.program, self.candidate),
-            twins=None if self.twins is None else self.twins.trajectories(bool(found.divergences)),
-        )
-
-
-
-
-def _output_of(observation: Observation) -> Any:
-    """One output of a unit, whatever the step: a layer's site does not say which of its outputs."""
-    return (*observation.where.location, observation.where.output)

@@ -1,16 +1,17 @@
-"""What a run is asked to do, and who keeps what it saw."""
+"""What a run is asked to do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
+
+import numpy as np
+
+from diag.engine.step.program import Program
 
 from diag.machine.places import Place
-from diag.engine.lanes.step_results import StepRun
-from diag.engine.lockstep.telescope import Telescope
 from diag.engine.runs.updates import AdamSettings
-from diag.verdict.findings import Observation
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,16 @@ class Settings:
         return self.check_every or (1 if self.steps <= 100 else 50)
 
 
-class Recorder(Protocol):
-    """Who keeps what the run saw; the trace is one."""
+@dataclass(frozen=True)
+class RunPlan:
+    """What is known of a run before its first step, for whoever keeps it.
 
-    def step(self, run: StepRun, telescope: Telescope, flagged: bool, observations: Sequence[Observation]) -> None: ...
+    environments: of each lane, by its name.  first_batch: its arrays.  num_unit_outputs: tensors that a check of all
+    units judges.
+    """
 
-    def observations(self, found: Sequence[Observation]) -> None: ...
+    program: Program
+    settings: Settings
+    environments: Mapping[str, Mapping[str, Any]]
+    first_batch: Sequence[np.ndarray]
+    num_unit_outputs: int

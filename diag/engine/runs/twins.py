@@ -16,7 +16,7 @@ from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.machine.places import Place
 from diag.engine.runs.predictions import Predictions
 from diag.engine.step.program import Program
-from diag.engine.lanes.step_results import StepRun
+from diag.engine.lanes.step_results import LaneStep, StepRun
 from diag.numerics.envelope import Envelope, relative_distance, share_disagreeing
 from diag.numerics.formats import Format, format_of
 from diag.numerics.neighbours import moved_by_one_ulp
@@ -37,7 +37,7 @@ class Twins:
         self.curves: list[Curve] = []
         self.envelope = Envelope()
         self.candidate_has_left = False  # the envelope, at some step so far
-        self.looked_closer: int | None = None
+        self.looked_closer: int | None = None  # at which step
         self._lanes: list[Lane] = []
         self._steps: dict[int, list[CompiledSteps]] = {}
         self._predictions: dict[int, Predictions] = {}
@@ -52,24 +52,29 @@ class Twins:
         if id(program) not in self._steps:
             self._steps[id(program)] = [CompiledSteps(lane, program) for lane in self._lanes]
         predictions = self._predictions.setdefault(id(program), Predictions(program))
-        shared = {port: run.reference[port] for port in program.random_ports}
+        shared = {port: run.reference.values[port] for port in program.random_ports}
         weights = weights_of(program)
-        reference = _arrays(run.after_reference, weights)
-        expected = predictions.of(lanes[0], run.before, run.batch, run.reference, shared)
-        losses = (float(run.reference[program.loss]), float(run.candidate[program.loss]))
+        reference = _arrays(run.reference.after, weights)
+        expected = predictions.of(lanes[0], run.reference, run.batch, shared)
+        losses = (float(run.reference.values[program.loss]), float(run.candidate.values[program.loss]))
         for lane, steps, curve in zip(self._lanes, self._steps[id(program)], self.curves, strict=True):
             lane.enter_step(run.step)
             before = lane.state()
             values = steps.run(run.batch, predictions.watched, shared)
-            disagreement = _disagreement(predictions.of(lane, before, run.batch, values, shared), expected)
+            twin = LaneStep(before, values, ())
+            disagreement = _disagreement(predictions.of(lane, twin, run.batch, shared), expected)
             distance = relative_distance(_arrays(lane.variables, weights), reference)
             _add(curve, distance, losses[0], float(values[program.loss]), disagreement)
-        drawn = {port: run.candidate.get(port, drawn) for port, drawn in shared.items()}
-        mine = predictions.of(lanes[1], run.before_candidate, run.batch, run.candidate, drawn)
-        distance = relative_distance(_arrays(run.after_candidate, weights), reference)
-        _add(self.candidate, distance, *losses, _disagreement(mine, expected))
+        drawn = {port: run.candidate.values.get(port, drawn) for port, drawn in shared.items()}
+        predicted = predictions.of(lanes[1], run.candidate, run.batch, drawn)
+        distance = relative_distance(_arrays(run.candidate.after, weights), reference)
+        _add(self.candidate, distance, *losses, _disagreement(predicted, expected))
         limit = self.envelope.add([curve.distance[-1] for curve in self.curves])
         self.candidate_has_left |= exit_of(self.candidate.distance[-1:], [limit]) is not None
+
+    def look_closer_at(self, step: int) -> None:
+        """A step is looked at for a fault, once in a run."""
+        self.looked_closer = step
 
     def trajectories(self, is_explained: bool) -> Trajectories:
         return Trajectories(
@@ -80,10 +85,10 @@ class Twins:
     def _start(self, run: StepRun, program: Program) -> None:
         self.first_step = run.step
         weights = weights_of(program)
-        before = _arrays(run.before, weights)
+        before = _arrays(run.reference.before, weights)
         for number in range(1, self.count + 1):
             lane = Lane.at(f"twin {number}", self.place, program, self.seed)
-            lane.load(perturbed(program, run.before, np.random.default_rng((abs(self.seed), number))))
+            lane.load(perturbed(program, run.reference.before, np.random.default_rng((abs(self.seed), number))))
             self._lanes.append(lane)
             self.curves.append(Curve(lane.name, relative_distance(_arrays(lane.variables, weights), before)))
         self.envelope.add([curve.start for curve in self.curves])
@@ -101,8 +106,8 @@ def _add(curve: Curve, distance: float, reference: float, loss: float, disagreem
     curve.add(distance, relative_distance([np.array(loss)], [np.array(reference)]), disagreement)
 
 
-def _disagreement(mine: Any, expected: Any) -> float | None:
-    return None if mine is None else share_disagreeing(to_numpy(mine), to_numpy(expected))
+def _disagreement(predicted: Any, expected: Any) -> float | None:
+    return None if predicted is None else share_disagreeing(to_numpy(predicted), to_numpy(expected))
 
 
 def _arrays(state: Sequence[Any], indices: Sequence[int]) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.step.program import Program
 from diag.engine.truth.unit_judge import GradientTruth
-from diag.engine.lockstep.telescope import StepRun
+from diag.engine.lanes.step_results import StepRun
 from diag.numerics.adam import Adam, AdamFigures, AdamLane, judge_adam
 from diag.numerics.bounds import COMPOSITE, absolute_error
 
@@ -50,12 +50,13 @@ def _plain_adam(optimizer: Any) -> AdamSettings | None:
 
 def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth: GradientTruth) -> list[AdamFigures]:
     """The figures of every variable with a dense, finite gradient; `run` started both lanes from one state."""
-    rate_and_iteration = _rate_and_iteration(program, run.before)
-    scale = _loss_scale(program, run.before) if settings.is_loss_scaled else 1.0
+    rate_and_iteration = _rate_and_iteration(program, run.reference.before)
+    scale = _loss_scale(program, run.reference.before) if settings.is_loss_scaled else 1.0
     if rate_and_iteration is None or scale is None:
         return []
     if settings.is_loss_scaled and not _is_applied(program, run):
         return []
+    before = run.reference.before
     slots = {(variable.of, variable.kind): index for index, variable in enumerate(program.variables)}
     weights = {variable.name: index for index, variable in enumerate(program.variables)}
     found = []
@@ -69,16 +70,16 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
         if momentum is None or velocity is None or not is_dense or not np.isfinite([gradient, own_gradient]).all():
             continue
         adam = Adam(
-            _wide(run.before[momentum]), _wide(run.before[velocity]), settings.beta_1, settings.beta_2,
+            _wide(before[momentum]), _wide(before[velocity]), settings.beta_1, settings.beta_2,
             settings.epsilon, *rate_and_iteration,
         )  # fmt: skip
         reference, candidate = (
             AdamLane(to_numpy(after[momentum]), to_numpy(after[velocity]), to_numpy(after[weight]), given)
-            for after, given in ((run.after_reference, gradient), (run.after_candidate, own_gradient))
+            for after, given in ((run.reference.after, gradient), (run.candidate.after, own_gradient))
         )
-        of_reference = absolute_error(to_numpy(run.reference[port]), truth.of[port][0]).max
+        of_reference = absolute_error(to_numpy(run.reference.values[port]), truth.of[port][0]).max
         allowed = COMPOSITE * (spread.max + of_reference) / scale
-        found.append(judge_adam(name, adam, allowed, to_numpy(run.before[weight]), reference, candidate))
+        found.append(judge_adam(name, adam, allowed, to_numpy(before[weight]), reference, candidate))
     return found
 
 
@@ -93,7 +94,7 @@ def _loss_scale(program: Program, state: Sequence[Any]) -> float | None:
 
 def _is_applied(program: Program, run: StepRun) -> bool:
     """Whether loss scaling applied the gradients, in both lanes: one that is not finite leaves all weights alone."""
-    lanes = (run.reference, run.candidate)
+    lanes = (run.reference.values, run.candidate.values)
     return all(np.isfinite(to_numpy(lane[port])).all() for lane in lanes for port in program.gradients.values())
 
 

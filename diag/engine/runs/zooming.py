@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from diag.engine.localization.explainers import OpExplainer
 from diag.engine.runs.findings import Found, worst_of
-from diag.engine.lockstep.history import History
+from diag.engine.lockstep.history import History, num_rows_of
 from diag.engine.truth.op_judge import DECISION_FLIP, NORMWISE
 from diag.engine.lanes.lane import Lane
-from diag.engine.lockstep.microscope import Microscope, snapshot_lanes
+from diag.engine.lockstep.microscope import Microscope, OpRecord, snapshot_lanes
 from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.localization.tf32_cure import cures_of_op
-from diag.engine.lockstep.telescope import Telescope
+from diag.engine.runs.settings import Settings
+from diag.engine.step.program import Program
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import amplifying_ops, blame_of_op
 
@@ -25,31 +28,34 @@ class Zoom:
     """Looks at single steps of a run, and adds to what was found."""
 
     def __init__(
-        self, every_step: bool, first_step: int, lanes: dict[str, Lane], found: Found, streams: RandomStreams,
-        history: History,
-    ) -> None:  # fmt: skip
-        self.every_step, self.first_step = every_step, first_step
-        self.lanes, self.found, self.streams, self.history = lanes, found, streams, history
+        self, settings: Settings, lanes: tuple[Lane, Lane], found: Found, streams: RandomStreams, history: History
+    ) -> None:
+        self.settings, self.lanes, self.found, self.streams, self.history = settings, lanes, found, streams, history
 
-    def __call__(self, step: int, telescope: Telescope, run: StepRun) -> tuple[list[Observation], list[Observation]]:
+    def __call__(self, program: Program, run: StepRun) -> tuple[list[Observation], list[Observation]]:
         """All op outputs, and those among them that explain a layer's error with no fault of their own."""
-        found = self.found
-        found.zoomed.append(step)
-        lanes = snapshot_lanes(self.lanes, run.before)
-        truth_everywhere = not self.every_step or step == self.first_step
-        microscope = Microscope(telescope.program, lanes["reference"], lanes["candidate"], step, truth_everywhere)
-        microscope.share_random = self.streams.are_shared
-        microscope.history = self.history
-        explainer = OpExplainer(microscope.judge)
+        found, num_rows = self.found, num_rows_of(run.batch)
+        found.zoomed.append(run.step)
         cures: dict[Any, tuple[str, ...]] = {}
 
-        def explain(record: Any) -> Observation:
+        def explain(record: OpRecord) -> Observation:
+            index = record.evidence.node.location.index
+            if index is not None:
+                record = replace(record, past=partial(self.history.of, index, record.output, num_rows))
             explained = explainer(record)
             if explained.where.location not in cures:  # at once: the inputs of all ops together are too much to keep
                 cures[explained.where.location] = cures_of_op(record, microscope)
             return explained
 
-        microscope.explain = explain
+        microscope = Microscope(
+            program,
+            snapshot_lanes(self.lanes, run.reference.before),
+            run.step,
+            truth_everywhere=self.settings.units != "op" or run.step == self.settings.first_step,
+            share_random=self.streams.are_shared,
+            explain=explain,
+        )
+        explainer = OpExplainer(microscope.judge)
         ops = microscope.run(run.batch)
         found.fallbacks |= microscope.fallbacks
         self._count(ops)

@@ -15,6 +15,8 @@ from diag.engine.graphs.graph import ASSIGN_OPS, READ_OPS, Node, Port, graph_fro
 from diag.engine.graphs.locations import PHASES
 from diag.engine.graphs.tf_runtime import FLOATS, attributes, execute, in_double, in_dtype, takes_handle, to_numpy
 from diag.engine.lanes.compiled import build
+from diag.engine.lanes.step_results import UnitInputs
+from diag.engine.step.program import VariableSpec
 from diag.engine.step.units import Unit
 from diag.engine.truth.float64_graph import OperandRounding, Promotion
 from diag.machine.places import Place
@@ -207,7 +209,8 @@ class UnitTruth:
     lane's format, which float64 does not have.
     """
 
-    def __init__(self, unit: Unit, variables: Sequence[tf.Variable]) -> None:
+    def __init__(self, unit: Unit, variables: Sequence[VariableSpec | tf.Variable]) -> None:
+        """variables: of the whole step; only their shapes and dtypes are looked at."""
         self.unit = unit
         captures = unit.executable.captures
         self.variables = [self._shadow(variables[index]) for index in captures.values()]
@@ -243,9 +246,10 @@ class UnitTruth:
         return graph_of_body(body, graph_def.library.function, graph_def.versions)
 
     @staticmethod
-    def _shadow(variable: tf.Variable) -> tf.Variable:
+    def _shadow(variable: VariableSpec | tf.Variable) -> tf.Variable:
+        dtype = tf.dtypes.as_dtype(variable.dtype)
         with tf.device("CPU:0"):
-            return tf.Variable(widened(variable.value()), trainable=False)
+            return tf.Variable(tf.zeros(variable.shape, tf.float64 if dtype in FLOATS else dtype), trainable=False)
 
     @staticmethod
     def _port_in(graph_def: Any, port: Port) -> Port:
@@ -283,58 +287,37 @@ class UnitTruth:
             given.append(index)
         return given
 
-    def outputs(self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]) -> Arrays:
-        """Float64 outputs and written values, given what a lane's forward pass handed on.
+    def outputs(self, inputs: UnitInputs) -> Arrays:
+        """Float64 outputs and written values, given what a lane's forward pass handed on."""
+        return self._evaluate(self._run, *self._widened(inputs))
 
-        `state` holds the whole training state before the step.
-        """
-        feeds = [widened(tensor) for tensor in boundary]
-        given = [widened(lane_outputs[index]) for index in self.given]
-        return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions])
-
-    def outputs_rounded(
-        self, rounding: OperandRounding, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]
-    ) -> Arrays:
+    def outputs_rounded(self, rounding: OperandRounding, inputs: UnitInputs) -> Arrays:
         """As `outputs`, with the operands of every product rounded first."""
-        feeds = [widened(tensor) for tensor in boundary]
-        run = self._build(operands=rounding)
-        given = [widened(lane_outputs[index]) for index in self.given]
-        return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
+        return self._evaluate(self._build(operands=rounding), *self._widened(inputs))
 
-    def outputs_with(
-        self, port: Port, source: Port, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any]
-    ) -> Arrays:
+    def outputs_with(self, port: Port, source: Port, inputs: UnitInputs) -> Arrays:
         """As `outputs`, with the readers of one port reading another in its place."""
-        feeds = [widened(tensor) for tensor in boundary]
-        run = self._build(bypass=(port, source))
-        given = [widened(lane_outputs[index]) for index in self.given]
-        return self._evaluate(feeds, given, [widened(state[i]) for i in self._positions], run)
+        return self._evaluate(self._build(bypass=(port, source)), *self._widened(inputs))
 
-    def spreads(
-        self, boundary: Sequence[Any], state: Sequence[Any], lane_outputs: Sequence[Any], truth: Arrays
-    ) -> list[RoundingSpread]:
+    def spreads(self, inputs: UnitInputs, truth: Arrays) -> list[RoundingSpread]:
         """How far one rounding of every input, weight and op result moves each output."""
         if self._run_noisy is None:
             self._run_noisy = self._build(noise=True)
-        feeds, values = [widened(t) for t in boundary], [widened(state[i]) for i in self._positions]
-        given = [widened(lane_outputs[index]) for index in self.given]
-        is_large = any(x.size > LARGE for x in truth)
-        samples = [
-            self._evaluate(feeds, given, values, self._run_noisy)
-            for _ in range(FEW_PERTURBED if is_large else NUM_PERTURBED)
-        ]
-        return spread_of(samples, truth)
+        feeds, state = self._widened(inputs)
+        num_samples = FEW_PERTURBED if any(x.size > LARGE for x in truth) else NUM_PERTURBED
+        return spread_of([self._evaluate(self._run_noisy, feeds, state) for _ in range(num_samples)], truth)
+
+    def _widened(self, inputs: UnitInputs) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """What the float64 unit is fed, and the values of its variables."""
+        given = [inputs.outputs[index] for index in self.given]
+        return [widened(x) for x in (*inputs.boundary, *given)], [widened(inputs.state[i]) for i in self._positions]
 
     def _evaluate(
-        self,
-        feeds: Sequence[Any],
-        given: Sequence[Any],
-        values: Sequence[Any],
-        run: Callable[..., list[Any]] | None = None,
+        self, run: Callable[..., list[Any]], feeds: Sequence[tf.Tensor], state: Sequence[tf.Tensor]
     ) -> Arrays:
-        for variable, value in zip(self.variables, values, strict=True):
+        for variable, value in zip(self.variables, state, strict=True):
             variable.assign(value)
-        outputs = [to_numpy(value) for value in (run or self._run)(*feeds, *given)]
+        outputs = [to_numpy(value) for value in run(*feeds)]
         written = [to_numpy(self.variables[self._positions[index]]) for index in self.unit.writes]
         return [*outputs, *written]
 

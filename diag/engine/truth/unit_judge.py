@@ -1,29 +1,202 @@
-"""A layer unit's outputs against float64 truth, as op_judge has an op's."""
+"""A layer unit's results against float64 truth; the results may come from a lane, a trace or a trial."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 
-from diag.engine.graphs.graph import Port
-from diag.engine.graphs.tf_runtime import FLOATS
+from diag.engine.graphs.graph import Port, order_of_ops
+from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.step_results import UnitRun
-from diag.numerics.bounds import RoundingSpread
+from diag.engine.step.program import Program
+from diag.engine.step.units import Unit
+from diag.engine.truth.agreement import Agreement, rms
+from diag.engine.truth.naming import port_name, propagated_key, where_of
+from diag.engine.truth.truth import Arrays, UnitTruth
+from diag.numerics.bits import same_bits
+from diag.numerics.bounds import (
+    Bound,
+    RoundingSpread,
+    absolute_error,
+    composite_bound,
+    exact_bound,
+    is_suspect,
+    where_both_overflow,
+)
+from diag.numerics.figures import PairStatistics, TruthStatistics
+from diag.numerics.formats import format_of
+from diag.numerics.statistics import against_truth, compare
+from diag.verdict.findings import Observation, Verdict
+
+SUSPECT_REFERENCE = "the reference itself is far from truth"
+
+
+@dataclass(frozen=True)
+class UnitTruths:
+    """Float64 truth of a unit's outputs, given the reference's own decisions and given the candidate's.
+
+    spreads: how far rounding moves each output.
+    """
+
+    reference: Arrays
+    candidate: Arrays
+    spreads: Sequence[RoundingSpread]
 
 
 @dataclass(frozen=True)
 class GradientTruth:
-    """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the
-    candidate's, and how far rounding moves it."""
+    """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the candidate's, and
+    how far rounding moves it."""
 
     step: int
     of: Mapping[Port, tuple[Any, Any, RoundingSpread]]
 
+    @classmethod
+    def from_step(cls, program: Program, unit_run: UnitRun, truths: UnitTruths) -> GradientTruth:
+        gradients = set(program.gradients.values())
+        ports = unit_run.unit.outputs  # variables follow them
+        values = zip(ports, truths.reference, truths.candidate, truths.spreads, strict=False)
+        return cls(unit_run.run.step, {port: (r, c, spread) for port, r, c, spread in values if port in gradients})
 
-def _nonfinite(unit_run: UnitRun, x: tf.Tensor) -> bool:
+
+@dataclass(frozen=True)
+class _OutputJudgement:
+    """One output's bound, and its distances from truth where they were computed."""
+
+    bound: Bound
+    candidate: TruthStatistics | None = None
+    reference: TruthStatistics | None = None
+    note: str = ""
+
+
+class UnitJudge:
+    """Judges units of one program.
+
+    remembers_reference: truth given the reference's values is computed once a unit, for one step tried again and again.
+    """
+
+    def __init__(self, program: Program, remembers_reference: bool = False) -> None:
+        self.program = program
+        self.order = order_of_ops(program.graph, program.functions)
+        self.agreement = Agreement()
+        self._truths: dict[str, UnitTruth] = {}
+        self._remembers_reference = remembers_reference
+        self._remembered: dict[str, tuple[Arrays, Sequence[RoundingSpread]]] = {}
+
+    def truth_of(self, unit: Unit) -> UnitTruth:
+        """The unit in float64, built once."""
+        if unit.name not in self._truths:
+            self._truths[unit.name] = UnitTruth(unit, self.program.variables)
+        return self._truths[unit.name]
+
+    def forget(self, name: str) -> None:
+        """All that is known of a unit."""
+        self._truths.pop(name, None)
+        self.agreement.forget(name)
+
+    def judge(
+        self, unit_run: UnitRun, truth_wanted: bool, propagated: Mapping[Any, PairStatistics]
+    ) -> list[Observation]:
+        """One observation an output.
+
+        Without `truth_wanted`, lanes that agree within what truth allowed before need no new truth.
+        """
+        return self.judge_with_truth(unit_run, truth_wanted, propagated)[0]
+
+    def judge_with_truth(
+        self, unit_run: UnitRun, truth_wanted: bool, propagated: Mapping[Any, PairStatistics]
+    ) -> tuple[list[Observation], UnitTruths | None]:
+        """As `judge`, with the truth where it was needed."""
+        pairs = zip(unit_run.reference, unit_run.candidate, strict=True)
+        local = [compare(to_numpy(a), to_numpy(b)) for a, b in pairs]
+        judged = [index for index in range(len(local)) if unit_run.is_judged(index)]
+        needed = truth_wanted or any(not self.agreement.needs_no_truth(unit_run, i, local[i]) for i in judged)
+        truths = self._truths_of(unit_run) if needed else None
+        bounds = None if truths is None else [self._bound(unit_run, i, truths) for i in range(len(local))]
+        observations = []
+        for index in judged:
+            if bounds is None:
+                judgement = _OutputJudgement(self.agreement.bound(unit_run, index, local[index]))
+            else:
+                judgement = bounds[index]
+                self.agreement.remember_wrong(unit_run, index, local[index], judgement.bound)
+            observations.append(self._observation(unit_run, index, local[index], judgement, propagated))
+        return observations, truths
+
+    def _observation(
+        self,
+        unit_run: UnitRun,
+        index: int,
+        local: PairStatistics,
+        judgement: _OutputJudgement,
+        propagated: Mapping[Any, PairStatistics],
+    ) -> Observation:
+        x, bound = unit_run.candidate[index], judgement.bound
+        verdict = Verdict.IDENTICAL if local.num_unequal == 0 else Verdict.ROUNDING
+        if not bound.is_explained:
+            verdict = Verdict.DIVERGENCE
+        is_new = not unit_run.unit.joined or verdict is Verdict.DIVERGENCE  # else its layers say the same
+        return Observation(
+            where_of(self.program, self.order, unit_run, index),
+            tuple(x.shape),
+            x.dtype.name,
+            verdict,
+            bound,
+            propagated.get(propagated_key(self.program, unit_run, index)) if is_new else None,
+            judgement.candidate,
+            judgement.reference,
+            _became_nonfinite(unit_run, x),
+            judgement.note,
+        )
+
+    def _truths_of(self, unit_run: UnitRun) -> UnitTruths:
+        unit_truth = self.truth_of(unit_run.unit)
+        reference, spreads = self._of_reference(unit_truth, unit_run)
+        pairs = [(to_numpy(unit_run.reference[i]), to_numpy(unit_run.candidate[i])) for i in unit_truth.given]
+        is_same = all(same_bits(a, b) for a, b in pairs)
+        candidate = reference if is_same else unit_truth.outputs(unit_run.of_candidate)
+        return UnitTruths(reference, candidate, spreads)
+
+    def _of_reference(self, unit_truth: UnitTruth, unit_run: UnitRun) -> tuple[Arrays, Sequence[RoundingSpread]]:
+        name = unit_run.unit.name
+        if name in self._remembered:
+            return self._remembered[name]
+        outputs = unit_truth.outputs(unit_run.of_reference)
+        known = outputs, unit_truth.spreads(unit_run.of_reference, outputs)
+        if self._remembers_reference:
+            self._remembered[name] = known
+        return known
+
+    def _bound(self, unit_run: UnitRun, index: int, truths: UnitTruths) -> _OutputJudgement:
+        x, r = to_numpy(unit_run.candidate[index]), to_numpy(unit_run.reference[index])
+        if x.dtype.kind in "biu":
+            return _OutputJudgement(exact_bound(x, r))
+        truth_x = where_both_overflow(x, r, truths.candidate[index])
+        truth_r = where_both_overflow(r, x, truths.reference[index])
+        spread, reference_error = truths.spreads[index], absolute_error(r, truth_r)
+        bound = composite_bound(x, truth_x, spread, reference_error)
+        self.agreement.calibrate(unit_run, index, truth_r, bound)
+        unit = format_of(x.dtype).unit_roundoff * rms(truth_r)
+        note = SUSPECT_REFERENCE if is_suspect(reference_error, spread, unit) else ""
+        return _OutputJudgement(
+            bound, against_truth(x, truth_x, flushed=True), against_truth(r, truth_r, flushed=True), note
+        )
+
+    def output_of(self, port: Port, step: Unit, observations: Sequence[Observation]) -> Observation | None:
+        """Of a whole step's observations that of one port, said of the layer whose port it is."""
+        name = port_name(self.program, step, port)
+        found = next((o for o in observations if o.where.name == name), None)
+        if found is None:
+            return None
+        layer = self.program.graph.by_name[port.node].location.layer
+        return replace(found, where=replace(found.where, unit="layer", layer=layer))
+
+
+def _became_nonfinite(unit_run: UnitRun, x: tf.Tensor) -> bool:
+    """Whether finite inputs gave an output that is not finite."""
     if x.dtype not in FLOATS or bool(tf.reduce_all(tf.math.is_finite(x))):
         return False
     return all(bool(tf.reduce_all(tf.math.is_finite(t))) for t in unit_run.boundary if t.dtype in FLOATS)

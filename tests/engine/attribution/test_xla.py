@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from diag import lockstep
-from diag.engine.attribution.bench import Bench, FlaggedUnit
+from diag.engine.attribution.trial_runner import FlaggedUnit, TrialRunner
 from diag.engine.lanes import compiled
 from diag.engine.lanes import lane as lanes
 from diag.engine.localization import bisection
@@ -53,10 +53,10 @@ def test_xla_is_blamed_where_graph_execution_cures_and_no_pass_of_grappler_does(
     first = json.loads((out / "report.json").read_text())["first_divergence"]
     assert (first["layer"], first["phase"], first["blame"]) == ("hidden", "forward", "xla")
     with RecordedRun(out / "trace.h5") as recorded:
-        bench = Bench(recorded, 0, "reference", recorded.place("candidate"))
+        runner = TrialRunner(recorded, 0, "reference", recorded.place("candidate"))
         location = FlaggedUnit("layer", "hidden")
         names = [(), ("execution=graph",), ("execution=eager",), ("grappler=off",), ("remapping=off",)]
-        trials = [bench.trial(each, location) for each in names]
+        trials = [runner.trial(each, location) for each in names]
     baseline = trials[0]
     assert [outcome(trial, baseline) for trial in trials[1:]] == [
         Outcome.CURES, Outcome.CURES, Outcome.DIVERGES, Outcome.DIVERGES,

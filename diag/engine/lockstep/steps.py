@@ -1,0 +1,185 @@
+"""Both lanes through the same steps, compiled whole.
+
+A step runs untouched but for the tensors that can be watched without breaking a fusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from diag.engine.graphs.graph import Port
+from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.lanes.step_results import LaneStep, StepRun
+from diag.engine.step.program import Program
+from diag.engine.step.units import Cut
+from diag.numerics.bits import same_bits
+from diag.numerics.figures import PairStatistics
+from diag.numerics.statistics import compare
+
+
+def reference_step(
+    lane: Lane, program: Program, boundaries: Sequence[Port], batch: Sequence[Any], random: Mapping[Port, Any]
+) -> LaneStep:
+    """A lane alone through one step, in place, with the values at the boundaries of the units.
+
+    random: random outputs that are given instead of drawn.
+    """
+    before = lane.state()
+    values = CompiledSteps(lane, program).run(batch, (*program.watched.ports, *boundaries), random)
+    return LaneStep(before, {**values, **random, **batch_values(program, batch)}, lane.state())
+
+
+def batch_values(program: Program, batch: Sequence[Any]) -> dict[Port, Any]:
+    """The arrays of a batch, by the ports at which the step reads them."""
+    return {Port(name, 0): value for name, value in zip(program.batch_inputs, batch, strict=True)}
+
+
+class LockstepSteps:
+    """Runs whole steps of one program in two lanes, and compares what they leave."""
+
+    def __init__(self, program: Program, cut: Cut, reference: Lane, candidate: Lane) -> None:
+        self.program, self.cut = program, cut
+        self.reference, self.candidate = reference, candidate
+        self.compiled = {lane.name: CompiledSteps(lane, program) for lane in (reference, candidate)}
+        self.shared: tuple[Port, ...] = ()  # random outputs that the candidate takes from the reference
+        self.is_watched = True  # else nothing but the loss and the state is fetched from the candidate's step
+        self._showing_changes: bool | None = None  # the reference's bits, to show what passes between units
+
+    @property
+    def watched_ports(self) -> tuple[Port, ...]:
+        """What is watched of the candidate's step."""
+        return self.program.watched.ports if self.is_watched else self.program.random_ports
+
+    def share_random_outputs(self) -> None:
+        """From now on the candidate takes all random outputs from the reference."""
+        self.shared = self.program.random_ports
+
+    def watch(self, is_watched: bool) -> None:
+        """Whether more of the candidate's step is fetched than the loss, its random outputs and the state."""
+        self.is_watched = is_watched
+
+    # -- running -------------------------------------------------------------------------------
+
+    def run(self, step: int, batch: Sequence[Any], with_boundaries: bool) -> StepRun:
+        """Both lanes through one step, in place."""
+        for lane in (self.reference, self.candidate):
+            lane.enter_step(step)
+        before = self.candidate.state()
+        reference, at_boundaries = self._reference_step(step, batch, with_boundaries)
+        shared = {port: reference.values[port] for port in self._taken(step)}
+        values = self.compiled["candidate"].run(batch, self.watched_ports, shared)
+        recorded = self.reference.recorded(step, self.program)
+        candidate = LaneStep(before, values, self.candidate.state())
+        return StepRun(step, batch, reference, candidate, with_boundaries, recorded, at_boundaries)
+
+    def run_again(self, run: StepRun, with_boundaries: bool) -> StepRun:
+        """The same step once more, both lanes rewound to where they began it."""
+        return self.run_from(run.reference.before, run.candidate.before, run, with_boundaries)
+
+    def run_from(
+        self, reference: Sequence[Any], candidate: Sequence[Any], run: StepRun, with_boundaries: bool
+    ) -> StepRun:
+        """The same step once more, the lanes from these states."""
+        self.reference.load(reference)
+        self.candidate.load(candidate)
+        return self.run(run.step, run.batch, with_boundaries)
+
+    def _reference_step(
+        self, step: int, batch: Sequence[Any], with_boundaries: bool
+    ) -> tuple[LaneStep, LaneStep | None]:
+        """The reference's step as it is watched; with what passes between its units, in a run of its own if need be."""
+        lane, program = self.reference, self.program
+        before, random, given = lane.state(), lane.draws(step, program), batch_values(program, batch)
+
+        def run(ports: Sequence[Port], random: Mapping[Port, Any]) -> LaneStep:
+            values = self.compiled["reference"].run(batch, ports, random)
+            return LaneStep(before, {**values, **random, **given}, lane.state())
+
+        watched = program.watched.ports
+        if not with_boundaries:
+            return run(watched, random), None
+        showing = tuple(dict.fromkeys((*watched, *self.cut.boundary_ports)))
+        if self._showing_changes is False:
+            return run(showing, random), None
+        plain = run(watched, random)
+        lane.load(before)
+        drawn = {port: plain.values[port] for port in program.random_ports}
+        shown = run([port for port in showing if port not in drawn], drawn)
+        lane.load(plain.after)
+        if self._showing_changes is None:
+            pairs = [
+                *zip(plain.after, shown.after, strict=True),
+                *((plain.values[port], shown.values[port]) for port in watched),
+            ]
+            self._showing_changes = not all(same_bits(to_numpy(a), to_numpy(b)) for a, b in pairs)
+        return replace(plain, values={**shown.values, **plain.values}), shown
+
+    def _taken(self, step: int) -> tuple[Port, ...]:
+        """Random outputs that the candidate takes from the reference."""
+        return tuple(dict.fromkeys([*self.shared, *self.reference.draws(step, self.program)]))
+
+    # -- comparing -----------------------------------------------------------------------------
+
+    def random_differs(self, run: StepRun) -> tuple[Port, ...]:
+        """Random outputs that are not the same in both lanes."""
+        ports = [port for port in self.program.random_ports if port not in self._taken(run.step)]
+        reference, candidate = run.reference.values, run.candidate.values
+        return tuple(p for p in ports if not np.array_equal(to_numpy(reference[p]), to_numpy(candidate[p])))
+
+    def differs_again(self, lane: Lane, run: StepRun, is_watched: bool) -> list[str]:
+        """Variables that end with other bits when a lane's step is run again from the same state, watched or not.
+
+        Leaves the lane in the state of that second run.
+        """
+        is_reference = lane is self.reference
+        first = run.reference if is_reference else run.candidate
+        lane.load(first.before)
+        lane.enter_step(run.step)
+        taken = self.reference.draws(run.step, self.program) if is_reference else self._taken(run.step)
+        shared = {port: run.reference.values[port] for port in taken}
+        self.compiled[lane.name].run(run.batch, self.watched_ports if is_watched else (), shared)
+        return self._unequal_variables(lane.variables, first.after)
+
+    def not_reproduced(self, run: StepRun, again: StepRun) -> list[str]:
+        """Variables that the candidate's step, run again from the same state, leaves with other bits.
+
+        Empty where the step drew other random numbers the second time.
+        """
+        first, second = run.candidate, again.candidate
+        random = [port for port in self.program.random_ports if port in first.values]
+        if any(not same_bits(to_numpy(first.values[p]), to_numpy(second.values[p])) for p in random):
+            return []
+        return self._unequal_variables(first.after, second.after)
+
+    def _unequal_variables(self, a: Sequence[Any], b: Sequence[Any]) -> list[str]:
+        triples = zip(self.program.variables, a, b, strict=True)
+        return [spec.name for spec, x, y in triples if not same_bits(to_numpy(x), to_numpy(y))]
+
+    def propagated(self, run: StepRun) -> dict[tuple[str, str], PairStatistics]:
+        """(kind, name) -> the candidate's whole step against the reference's."""
+        compared, candidate = run.compared, run.candidate
+        ports = {("gradients", name): port for name, port in self.program.gradients.items()}
+        activations = {
+            ("activations", layer if index == 0 else f"{layer}:{index}"): port
+            for layer, outputs in self.program.layer_outputs.items()
+            for index, port in enumerate(outputs)
+        }
+        found = {
+            key: _pair(compared.values[port], candidate.values[port])
+            for key, port in {**activations, **ports}.items()
+            if port in candidate.values
+        }
+        for spec, a, b in zip(self.program.variables, compared.after, candidate.after, strict=True):
+            found[spec.kind, spec.of or spec.name] = _pair(a, b)
+        loss = self.program.loss
+        found["loss", "loss"] = _pair(compared.values[loss], candidate.values[loss])
+        return found
+
+
+def _pair(reference: Any, candidate: Any) -> PairStatistics:
+    return compare(to_numpy(reference), to_numpy(candidate))

@@ -1,0 +1,64 @@
+"""Layer units, each compiled and run by itself at the candidate.
+
+A unit runs on the values that the reference's step had at its boundary: what it gives shows the candidate's own
+error, with the fusions inside the layer left in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from diag.engine.lanes.lane import Lane
+from diag.engine.lanes.step_results import StepRun, UnitRun
+from diag.engine.step.program import Program
+from diag.engine.step.units import Cut, Unit, cut
+from diag.numerics.op_classes import is_random
+
+
+def units_of(program: Program) -> Cut:
+    """The program cut into layer units, random ops apart."""
+    return cut(program, frozenset(n.op for n in program.graph if is_random(n.op)))
+
+
+class UnitRunner:
+    """Runs units at one lane, on its scratch variables; each is compiled once."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self._built: dict[str, Any] = {}
+
+    def run(self, units: Sequence[Unit], run: StepRun) -> list[UnitRun]:
+        """Each of these units, on the reference's inputs and state."""
+        scratch, source = self.lane.scratch, run.unit_source
+        for variable, value in zip(scratch, run.reference.before, strict=True):
+            variable.assign(value)
+        captured = [index for unit in units for index in set(unit.executable.captures.values())]
+        several = {index for index in captured if captured.count(index) > 1}
+        unit_runs = []
+        for unit in units:
+            boundary = [source.values[port] for port in unit.boundary]
+            outputs = self.outputs_of(unit, boundary)
+            written = [scratch[index].read_value() for index in unit.writes]
+            for index in several.intersection(unit.writes):
+                scratch[index].assign(run.reference.before[index])
+            reference = [source.values[port] for port in unit.outputs]
+            reference += [source.after[index] for index in unit.writes]
+            unit_runs.append(UnitRun(unit, run, boundary, [*outputs, *written], reference))
+        return unit_runs
+
+    def outputs_of(self, unit: Unit, boundary: Sequence[Any]) -> list[Any]:
+        """What a unit hands on, given the values at its boundary; the scratch variables are as they were left."""
+        if unit.name not in self._built:
+            self._built[unit.name] = self.lane.build(unit.executable, on_scratch=True)
+        outputs: list[Any] = self._built[unit.name](*self.lane.place_feeds(boundary))
+        return outputs
+
+
+def whole_step_run(unit: Unit, run: StepRun) -> UnitRun:
+    """The step itself as a unit: what was watched of it, and the state it left."""
+    candidate, reference = (
+        [*(lane.values[port] for port in unit.outputs), *(lane.after[index] for index in unit.writes)]
+        for lane in (run.candidate, run.reference)
+    )
+    return UnitRun(unit, run, [run.reference.values[port] for port in unit.boundary], candidate, reference)
