@@ -39,11 +39,11 @@ def trajectories(model: Callable[[], Any], candidate: str, num_steps: int, seed:
     program = trace(zoo.made(model, seed=seed), batches[0])
     reference = Lane.at("reference", parse_place("CPU:0"), program, seed)
     telescope = Telescope(program, reference, Lane.at("candidate", parse_place(candidate), program, seed))
-    telescope.shared = program.random_ports
+    telescope.steps.share_random_outputs()
     twins = Twins(parse_place("CPU:0"), seed, num_twins)
     for step in range(num_steps):
         batch = [tf.constant(value) for value in flat_batch(batches[step % NUM_BATCHES])]
-        run = telescope.run_step(step, batch, with_boundaries=False)
+        run = telescope.steps.run(step, batch, with_boundaries=False)
         twins.step(run, program, (telescope.reference, telescope.candidate))
     return twins.trajectories(is_explained=False)
 

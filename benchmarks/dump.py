@@ -88,7 +88,7 @@ def _trace(image_size: int, batch_size: int, folder: Path, portable: bool, dista
     from benchmarks.workload import motivating_training
     from diag.engine.recordings.dump_policy import parse_dump_policy
     from diag.engine.recordings.recording import Recording, RecordingOptions
-    from diag.engine.runs.run import LockstepRun, Settings
+    from diag.engine.runs.run import FinishedStep, LockstepRun, Settings
     from diag.engine.step.batch import flat_batch
     from diag.machine.places import Place
 
@@ -107,14 +107,14 @@ def _trace(image_size: int, batch_size: int, folder: Path, portable: bool, dista
     def step(number: int) -> Any:
         run.reference.load(start)
         run.candidate.load(off)
-        return telescope.run_step(number, batch, with_boundaries=False)
+        return telescope.steps.run(number, batch, with_boundaries=False)
 
     step(0)
     before = time.perf_counter()
     options = RecordingOptions(parse_dump_policy("all", None), portable=portable)
-    recording = Recording(run, folder / "trace.h5", [], trained, options)
+    recording = Recording(folder / "trace.h5", run.plan, [], trained, options)
     for number in range(STEPS):
-        recording.step(step(number), telescope, False, [])
+        recording.step(FinishedStep(step(number), telescope))
     recording.close()
     return {"seconds": time.perf_counter() - before, "bytes": _size(folder)}
 

@@ -41,7 +41,7 @@ class Looking:
 
     def look(self, truth_everywhere: bool) -> None:
         reference, candidate = self.lanes
-        Microscope(self.workload.program, reference, candidate, 0, truth_everywhere).run(self.workload.batch)
+        Microscope(self.workload.program, (reference, candidate), 0, truth_everywhere).run(self.workload.batch)
 
 
 def keras_steps(workload: Workload, num_steps: int) -> None:

@@ -146,21 +146,19 @@ def judged_at(training: Training, step: int, folder: Path) -> RunResult:
     from diag.engine.runs.run import LockstepRun, Settings
     from diag.engine.step.serialization import with_state
     from diag.machine.places import parse_place
+    from diag.report import json_report
 
     trained = set_up(training.policy)
     at = replace(trained, programs=lambda batch: with_state(trained.programs(batch), training.states[step]))
     places = [parse_place(place, None, training.policy) for place in (HEALTHY, training.place)]
     settings = Settings(places[0], places[1], 2, 0, "candidate", first_step=step)
-    opened: list[Recording] = []
-
-    def record_of(run: LockstepRun) -> Recording:
-        opened.append(Recording(run, folder / "trace.h5", ["python", "-m", "benchmarks.story"], at, RecordingOptions()))
-        return opened[0]
-
-    result = LockstepRun(at.programs, at.batches, settings, record_of).run()
-    from diag.report import json_report
-
-    opened[0].finish(json_report.report(result))
+    run = LockstepRun(at.programs, at.batches, settings)
+    command = ["python", "-m", "benchmarks.story"]
+    recording = Recording(folder / "trace.h5", run.plan, command, at, RecordingOptions())
+    for finished in run.steps():
+        recording.step(finished)
+    result = run.result()
+    recording.finish(json_report.report(result))
     return result
 
 

@@ -10,7 +10,8 @@ import tensorflow as tf
 from benchmarks.timing import Row, Subject, interleaved, ratio
 from benchmarks.workload import Workload
 from diag.engine.lanes.lane import CompiledSteps
-from diag.engine.lockstep.telescope import StepRun, Telescope
+from diag.engine.lanes.step_results import StepRun
+from diag.engine.lockstep.telescope import Telescope
 
 NAME = "telescope"
 CHECK_EVERY = 50
@@ -34,22 +35,22 @@ class Watching:
     def watched_step(self, candidate: Sequence[tf.Tensor]) -> None:
         """Only whole-step statistics; the candidate is aligned before the step, as in a run."""
         self._align(candidate)
-        self.telescope.propagated(self._step(with_boundaries=False))
+        self.telescope.steps.propagated(self._step(with_boundaries=False))
 
     def checked_step(self, candidate: Sequence[tf.Tensor]) -> None:
         """A step of which every layer unit is run and judged as well."""
         self._align(candidate)
         run = self._step(with_boundaries=True)
-        propagated = self.telescope.propagated(run)
+        propagated = self.telescope.steps.propagated(run)
         for unit_run in self.telescope.run_units(run):
-            self.telescope.judge_unit(unit_run, truth_wanted=False, propagated=propagated)
+            self.telescope.judge.judge(unit_run, truth_wanted=False, propagated=propagated)
 
     def _align(self, state: Sequence[tf.Tensor]) -> None:
         self.candidate.state()
         self.candidate.load(state)
 
     def _step(self, with_boundaries: bool) -> StepRun:
-        return self.telescope.run_step(0, self.batch, with_boundaries)
+        return self.telescope.steps.run(0, self.batch, with_boundaries)
 
 
 def measure(workload: Workload, rounds: int) -> Iterator[Row]:

@@ -15,9 +15,11 @@ from unittest import mock
 
 import numpy as np
 
-from diag.engine.graphs.graph import Port
+from diag.engine.graphs.graph import Port, order_of_ops
 from diag.engine.graphs.tf_runtime import to_numpy
-from diag.engine.lockstep.telescope import StepRun, Telescope
+from diag.engine.lanes.step_results import StepRun
+from diag.engine.lockstep.steps import LockstepSteps
+from diag.engine.step.program import Program
 from tests.faults.planting import PHASES, Strike
 
 # numpy.allclose as FAULTS asks for it.
@@ -85,21 +87,21 @@ class Watched:
 @contextmanager
 def watched() -> Iterator[Watched]:
     """While it is open, every whole step leaves what others would compare."""
-    found, run_step = Watched(), Telescope.run_step
+    found, run = Watched(), LockstepSteps.run
 
-    def watching(telescope: Telescope, *arguments: Any, **named: Any) -> StepRun:
-        run = run_step(telescope, *arguments, **named)
-        found.steps[run.step] = list(_seen(telescope, run))
-        return run
+    def watching(steps: LockstepSteps, *arguments: Any, **named: Any) -> StepRun:
+        step = run(steps, *arguments, **named)
+        found.steps[step.step] = list(_seen(steps.program, step))
+        return step
 
-    with mock.patch.object(Telescope, "run_step", watching):
+    with mock.patch.object(LockstepSteps, "run", watching):
         yield found
 
 
-def _seen(telescope: Telescope, run: StepRun) -> Iterator[Seen]:
-    program, order = telescope.program, telescope.order
+def _seen(program: Program, run: StepRun) -> Iterator[Seen]:
+    order = order_of_ops(program.graph, program.functions)
     first = [(layer, ports[0]) for layer, ports in program.layer_outputs.items() if ports]
-    first = sorted((pair for pair in first if pair[1] in run.candidate), key=lambda p: order[p[1].node])
+    first = sorted((pair for pair in first if pair[1] in run.candidate.values), key=lambda p: order[p[1].node])
     first.append(("loss", program.loss))
     positions = {port.node: index for index, (_, port) in enumerate(first)}
     for layer, port in first:
@@ -108,15 +110,15 @@ def _seen(telescope: Telescope, run: StepRun) -> Iterator[Seen]:
         )
     layer_of = {spec.name: spec.layer for spec in program.variables}
     for name, port in sorted(program.gradients.items(), key=lambda pair: order[pair[1].node]):
-        if port in run.candidate:
+        if port in run.candidate.values:
             yield Seen("backward", layer_of.get(name), name, *_both(run, port), order=order[port.node])
-    for spec, mine, theirs in zip(program.variables, run.after_reference, run.after_candidate, strict=True):
+    for spec, mine, theirs in zip(program.variables, run.reference.after, run.candidate.after, strict=True):
         if spec.kind == "weight":
             yield Seen("optimizer", spec.layer, spec.name, to_numpy(mine), to_numpy(theirs))
 
 
 def _both(run: StepRun, port: Port) -> tuple[np.ndarray, np.ndarray]:
-    return to_numpy(run.reference[port]), to_numpy(run.candidate[port])
+    return to_numpy(run.reference.values[port]), to_numpy(run.candidate.values[port])
 
 
 def _predecessors(graph: Any, port: Port, positions: Mapping[str, int]) -> tuple[int, ...]:

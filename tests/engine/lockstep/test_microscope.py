@@ -40,12 +40,12 @@ def mlp() -> tuple[Program, list[Any]]:
 class Looked:
     """One step under the microscope, with a fault at the candidate."""
 
-    def __init__(self, program: Program, batch: list[Any], fault: Any = None, history: History | None = None) -> None:
+    def __init__(self, program: Program, batch: list[Any], fault: Any = None) -> None:
         self.records: list[OpRecord] = []
         state = program.initial_state()
         simulation = None if fault is None else Simulation("by hand", fault)
         lanes = Lane("reference", CPU, None, state), Lane("candidate", CPU, simulation, state)
-        microscope = Microscope(program, *lanes, 0, True, self._explain, history)
+        microscope = Microscope(program, lanes, 0, explain=self._explain)
         self.found = {(o.where.op_index, o.where.output): o for o in microscope.run(batch)}
 
     def _explain(self, record: OpRecord) -> Observation:

@@ -49,15 +49,12 @@ def record(
     model = zoo.made(make)
     trained = Trained(model, partial(trace, model), batches, {"name": "mlp"}, "", "", ())
     asked = Settings(CPU, parse_place(candidate), len(batches), 0, **settings)
-    opened: list[Recording] = []
-
-    def recorder_of(run: LockstepRun) -> Recording:
-        opened.append(Recording(run, path, ["a", "command"], trained, options))
-        return opened[0]
-
-    result = LockstepRun(trained.programs, batches, asked, recorder_of).run()
-    opened[0].finish(json_report.report(result))
-    return path, opened[0]
+    run = LockstepRun(trained.programs, batches, asked)
+    recording = Recording(path, run.plan, ["a", "command"], trained, options)
+    for step in run.steps():
+        recording.step(step)
+    recording.finish(json_report.report(run.result()))
+    return path, recording
 
 
 @pytest.fixture(scope="module")

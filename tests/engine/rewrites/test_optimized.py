@@ -15,7 +15,7 @@ from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import graph_of
 from diag.engine.lanes.lane import Lane
-from diag.engine.lockstep.telescope import units_of
+from diag.engine.lockstep.unit_runs import units_of
 from diag.engine.rewrites import optimized
 from diag.engine.rewrites.graph_collection import CollectedGraph
 from diag.engine.rewrites.optimized import Rewrite, difference, inspect, inspect_step, read_graph

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.step_results import LaneStep
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.runs import twins as module
@@ -37,10 +38,10 @@ def ran(model, candidate="CPU:0", num_steps=3, count=2):
     lanes = [Lane.at(name, parse_place(place), program, 0) for name, place in
              (("reference", "CPU:0"), ("candidate", candidate))]  # fmt: skip
     telescope = Telescope(program, *lanes)
-    telescope.shared = program.random_ports
+    telescope.steps.share_random_outputs()
     found = Twins(CPU, 0, count)
     for step in range(num_steps):
-        run = telescope.run_step(step, batch, with_boundaries=False)
+        run = telescope.steps.run(step, batch, with_boundaries=False)
         found.step(run, program, tuple(lanes))
     return found, run, program
 
@@ -94,12 +95,12 @@ def test_the_candidates_figures_are_those_of_its_state():
     found, run, program = ran(zoo.mlp, "sim:tf32")
     mine, theirs = (
         np.concatenate([to_numpy(state[i]).ravel().astype(float) for i in weights_of(program)])
-        for state in (run.after_reference, run.after_candidate)
+        for state in (run.reference.after, run.candidate.after)
     )
     assert found.candidate.start == 0.0
     expected = np.linalg.norm(theirs - mine) / np.linalg.norm(mine)
     assert found.candidate.distance[-1] == pytest.approx(expected, rel=1e-12)
-    losses = [float(values[program.loss]) for values in (run.reference, run.candidate)]
+    losses = [float(lane.values[program.loss]) for lane in (run.reference, run.candidate)]
     assert found.candidate.loss_difference[-1] == pytest.approx(abs(losses[1] - losses[0]) / losses[0], rel=1e-6)
 
 
@@ -137,6 +138,6 @@ def test_a_forward_pass_of_its_own_gives_the_prediction_that_the_step_would():
     values = CompiledSteps(lane, program).run(batch, (port, *program.random_ports))
     draws = {each: values[each] for each in program.random_ports}
     after = [to_numpy(value).copy() for value in lane.state()]
-    mine = found.of(lane, before, batch, {}, draws)
+    mine = found.of(lane, LaneStep(before, {}, ()), batch, draws)
     np.testing.assert_allclose(to_numpy(mine), to_numpy(values[port]), rtol=1e-6)
     assert all(np.array_equal(a, to_numpy(b)) for a, b in zip(after, lane.state(), strict=True))

@@ -12,9 +12,18 @@ from diag.engine.lanes.lane import Lane
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.runs.updates import AdamSettings, adam_settings_of, study_updates
 from diag.engine.step.batch import flat_batch
+from diag.engine.lanes.step_results import StepRun
 from diag.engine.step.tracing import trace
+from diag.engine.truth.unit_judge import GradientTruth
 from diag.machine.places import parse_place
 from tests import zoo
+
+
+def gradient_truth(telescope: Telescope, run: StepRun) -> GradientTruth:
+    whole = telescope.whole_step_run(run)
+    _, truths = telescope.judge.judge_with_truth(whole, True, {})
+    assert truths is not None
+    return GradientTruth.from_step(telescope.program, whole, truths)
 
 
 def studied(model, candidate, num_steps=1, policy="float32"):
@@ -24,13 +33,12 @@ def studied(model, candidate, num_steps=1, policy="float32"):
     lanes = [Lane.at(name, parse_place(place), program, 0) for name, place in
              (("reference", "CPU:0"), ("candidate", candidate))]  # fmt: skip
     telescope = Telescope(program, *lanes)
-    telescope.shared = program.random_ports
+    telescope.steps.share_random_outputs()
     for step in range(num_steps):
         lanes[1].load(lanes[0].state())
-        run = telescope.run_step(step, [tf.constant(value) for value in flat_batch(batch)], with_boundaries=False)
-    telescope.judge_unit(telescope.whole_step_run(run), True, {})
-    truth = telescope.gradient_truth
-    assert truth is not None and truth.step == num_steps - 1
+        run = telescope.steps.run(step, [tf.constant(value) for value in flat_batch(batch)], with_boundaries=False)
+    truth = gradient_truth(telescope, run)
+    assert truth.step == num_steps - 1
     return {each.variable: each for each in study_updates(adam_settings_of(made), program, run, truth)}
 
 
@@ -81,12 +89,11 @@ def test_a_rate_that_is_no_variable_is_left_alone():
     named = tuple(replace(v, name="optimizer/rate") if "learning_rate" in v.name else v for v in program.variables)
     lanes = [Lane.at(name, parse_place("CPU:0"), program, 0) for name in ("reference", "candidate")]
     telescope = Telescope(program, *lanes)
-    run = telescope.run_step(0, [tf.constant(value) for value in flat_batch(batch)], with_boundaries=False)
-    telescope.judge_unit(telescope.whole_step_run(run), True, {})
-    assert telescope.gradient_truth is not None
+    run = telescope.steps.run(0, [tf.constant(value) for value in flat_batch(batch)], with_boundaries=False)
+    truth = gradient_truth(telescope, run)
     settings = AdamSettings(0.9, 0.999, 1e-7)
-    assert study_updates(settings, program, run, telescope.gradient_truth)
-    assert study_updates(settings, replace(program, variables=named), run, telescope.gradient_truth) == []
+    assert study_updates(settings, program, run, truth)
+    assert study_updates(settings, replace(program, variables=named), run, truth) == []
 
 
 def test_under_loss_scaling_the_gradients_are_those_without_the_scale():

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from diag.engine.graphs.editing import make_node
 from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.batch import flat_batch
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import trace
@@ -110,7 +111,7 @@ def by_hand(step: Step) -> Arrays:
 
 
 def promoted(step: Step, forward: list[Any]) -> Arrays:
-    return dict(zip(step.names(), step.truth.outputs(step.batch, step.state, forward), strict=True))
+    return dict(zip(step.names(), step.truth.outputs(UnitInputs(step.batch, step.state, forward)), strict=True))
 
 
 def test_the_promoted_step_is_the_one_written_down(step):
@@ -149,8 +150,9 @@ def test_the_backward_pass_takes_the_forward_pass_it_is_given(step):
 
 
 def test_one_rounding_of_everything_moves_truth_by_about_a_rounding(step):
-    truth = step.truth.outputs(step.batch, step.state, step.float32)
-    spreads = step.truth.spreads(step.batch, step.state, step.float32, truth)
+    inputs = UnitInputs(step.batch, step.state, step.float32)
+    truth = step.truth.outputs(inputs)
+    spreads = step.truth.spreads(inputs, truth)
     loss = step.names().index("loss")
     assert 1e-3 * 2.0**-24 < spreads[loss].rms < 1e2 * 2.0**-24
     assert spreads[loss].rms <= spreads[loss].max
