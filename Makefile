@@ -1,5 +1,5 @@
 # make lockstep [ARGS="--steps 5"]    the demonstration, or any run of diag.lockstep
-# make test                           ruff, mypy and pytest
+# make test                           ruff, mypy, import-linter, vulture and pytest
 # make bench                          the speed ratios
 # PYTHON=python3.12 chooses the Python that .venv is made with, the first time.
 
@@ -22,7 +22,10 @@ lockstep: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/vulture
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.installed
