@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from diag.engine.graphs.executable import Executable
-from diag.engine.graphs.graph import Graph, Port, graph_from_def
+from diag.engine.graphs.graph import Graph, graph_from_def
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.compiled import build
 from diag.engine.truth.float64_graph import Promotion
@@ -48,11 +48,11 @@ class Wide:
 
     def _build(self, noise: bool) -> Callable[..., list[Any]]:
         executable = self._executable
-        promotion = Promotion(executable.graph, executable.functions, noise=noise)
+        still = [*_constant(executable.graph), *(() if self._noisy_inputs else executable.feeds)]
+        promotion = Promotion(executable.graph, executable.functions, noise, still=still)
         graph_def = promotion.apply(executable.graph_def)
         self.unpromoted = frozenset(promotion.unpromoted)
-        _still(graph_def, [*_constant(executable.graph), *(() if self._noisy_inputs else executable.feeds)])
-        fetches = tuple(_wide_port(graph_def, port) for port in executable.fetches)
+        fetches = tuple(promotion.wide_port(port) for port in executable.fetches)
         graph = graph_from_def(graph_def, executable.feeds, fetches)
         constants = {k: widened(x) if x.dtype in FLOATS else x for k, x in executable.constants.items()}
         promoted = Executable(graph, {}, graph_def, executable.feeds, {}, constants, fetches)
@@ -66,21 +66,3 @@ def _constant(graph: Graph) -> list[str]:
         if node.op == "Const" or (node.inputs and all(port.node in constant for port in node.inputs)):
             constant.add(node.name)
     return sorted(constant)
-
-
-def _still(graph_def: Any, names: Sequence[str]) -> None:
-    """The noise of these nodes becomes none."""
-    noisy = {f"lockstep_wide/{name}/noise0" for name in names}
-    for node in graph_def.node:
-        if node.name in noisy:
-            node.op = "Identity"
-            del node.input[1:]
-
-
-def _wide_port(graph_def: Any, port: Port) -> Port:
-    """Where a port's float64 value is: behind a cast or behind its noise, if there is one."""
-    base = f"lockstep_wide/{port.node}"
-    names = {node.name for node in graph_def.node}
-    wanted = (f"{base}/noise{port.index}", f"{base}/{port.index}", base)
-    found = next((name for name in wanted if name in names), None)
-    return port if found is None else Port(found, 0)

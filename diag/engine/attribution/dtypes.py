@@ -16,6 +16,7 @@ import tensorflow as tf
 from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.graph import Graph, Node, Port, in_order
 from diag.engine.graphs.locations import OPTIMIZER
+from diag.engine.graphs.subgraph import with_inputs
 from diag.engine.graphs.tf_runtime import FLOATS, attributes, in_dtype, takes_handle, type_attributes
 from diag.engine.step.program import Program
 from diag.engine.step.watching import with_watched_tensors
@@ -79,21 +80,18 @@ class _Cast:
         inputs = tuple(self._read(port, is_inside) for port in node.inputs)
         if not is_inside and inputs == node.inputs:
             return node
-        proto = type(node.proto)()
-        proto.CopyFrom(node.proto)
-        del proto.input[:]
-        proto.input.extend([*map(str, inputs), *(f"^{name}" for name in node.control)])
+        changed = with_inputs(node, inputs)
         if not is_inside:
-            return replace(node, inputs=inputs, proto=proto)
+            return changed
         for name in type_attributes(node.op):
-            value = proto.attr[name]
+            value = changed.proto.attr[name]
             if value.type and tf.dtypes.as_dtype(value.type) in FLOATS:
                 value.type = self.dtype.as_datatype_enum
             for index, each in enumerate(value.list.type):
                 if tf.dtypes.as_dtype(each) in FLOATS:
                     value.list.type[index] = self.dtype.as_datatype_enum
         dtypes = tuple(self.dtype if dtype in FLOATS else dtype for dtype in node.dtypes)
-        return replace(node, inputs=inputs, proto=proto, dtypes=dtypes)
+        return replace(changed, dtypes=dtypes)
 
     def _read(self, port: Port, is_inside: bool) -> Port:
         dtype = self.graph.dtype(port)

@@ -6,6 +6,7 @@ import numpy as np
 
 from diag.engine.faults.simulation import Call, Simulation
 from diag.engine.graphs.graph import ASSIGN_OPS, Node, Port
+from diag.engine.graphs.reachability import reachable
 from diag.engine.graphs.tf_runtime import FLOATS
 from diag.engine.step.program import Program
 from diag.errors import UserError
@@ -110,15 +111,10 @@ def _is_wide_enough(node: Node, output: int) -> bool:
 
 def alive_in(program: Program) -> set[str]:
     """The nodes that the loss or something written depends on; TensorFlow prunes the others."""
-    graph, alive = program.graph, set[str]()
-    wanted = [program.loss.node]
-    wanted += [node.name for node in graph if node.op in ASSIGN_OPS | _STATEFUL_CALLS or _writes(node)]
-    while wanted:
-        name = wanted.pop()
-        if name not in alive:
-            alive.add(name)
-            wanted.extend(port.node for port in graph.by_name[name].inputs)
-    return alive
+    graph = program.graph
+    written = [node.name for node in graph if node.op in ASSIGN_OPS | _STATEFUL_CALLS or _writes(node)]
+    start = [program.loss.node, *written]
+    return set(reachable(start, lambda name: [port.node for port in graph.by_name[name].inputs]))
 
 
 def _writes(node: Node) -> bool:

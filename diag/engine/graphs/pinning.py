@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Any
 
 from diag.engine.graphs.graph import parse_input
+from diag.engine.graphs.reachability import reachable
 
 PINNED = "_lockstep_on_cpu"
 CPU = "/device:CPU:0"
@@ -52,17 +53,16 @@ def restored(before: Any, after: Any) -> Any:
     result = type(after)()
     result.CopyFrom(after)
     position = {node.name: index for index, node in enumerate(result.node)}
-    waiting, seen = list(pinned), set(pinned)
-    while waiting:
-        node = original[waiting.pop()]
-        if node.name not in position:
-            position[node.name] = len(result.node)
-            result.node.append(node)
-        elif is_pinned(node):
-            result.node[position[node.name]].CopyFrom(node)
-        else:
-            continue  # the rewriter kept it, and what it reads
-        sources = {source for source, _ in map(parse_input, node.input) if source in original}
-        waiting += sources - seen
-        seen |= sources
+
+    def sources(name: str) -> list[str]:
+        node = original[name]
+        if name in position and not is_pinned(node):
+            return []  # the rewriter kept it, and what it reads
+        return [source for source, _ in map(parse_input, node.input) if source in original]
+
+    for name in reachable(pinned, sources):
+        if name not in position:
+            result.node.append(original[name])
+        elif is_pinned(original[name]):
+            result.node[position[name]].CopyFrom(original[name])
     return result

@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, KeysView
+from typing import TypeVar
 
 from diag.engine.graphs.graph import ASSIGN_OPS, Graph, Node, Port
 
 SHAPE_OPS = ("Shape", "ShapeN", "Size", "Rank")  # of a tensor whose shape is known they are constants
 
+T = TypeVar("T", bound=Hashable)
 
-def _live(graph: Graph, fetches: Iterable[Port]) -> set[str]:
-    """What a graph has to execute: what leads to a fetched tensor or to something written."""
-    waiting = [port.node for port in fetches] + [node.name for node in graph if _writes(node)]
-    live: set[str] = set()
+
+def reachable(start: Iterable[T], follow: Callable[[T], Iterable[T]]) -> KeysView[T]:
+    """All that can be reached from `start`, itself included, as a set in the order in which it is met."""
+    found = dict.fromkeys(start)
+    waiting = list(found)
     while waiting:
-        name = waiting.pop()
-        if name not in live and name in graph.by_name:
-            live.add(name)
-            node = graph.by_name[name]
-            waiting.extend([*(port.node for port in node.inputs), *node.control])
-    return live
+        new = [each for each in dict.fromkeys(follow(waiting.pop())) if each not in found]
+        found.update(dict.fromkeys(new))
+        waiting.extend(new)
+    return found.keys()
+
+
+def ancestors(graph: Graph, names: Iterable[str]) -> KeysView[str]:
+    """Nodes and all of the graph that they read or wait for, directly or not."""
+
+    def before(name: str) -> Iterable[str]:
+        node = graph.by_name[name]
+        return (each for each in (*(port.node for port in node.inputs), *node.control) if each in graph.by_name)
+
+    return reachable((name for name in names if name in graph.by_name), before)
+
+
+def live_nodes(graph: Graph, fetches: Iterable[Port]) -> frozenset[str]:
+    """Names of the nodes that TensorFlow executes when these tensors are fetched: what leads to one, or to a write."""
+    return frozenset(ancestors(graph, (*(port.node for port in fetches), *(n.name for n in graph if _writes(n)))))
+
+
+def called_functions(nodes: Iterable[Node], functions: dict[str, Graph]) -> KeysView[str]:
+    """Names of the functions that nodes call, directly or not."""
+    start = [name for node in nodes for name in node.function_names()]
+    return reachable(start, lambda name: [inner for node in functions[name] for inner in node.function_names()])
 
 
 def _writes(node: Node) -> bool:
     if node.op in ASSIGN_OPS or node.op in ("While", "If", "StatefulPartitionedCall"):
         return True
     return not node.dtypes and node.op != "NoOp"
-
-
-def live_nodes(graph: Graph, fetches: Iterable[Port]) -> frozenset[str]:
-    """Names of the nodes that TensorFlow executes when these tensors are fetched."""
-    return frozenset(_live(graph, fetches))

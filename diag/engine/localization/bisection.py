@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.executable import Executable
-from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, READ_OPS, Graph, Node, Port
+from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, READ_OPS, Node, Port
 from diag.engine.graphs.interpreter import Interpreter
+from diag.engine.graphs.reachability import reachable
+from diag.engine.graphs.subgraph import subgraph
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
@@ -52,14 +53,10 @@ Judge = Callable[[RegionRun], bool]  # True: rounding does not explain it
 
 @dataclass(frozen=True)
 class Region:
-    """The fewest ops that still fail, in the order of the step; `num_tried` is how many regions were compiled.
-
-    ran: how they failed.
-    """
+    """The fewest ops that still fail, in the order of the step.  ran: how they failed."""
 
     ops: tuple[Node, ...]
     unit: Unit
-    num_tried: int
     ran: RegionRun
 
     @property
@@ -97,7 +94,7 @@ def smallest_failing_region(
     found = tuple(node for node in search.ops if node.name in members)
     ran = search.run(frozenset(members))
     assert ran is not None
-    return Region(found, ran.unit, len(search.known), ran)
+    return Region(found, ran.unit, ran)
 
 
 def watched_away(region: Region, lane: Lane, judge: Judge | None = None) -> tuple[Port, ...]:
@@ -136,12 +133,12 @@ def _flat(pair: tuple[Any, Any]) -> tuple[Any, Any]:
     return np.ascontiguousarray(pair[0]).reshape(-1), np.ascontiguousarray(pair[1]).reshape(-1)
 
 
-def _is_explained(pair: tuple[Any, Any], mine: Any, theirs: Any, spread: Any) -> bool:
+def _is_explained(pair: tuple[Any, Any], of_expected: Any, of_received: Any, spread: Any) -> bool:
     x, expected = pair
     if x.dtype.kind in "biu":
         return exact_bound(x, expected).is_explained
-    error = absolute_error(expected, where_both_overflow(expected, x, mine))
-    return composite_bound(x, where_both_overflow(x, expected, theirs), spread, error).is_explained
+    error = absolute_error(expected, where_both_overflow(expected, x, of_expected))
+    return composite_bound(x, where_both_overflow(x, expected, of_received), spread, error).is_explained
 
 
 class _Search:
@@ -253,34 +250,29 @@ def region_of(unit: Unit, members: Iterable[str]) -> Unit:
 
 class _Region:
     def __init__(self, unit: Unit, members: set[str]) -> None:
-        self.unit, self.graph = unit, unit.executable.graph
-        self.inside = members
-        self.along: set[str] = set()
-        self.boundary: dict[Port, str] = {}
+        self.unit, self.graph, self.inside = unit, unit.executable.graph, members
+        self.kept = reachable(
+            members, lambda name: [p.node for p in self.graph.by_name[name].inputs if self._comes_along(p)]
+        )
 
     def cut(self) -> Unit:
-        waiting = list(self.inside)
-        while waiting:
-            for port in self.graph.by_name[waiting.pop()].inputs:
-                if port.node in self.inside or port.node in self.along or port in self.boundary:
-                    continue
-                if self._comes_along(port):
-                    self.along.add(port.node)
-                    waiting.append(port.node)
-                else:
-                    self.boundary[port] = f"lockstep_region/{len(self.boundary)}"
-        nodes = [node for node in self.graph if node.name in self.inside | self.along]
-        graph, graph_def = self._built(nodes)
-        whole = self.unit.executable
+        unit, whole = self.unit, self.unit.executable
+        nodes = [node for node in self.graph if node.name in self.kept]
+        ports = dict.fromkeys(port for node in nodes for port in node.inputs if port.node not in self.kept)
+        boundary = {port: f"lockstep_region/{index}" for index, port in enumerate(ports)}
+        graph, graph_def = subgraph(nodes, boundary, self.graph, whole.functions, whole.graph_def)
         outputs = tuple(port for node in nodes for port in _visible(node) if self._leaves(port))
         executable = Executable(
-            graph, whole.functions, graph_def, tuple(self.boundary.values()),
+            graph,
+            whole.functions,
+            graph_def,
+            tuple(boundary.values()),
             {name: index for name, index in whole.captures.items() if name in graph.by_name},
-            {name: value for name, value in whole.constants.items() if name in graph.by_name}, outputs,
-        )  # fmt: skip
-        unit = self.unit
+            {name: value for name, value in whole.constants.items() if name in graph.by_name},
+            outputs,
+        )
         return Unit(
-            unit.layer, unit.variable, tuple(self.boundary), outputs, self._writes(nodes), executable, unit.first_index
+            unit.layer, unit.variable, tuple(boundary), outputs, self._writes(nodes), executable, unit.first_index
         )
 
     def _comes_along(self, port: Port) -> bool:
@@ -294,7 +286,7 @@ class _Region:
     def _leaves(self, port: Port) -> bool:
         if port.node not in self.inside:
             return False
-        is_read = any(port in node.inputs for node in self.graph if node.name not in self.inside | self.along)
+        is_read = any(port in node.inputs for node in self.graph if node.name not in self.kept)
         return is_read or port in self.unit.outputs
 
     def _writes(self, nodes: list[Node]) -> tuple[int, ...]:
@@ -304,28 +296,3 @@ class _Region:
             if node.op in ASSIGN_OPS or not node.dtypes or node.function_names():
                 assigned |= {captures.get(port.node) for port in node.inputs}
         return tuple(index for index in self.unit.writes if index in assigned)
-
-    def _built(self, nodes: list[Node]) -> tuple[Graph, Any]:
-        """The nodes reading their feeds; control edges that leave the region are dropped."""
-        records: list[Node] = []
-        for port, name in self.boundary.items():
-            proto = make_node(name, "Placeholder", [], dtype=self.graph.dtype(port))
-            proto.attr["shape"].shape.CopyFrom(self.graph.shape(port).as_proto())
-            records.append(
-                Node(name, "Placeholder", (), (), proto, (self.graph.dtype(port),), (self.graph.shape(port),))
-            )
-        kept = {node.name for node in nodes}
-        for node in nodes:
-            inputs = tuple(Port(self.boundary[port], 0) if port in self.boundary else port for port in node.inputs)
-            control = tuple(name for name in node.control if name in kept)
-            proto = type(node.proto)()
-            proto.CopyFrom(node.proto)
-            del proto.input[:]
-            proto.input.extend([*map(str, inputs), *(f"^{name}" for name in control)])
-            records.append(Node(node.name, node.op, inputs, control, proto, node.dtypes, node.shapes, node.location))
-        whole = self.unit.executable.graph_def
-        graph_def = tf.compat.v1.GraphDef()
-        graph_def.versions.CopyFrom(whole.versions)
-        graph_def.library.CopyFrom(whole.library)
-        graph_def.node.extend(record.proto for record in records)
-        return Graph(tuple(records), tuple(self.boundary.values()), ()), graph_def

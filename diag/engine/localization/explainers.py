@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,10 @@ from diag.causes.case import Case
 from diag.causes.causes import explain
 from diag.causes.narrowing import INPUT_FORMATS
 from diag.engine.graphs.graph import ASSIGN_OPS, Node, Port
+from diag.engine.graphs.reachability import ancestors
 from diag.engine.graphs.tf_runtime import FLOATS, readable_attributes, to_numpy
+from diag.engine.lanes.step_results import UnitRun
 from diag.engine.lockstep.microscope import OpRecord
-from diag.engine.lockstep.telescope import UnitRun
 from diag.engine.step.units import Unit
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.float64_graph import OperandRounding
@@ -241,18 +242,11 @@ def bypasses(unit: Unit, output: int, length: int) -> list[tuple[Port, Port, tup
     return found
 
 
-def upstream_of(unit: Unit, output: int) -> set[str]:
+def upstream_of(unit: Unit, output: int) -> Set[str]:
     """Names of the nodes that an output of a unit, or a variable it writes, depends on."""
     graph = unit.executable.graph
     if output < len(unit.outputs):
         start = [unit.outputs[output].node]
     else:
         start = [node.name for node in graph if node.op in ASSIGN_OPS]
-    found: set[str] = set()
-    while start:
-        name = start.pop()
-        if name not in found:
-            found.add(name)
-            start.extend(port.node for port in graph.by_name[name].inputs)
-            start.extend(name for name in graph.by_name[name].control if name in graph.by_name)
-    return found
+    return ancestors(graph, start)

@@ -24,12 +24,13 @@ from diag.engine.lanes.lane import Lane
 from diag.engine.lockstep.history import with_nothing_remembered
 from diag.engine.step.program import Program
 from diag.engine.truth.decisions import flipped
+from diag.engine.truth.naming import where_of_op
 from diag.engine.truth.op_judge import NONDETERMINISM, OpEvidence, OpJudge, OpJudgement, output_arrays
 from diag.numerics.bits import same_bits
 from diag.numerics.figures import PairStatistics
 from diag.numerics.op_classes import is_random
 from diag.numerics.statistics import compare
-from diag.verdict.findings import Observation, Relation, Verdict, Where
+from diag.verdict.findings import Observation, Relation, Verdict
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ class Microscope:
 
     def _record(self, evidence: OpEvidence, own: list[Any] | None) -> list[PairStatistics]:
         """Judge an op's outputs; `own` are the candidate's on its own values, None where those are the same."""
-        node, location = evidence.node, evidence.node.location
+        node = evidence.node
         local = [compare(a, b) for a, b in zip(evidence.reference, evidence.candidate, strict=True)]
         propagated = local if own is None else [compare(a, b) for a, b in zip(evidence.reference, own, strict=True)]
         identical = [s.num_unequal == 0 and s.num_zero_sign == 0 for s in local]
@@ -224,10 +225,7 @@ class Microscope:
         if repeated is not None:
             judgements, repeated = self._worse(evidence, judgements, repeated)
         for output, (judgement, theirs) in enumerate(zip(judgements, mine, strict=True)):
-            where = Where(
-                self.step, location.phase, "op", location.layer, location.variable, node.op, location.index, output,
-                node.name.split("/")[-1], location.index or 0,
-            )  # fmt: skip
+            where = where_of_op(self.step, node, output)
             x = evidence.candidate[output]
             note = judgement.note or (NONDETERMINISM if repeated is not None else "")
             observation = Observation(

@@ -14,7 +14,7 @@ from dataclasses import replace
 import tensorflow as tf
 
 from diag.engine.graphs.graph import OPAQUE, Graph, Node, Port
-from diag.engine.graphs.reachability import SHAPE_OPS, _live
+from diag.engine.graphs.reachability import SHAPE_OPS, live_nodes
 from diag.engine.graphs.tf_runtime import op_def
 
 _INLINED = re.compile(r"^(.*/_\d+/)(.+)$")
@@ -27,11 +27,11 @@ class Expected:
         self, graph: Graph, functions: dict[str, Graph], fetches: Iterable[Port], executed: Collection[str]
     ) -> None:
         self.nodes = {node.name: node for node in graph}
-        self.live = _live(graph, fetches)
+        self.live = set(live_nodes(graph, fetches))
         for prefix, body in _instances(functions, set(executed) - self.nodes.keys()).items():
             inlined = [_under(prefix, node) for node in body]
             self.nodes.update((node.name, node) for node in inlined)
-            self.live |= {prefix + name for name in _live(body, body.outputs)}
+            self.live |= {prefix + name for name in live_nodes(body, body.outputs)}
         self._constant: dict[str, bool] = {}
 
     def is_constant(self, name: str) -> bool:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Node, Port, parse_input
+from diag.engine.graphs.reachability import reachable
 from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.lane import Lane
@@ -31,7 +32,6 @@ KERNEL = "kernel"  # the same op by another library's kernel
 REPLACED = "replaced"  # one op became another
 SHARED = "shared"  # the same value computed once for several
 LAYOUT, CAST, DTYPE, MOVED = "layout", "cast", "dtype", "moved"
-CHANGES = (FUSED, REGROUPED, KERNEL, REPLACED, SHARED, LAYOUT, CAST, DTYPE, MOVED)
 FOLDED, UNUSED, LEFT_OUT = "folded", "unused", "left-out"
 ABSENT = (FOLDED, UNUSED, LEFT_OUT)  # reasons why an op is not executed
 PLUMBING = ("Identity", "IdentityN", "StopGradient", "Snapshot", "PreventGradient")
@@ -40,11 +40,11 @@ _ENDS = ("_Arg", "_Retval", "_DeviceArg", "_DeviceRetval", "_Send", "_Recv", "_H
 
 
 def difference(first: OptimizedStep, second: OptimizedStep) -> Difference:
-    """Changes of one alone.  An op of a tapped tensor that was unused before is a change of the tap, no more."""
-    mine, theirs = ({change.identity for change in step.changes} for step in (first, second))
+    """Changes of one alone.  An op of a watched tensor that was unused before is a change of watching, no more."""
+    of_first, of_second = ({change.identity for change in step.changes} for step in (first, second))
     return Difference(
-        tuple(change for change in first.changes if change.identity not in theirs),
-        tuple(change for change in second.changes if change.identity not in mine),
+        tuple(change for change in first.changes if change.identity not in of_second),
+        tuple(change for change in second.changes if change.identity not in of_first),
     )
 
 
@@ -144,19 +144,19 @@ class _Reading:
 
     def _upstream(self, name: str) -> tuple[list[str], set[str]]:
         """Gone nodes from `name` on upwards, itself included, and the nodes still there that they read."""
-        inside: list[str] = []
-        border: set[str] = set()
-        waiting = [Port(name, 0)]
-        while waiting:
-            current = self._through_plumbing(waiting.pop()).node
-            if current in inside or self.expected.is_constant(current):
-                continue
-            if current != name and not self._is_gone(current):
-                border.add(current)
-                continue
-            inside.append(current)
-            waiting.extend(self.expected.nodes[current].inputs if current in self.expected.nodes else ())
-        return inside, border
+
+        def is_border(current: str) -> bool:
+            return current != name and not self._is_gone(current)
+
+        def sources(current: str) -> list[str]:
+            if is_border(current) or current not in self.expected.nodes:
+                return []
+            read = (self._through_plumbing(port).node for port in self.expected.nodes[current].inputs)
+            return [source for source in read if not self.expected.is_constant(source)]
+
+        start = self._through_plumbing(Port(name, 0)).node
+        met = reachable([] if self.expected.is_constant(start) else [start], sources)
+        return [each for each in met if not is_border(each)], {each for each in met if is_border(each)}
 
     def _through_plumbing(self, port: Port) -> Port:
         """What a port hands on, where a gone Identity stands before it."""
@@ -212,16 +212,15 @@ class _Reading:
 
     def _new_above(self, name: str) -> list[str]:
         """Executed nodes with no traced name, from those that `name` reads upwards; loops are entered once."""
-        found: list[str] = []
-        waiting = _data(self.executed[name])
-        while waiting:
-            current = waiting.pop()
-            now = self.executed.get(current)
-            if now is None or current in self.expected.nodes or now.op in _ENDS or current in found:
-                continue
-            found.append(current)
-            waiting.extend(_data(now))
-        return found
+
+        def new_sources(current: str) -> list[str]:
+            return [source for source in _data(self.executed[current]) if self._is_new(source)]
+
+        return list(reachable(new_sources(name), new_sources))
+
+    def _is_new(self, name: str) -> bool:
+        now = self.executed.get(name)
+        return now is not None and name not in self.expected.nodes and now.op not in _ENDS
 
     # -- what changed ------------------------------------------------------------------------------
 

@@ -1,18 +1,19 @@
 """What the last layer says of a batch, by a forward pass of its own where it cannot be watched in the step.
 
 A classifier's loss is computed from what its last product gives, and often nothing else reads that; to watch it
-might break a fusion of the step (tapping.py).
+might break a fusion of the step (diag/engine/step/watching.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from diag.engine.graphs.executable import Executable
+from diag.engine.graphs.graph import Port
+from diag.engine.graphs.reachability import ancestors
+from diag.engine.graphs.subgraph import restricted
 from diag.engine.graphs.tf_runtime import FLOATS
-from diag.engine.graphs.graph import Graph, Port
 from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import LaneStep
 from diag.engine.step.program import Program
@@ -46,23 +47,7 @@ class Predictions:
 
 def forward_to(executable: Executable, port: Port) -> Executable:
     """Only what a tensor is made of."""
-    wanted, waiting = set(), [port.node]
-    while waiting:
-        name = waiting.pop()
-        if name not in wanted:
-            wanted.add(name)
-            node = executable.graph.by_name[name]
-            waiting.extend((*(source.node for source in node.inputs), *node.control))
-    wanted |= {*executable.feeds, *executable.captures, *executable.constants}
-    graph_def = type(executable.graph_def)()
-    graph_def.CopyFrom(executable.graph_def)
-    del graph_def.node[:]
-    graph_def.node.extend(node for node in executable.graph_def.node if node.name in wanted)
-    graph = executable.graph
-    return replace(
-        executable, graph_def=graph_def,
-        graph=Graph(tuple(node for node in graph if node.name in wanted), graph.inputs, graph.outputs),
-    )  # fmt: skip
+    return restricted(executable, ancestors(executable.graph, [port.node]))
 
 
 def prediction_of(program: Program) -> Port | None:

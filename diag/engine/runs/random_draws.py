@@ -9,7 +9,8 @@ import numpy as np
 from scipy import stats
 
 from diag.engine.graphs.graph import Node
-from diag.verdict.findings import Divergence, Where
+from diag.engine.truth.naming import where_of_op
+from diag.verdict.findings import Divergence
 
 # What TensorFlow's random ops draw from, by a part of their names, the first that fits.
 LAWS: tuple[tuple[str, Any], ...] = (
@@ -69,12 +70,7 @@ class RandomStreams:
 
     @staticmethod
     def _divergence(step: int, node: Node, evidence: dict[str, Any]) -> Divergence:
-        location = node.location
-        where = Where(
-            step, location.phase, "op", location.layer, location.variable, node.op, location.index, 0, node.name.split("/")[-1],
-            location.index or 0,
-        )  # fmt: skip
-        return Divergence(where, "random-stream", "random-stream", float("inf"), (), evidence)
+        return Divergence(where_of_op(step, node, 0), "random-stream", "random-stream", float("inf"), (), evidence)
 
 
 def law_of(op: str) -> Any:

@@ -205,7 +205,9 @@ class LockstepRun:
             self.found.note(
                 f"step {number} was checked because it differed more than steps before it that are explained"
             )
-        if number == self.settings.first_step and is_hidden_by_watching(telescope, run, self._judge_step, self.found.note):
+        if number == self.settings.first_step and is_hidden_by_watching(
+            telescope, run, self._judge_step, self.found.note
+        ):
             run = steps.run_again(run, run.with_boundaries)
             propagated = steps.propagated(run)
         return run, propagated

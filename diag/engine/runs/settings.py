@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from diag.engine.step.program import Program
-
-from diag.machine.places import Place
 from diag.engine.runs.updates import AdamSettings
+from diag.engine.step.program import Program
+from diag.machine.places import Place
 
 
 @dataclass(frozen=True)

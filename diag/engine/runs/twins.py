@@ -13,10 +13,10 @@ import numpy as np
 
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
-from diag.machine.places import Place
+from diag.engine.lanes.step_results import LaneStep, StepRun
 from diag.engine.runs.predictions import Predictions
 from diag.engine.step.program import Program
-from diag.engine.lanes.step_results import LaneStep, StepRun
+from diag.machine.places import Place
 from diag.numerics.envelope import Envelope, relative_distance, share_disagreeing
 from diag.numerics.formats import Format, format_of
 from diag.numerics.neighbours import moved_by_one_ulp

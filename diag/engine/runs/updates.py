@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.lanes.step_results import StepRun
 from diag.engine.step.program import Program
 from diag.engine.truth.unit_judge import GradientTruth
-from diag.engine.lanes.step_results import StepRun
 from diag.numerics.adam import Adam, AdamFigures, AdamLane, judge_adam
 from diag.numerics.bounds import COMPOSITE, absolute_error
 

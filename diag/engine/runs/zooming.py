@@ -6,17 +6,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from diag.engine.localization.explainers import OpExplainer
-from diag.engine.runs.findings import Found, worst_of
-from diag.engine.lockstep.history import History, num_rows_of
-from diag.engine.truth.op_judge import DECISION_FLIP, NORMWISE
 from diag.engine.lanes.lane import Lane
-from diag.engine.lockstep.microscope import Microscope, OpRecord, snapshot_lanes
-from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.lanes.step_results import StepRun
+from diag.engine.localization.explainers import OpExplainer
 from diag.engine.localization.tf32_cure import cures_of_op
+from diag.engine.lockstep.history import History, num_rows_of
+from diag.engine.lockstep.microscope import Microscope, OpRecord, snapshot_lanes
+from diag.engine.runs.findings import Found, worst_of
+from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.runs.settings import Settings
 from diag.engine.step.program import Program
+from diag.engine.truth.op_judge import DECISION_FLIP, NORMWISE
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import amplifying_ops, blame_of_op
 

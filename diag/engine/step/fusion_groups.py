@@ -1,9 +1,9 @@
 """Units compiled together where one hands a tensor to the next and to nobody else.
 
 TensorFlow may fuse a Dense with the Activation layer behind it, since nothing else reads what passes between them
-(tapping.py).  Compiled each by itself, both layers are right; so layers with such a tensor between them are also run
-as one unit, a *seam*.  There are such tensors in the backward pass and before the optimizer too, one between almost
-any two layers; those seams are cut only once the whole step is wrong and no layer of it is.
+(watching.py).  Compiled each by itself, both layers are right; so layers with such a tensor between them are also run
+as one unit, a *fusion group*.  There are such tensors in the backward pass and before the optimizer too, one between
+almost any two layers; those groups are cut only once the whole step is wrong and no layer of it is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from diag.engine.graphs.graph import OPAQUE, Node, Port
+from diag.engine.graphs.reachability import reachable
 from diag.engine.step.program import Program
 from diag.engine.step.units import Unit, UnitKey, joined
 from diag.engine.step.watching import PLUMBING, Readers
@@ -56,19 +57,18 @@ class _Edges:
                 self.nodes[port].append(node)
 
     def at(self, port: Port) -> list[tuple[UnitKey, UnitKey]]:
-        mine = self.graph.by_name[port.node].location.unit
+        maker = self.graph.by_name[port.node].location.unit
         units = dict.fromkeys(node.location.unit for node in self._reading(port) if node.location.index is not None)
-        return [(mine, other) for other in units if other != mine]
+        return [(maker, other) for other in units if other != maker]
 
     def _reading(self, port: Port) -> Iterable[Node]:
         """Ops that read a tensor, directly or through nodes that hand it on as it is."""
-        waiting = [port]
-        while waiting:
-            current = waiting.pop()
-            for node in self.nodes[current]:
-                yield node
-                if node.op in PLUMBING:
-                    waiting.append(Port(node.name, node.inputs.index(current)))
+
+        def handed_on(current: Port) -> list[Port]:
+            readers = (node for node in self.nodes[current] if node.op in PLUMBING)
+            return [Port(node.name, node.inputs.index(current)) for node in readers]
+
+        return (node for each in reachable([port], handed_on) for node in self.nodes[each])
 
 
 def _components(edges: Collection[tuple[UnitKey, UnitKey]]) -> list[list[UnitKey]]:
@@ -77,16 +77,8 @@ def _components(edges: Collection[tuple[UnitKey, UnitKey]]) -> list[list[UnitKey
     for one, other in edges:
         beside[one].add(other)
         beside[other].add(one)
-    found, seen = [], set()
+    components: list[list[UnitKey]] = []
     for start in beside:
-        if start in seen:
-            continue
-        component, waiting = [], [start]
-        while waiting:
-            key = waiting.pop()
-            if key not in seen:
-                seen.add(key)
-                component.append(key)
-                waiting.extend(beside[key])
-        found.append(component)
-    return found
+        if not any(start in component for component in components):
+            components.append(list(reachable([start], beside.__getitem__)))
+    return components

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import ASSIGN_OPS, FUNCTION_OPS, IF_OPS, OPAQUE, READ_OPS, WHILE_OPS, Graph, Node, Port
+from diag.engine.graphs.reachability import called_functions
+from diag.engine.graphs.subgraph import subgraph
 from diag.engine.step.program import Program
 
 UnitKey = tuple[str, "str | None"]
@@ -45,16 +46,10 @@ class Unit:
     @property
     def op_indices(self) -> frozenset[int]:
         """Indices of the ops of this unit, those in its loops and branches included."""
-        nodes, found = list(self.executable.graph), set()
-        seen: set[str] = set()
-        while nodes:
-            node = nodes.pop()
-            if node.location.index is not None:
-                found.add(node.location.index)
-            for name in set(node.function_names()) - seen:
-                seen.add(name)
-                nodes.extend(self.executable.functions[name])
-        return frozenset(found)
+        graph, functions = self.executable.graph, self.executable.functions
+        bodies = [functions[name] for name in called_functions(graph, functions)]
+        nodes = (node for each in (graph, *bodies) for node in each)
+        return frozenset(node.location.index for node in nodes if node.location.index is not None)
 
     def phase(self, port: Port) -> str:
         return self.executable.graph.by_name[port.node].location.phase
@@ -233,10 +228,10 @@ class _Cutter:
                 elif port not in boundary:
                     boundary[port] = f"lockstep_in/{len(boundary)}"
         outputs = self._outputs(nodes, inside, self.kept_outputs if len(keys) == 1 else {self.program.loss})
-        graph, graph_def = self._build(nodes, inside, list(copied.values()), boundary)
-        executable = Executable(
-            graph, self.program.functions, graph_def, tuple(boundary.values()), captures, constants, outputs
-        )
+        kept = sorted([*copied.values(), *nodes], key=lambda node: self.position[node.name])
+        functions = self.program.functions
+        graph, graph_def = subgraph(kept, boundary, self.graph, functions, self.program.graph_def)
+        executable = Executable(graph, functions, graph_def, tuple(boundary.values()), captures, constants, outputs)
         writes = tuple(sorted({index for node in nodes for index in self._written(node)}))
         first = min(self.position[node.name] for node in nodes)
         names = sorted(keys, key=lambda key: min(self.position[n.name] for n in self.members[key]))
@@ -253,43 +248,3 @@ class _Cutter:
                 if dtype not in OPAQUE and (leaves or port in kept):
                     found.append(port)
         return tuple(found)
-
-    def _build(
-        self, nodes: list[Node], inside: set[str], copied: list[Node], boundary: dict[Port, str]
-    ) -> tuple[Graph, object]:
-        inputs = [make_node(name, "Placeholder", [], dtype=self.graph.dtype(port)) for port, name in boundary.items()]
-        for proto, port in zip(inputs, boundary, strict=True):
-            proto.attr["shape"].shape.CopyFrom(self.graph.shape(port).as_proto())
-        kept = inside | {node.name for node in copied}
-        graph_def = tf.compat.v1.GraphDef()
-        graph_def.versions.CopyFrom(self.program.graph_def.versions)
-        graph_def.library.CopyFrom(self._library(nodes))
-        records: list[Node] = [
-            Node(p.name, p.op, (), (), p, (self.graph.dtype(port),), (self.graph.shape(port),))
-            for p, port in zip(inputs, boundary, strict=True)
-        ]
-        graph_def.node.extend(inputs)
-        for node in sorted([*copied, *nodes], key=lambda node: self.position[node.name]):
-            ports = tuple(Port(boundary[port], 0) if port in boundary else port for port in node.inputs)
-            control = tuple(name for name in node.control if name in kept)
-            proto = type(node.proto)()
-            proto.CopyFrom(node.proto)
-            del proto.input[:]
-            proto.input.extend([str(port) for port in ports] + [f"^{name}" for name in control])
-            if "_class" in proto.attr:  # a wish to stand beside a node that may not be here
-                del proto.attr["_class"]
-            graph_def.node.append(proto)
-            records.append(Node(node.name, node.op, ports, control, proto, node.dtypes, node.shapes, node.location))
-        return Graph(tuple(records), tuple(boundary.values()), ()), graph_def
-
-    def _library(self, nodes: list[Node]) -> object:
-        """Only the functions these nodes call, directly or not."""
-        library = type(self.program.graph_def.library)()
-        wanted, found = [name for node in nodes for name in node.function_names()], set()
-        while wanted:
-            name = wanted.pop()
-            if name not in found:
-                found.add(name)
-                wanted.extend(inner for node in self.program.functions[name] for inner in node.function_names())
-        library.function.extend(f for f in self.program.graph_def.library.function if f.signature.name in found)
-        return library

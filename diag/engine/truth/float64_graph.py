@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,6 @@ from diag.numerics.formats import Rounding, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 
 _NARROW = "/lockstep_narrow"
-_WIDE = "/lockstep_wide"
 
 
 @dataclass(frozen=True)
@@ -43,26 +43,33 @@ class Promotion:
     With `noise`, every input, every variable read and the result of every op that rounds is moved at
     random by up to one rounding of its own format, each time anew: the spread of such runs is what rounding
     does to the whole graph (Monte Carlo arithmetic: Parker 1997; Denis, de Oliveira Castro and
-    Petit 2016).  Where a policy mixes formats, what is computed in float32 is held to float32.
+    Petit 2016).  Where a policy mixes formats, what is computed in float32 is held to float32.  `still` are nodes of
+    which nothing is moved.
     """
 
     graph: Graph
     functions: dict[str, Graph]
     noise: bool = False
     operands: OperandRounding | None = None
+    still: Collection[str] = ()
     unpromoted: set[str] = field(default_factory=set)
+    _wide: dict[str, str] = field(default_factory=dict)
 
     def apply(self, graph_def: Any) -> Any:
         return edit(graph_def, self._change, _widen_signature)
 
+    def wide_port(self, port: Port) -> Port:
+        """Where the float64 value of a port of the graph is: behind a cast or behind its noise, if there is one."""
+        return Port(self._wide[str(port)].removesuffix(":0"), 0) if str(port) in self._wide else port
+
     def _change(self, body: Body, function_name: str | None) -> Body:
         known = self.graph if function_name is None else self.functions[function_name]
-        replaced: dict[str, str] = {}
-        added: list[Any] = []
+        promoted = _PromotedBody(self, known, is_step=function_name is None)
         for proto in list(body.nodes):
             node = known.by_name.get(proto.name)
             if node is not None:
-                self._promote(proto, node, known, replaced, added, is_step=function_name is None)
+                promoted.add(proto, node)
+        replaced, added = promoted.replaced, promoted.added
         own = {node.name for node in added if node.name.startswith("lockstep_wide/")}
         body = rewired(body, replaced, keep=lambda name: name in own)
         body.nodes.extend(added)
@@ -71,84 +78,96 @@ class Promotion:
                 inputs = [_renamed(text, replaced) for text in node.input]
                 del node.input[:]
                 node.input.extend(inputs)
+        if function_name is None:
+            self._wide |= replaced
         return body
 
-    def _promote(
-        self, proto: Any, node: Node, known: Graph, replaced: dict[str, str], added: list[Any], is_step: bool
-    ) -> None:
+
+class _PromotedBody:
+    """The nodes of one body, changed in place.
+
+    added: new nodes.  replaced: outputs (`name:index`) whose readers are to read another.
+    """
+
+    def __init__(self, promotion: Promotion, known: Graph, is_step: bool) -> None:
+        self.promotion, self.known, self.is_step = promotion, known, is_step
+        self.replaced: dict[str, str] = {}
+        self.added: list[Any] = []
+
+    def add(self, proto: Any, node: Node) -> None:
+        """One node in float64, or in its own dtype between casts."""
+        is_floating = any(self.known.dtype(port) in FLOATS for port in node.inputs) or bool(_floating(node))
         if node.op == "Const":
-            if node.dtypes[0] in FLOATS:
-                value = tf.make_ndarray(proto.attr["value"].tensor).astype("float64")
-                proto.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-                proto.attr["dtype"].type = tf.float64.as_datatype_enum
-            return
-        floating_in = [known.dtype(port) in FLOATS for port in node.inputs]
-        floating_out = [dtype in FLOATS for dtype in node.dtypes]
-        if node.op in CONTROL_FLOW_OPS or node.op == "Placeholder" or node.op in _CONTAINERS:
+            self._widen_constant(proto, node)
+        elif node.op in CONTROL_FLOW_OPS or node.op == "Placeholder" or node.op in _CONTAINERS:
             _widen_all_types(proto)
-            if self.noise and node.op in ("Placeholder", "ReadVariableOp") and any(floating_out) and is_step:
-                self._add_noise(Port(node.name, 0), node.dtypes[0], replaced, added)
-            return
-        if node.op == "Cast" and floating_out[0]:
-            self._cast(proto, node, floating_in[0], replaced, added)
-            return
-        if not any(floating_in) and not any(floating_out) and not _has_float_type(proto):
-            return
-        wide = None if is_random(node.op) or node.op == "Bitcast" else in_double(node.op, attributes(proto))
-        if wide is not None:
+            if self.is_step and node.op in ("Placeholder", "ReadVariableOp") and _floating(node):
+                self._move_at_random(node, 0)
+        elif node.op == "Cast" and node.dtypes[0] in FLOATS:
+            self._cast(proto, node, self.known.dtype(node.inputs[0]) in FLOATS)
+        elif is_floating or _has_float_type(proto):
+            self._compute(proto, node)
+
+    def _compute(self, proto: Any, node: Node) -> None:
+        is_drawn = is_random(node.op)
+        is_rounded = not is_drawn and class_of(node.op) is not ErrorClass.EXACT
+        if not is_drawn and node.op != "Bitcast" and in_double(node.op, attributes(proto)) is not None:
             for name in type_attributes(node.op):
                 if name in proto.attr:
                     _widen(proto.attr[name])
-            if self.operands is not None and is_product(node.op):
-                self._round_operands(proto, floating_in, added)
-            if self.noise and class_of(node.op) is not ErrorClass.EXACT:
-                size = self._sum_of_sizes(proto, added) if node.op in PLAIN_SUMS else None
-                for position in (i for i, is_float in enumerate(floating_out) if is_float):
-                    self._add_noise(Port(node.name, position), node.dtypes[position], replaced, added, size=size)
+            if self.promotion.operands is not None and is_product(node.op):
+                self._round_operands(proto, node, self.promotion.operands)
+            if is_rounded and self.promotion.noise:
+                size = self._sum_of_sizes(proto) if node.op in PLAIN_SUMS else None
+                for position in _floating(node):
+                    self._move_at_random(node, position, size=size)
             return
-        if not is_random(node.op):
-            self.unpromoted.add(node.op)
-        self._keep_narrow(proto, node, floating_in, floating_out, known, replaced, added)
-        if self.noise and not is_random(node.op) and class_of(node.op) is not ErrorClass.EXACT:
-            for position in (i for i, is_float in enumerate(floating_out) if is_float):
-                port, dtype = Port(node.name, position), node.dtypes[position]
-                if dtype != tf.float64:
-                    self._add_noise(port, dtype, replaced, added, f"lockstep_wide/{node.name}/{position}")
-
-    def _round_operands(self, proto: Any, floating_in: list[bool], added: list[Any]) -> None:
-        assert self.operands is not None
-        for position in (i for i, is_float in enumerate(floating_in) if is_float):
-            base = f"{proto.name}/lockstep_operand{position}"
-            added += rounding_nodes(base, proto.input[position], self.operands)
-            proto.input[position] = f"{base}:0"
+        if not is_drawn:
+            self.promotion.unpromoted.add(node.op)
+        self._keep_narrow(proto, node)
+        for position in _floating(node) if is_rounded else ():
+            if node.dtypes[position] != tf.float64:
+                self._move_at_random(node, position, f"lockstep_wide/{node.name}/{position}")
 
     @staticmethod
-    def _sum_of_sizes(proto: Any, added: list[Any]) -> str:
+    def _widen_constant(proto: Any, node: Node) -> None:
+        if node.dtypes[0] in FLOATS:
+            value = tf.make_ndarray(proto.attr["value"].tensor).astype("float64")
+            proto.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+            proto.attr["dtype"].type = tf.float64.as_datatype_enum
+
+    def _round_operands(self, proto: Any, node: Node, rounding: OperandRounding) -> None:
+        for position, port in enumerate(node.inputs):
+            if self.known.dtype(port) in FLOATS:
+                base = f"{proto.name}/lockstep_operand{position}"
+                self.added += rounding_nodes(base, proto.input[position], rounding)
+                proto.input[position] = f"{base}:0"
+
+    def _sum_of_sizes(self, proto: Any) -> str:
         """The sum of absolute values where an op sums the values: each of its additions may round by u of that."""
         absolute, total = f"{proto.name}/lockstep_absolute", f"{proto.name}/lockstep_sizes"
-        added.append(make_node(absolute, "Abs", [proto.input[0]], T=tf.float64))
+        self.added.append(make_node(absolute, "Abs", [proto.input[0]], T=tf.float64))
         sizes = type(proto)()
         sizes.CopyFrom(proto)
         sizes.name, sizes.input[0] = total, f"{absolute}:0"
-        added.append(sizes)
+        self.added.append(sizes)
         return f"{total}:0"
 
-    @staticmethod
-    def _add_noise(
-        port: Port, dtype: tf.DType, replaced: dict[str, str], added: list[Any], wide: str | None = None,
-        size: str | None = None,
-    ) -> None:  # fmt: skip
-        """port + u * size * uniform(-1, 1), each port with a stream of its own that every process repeats.
+    def _move_at_random(self, node: Node, position: int, wide: str | None = None, size: str | None = None) -> None:
+        """With noise, port + u * size * uniform(-1, 1), each port with a stream of its own that every process repeats.
 
         Infinities stay: a part of an infinite size could be minus infinity, and the sum of both NaN.
         wide: the node that holds the port's value in float64, by default the port itself.  size: of what the noise
         is a part, by default of the value.
         """
+        if not self.promotion.noise or node.name in self.promotion.still:
+            return
+        port = Port(node.name, position)
         base = f"lockstep_wide/{port.node}/noise{port.index}"
         value = str(port) if wide is None else f"{wide}:0"
-        double, u = tf.float64, format_of(dtype.as_numpy_dtype).unit_roundoff
+        double, u = tf.float64, format_of(node.dtypes[position].as_numpy_dtype).unit_roundoff
         seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
-        added += [
+        self.added += [
             make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32),
             make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
             _scalar(f"{base}/width", 2 * u),
@@ -161,9 +180,9 @@ class Promotion:
             make_node(f"{base}/moved", "Mul", [f"{base}/finite:0", f"{base}/factor:0"], T=double),
             make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
         ]
-        replaced[str(port)] = f"{base}:0"
+        self.replaced[str(port)] = f"{base}:0"
 
-    def _cast(self, proto: Any, node: Node, from_float: bool, replaced: dict[str, str], added: list[Any]) -> None:
+    def _cast(self, proto: Any, node: Node, from_float: bool) -> None:
         target = node.dtypes[0]
         source = tf.dtypes.as_dtype(proto.attr["SrcT"].type)
         if from_float:
@@ -172,32 +191,32 @@ class Promotion:
             proto.attr["DstT"].type = tf.float64.as_datatype_enum
             return
         wide = f"lockstep_wide/{node.name}"
-        added.append(make_node(wide, "Cast", [f"{node.name}:0"], SrcT=target, DstT=tf.float64))
-        replaced[f"{node.name}:0"] = f"{wide}:0"
-        if self.noise:  # to a narrower format: an error far below it may tip the rounding
-            self._add_noise(Port(node.name, 0), target, replaced, added, wide)
+        self.added.append(make_node(wide, "Cast", [f"{node.name}:0"], SrcT=target, DstT=tf.float64))
+        self.replaced[f"{node.name}:0"] = f"{wide}:0"
+        self._move_at_random(node, 0, wide)  # to a narrower format: an error far below it may tip the rounding
 
-    @staticmethod
-    def _keep_narrow(
-        proto: Any, node: Node, floating_in: list[bool], floating_out: list[bool], known: Graph,
-        replaced: dict[str, str], added: list[Any],
-    ) -> None:  # fmt: skip
+    def _keep_narrow(self, proto: Any, node: Node) -> None:
         data = [text for text in proto.input if not text.startswith("^")]
         control = [text for text in proto.input if text.startswith("^")]
-        for position, (port, is_float) in enumerate(zip(node.inputs, floating_in, strict=True)):
-            if is_float and known.dtype(port) != tf.float64:
+        for position, port in enumerate(node.inputs):
+            dtype = self.known.dtype(port)
+            if dtype in FLOATS and dtype != tf.float64:
                 name = f"{node.name}{_NARROW}{position}"
-                added.append(make_node(name, "Cast", [data[position]], SrcT=tf.float64, DstT=known.dtype(port)))
+                self.added.append(make_node(name, "Cast", [data[position]], SrcT=tf.float64, DstT=dtype))
                 data[position] = f"{name}:0"
         del proto.input[:]
         proto.input.extend([*data, *control])
-        for position, is_float in enumerate(floating_out):
-            if is_float and node.dtypes[position] != tf.float64:
-                wide = f"lockstep_wide/{node.name}/{position}"
-                added.append(
-                    make_node(wide, "Cast", [f"{node.name}:{position}"], SrcT=node.dtypes[position], DstT=tf.float64)
-                )
-                replaced[f"{node.name}:{position}"] = f"{wide}:0"
+        for position in _floating(node):
+            dtype = node.dtypes[position]
+            if dtype != tf.float64:
+                wide, narrow = f"lockstep_wide/{node.name}/{position}", f"{node.name}:{position}"
+                self.added.append(make_node(wide, "Cast", [narrow], SrcT=dtype, DstT=tf.float64))
+                self.replaced[narrow] = f"{wide}:0"
+
+
+def _floating(node: Node) -> list[int]:
+    """The positions of a node's floating outputs."""
+    return [position for position, dtype in enumerate(node.dtypes) if dtype in FLOATS]
 
 
 # Ops that hold tensors of any dtype and compute nothing: their kernels name no dtype.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from diag.engine.graphs.graph import Port
+from diag.engine.graphs.graph import Node, Port
 from diag.engine.graphs.locations import OPTIMIZER
 from diag.engine.lanes.step_results import UnitRun
 from diag.engine.step.program import Program
@@ -30,6 +30,12 @@ def where_of(program: Program, order_of: Mapping[str, int], unit_run: UnitRun, i
             name = f"{spec.kind} of {spec.of}"
         return Where(step, phase, "step", None, None, None, None, index, name, order)
     return Where(step, phase, "layer", unit.layer, unit.variable, None, None, index, name, order)
+
+
+def where_of_op(step: int, node: Node, output: int) -> Where:
+    location, name = node.location, node.name.split("/")[-1]
+    unit = (location.layer, location.variable)
+    return Where(step, location.phase, "op", *unit, node.op, location.index, output, name, location.index or 0)
 
 
 def port_name(program: Program, unit: Unit, port: Port) -> str:

@@ -227,10 +227,10 @@ class UnitTruth:
         promotion = Promotion(executable.graph, executable.functions, noise, operands)
         graph_def = promotion.apply(executable.graph_def)
         self.unpromoted = frozenset(promotion.unpromoted)
-        self.given = self._feed_given_outputs(graph_def)
-        outputs = tuple(self._port_in(graph_def, port) for port in unit.outputs)
+        self.given = self._feed_given_outputs(promotion, graph_def)
+        outputs = tuple(promotion.wide_port(port) for port in unit.outputs)
         if bypass is not None:
-            old, new = (self._port_in(graph_def, port) for port in bypass)
+            old, new = (promotion.wide_port(port) for port in bypass)
             graph_def = self._bypassed(graph_def, old, new)
             outputs = tuple(new if port == old else port for port in outputs)
         feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(self.given))))
@@ -251,16 +251,7 @@ class UnitTruth:
         with tf.device("CPU:0"):
             return tf.Variable(tf.zeros(variable.shape, tf.float64 if dtype in FLOATS else dtype), trainable=False)
 
-    @staticmethod
-    def _port_in(graph_def: Any, port: Port) -> Port:
-        """Where a port's float64 value is: behind a cast or behind its noise, if there is one."""
-        base = f"lockstep_wide/{port.node}"
-        names = {node.name for node in graph_def.node}
-        wanted = (f"{base}/noise{port.index}", f"{base}/{port.index}", base)
-        found = next((name for name in wanted if name in names), None)
-        return port if found is None else Port(found, 0)
-
-    def _feed_given_outputs(self, graph_def: Any) -> list[int]:
+    def _feed_given_outputs(self, promotion: Promotion, graph_def: Any) -> list[int]:
         """Let nodes of a later phase read given outputs of an earlier one; returns which outputs are given."""
         graph = self.unit.executable.graph
         given: list[int] = []
@@ -268,7 +259,7 @@ class UnitTruth:
             phase = PHASES.index(self.unit.phase(port))
             if graph.dtype(port) not in FLOATS:
                 continue
-            source = str(self._port_in(graph_def, port))
+            source = str(promotion.wide_port(port))
             name = f"lockstep_given/{len(given)}"
             readers = [
                 node for node in graph_def.node

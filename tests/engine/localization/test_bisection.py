@@ -119,16 +119,13 @@ def test_ops_of_one_chain_are_found_among_those_of_another():
 
 def test_the_judge_decides(rewritten):
     """Here: fails where an output is negative, which is what a relu was there for."""
-    seen: list[RegionRun] = []
 
     def is_negative(run: RegionRun) -> bool:
-        seen.append(run)
         pairs = zip(run.unit.outputs, run.outputs, strict=False)  # written variables follow the outputs
         return any(port.node.endswith("Relu") and to_numpy(x).min() < 0 for port, x in pairs)
 
     region = Case(zoo.mlp, rewritten("three"), "dense").smallest(is_negative)
     assert region.name == "MatMul+BiasAdd+Relu"
-    assert region.num_tried >= len(seen)
 
 
 def test_op_by_op_is_what_numpy_computes():

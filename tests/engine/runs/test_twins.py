@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.graphs.tf_runtime import to_numpy
-from diag.engine.lanes.step_results import LaneStep
 from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.lanes.step_results import LaneStep
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.runs import twins as module
 from diag.engine.runs.predictions import Predictions, prediction_of
