@@ -14,13 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from diag.causes.case import Case, Truth
-from diag.causes.narrowing import OTHER_WAYS, SURELY, WAYS, computed_in, cut_off, flushed_subnormals, narrow_operands
+from diag.causes.earlier import depends_on_history, stale, unrepeated
+from diag.causes.narrowing import (
+    ENOUGH_VALUES,
+    OTHER_WAYS,
+    WAYS,
+    computed_in,
+    cut_off,
+    flushed_subnormals,
+    narrow_operands,
+)
 from diag.causes.operands import misread, unapplied, weighed
-from diag.causes.past import depends_on_history, stale, unrepeated
 from diag.causes.patterns import describe_elements
 from diag.causes.rearranged import elements, factored, permuted, where
 from diag.causes.sums import left_out, narrow_accumulator
+from diag.causes.wrong_output import Truth, WrongOutput
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Cause
 
@@ -35,35 +43,35 @@ OF_NO_FORMAT = frozenset(way.name for way in OTHER_WAYS)
 # Ops that tell whether numbers are finite.
 CHECKS = ("IsFinite", "IsInf", "IsNan")
 
-Hypothesis = Callable[[Case], Iterator[Cause]]
+Hypothesis = Callable[[WrongOutput], Iterator[Cause]]
 
 
-def explain(case: Case) -> Cause:
+def explain(case: WrongOutput) -> Cause:
     """The hypothesis that explains the case, the more specific before the more general."""
     with np.errstate(all="ignore"):
         for hypotheses in (CONCLUSIVE, EXPLAINING, COSTLY, DESCRIBING):
             found = _accepted(case, hypotheses)
             if found:
                 others = list(dict.fromkeys(cause.name for cause in found[1:] if cause.name != found[0].name))
-                evidence = {**found[0].evidence, **({"also_explained_by": others} if others else {})}
-                return Cause(found[0].name, {**evidence, **_where(case, found[0])})
-        return Cause("unknown", {**where(case), **_nearest(case)})
+                also = {"also_explained_by": others} if others else {}
+                return found[0].with_facts(**also, **_where(case, found[0]))
+        return Cause(facts={**where(case), **_nearest(case)})
 
 
-def _accepted(case: Case, hypotheses: tuple[Hypothesis, ...]) -> list[Cause]:
+def _accepted(case: WrongOutput, hypotheses: tuple[Hypothesis, ...]) -> list[Cause]:
     """In the order of the hypotheses; but one of so many widths that no format has may fit a few numbers by chance."""
     found = [cause for hypothesis in hypotheses for cause in hypothesis(case)]
     return sorted(found, key=lambda cause: cause.name in OF_NO_FORMAT)
 
 
-def _where(case: Case, cause: Cause) -> dict[str, Any]:
+def _where(case: WrongOutput, cause: Cause) -> dict[str, Any]:
     """Where the wrong elements are, for causes that are about places."""
     if cause.name not in ("wrong-elements", "permuted", "stale-data", "nondeterminism"):
         return {}
     return {key: value for key, value in where(case).items() if key not in cause.evidence}
 
 
-def _nearest(case: Case) -> dict[str, Any]:
+def _nearest(case: WrongOutput) -> dict[str, Any]:
     """Of the formats tried on an unexplained product, the one that leaves least."""
     if not case.is_contraction or case.recompute is None or case.judge is None:
         return {}
@@ -72,34 +80,34 @@ def _nearest(case: Case) -> dict[str, Any]:
     return {"nearest": name, "nearest_leaves": tried[name]}
 
 
-def skipped(case: Case) -> Iterator[Cause]:
+def skipped(case: WrongOutput) -> Iterator[Cause]:
     """The variable holds what it held before, although it should have moved."""
     if case.before is None or not np.array_equal(case.output, case.before):
         return
     moved = float(np.max(np.abs(case.truth - case.before.astype(np.float64)), initial=0.0))
     if moved:
-        yield Cause("skipped-update", {"update_not_written": moved})
+        yield Cause("skipped-update", facts={"update_not_written": moved})
 
 
-def unheeded(case: Case) -> Iterator[Cause]:
+def missed_nonfinite(case: WrongOutput) -> Iterator[Cause]:
     """A check for numbers that are not finite did not see them."""
     if case.op_type not in CHECKS:
         return
     num = sum(int(np.sum(~np.isfinite(x))) for x in case.inputs if x.dtype == np.float64)
     if num:
         summary = f"{case.op_type} is wrong about {num} elements that are not finite"
-        yield Cause("nonfinite", {"summary": summary, "num_nonfinite": num, "unheeded": True})
+        yield Cause("nonfinite", summary, {"num_nonfinite": num, "unheeded": True}, missed_nonfinite=True)
 
 
-def nonfinite(case: Case) -> Iterator[Cause]:
+def nonfinite(case: WrongOutput) -> Iterator[Cause]:
     if not case.is_floating:
         return
     wrong = ~np.isfinite(case.output) & np.isfinite(case.truth)
     if wrong.any():
-        yield Cause("nonfinite", {"num_nonfinite": int(wrong.sum()), **describe_elements(wrong, case.axes)})
+        yield Cause("nonfinite", facts={"num_nonfinite": int(wrong.sum()), **describe_elements(wrong, case.axes)})
 
 
-def scaled(case: Case) -> Iterator[Cause]:
+def scaled(case: WrongOutput) -> Iterator[Cause]:
     """A constant factor; of the change, where the output is a variable's new value."""
     if case.judge is None or not case.is_floating or case.output.size < 2:
         return
@@ -114,8 +122,8 @@ def scaled(case: Case) -> Iterator[Cause]:
     factor = min(tried, key=lambda each: (tried[each] > allowed, each != _round(factor), tried[each]))
     excess = tried[factor]
     if excess <= allowed:
-        yield Cause("scaled", {"summary": f"{factor:.6g} times what is right", "factor": factor,
-                               "remaining_excess": excess})  # fmt: skip
+        summary = f"{factor:.6g} times what is right"
+        yield Cause("scaled", summary, {"factor": factor, "remaining_excess": excess})
 
 
 def _middle(change: Truth, expected: Truth) -> float:
@@ -131,7 +139,7 @@ def _round(factor: float) -> float:
     return 1.0 / round(1.0 / factor)
 
 
-def approximate(case: Case) -> Iterator[Cause]:
+def approximate(case: WrongOutput) -> Iterator[Cause]:
     if case.bound.error_class not in (ErrorClass.FUNCTION, ErrorClass.ROUNDED_ONCE) or case.before is not None:
         return
     relative = np.abs(case.output.astype(np.float64) - case.truth) / np.abs(case.truth)
@@ -139,18 +147,18 @@ def approximate(case: Case) -> Iterator[Cause]:
     if finite.size == 0 or finite.max() > APPROXIMATE or case.share_wrong <= MOSTLY_RIGHT:
         return
     bits = float(-np.log2(finite.max()))
-    evidence = {"max_relative_error": float(finite.max()), "correct_bits": bits}
-    yield Cause("approximate-function", {"summary": f"{bits:.1f} correct bits everywhere", **evidence})
+    facts = {"max_relative_error": float(finite.max()), "correct_bits": bits}
+    yield Cause("approximate-function", f"{bits:.1f} correct bits everywhere", facts)
 
 
-def approximate_few(case: Case) -> Iterator[Cause]:
+def approximate_few(case: WrongOutput) -> Iterator[Cause]:
     """The same of so few numbers that their being numbers of a narrower format may be chance."""
-    if np.unique(case.output).size < SURELY:
+    if np.unique(case.output).size < ENOUGH_VALUES:
         yield from approximate(case)
 
 
 # What needs no second opinion: bits that are equal, or a replay that is right.
-CONCLUSIVE: tuple[Hypothesis, ...] = (skipped, unheeded, unrepeated, depends_on_history, unapplied)
+CONCLUSIVE: tuple[Hypothesis, ...] = (skipped, missed_nonfinite, unrepeated, depends_on_history, unapplied)
 # What brings the error back into the bound when the op is computed again.
 EXPLAINING: tuple[Hypothesis, ...] = (
     narrow_operands, narrow_accumulator, approximate_few, computed_in, cut_off, flushed_subnormals, scaled, weighed,

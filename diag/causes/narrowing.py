@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from diag.causes.case import Array, Case
 from diag.causes.samples import sample_of
+from diag.causes.wrong_output import Array, WrongOutput
 from diag.numerics.bounds import COMPOSITE_ULP
 from diag.numerics.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, float32_with_precision, format_of, round_to
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
@@ -42,7 +42,7 @@ RESULT_FORMATS: tuple[tuple[str, Format], ...] = (("fp16", FLOAT16), ("bf16", BF
 # best, the first in the table has the widest range and assumes least.
 AS_GOOD = 2.0
 # Of so many numbers of a format, all would lack its last bit by chance once in 2^16 cases.
-SURELY = 16
+ENOUGH_VALUES = 16
 # Of the results of an op that rounds once, the share that rounding twice may move by an ULP.
 MOVED = 0.05
 # A sample sorts out, the whole op decides: what is this far out of bound in a sample is not computed as a whole.
@@ -73,7 +73,7 @@ OTHER_WAYS = tuple(
 )  # fmt: skip
 
 
-def narrow_operands(case: Case) -> Iterator[Cause]:
+def narrow_operands(case: WrongOutput) -> Iterator[Cause]:
     """Operands of a sum of products rounded to a narrower format: all alike, or each in its own way."""
     if not case.is_contraction or case.recompute is None or case.judge is None:
         return
@@ -82,13 +82,13 @@ def narrow_operands(case: Case) -> Iterator[Cause]:
     )
 
 
-def _all_alike(case: Case, ways: Sequence[_Way], unsorted: Sequence[_Way]) -> list[Cause]:
+def _all_alike(case: WrongOutput, ways: Sequence[_Way], unsorted: Sequence[_Way]) -> list[Cause]:
     """`unsorted` are the ways that are tried where no sample can sort out."""
     likely = _likely(case, [(way, way) for way in ways])
     ways = unsorted if likely is None else [way for way in ways if (way, way) in likely]
     tried = {way: case.excess_with([way.of(x) for x in case.inputs]) for way in ways}
     accepted = {way: excess for way, excess in tried.items() if excess <= 1}
-    return [Cause(way.name, {"remaining_excess": accepted[way], **_width(way)}) for way in _ranked(accepted)]
+    return [Cause(way.name, _width(way), {"remaining_excess": accepted[way]}) for way in _ranked(accepted)]
 
 
 def _ranked(accepted: Mapping[Key, float]) -> list[Key]:
@@ -100,12 +100,12 @@ def _ranked(accepted: Mapping[Key, float]) -> list[Key]:
     return [*as_good, *sorted((key for key in accepted if key not in as_good), key=lambda key: accepted[key])]
 
 
-def _width(way: _Way) -> dict[str, Any]:
+def _width(way: _Way) -> str:
     assert way.format is not None
-    return {"summary": f"operands {WORDS[way.mode]} at {way.format.precision} significand bits"}
+    return f"operands {WORDS[way.mode]} at {way.format.precision} significand bits"
 
 
-def _each_in_its_own_way(case: Case) -> list[Cause]:
+def _each_in_its_own_way(case: WrongOutput) -> list[Cause]:
     """`format:tf32-rne+rz` and the like: one operand as one kernel reads it, the other as another."""
     floating = [index for index, x in enumerate(case.inputs) if x.dtype == np.float64]
     if len(floating) != 2:
@@ -121,10 +121,10 @@ def _each_in_its_own_way(case: Case) -> list[Cause]:
         if excess <= 1:
             names = "+".join(way.name.removeprefix("format:") for way in (first, second))
             found[f"format:{names}"] = excess
-    return [Cause(name, {"remaining_excess": found[name]}) for name in _ranked(found)]
+    return [Cause(name, facts={"remaining_excess": found[name]}) for name in _ranked(found)]
 
 
-def _split(case: Case) -> list[Cause]:
+def _split(case: WrongOutput) -> list[Cause]:
     """Each operand as a sum of two bfloat16 numbers, and of the four products the three largest."""
     floating = [index for index, x in enumerate(case.inputs) if x.dtype == np.float64]
     if len(floating) != 2 or case.recompute is None:
@@ -143,13 +143,13 @@ def _split(case: Case) -> list[Cause]:
         total = total + product
     excess = case.excess_against(total)
     summary = "each operand split into two bfloat16 numbers, the product of the low parts left out"
-    return [Cause("format:bf16x3", {"remaining_excess": excess, "summary": summary})] if excess <= 1 else []
+    return [Cause("format:bf16x3", summary, {"remaining_excess": excess})] if excess <= 1 else []
 
 
 # -- sorting hypotheses on a sample ----------------------------------------------------------------
 
 
-def _likely(case: Case, pairs: Sequence[tuple[_Way, _Way]]) -> Sequence[tuple[_Way, _Way]] | None:
+def _likely(case: WrongOutput, pairs: Sequence[tuple[_Way, _Way]]) -> Sequence[tuple[_Way, _Way]] | None:
     """Of many pairs of ways, the few that a sample does not refute; None where the op is not written out."""
     sample = sample_of(case, only_wrong=True)
     if sample is None:
@@ -169,7 +169,7 @@ def _likely(case: Case, pairs: Sequence[tuple[_Way, _Way]]) -> Sequence[tuple[_W
 # -- an op that computes in another format altogether ----------------------------------------------
 
 
-def computed_in(case: Case) -> Iterator[Cause]:
+def computed_in(case: WrongOutput) -> Iterator[Cause]:
     """The result is a number of a narrower format: only it was rounded, or the op ran in that dtype altogether."""
     if case.recompute is None or not case.is_floating:
         return
@@ -182,11 +182,10 @@ def computed_in(case: Case) -> Iterator[Cause]:
         only_result = _excess_in(case, form, False, rounds_inputs=False)
         if tried[flushed] <= min(1.0, only_result):
             words = f"inputs and result are numbers of {form.name}" + (", without subnormals" if flushed else "")
-            evidence = {"summary": words, "computed_in": form.name, "flushed": flushed}
-            yield Cause(f"format:{name}", {**evidence, "remaining_excess": tried[flushed]})
+            facts = {"computed_in": form.name, "flushed": flushed, "remaining_excess": tried[flushed]}
+            yield Cause(f"format:{name}", words, facts, in_other_dtype=True)
         elif only_result <= 1:
-            evidence = {"summary": f"the result is rounded to {form.name}", "remaining_excess": only_result}
-            yield Cause(f"format:{name}", evidence)
+            yield Cause(f"format:{name}", f"the result is rounded to {form.name}", {"remaining_excess": only_result})
 
 
 def _needs(output: Array, form: Format) -> bool:
@@ -197,10 +196,10 @@ def _needs(output: Array, form: Format) -> bool:
     def fit(into: Format) -> bool:
         return np.array_equal(round_to(values, into), values)
 
-    return values.size > 0 and fit(form) and (values.size < SURELY or not fit(narrower))
+    return values.size > 0 and fit(form) and (values.size < ENOUGH_VALUES or not fit(narrower))
 
 
-def _excess_in(case: Case, form: Format, flushed: bool, rounds_inputs: bool) -> float:
+def _excess_in(case: WrongOutput, form: Format, flushed: bool, rounds_inputs: bool) -> float:
     """What remains of the error, in the ULP of that format that the op may err by.
 
     An op that rounds once has to give the very numbers, but for the few that a second rounding moves by one.
@@ -226,22 +225,22 @@ def _excess_in(case: Case, form: Format, flushed: bool, rounds_inputs: bool) -> 
     return max(worst, mean / MOVED)
 
 
-def cut_off(case: Case) -> Iterator[Cause]:
+def cut_off(case: WrongOutput) -> Iterator[Cause]:
     """A result that is rounded once is rounded towards zero, and not to the nearest."""
     if case.bound.error_class is not ErrorClass.ROUNDED_ONCE or not case.is_floating or case.before is not None:
         return
     form = format_of(case.output.dtype)
     toward_zero = round_to(case.truth, form, "toward-zero")
-    if np.unique(case.output).size < SURELY or not np.array_equal(case.output.astype(np.float64), toward_zero):
+    if np.unique(case.output).size < ENOUGH_VALUES or not np.array_equal(case.output.astype(np.float64), toward_zero):
         return
     summary = f"the result is cut off at {form.precision} significand bits, not rounded to the nearest"
-    yield Cause(f"format:{SHORT_NAMES[form.name]}-rz", {"summary": summary})
+    yield Cause(f"format:{SHORT_NAMES[form.name]}-rz", summary)
 
 
 # -- subnormals ------------------------------------------------------------------------------------
 
 
-def flushed_subnormals(case: Case) -> Iterator[Cause]:
+def flushed_subnormals(case: WrongOutput) -> Iterator[Cause]:
     """Subnormal numbers taken for zero: results, inputs, or both."""
     if not case.is_floating or case.judge is None:
         return
@@ -258,7 +257,7 @@ def flushed_subnormals(case: Case) -> Iterator[Cause]:
             words = {"results": "subnormal results are zero", "inputs": "subnormal inputs are taken for zero"}
             summary = words.get(where, "subnormal inputs and results are zero")
             counts = {"num_results": int(lost.sum()), "num_inputs": num_inputs}
-            yield Cause("subnormal-flush", {"summary": summary, "remaining_excess": excess, **counts})
+            yield Cause("subnormal-flush", summary, {"remaining_excess": excess, **counts})
             return
 
 

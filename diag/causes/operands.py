@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from diag.causes.case import Array, Case, Truth
+from diag.causes.wrong_output import Array, Truth, WrongOutput
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Cause
 
@@ -20,7 +20,7 @@ TWO_ROUNDINGS = 2.0
 DISTINCT = 4
 
 
-def weighed(case: Case) -> Iterator[Cause]:
+def weighed(case: WrongOutput) -> Iterator[Cause]:
     """The result is linear in an operand, and has that operand times another number than one: zero, or two."""
     if case.recompute is None or case.judge is None or case.is_contraction or not _is_telling(case):
         return
@@ -41,23 +41,23 @@ def weighed(case: Case) -> Iterator[Cause]:
         excess = case.excess_against(without + found * share)
         if excess > allowed:
             continue
-        evidence = {"operand": position, "factor": found, "remaining_excess": excess}
-        yield Cause("scaled", {"summary": f"operand {position} counts {found:.6g} times", **evidence})
+        facts = {"operand": position, "factor": found, "remaining_excess": excess}
+        yield Cause("scaled", f"operand {position} counts {found:.6g} times", facts)
         return
 
 
-def unapplied(case: Case) -> Iterator[Cause]:
+def unapplied(case: WrongOutput) -> Iterator[Cause]:
     """The result is an operand as it went in."""
     if case.before is not None or not case.is_floating or np.unique(case.output).size < DISTINCT:
         return
     for position, x in enumerate(case.inputs):
         if x.shape == case.output.shape and np.array_equal(x, case.output.astype(np.float64)):
             summary = f"not applied: the result is operand {position} as it went in"
-            yield Cause("missing-op", {"summary": summary, "missing": [case.op_type], "operand": position})
+            yield Cause("missing-op", summary, {"missing": [case.op_type], "operand": position})
             return
 
 
-def misread(case: Case) -> Iterator[Cause]:
+def misread(case: WrongOutput) -> Iterator[Cause]:
     """An operand with its elements in another order, or two operands in each other's place."""
     if case.recompute is None or case.judge is None or not _is_telling(case):
         return
@@ -68,11 +68,11 @@ def misread(case: Case) -> Iterator[Cause]:
             return
         excess = case.excess_with(inputs)
         if excess <= 1:
-            yield Cause("permuted", {"summary": words, "remaining_excess": excess})
+            yield Cause("permuted", words, {"remaining_excess": excess})
             return
 
 
-def _misreadings(case: Case) -> Iterator[tuple[str, list[Array]]]:
+def _misreadings(case: WrongOutput) -> Iterator[tuple[str, list[Array]]]:
     floating = _floating(case)
     for first, second in itertools.combinations(floating, 2):
         inputs = list(case.inputs)
@@ -121,21 +121,21 @@ def _moved(x: Array, step: int, axis: int) -> Array:
     return moved
 
 
-def _is_telling(case: Case) -> bool:
+def _is_telling(case: WrongOutput) -> bool:
     return case.is_floating and case.output.size >= DISTINCT and case.bound.error_class is not ErrorClass.EXACT
 
 
-def _floating(case: Case) -> Sequence[int]:
+def _floating(case: WrongOutput) -> Sequence[int]:
     return [position for position, x in enumerate(case.inputs) if x.dtype == np.float64 and x.size > 1]
 
 
-def _replaced(case: Case, position: int, by: Truth) -> list[Array]:
+def _replaced(case: WrongOutput, position: int, by: Truth) -> list[Array]:
     inputs = list(case.inputs)
     inputs[position] = by
     return inputs
 
 
-def _cost(case: Case) -> float:
+def _cost(case: WrongOutput) -> float:
     """About how many products one computation takes: of a sum, those of the smaller operand for each result."""
     sizes = sorted(case.inputs[position].size for position in _floating(case))
     if not case.is_contraction or len(sizes) < 2:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from diag.causes.case import Array, Case, Truth
 from diag.causes.patterns import describe_elements, describe_values
+from diag.causes.wrong_output import Array, Truth, WrongOutput
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Cause
@@ -25,19 +25,18 @@ MAX_STARTS = 64
 FEW_LEVELS = 16
 
 
-def permuted(case: Case) -> Iterator[Cause]:
+def permuted(case: WrongOutput) -> Iterator[Cause]:
     """The right values in the wrong places; which move it was, where it has a name."""
     if case.judge is None or case.output.size < DISTINCT or not np.isfinite(case.truth).all():
         return
     if np.unique(case.truth).size >= DISTINCT and case.excess_against(_as_ordered(case)) <= 1:
         moves = [move for move, truth in _moves(case) if _is_alike(case, truth) and case.excess_against(truth) <= 1]
-        summary = {"summary": moves[0]} if moves else {}
         others = {"also_by": moves[1:]} if len(moves) > 1 else {}
-        yield Cause("permuted", {**summary, **others, "num_moved": int(case.wrong.sum())})
+        yield Cause("permuted", moves[0] if moves else "", {**others, "num_moved": int(case.wrong.sum())})
     yield from _read_elsewhere(case)
 
 
-def _as_ordered(case: Case) -> Truth:
+def _as_ordered(case: WrongOutput) -> Truth:
     """Truth's values in the order that the output has its own in."""
     order = np.argsort(case.output, axis=None, kind="stable")
     rearranged = np.empty(case.truth.size)
@@ -45,7 +44,7 @@ def _as_ordered(case: Case) -> Truth:
     return rearranged.reshape(case.truth.shape)
 
 
-def _moves(case: Case) -> Iterator[tuple[str, Truth]]:
+def _moves(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
     truth = case.truth
     names = list(case.axes) if len(case.axes) == truth.ndim else [f"axis {axis}" for axis in range(truth.ndim)]
     for axis, name in enumerate(names):
@@ -61,14 +60,14 @@ def _moves(case: Case) -> Iterator[tuple[str, Truth]]:
             yield f"written in the order {words}", np.transpose(truth, order).reshape(truth.shape)
 
 
-def _is_alike(case: Case, truth: Truth) -> bool:
+def _is_alike(case: WrongOutput, truth: Truth) -> bool:
     """A look at a few elements, before all are judged."""
     places = np.linspace(0, truth.size - 1, min(truth.size, FEW)).astype(int)
     x, expected = case.output.reshape(-1)[places].astype(np.float64), truth.reshape(-1)[places]
     return bool(np.all(np.abs(x - expected) <= ALIKE * np.abs(expected) + np.finfo(np.float32).tiny))
 
 
-def _read_elsewhere(case: Case) -> Iterator[Cause]:
+def _read_elsewhere(case: WrongOutput) -> Iterator[Cause]:
     """An op that only moves data gave other elements of its input than it should."""
     if case.bound.error_class is not ErrorClass.EXACT or not case.is_floating:
         return
@@ -79,11 +78,11 @@ def _read_elsewhere(case: Case) -> Iterator[Cause]:
         start = _contiguous_from(x.reshape(-1), output.reshape(-1)) if x.size >= output.size else None
         if start is not None:
             summary = f"input {position} read as if it were contiguous, from element {start}"
-            yield Cause("permuted", {"summary": summary, "start": start, "num_moved": int(case.wrong.sum())})
+            yield Cause("permuted", summary, {"start": start, "num_moved": int(case.wrong.sum())})
             return
         if case.share_wrong > 0.5 and np.isin(output, x).all():
             summary = f"elements of input {position}, but others than those asked for"
-            yield Cause("permuted", {"summary": summary, "num_moved": int(case.wrong.sum())})
+            yield Cause("permuted", summary, {"num_moved": int(case.wrong.sum())})
             return
 
 
@@ -96,7 +95,7 @@ def _contiguous_from(source: Array, output: Array) -> int | None:
     return None
 
 
-def copied(case: Case) -> dict[str, Any]:
+def copied(case: WrongOutput) -> dict[str, Any]:
     """Whether a wrong slice along some axis holds what belongs in another: evidence for wrong elements."""
     found: dict[str, Any] = {}
     if not case.is_floating or not np.isfinite(case.truth).all():
@@ -126,7 +125,7 @@ def _holds(values: Array, truth: Truth, axis: int, index: int) -> str:
     return f"what belongs in {{name}} {nearest}" if is_it else ""
 
 
-def factored(case: Case) -> Iterator[Cause]:
+def factored(case: WrongOutput) -> Iterator[Cause]:
     """The wrong elements are all the same number of times what is right; the others are right."""
     if case.judge is None or not case.is_floating or not DISTINCT <= case.wrong.sum() < case.output.size:
         return
@@ -138,36 +137,36 @@ def factored(case: Case) -> Iterator[Cause]:
     excess = case.excess_against(np.where(wrong, factor * case.truth, case.truth))
     if excess <= 1:
         summary = f"the wrong elements are {factor:.6g} times what is right"
-        yield Cause("wrong-elements", {"summary": summary, "factor": factor, "remaining_excess": excess})
+        yield Cause("wrong-elements", summary, {"factor": factor, "remaining_excess": excess})
 
 
-def elements(case: Case) -> Iterator[Cause]:
+def elements(case: WrongOutput) -> Iterator[Cause]:
     """Some elements are wrong and most are right."""
     if 0.0 < case.share_wrong <= 0.5:
-        yield Cause("wrong-elements", copied(case))
+        yield Cause("wrong-elements", facts=copied(case))
 
 
-def where(case: Case) -> dict[str, Any]:
+def where(case: WrongOutput) -> dict[str, Any]:
     """Where the wrong elements are, in words, and the worst of them."""
-    evidence: dict[str, Any] = describe_elements(case.wrong, case.axes)
+    facts: dict[str, Any] = describe_elements(case.wrong, case.axes)
     values = _values(case) if 0 < case.wrong.sum() < case.wrong.size else ""
     if values:
-        evidence["values"] = values
+        facts["values"] = values
     grid = _grid(case)
     if grid:
-        evidence["grid"] = grid
+        facts["grid"] = grid
     index = case.bound.worst_index
     if index is not None and case.output.size:
-        evidence["worst"] = {
+        facts["worst"] = {
             "index": list(index),
             "value": _plain(case.output[index]),
             "truth": _plain(case.truth[index]),
             "reference": _plain(case.reference[index]),
         }
-    return evidence
+    return facts
 
 
-def _grid(case: Case) -> str:
+def _grid(case: WrongOutput) -> str:
     """A spacing that all results keep to and the right ones do not: fixed point."""
     if not case.is_floating or not np.isfinite(case.output).all() or not np.isfinite(case.truth).all():
         return ""
@@ -186,7 +185,7 @@ def _grid(case: Case) -> str:
     return ""
 
 
-def _values(case: Case) -> str:
+def _values(case: WrongOutput) -> str:
     """By which values the wrong elements are told from the others: those of an input, or the right results."""
     under = [(f"input {position}", x) for position, x in enumerate(case.inputs) if x.dtype == np.float64]
     for name, values in [*under, ("the right result", case.truth)]:

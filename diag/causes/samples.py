@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diag.causes.case import Array, Case, Truth
+from diag.causes.wrong_output import Array, Truth, WrongOutput
 from diag.numerics.bounds import CONTRACTION_MAX, CONTRACTION_RMS
 from diag.numerics.formats import Format, format_of
 from diag.numerics.terms import Terms, unraveled
@@ -52,7 +52,7 @@ class Sample:
         return max(rms / CONTRACTION_RMS, float(np.max(error, initial=0.0)) / CONTRACTION_MAX)
 
 
-def sample_of(case: Case, only_wrong: bool) -> Sample | None:
+def sample_of(case: WrongOutput, only_wrong: bool) -> Sample | None:
     """None where the op is not written out, or nothing is wrong with any element by itself."""
     if case.terms is None or not case.is_contraction or not case.wrong.any():
         return None
@@ -72,7 +72,7 @@ def sample_of(case: Case, only_wrong: bool) -> Sample | None:
     return Sample(output.astype(np.float64), truth, terms, unit, own if is_narrower else None, wrong)
 
 
-def _elements(case: Case, only_wrong: bool) -> Array:
+def _elements(case: WrongOutput, only_wrong: bool) -> Array:
     """Indices, (elements, axes), spread over the tensor; wrong ones and others in turn."""
     wrong = _spread(np.flatnonzero(case.wrong))
     others = _spread(np.flatnonzero(~case.wrong))[: 0 if only_wrong else None]

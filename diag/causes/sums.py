@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from diag.causes.case import Array, Case, Truth
 from diag.causes.patterns import describe_indices
 from diag.causes.samples import Sample, sample_of
+from diag.causes.wrong_output import Array, Truth, WrongOutput
 from diag.numerics.bounds import CONTRACTION_MAX
 from diag.numerics.formats import BFLOAT16, FLOAT16, Format, Rounding, round_to
 from diag.numerics.terms import Terms
@@ -28,7 +28,7 @@ ALL_BLOCKS = 192
 # -- partial sums in a narrow format ---------------------------------------------------------------
 
 
-def narrow_accumulator(case: Case) -> Iterator[Cause]:
+def narrow_accumulator(case: WrongOutput) -> Iterator[Cause]:
     """Partial sums rounded to a narrow format every k terms, in the order of memory."""
     sample = sample_of(case, only_wrong=False)
     if sample is None:
@@ -41,8 +41,8 @@ def narrow_accumulator(case: Case) -> Iterator[Cause]:
                 share = _reproduced(sample, expected, form)
                 if share >= REPRODUCED:
                     summary = _in_words(form, every, mode, rounds_groups)
-                    evidence = {"summary": summary, "every": every, "reproduced": share}
-                    found.append((-share, every, Cause(f"accumulate:{name}", evidence)))
+                    cause = Cause(f"accumulate:{name}", summary, {"every": every, "reproduced": share})
+                    found.append((-share, every, cause))
     yield from (cause for _, _, cause in sorted(found, key=lambda each: each[:2]))
 
 
@@ -88,7 +88,7 @@ def _reproduced(sample: Sample, expected: Truth, form: Format) -> float:
 # -- terms left out, or counted twice --------------------------------------------------------------
 
 
-def left_out(case: Case) -> Iterator[Cause]:
+def left_out(case: WrongOutput) -> Iterator[Cause]:
     """A block of terms that the sum does not have, or has twice."""
     sample = sample_of(case, only_wrong=True)
     if sample is None or not np.isfinite(sample.truth - sample.output).all():
@@ -101,8 +101,8 @@ def left_out(case: Case) -> Iterator[Cause]:
                 excess = np.inf if mask is None else _without(sample, sign * contributions, mask)
                 if mask is not None and excess <= 1:
                     where = describe_indices(mask, " x ".join(names)) or f"all {mask.size} terms"
-                    evidence = {"num_terms": int(mask.sum()), "of": int(mask.size), "remaining_excess": excess}
-                    yield Cause("wrong-elements", {"summary": f"the sum {words} {where}", **evidence})
+                    facts = {"num_terms": int(mask.sum()), "of": int(mask.size), "remaining_excess": excess}
+                    yield Cause("wrong-elements", f"the sum {words} {where}", facts)
                     return
 
 

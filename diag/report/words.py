@@ -48,10 +48,9 @@ CURE_WORDS = {"eager": "running eagerly", "graph": "running as a graph", "xla": 
 
 
 def explain_cause(divergence: Divergence) -> str:
-    """The cause in plain words: what its evidence sums up as `summary`, or else what it means in general."""
-    summary = divergence.evidence.get("summary")
-    if isinstance(summary, str) and summary:
-        return summary
+    """The cause in plain words: what it explains here, or else what it means in general."""
+    if divergence.summary:
+        return divergence.summary
     kind, _, detail = divergence.cause.partition(":")
     if kind == "format":
         return f"as if rounded to {FORMAT_WORDS.get(detail, detail)}"
@@ -68,17 +67,6 @@ def explain_cures(cured_by: Sequence[str]) -> str:
     """A sentence, empty where no switch is known to cure."""
     ways = [CURE_WORDS.get(switch.removeprefix("execution="), switch) for switch in cured_by]
     return f"It is cured by {' or by '.join(ways)}." if ways else ""
-
-
-def explain_region(divergence: Divergence) -> str:
-    """Which ops are wrong together, and that to watch them hides it; empty where no such ops were found."""
-    region, layers = divergence.evidence.get("region"), divergence.evidence.get("layers") or []
-    if not region or "+" not in region:
-        return ""
-    of = f" of {' and '.join(map(str, layers))}" if len(layers) > 1 else ""
-    away = divergence.evidence.get("vanishes_when_watched") or []
-    hidden = f", and right when the output of {' or '.join(dict.fromkeys(away))} is watched" if away else ""
-    return f"Wrong together: {region}{of}{hidden}."
 
 
 # -- names -----------------------------------------------------------------------------------------
@@ -163,7 +151,7 @@ def _sentence_of(first: Divergence, result: RunResult) -> str:
         f"Divergence at {moment_of(where)}: {subject_of(where)}{on} {wrong} ({cause}; {beyond})"
         f"{_innocence(first, result)}: {explain_blame(first.blame)}.",
         explain_cures(first.cured_by),
-        explain_region(first),
+        first.fused.render() if first.fused is not None else "",
     ]
     return " ".join(part for part in parts if part)
 

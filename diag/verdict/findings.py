@@ -73,13 +73,37 @@ class Where:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """What kind of wrong.
+
+    summary: what the hypothesis explains, in words; "" where the name says it all.  facts: figures for the reader.
+    in_other_dtype: the op ran in another dtype than the graph says.  missed_nonfinite: a check let numbers pass that
+    are not finite.
+    """
+
+    name: str = "unknown"
+    summary: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    in_other_dtype: bool = False
+    missed_nonfinite: bool = False
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """As report.json has it."""
+        return {**({"summary": self.summary} if self.summary else {}), **self.facts}
+
+    def with_facts(self, **more: Any) -> Cause:
+        return replace(self, facts={**self.facts, **more})
+
+
+@dataclass(frozen=True)
 class Observation:
-    """One output, seen and judged.
+    """One output, judged.
 
     propagated: the candidate on its own values against the reference.  local: the candidate's
     output on the reference's inputs, against truth.  reference_local: the same for the reference, and
     reference_bound its bound.  inherited: the largest norm-wise relative difference of the op's inputs.
-    flipped: what the lanes decided differently, in words.
+    flipped: what the lanes decided differently, in words.  cause: of an op out of its bound.
     """
 
     where: Where
@@ -92,7 +116,7 @@ class Observation:
     reference_local: TruthStatistics | None = None
     became_nonfinite: bool = False
     note: str = ""
-    evidence: dict[str, Any] = field(default_factory=dict)
+    cause: Cause | None = None
     reference_bound: Bound | None = None
     inherited: float = 0.0
     flipped: str = ""
@@ -121,16 +145,41 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Cause:
-    """What kind of wrong; `evidence` is what the hypothesis explained."""
+class FusedOps:
+    """Ops that are wrong only when they are compiled together.
 
-    name: str
-    evidence: dict[str, Any] = field(default_factory=dict)
+    region: their types, `MatMul+BiasAdd+Relu`; "" where they were not narrowed down.  layers: whose they are.
+    vanishes_when_watched: types of the ops whose output, when it is fetched, makes the others right.
+    """
+
+    region: str = ""
+    op_indices: tuple[int, ...] = ()
+    layers: tuple[str, ...] = ()
+    vanishes_when_watched: tuple[str, ...] = ()
+
+    def render(self) -> str:
+        """Which ops are wrong together, and that to watch them hides it; "" where it is one op, or none is known."""
+        if "+" not in self.region:
+            return ""
+        of = f" of {' and '.join(self.layers)}" if len(self.layers) > 1 else ""
+        watched = " or ".join(dict.fromkeys(self.vanishes_when_watched))
+        hidden = f", and right when the output of {watched} is watched" if watched else ""
+        return f"Wrong together: {self.region}{of}{hidden}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """As report.json has it among the evidence."""
+        region = {"region": self.region, "region_op_indices": list(self.op_indices)} if self.region else {}
+        lists = {"vanishes_when_watched": self.vanishes_when_watched, "layers": self.layers}
+        return {**region, **{name: list(values) for name, values in lists.items() if values}}
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """An output that rounding does not explain, with cause and blame."""
+    """An output that rounding does not explain, with cause and blame.
+
+    summary: what the cause explains, in words.  fused: what is wrong only together, where that was looked for.
+    evidence: facts for the reader, as report.json lists them; nothing in the program goes by them.
+    """
 
     where: Where
     cause: str
@@ -138,6 +187,22 @@ class Divergence:
     excess: float
     cured_by: tuple[str, ...] = ()
     evidence: dict[str, Any] = field(default_factory=dict)
+    summary: str = ""
+    fused: FusedOps | None = None
+
+    @classmethod
+    def of(
+        cls,
+        where: Where,
+        cause: Cause,
+        blame: str,
+        excess: float,
+        cured_by: tuple[str, ...] = (),
+        fused: FusedOps | None = None,
+    ) -> Divergence:
+        """With the evidence of its cause and of what is fused."""
+        evidence = cause.evidence if fused is None else {**cause.evidence, **fused.to_dict()}
+        return cls(where, cause.name, blame, excess, cured_by, evidence, cause.summary, fused)
 
     def with_evidence(self, **more: Any) -> Divergence:
         return replace(self, evidence={**self.evidence, **more})

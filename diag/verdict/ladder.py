@@ -23,8 +23,8 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from diag.numerics.formats import FLOAT32, format_of
-from diag.verdict.findings import AMPLIFIES, PHASE_ORDER, Divergence, Observation, Relation, Verdict
-from diag.verdict.remarks import is_inconclusive
+from diag.verdict.advisories import is_inconclusive
+from diag.verdict.findings import AMPLIFIES, PHASE_ORDER, Cause, Divergence, Observation, Relation, Verdict
 from diag.verdict.result import Amplifier
 
 # Rung 1: whose fault an op's error is, where the cause or the op says that it is no arithmetic.
@@ -37,18 +37,18 @@ def overall(divergences: Sequence[Divergence], any_bit_differs: bool) -> str:
     return "rounding" if any_bit_differs else "identical"
 
 
-def blame_of_op(cause: str, observation: Observation) -> str:
+def blame_of_op(cause: Cause, observation: Observation) -> str:
     """Rung 1: an op that is wrong by itself is its kernel's fault, but for what is no arithmetic.
 
     What ran in another dtype than the graph says, inputs and result, was cast by the framework: a kernel does
     not choose its dtype.  A check of the optimizer's that let numbers pass that are not finite decided what is
     written.
     """
-    if cause in BLAME:
-        return BLAME[cause]
-    if "computed_in" in observation.evidence:
+    if cause.name in BLAME:
+        return BLAME[cause.name]
+    if cause.in_other_dtype:
         return "framework"
-    if "unheeded" in observation.evidence and observation.where.phase == "optimizer":
+    if cause.missed_nonfinite and observation.where.phase == "optimizer":
         return "state-update"
     if "Assign" in (observation.where.op_type or ""):
         return "state-update"

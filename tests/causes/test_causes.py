@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diag.causes.case import Case
 from diag.causes.causes import explain
+from diag.causes.wrong_output import WrongOutput
 from diag.numerics.op_classes import ErrorClass
-from tests.causes.cases import case, nearest_even, normal, product, truncated
+from tests.causes.wrong_outputs import case, nearest_even, normal, product, truncated
 
 # ---- formats of the inputs
 
@@ -26,7 +26,7 @@ FORMATS = {
 }
 
 
-def product_case(round_inputs: Any) -> Case:
+def product_case(round_inputs: Any) -> WrongOutput:
     a, b = normal(16, 64), normal(64, 8, seed=1)
     wide = [a.astype(np.float64), b.astype(np.float64)]
     narrow = round_inputs(a).astype(np.float64) @ round_inputs(b).astype(np.float64)

@@ -8,7 +8,7 @@ import pytest
 
 from diag.causes.causes import explain
 from diag.numerics.op_classes import ErrorClass
-from tests.causes.cases import case, nearest_even, normal, product, truncated
+from tests.causes.wrong_outputs import case, nearest_even, normal, product, truncated
 
 
 def multiplied(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 
 from diag.causes.causes import explain
 from diag.numerics.op_classes import ErrorClass
-from tests.causes.cases import case, normal, product
+from tests.causes.wrong_outputs import case, normal, product
 
 ONCE = ErrorClass.ROUNDED_ONCE
 X, BIAS = normal(16, 8), normal(8, seed=1)

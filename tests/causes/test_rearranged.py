@@ -7,7 +7,7 @@ import pytest
 
 from diag.causes.causes import explain
 from diag.numerics.op_classes import ErrorClass
-from tests.causes.cases import case, normal
+from tests.causes.wrong_outputs import case, normal
 
 IMAGE = ("batch", "height", "width", "channel")
 

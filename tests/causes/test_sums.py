@@ -11,7 +11,7 @@ from diag.numerics.bounds import Bound
 from diag.numerics.formats import FLOAT32
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms
-from tests.causes.cases import case, normal, product
+from tests.causes.wrong_outputs import case, normal, product
 
 
 def summed_in(a: np.ndarray, b: np.ndarray, dtype: type, every: int) -> np.ndarray:

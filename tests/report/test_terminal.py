@@ -78,7 +78,7 @@ ROUNDING = replace(
 
 FUSED = Divergence(
     Where(0, "forward", "layer", "dense", order=40), "missing-op", "graph-rewriter", 1.23e6, ("eager",),
-    {"summary": "Relu left out", "remaining_excess": 0.31, "chain": ["MatMul", "BiasAdd", "Relu"]},
+    {"summary": "Relu left out", "remaining_excess": 0.31, "chain": ["MatMul", "BiasAdd", "Relu"]}, "Relu left out",
 )  # fmt: skip
 
 GRADIENT = Divergence(

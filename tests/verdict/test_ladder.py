@@ -11,7 +11,7 @@ import pytest
 
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
-from diag.verdict.findings import Divergence, Observation, Verdict, Where
+from diag.verdict.findings import Cause, Divergence, Observation, Verdict, Where
 from diag.verdict.ladder import (
     amplifiers_in,
     blame_of_layer,
@@ -67,7 +67,7 @@ def test_overall(diverges, differs, verdict):
     ],
 )
 def test_an_op_wrong_by_itself(cause, op_type, blame):
-    assert blame_of_op(cause, op(op_type)) == blame
+    assert blame_of_op(Cause(cause), op(op_type)) == blame
 
 
 @pytest.mark.parametrize(("execution", "blame"), [("graph", "graph-rewriter"), ("xla", "xla"), ("eager", "kernel")])

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from diag.causes.case import Case
 from diag.causes.causes import explain
 from diag.causes.narrowing import INPUT_FORMATS
+from diag.causes.wrong_output import WrongOutput
 from diag.engine.graphs.graph import ASSIGN_OPS, Node, Port
 from diag.engine.graphs.reachability import ancestors
 from diag.engine.graphs.tf_runtime import FLOATS, readable_attributes, to_numpy
@@ -53,10 +53,10 @@ class OpExplainer:
         self.judge = judge
 
     def __call__(self, record: OpRecord) -> Observation:
-        cause = explain(self.case(record))
-        return replace(record.observation, evidence={"cause": cause.name, **cause.evidence})
+        cause = explain(self.wrong_output(record))
+        return replace(record.observation, cause=cause)
 
-    def case(self, record: OpRecord) -> Case:
+    def wrong_output(self, record: OpRecord) -> WrongOutput:
         evidence, output, bound = record.evidence, record.output, record.observation.bound
         assert bound is not None
         x, reference, node = evidence.candidate[output], evidence.reference[output], evidence.node
@@ -64,7 +64,7 @@ class OpExplainer:
         truth = where_both_overflow(x, reference, raw.astype(np.float64))
         wide = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
         attrs = readable_attributes(node.proto)
-        return Case(
+        return WrongOutput(
             output=x,
             reference=reference,
             truth=truth,
@@ -81,7 +81,7 @@ class OpExplainer:
             axes=axis_names(node, x.ndim),
             repeated=record.repeated,
             isolated=record.isolated,
-            past=record.past,
+            earlier=record.earlier,
         )
 
     def _judge(self, evidence: OpEvidence, output: int, other: npt.NDArray[np.float64]) -> Bound:
@@ -154,11 +154,11 @@ class UnitExplainer:
             return composite_bound(x, where_both_overflow(x, reference, other), spreads[output], reference_error)
 
         before = self._before(run, output)
-        case = Case(
+        wrong_output = WrongOutput(
             x, reference, true[output], bound, judge=judge, before=before,
             out_of_bound=self._wrong(x, true[output], spreads[output], bound),
         )  # fmt: skip
-        found = explain(case)
+        found = explain(wrong_output)
         if found.name == "skipped-update":
             return found
         return self._operand_format(run, output, judge) or self._missing_op(run, output, judge) or found
@@ -189,7 +189,7 @@ class UnitExplainer:
         if not accepted:
             return None
         name = next(name for name in accepted if accepted[name] <= 2 * min(accepted.values()))
-        return Cause(name, {"remaining_excess": accepted[name]})
+        return Cause(name, facts={"remaining_excess": accepted[name]})
 
     def _missing_op(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
         """An op, or a short chain of them, not applied: its readers got what it should have read."""
@@ -208,13 +208,10 @@ class UnitExplainer:
             if accepted:
                 accepted.sort()
                 missing = list(accepted[0][1])
-                evidence: dict[str, Any] = {
-                    "summary": f"{' and '.join(missing)} left out",
-                    "missing": missing,
-                    "remaining_excess": accepted[0][0],
-                }
                 others = sorted({"+".join(chain) for _, chain in accepted[1:]} - {"+".join(accepted[0][1])})
-                return Cause("missing-op", {**evidence, **({"also_possible": others} if others else {})})
+                facts = {"missing": missing, "remaining_excess": accepted[0][0]}
+                also = {"also_possible": others} if others else {}
+                return Cause("missing-op", f"{' and '.join(missing)} left out", {**facts, **also})
         return None
 
 

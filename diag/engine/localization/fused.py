@@ -20,7 +20,7 @@ from diag.engine.localization.tf32_cure import cures_of_unit
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.step.fusion_groups import all_fusion_groups
 from diag.engine.step.units import STEP
-from diag.verdict.findings import Cause, Divergence, Observation, Verdict, Where
+from diag.verdict.findings import Cause, Divergence, FusedOps, Observation, Verdict, Where
 from diag.verdict.ladder import blame_of_layer, blame_of_op, implicated, unexplained_layers
 
 # How long ops are searched for across layers, and how long in the whole step: a choice, since each try compiles a
@@ -63,7 +63,7 @@ class FusedFaults:
             self.explained |= {o.where.location for o in flagged if o.where.layer == observation.where.layer}
             unit_run = self._run_of(observation)
             if unit_run is None:
-                found.append(self._divergence(observation, observation.where, Cause("unknown"), {}))
+                found.append(self._divergence(observation, observation.where, Cause(), None))
                 continue
             if (alone := implicated(observation, ops, unit_run.unit.op_indices)) is not None:
                 found.append(self._of_an_op(_Suspect(observation, unit_run), alone))
@@ -96,15 +96,16 @@ class FusedFaults:
         region = self._region(unit_run) if is_across or (with_region and not is_step) else None
         if is_step and region is not None:
             suspect = self._inside(region, unit_run) or suspect
-        cause = Cause("unknown")
+        cause = Cause()
         if suspect.unit_run.unit is not self.telescope.whole_unit and suspect.observation.bound is not None:
             explainer = UnitExplainer(self.telescope.judge.truth_of(suspect.unit_run.unit))
             cause = explainer.explain(suspect.unit_run, suspect.observation.where.output, suspect.observation.bound)
-        evidence = {} if region is None else self._evidence(region)
+        fused = None if region is None else self._fused_ops(region)
         where = observation.where
         if is_across:
-            where, evidence = self._where_across(suspect, region), {**evidence, **_layers(region, unit_run)}
-        found = self._divergence(suspect.observation, where, cause, evidence)
+            where = self._where_across(suspect, region)
+            fused = replace(fused or FusedOps(), layers=_layers(region, unit_run))
+        found = self._divergence(suspect.observation, where, cause, fused)
         is_unit = not is_step and unit_run is suspect.unit_run
         cures = cures_of_unit(self.telescope, unit_run, observation.where.output) if is_unit else ()
         return replace(found, blame="kernel", cured_by=cures) if cures else found
@@ -112,18 +113,19 @@ class FusedFaults:
     def _of_an_op(self, suspect: _Suspect, op: Observation) -> Divergence:
         """What only the layer's truth could judge, and one op that has none did by itself."""
         observation, unit_run = suspect.observation, suspect.unit_run
-        cause = Cause("unknown")
+        cause = Cause()
         if observation.bound is not None and unit_run.unit is not self.telescope.whole_unit:
             explainer = UnitExplainer(self.telescope.judge.truth_of(unit_run.unit))
             cause = explainer.explain(unit_run, observation.where.output, observation.bound)
-        evidence = {**cause.evidence, "judged_by": observation.where.describe(), "difference": op.produced}
-        return Divergence(op.where, cause.name, blame_of_op(cause.name, op), observation.excess, (), evidence)
+        blame = blame_of_op(cause, op)
+        divergence = Divergence.of(op.where, cause, blame, observation.excess)
+        return divergence.with_evidence(judged_by=observation.where.describe(), difference=op.produced)
 
-    def _divergence(self, seen: Observation, where: Where, cause: Cause, evidence: dict[str, Any]) -> Divergence:
+    def _divergence(self, wrong: Observation, where: Where, cause: Cause, fused: FusedOps | None) -> Divergence:
         execution = self.telescope.candidate.place.execution
-        told = {**cause.evidence, **evidence, "ops_innocent": True, "output_name": where.name}
         cures = ("execution=eager",) if execution != "eager" else ()
-        return Divergence(where, cause.name, blame_of_layer(cause.name, execution), seen.excess, cures, told)
+        divergence = Divergence.of(where, cause, blame_of_layer(cause.name, execution), wrong.excess, cures, fused)
+        return divergence.with_evidence(ops_innocent=True, output_name=where.name)
 
     def _region(self, unit_run: UnitRun) -> Region | None:
         """The fewest ops of the unit that are wrong when they are compiled together."""
@@ -135,14 +137,14 @@ class FusedFaults:
             unit_run.unit, unit_run.boundary, before, candidate, seconds=SEARCH_SECONDS
         )  # fmt: skip
 
-    def _evidence(self, region: Region) -> dict[str, Any]:
+    def _fused_ops(self, region: Region) -> FusedOps:
         """Which ops they are, and which of their tensors may not be watched."""
-        told = {"region": region.name, "region_op_indices": list(region.op_indices)}
+        ops = FusedOps(region.name, region.op_indices)
         if len(region.ops) > MOST_WATCHED:
-            return told
+            return ops
         graph = region.unit.executable.graph
-        away = [graph.by_name[port.node].op for port in watched_away(region, self.telescope.candidate)]
-        return {**told, **({"vanishes_when_watched": away} if away else {})}
+        away = (graph.by_name[port.node].op for port in watched_away(region, self.telescope.candidate))
+        return replace(ops, vanishes_when_watched=tuple(away))
 
     def _inside(self, region: Region, whole: UnitRun) -> _Suspect | None:
         """The region as a unit of its own, judged: what is known of a whole step explains little."""
@@ -199,9 +201,9 @@ class FusedFaults:
         return self.program.graph.by_name[unit.outputs[index].node]
 
 
-def _layers(region: Region | None, unit_run: UnitRun) -> dict[str, Any]:
+def _layers(region: Region | None, unit_run: UnitRun) -> tuple[str, ...]:
     """Whose ops are wrong together."""
     if region is None:
-        return {"layers": list(unit_run.unit.joined)} if unit_run.unit.joined else {}
+        return unit_run.unit.joined
     names = (node.location.variable or node.location.layer for node in region.ops)
-    return {"layers": list(dict.fromkeys(name for name in names if name))}
+    return tuple(dict.fromkeys(name for name in names if name))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from diag.causes.case import Past
+from diag.causes.wrong_output import EarlierExecution
 from diag.engine.graphs.graph import ASSIGN_OPS, Node
 from diag.engine.graphs.interpreter import Interpreter
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
@@ -62,7 +62,7 @@ class History:
             self._larger = None
         self._last = step
 
-    def of(self, index: int, output: int, num_rows: int) -> list[Past]:
+    def of(self, index: int, output: int, num_rows: int) -> list[EarlierExecution]:
         """The op with this index at the last step and at the last one with more rows than now, the latest first."""
         steps = [step for step in (self._last, self._larger) if step is not None]
         if len(steps) == 2 and steps[0].num_rows > num_rows:
@@ -71,9 +71,9 @@ class History:
             return []
         self._looks += 1
         found = [self._look(step, index, output) for step in steps]
-        return [past for past in found if past is not None]
+        return [earlier for earlier in found if earlier is not None]
 
-    def _look(self, step: _Step, index: int, output: int) -> Past | None:
+    def _look(self, step: _Step, index: int, output: int) -> EarlierExecution | None:
         """Run the step again, eagerly and without a fault, up to its end."""
         with tf.device(self.place.device):
             variables = [tf.Variable(value, trainable=False) for value in step.state]
@@ -86,7 +86,7 @@ class History:
         if lane.seen is None or output >= len(lane.seen[1]):
             return None
         inputs, outputs = lane.seen
-        return Past(step.number, [_wide(x) for x in inputs], _wide(outputs[output]))
+        return EarlierExecution(step.number, [_wide(x) for x in inputs], _wide(outputs[output]))
 
 
 class _Looking(SingleLane):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from diag.causes.case import Past
+from diag.causes.wrong_output import EarlierExecution
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node
 from diag.engine.graphs.interpreter import Interpreter
 from diag.engine.graphs.tf_runtime import FLOATS, has_kernel, to_numpy
@@ -54,7 +54,7 @@ class OpRecord:
     """What the microscope hands to whoever asks why: the evidence behind an observation.
 
     repeated, isolated: the output of a second run at the candidate, and of one with nothing remembered.
-    past: the same op at earlier steps.
+    earlier: the same op at earlier steps.
     """
 
     observation: Observation
@@ -62,7 +62,7 @@ class OpRecord:
     output: int
     repeated: Any = None
     isolated: Any = None
-    past: Callable[[], Sequence[Past]] = tuple
+    earlier: Callable[[], Sequence[EarlierExecution]] = tuple
 
 
 class Microscope:

@@ -32,7 +32,7 @@ from diag.errors import UserError
 from diag.machine.places import Place
 from diag.numerics.figures import PairStatistics
 from diag.numerics.statistics import compare
-from diag.verdict.findings import Divergence, Observation, Verdict
+from diag.verdict.findings import Cause, Divergence, Observation, Verdict
 from diag.verdict.ladder import amplifiers_in, first_difference, first_nonfinite, overall
 from diag.verdict.result import Judged, LaneInfo, RunResult
 from traces.checksums import tensor_checksum
@@ -340,14 +340,13 @@ class Comparison:
         for observation in layers or flagged[:1]:
             if any(known.where.location == observation.where.location for known in self.found.divergences):
                 continue
-            cause, evidence = "unknown", {}
+            cause = Cause()
             for unit_run in unit_runs:
                 if unit_run.unit.layer == observation.where.layer and observation.bound is not None:
                     explainer = UnitExplainer(judge.truth_of(unit_run.unit))
-                    explained = explainer.explain(unit_run, observation.where.output, observation.bound)
-                    cause, evidence = explained.name, explained.evidence
-            evidence = {**evidence, "output_name": observation.where.name, "recorded": True}
-            divergence = Divergence(observation.where, cause, self._blame(cause), observation.excess, (), evidence)
+                    cause = explainer.explain(unit_run, observation.where.output, observation.bound)
+            divergence = Divergence.of(observation.where, cause, self._blame(cause.name), observation.excess)
+            divergence = divergence.with_evidence(output_name=observation.where.name, recorded=True)
             self.found.divergences.append(self._with_own_report(divergence))
 
     def _blame(self, cause: str) -> str:

@@ -12,7 +12,7 @@ from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.lanes.lane import Lane
 from diag.engine.rewrites.optimized import inspect_step
 from diag.engine.step.program import Program
-from diag.verdict.findings import Divergence
+from diag.verdict.findings import Divergence, FusedOps
 from diag.verdict.rewrites import OptimizedStep, Part, Rewrites
 
 BLAMED = ("graph-rewriter", "xla")
@@ -25,7 +25,8 @@ def rewrites_around(divergence: Divergence, program: Program, lane: Lane) -> Rew
     """
     if divergence.blame not in BLAMED or not lane.place.is_compiled:
         return None
-    layers = tuple(divergence.evidence.get("layers") or [divergence.where.variable or divergence.where.layer])
+    fused = divergence.fused or FusedOps()
+    layers = fused.layers or (divergence.where.variable or divergence.where.layer or "",)
     try:
         step = inspect_step(program, lane, program.watched.ports)
     except (tf.errors.OpError, ValueError) as error:
@@ -34,7 +35,7 @@ def rewrites_around(divergence: Divergence, program: Program, lane: Lane) -> Rew
 
 
 def _near(step: OptimizedStep, layers: tuple[Any, ...], divergence: Divergence) -> Rewrites:
-    indices = set(divergence.evidence.get("region_op_indices", ()))
+    indices = () if divergence.fused is None else divergence.fused.op_indices
     phase = divergence.where.phase
 
     def is_near(parts: Collection[Part]) -> bool:

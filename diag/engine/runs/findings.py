@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from diag.numerics.adam import AdamFigures
 from diag.numerics.op_classes import ErrorClass
+from diag.verdict.advisories import Advisories
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import first_difference, first_nonfinite
-from diag.verdict.remarks import Remarks
 from diag.verdict.result import Amplifier
 
 WORST_KEPT = 40
@@ -35,7 +35,7 @@ class Found:
     first_bit: Observation | None = None
     first_nonfinite: Observation | None = None
     updates: list[AdamFigures] = field(default_factory=list)
-    remarks: Remarks = field(default_factory=Remarks)
+    advisories: Advisories = field(default_factory=Advisories)
     amplifying: list[Amplifier] = field(default_factory=list)
 
     def see_units(self, observations: Sequence[Observation]) -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from diag.engine.graphs.graph import Node
 from diag.engine.truth.naming import where_of_op
-from diag.verdict.findings import Divergence
+from diag.verdict.findings import Cause, Divergence
 
 # What TensorFlow's random ops draw from, by a part of their names, the first that fits.
 LAWS: tuple[tuple[str, Any], ...] = (
@@ -45,9 +45,9 @@ class RandomStreams:
         for node, theirs in draws:
             last = self._last.get(node.name)
             if last is not None and last.shape == theirs.shape and np.array_equal(last, theirs):
-                found.append(self._divergence(step, node, {"frozen": True, "same_as_step": step - 1}))
+                found.append(self._divergence(step, node, frozen=True, same_as_step=step - 1))
             elif self._is_no_stream(node, theirs):
-                found.append(self._divergence(step, node, {"frozen": False, "other_distribution": True}))
+                found.append(self._divergence(step, node, frozen=False, other_distribution=True))
             else:
                 others.append(node)
             self._last[node.name] = theirs
@@ -69,8 +69,9 @@ class RandomStreams:
         return bool(stats.kstest(drawn.reshape(-1)[: 1 << 16].astype(np.float64), law.cdf).pvalue < NO_STREAM)
 
     @staticmethod
-    def _divergence(step: int, node: Node, evidence: dict[str, Any]) -> Divergence:
-        return Divergence(where_of_op(step, node, 0), "random-stream", "random-stream", float("inf"), (), evidence)
+    def _divergence(step: int, node: Node, **facts: Any) -> Divergence:
+        cause = Cause("random-stream", facts=facts)
+        return Divergence.of(where_of_op(step, node, 0), cause, "random-stream", float("inf"))
 
 
 def law_of(op: str) -> Any:

@@ -18,7 +18,7 @@ from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.lockstep.telescope import Telescope
 from diag.numerics.bits import same_bits
-from diag.verdict.findings import Observation, Verdict
+from diag.verdict.findings import Cause, Observation, Verdict
 
 # A whole step of a telescope, whether truth is wanted in any case, how whole steps compare -> its observations.
 StepJudge = Callable[[Telescope, UnitRun, bool, Mapping[Any, Any]], Sequence[Observation]]
@@ -34,8 +34,7 @@ class Unlike:
     """The first output of a step that another run from the same state gives otherwise, and nearer to the reference."""
 
     port: Port
-    cause: str
-    evidence: dict[str, Any]
+    cause: Cause
 
 
 def unlike_itself(telescope: Telescope, run: StepRun) -> Unlike | None:
@@ -50,13 +49,13 @@ def unlike_itself(telescope: Telescope, run: StepRun) -> Unlike | None:
             port = _first_unlike(telescope, run, again)
             if port is not None:
                 summary = "wrong in the step's own run, right when the step is run again from the same state"
-                return Unlike(port, "nondeterminism", {"summary": summary, **_distances(run, again, port)})
+                return Unlike(port, Cause("nondeterminism", summary, _distances(run, again, port)))
         fresh = Lane(candidate.name, candidate.place, _with_nothing_remembered(candidate), run.candidate.before)
         isolated = _again(telescope, fresh, CompiledSteps(fresh, telescope.program), run)
         port = _first_unlike(telescope, run, isolated)
         if port is not None:
             summary = "right when the step is run with nothing remembered"
-            return Unlike(port, "stale-data", {"summary": summary, **_distances(run, isolated, port)})
+            return Unlike(port, Cause("stale-data", summary, _distances(run, isolated, port)))
         return None
     finally:
         candidate.load(run.candidate.after)

@@ -26,7 +26,7 @@ def result_of(
         tuple(found.zoomed),
         tuple(sorted(found.fallbacks)),
         tuple(sorted(found.unjudged)),
-        **found.remarks.as_judged(),
+        **found.advisories.as_judged(),
     )
     return RunResult(
         verdict=overall(found.divergences, found.any_bit_differs or found.first_bit is not None),
@@ -43,7 +43,7 @@ def result_of(
         microscope=tuple(found.ops),
         worst=tuple(worst_of([*found.layers, *found.ops])[:WORST_KEPT]),
         judged=judged,
-        notes=(*found.notes, *found.remarks.notes),
+        notes=(*found.notes, *found.advisories.notes),
         updates=tuple(found.updates),
         rewrites=None if first is None else rewrites_around(first, program, lanes[1]),
         twins=None if twins is None else twins.trajectories(bool(found.divergences)),

@@ -259,7 +259,7 @@ class LockstepRun:
         whole = self._judge_step(telescope, telescope.whole_step_run(step.run), True, propagated)
         output = telescope.judge.output_of(unlike.port, telescope.whole_unit, whole)
         if output is not None and output.excess > 1:
-            self.found.add(Divergence(output.where, unlike.cause, "kernel", output.excess, (), unlike.evidence))
+            self.found.add(Divergence.of(output.where, unlike.cause, "kernel", output.excess))
 
     def _judge_whole(self, step: FinishedStep, propagated: Propagated) -> list[Observation]:
         """The step as one unit, against truth; only where it differs and both lanes started from one state."""
@@ -287,7 +287,7 @@ class LockstepRun:
         run, telescope, flagged = step.run, step.telescope, step.flagged
         ops, innocent = self.zoom(telescope.program, run)
         guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
-        is_first = all("region" not in known.evidence for known in self.found.divergences)  # one says enough
+        is_first = not any(d.fused is not None and d.fused.region for d in self.found.divergences)  # one says enough
         fused = FusedFaults(telescope, run, step.unit_runs)
         for divergence in fused.divergences(flagged, [*guilty, *innocent], ops, with_region=is_first):
             self.found.add(divergence)

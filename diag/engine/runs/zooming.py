@@ -17,7 +17,7 @@ from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.runs.settings import Settings
 from diag.engine.step.program import Program
 from diag.engine.truth.op_judge import DECISION_FLIP, NORMWISE
-from diag.verdict.findings import Divergence, Observation, Verdict
+from diag.verdict.findings import Cause, Divergence, Observation, Verdict
 from diag.verdict.ladder import amplifying_ops, blame_of_op
 
 # What explains a layer that is out of its bound although no op of it is at fault.
@@ -41,7 +41,7 @@ class Zoom:
         def explain(record: OpRecord) -> Observation:
             index = record.evidence.node.location.index
             if index is not None:
-                record = replace(record, past=partial(self.history.of, index, record.output, num_rows))
+                record = replace(record, earlier=partial(self.history.of, index, record.output, num_rows))
             explained = explainer(record)
             if explained.where.location not in cures:  # at once: the inputs of all ops together are too much to keep
                 cures[explained.where.location] = cures_of_op(record, microscope)
@@ -70,13 +70,10 @@ class Zoom:
         found.num_op_outputs += len(ops)
         found.num_unjudged += len(unjudged)
         found.unjudged |= {o.where.op_type or "" for o in unjudged}
-        found.remarks.add(ops)
+        found.advisories.add(ops)
         found.amplifying = found.amplifying or amplifying_ops(ops)
 
 
 def _divergence(observation: Observation, cures: tuple[str, ...]) -> Divergence:
-    evidence = dict(observation.evidence)
-    cause = evidence.pop("cause", "unknown")
-    return Divergence(
-        observation.where, cause, blame_of_op(cause, observation), observation.excess, cures, evidence
-    )  # fmt: skip
+    cause = observation.cause or Cause()
+    return Divergence.of(observation.where, cause, blame_of_op(cause, observation), observation.excess, cures)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.causes.case import Past
+from diag.causes.wrong_output import EarlierExecution
 from diag.engine.faults.simulation import Call, Simulation
 from diag.engine.graphs.graph import node_of
 from diag.engine.lanes.lane import Lane
@@ -177,12 +177,12 @@ def test_an_op_at_the_step_before(mlp):
     history.remember(0, program, state, batch)
     for op_type in ("MatMul", "ReluGrad"):
         index = first(program, op_type)
-        (past,) = history.of(index, 0, num_rows=4)
+        (earlier,) = history.of(index, 0, num_rows=4)
         inputs, outputs = taken[index]
-        assert past.step == 0
-        for mine, theirs in zip(past.inputs, inputs, strict=True):
+        assert earlier.step == 0
+        for mine, theirs in zip(earlier.inputs, inputs, strict=True):
             np.testing.assert_array_equal(mine, theirs)
-        np.testing.assert_array_equal(past.output, outputs[0])
+        np.testing.assert_array_equal(earlier.output, outputs[0])
 
 
 def test_what_an_assignment_left_at_the_step_before(mlp):
@@ -197,9 +197,9 @@ def test_what_an_assignment_left_at_the_step_before(mlp):
     history = History(CPU)
     history.remember(0, program, [tf.identity(value) for value in program.initial_state()], batch)
     index = min(taken)
-    (past,) = history.of(index, 0, num_rows=4)
-    np.testing.assert_array_equal(past.inputs[0], taken[index][0])
-    np.testing.assert_array_equal(past.output, taken[index][1])
+    (earlier,) = history.of(index, 0, num_rows=4)
+    np.testing.assert_array_equal(earlier.inputs[0], taken[index][0])
+    np.testing.assert_array_equal(earlier.output, taken[index][1])
 
 
 def test_the_last_larger_batch_is_remembered_until_one_as_large_comes(mlp):
@@ -214,9 +214,9 @@ def test_the_last_larger_batch_is_remembered_until_one_as_large_comes(mlp):
     index = first(program, "MatMul")
     remember(0, 4)
     remember(1, 2)
-    assert [past.step for past in history.of(index, 0, num_rows=2)] == [1, 0]
+    assert [earlier.step for earlier in history.of(index, 0, num_rows=2)] == [1, 0]
     remember(2, 4)
-    assert [past.step for past in history.of(index, 0, num_rows=2)] == [2]
+    assert [earlier.step for earlier in history.of(index, 0, num_rows=2)] == [2]
 
 
 # ---- where a difference comes from
@@ -284,7 +284,7 @@ def test_inputs_that_do_not_fit_refute_a_hypothesis_and_do_not_end_the_run():
     judge = OpJudge()
     bound = judge.judge(evidence)[0].bound
     where = Where(1, "forward", "op", "flatten", None, "Reshape", 3)
-    past = Past(0, [np.ones((4, 3)), np.array([4, 3])], np.ones((4, 3)))
+    earlier = EarlierExecution(0, [np.ones((4, 3)), np.array([4, 3])], np.ones((4, 3)))
     seen = Observation(where, x.shape, "float32", Verdict.DIVERGENCE, bound)
-    explained = OpExplainer(judge)(OpRecord(seen, evidence, 0, past=lambda: [past]))
-    assert explained.evidence["cause"] == "unknown"
+    explained = OpExplainer(judge)(OpRecord(seen, evidence, 0, earlier=lambda: [earlier]))
+    assert explained.cause is not None and explained.cause.name == "unknown"

@@ -19,7 +19,7 @@ Truth = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Past:
+class EarlierExecution:
     """The same op at an earlier step, in float64: what went in and what came out."""
 
     step: int
@@ -28,7 +28,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Case:
+class WrongOutput:
     """One output that rounding does not explain.
 
     inputs: the op's inputs as float64 (integers as they are).  judge: the bound of the output against another
@@ -38,7 +38,7 @@ class Case:
     an op left in a variable, the value it had.  terms: what some elements (by their indices) add up.
     sums_in: the format the op has to keep its sums in.  axes: names of the output's axes.
     repeated: what the place gave for the same inputs a second time.  isolated: what it gives for
-    them with nothing remembered.  past: the op at earlier steps, the latest first; not computed until asked for.
+    them with nothing remembered.  earlier: the op at earlier steps, the latest first; not computed until asked for.
     """
 
     output: Array
@@ -57,7 +57,7 @@ class Case:
     axes: Sequence[str] = ()
     repeated: Array | None = None
     isolated: Array | None = None
-    past: Callable[[], Sequence[Past]] = tuple
+    earlier: Callable[[], Sequence[EarlierExecution]] = tuple
 
     @property
     def wrong(self) -> Array:

@@ -9,9 +9,9 @@ import pytest
 
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
+from diag.verdict.advisories import Advisories
 from diag.verdict.findings import Observation, Relation, Verdict, Where
 from diag.verdict.ladder import amplifying_ops
-from diag.verdict.remarks import Remarks
 
 
 def bound(excess: float) -> Bound:
@@ -25,15 +25,15 @@ def op(index: int, verdict: Verdict = Verdict.ROUNDING, **more: Any) -> Observat
     return Observation(where, (2,), "float32", verdict, more.pop("bound", bound(0.1)), pair, **more)
 
 
-def remarks(*ops: Observation) -> Remarks:
-    found = Remarks()
+def advisories(*ops: Observation) -> Advisories:
+    found = Advisories()
     found.add(ops)
     return found
 
 
 def test_benign_causes_are_noted_once_an_op():
     nondeterministic = [op(i, note="nondeterminism") for i in range(5)]
-    found = remarks(*nondeterministic, op(2, step=1, note="nondeterminism"), op(9, note="decision-flip"))
+    found = advisories(*nondeterministic, op(2, step=1, note="nondeterminism"), op(9, note="decision-flip"))
     assert [each["cause"] for each in found.as_judged()["benign"]] == ["nondeterminism"] * 5 + ["decision-flip"]
     ties, bits = found.notes
     assert ties.startswith("op 9 MatMul of dense, step 0, forward: ties were decided the other way")
@@ -41,18 +41,18 @@ def test_benign_causes_are_noted_once_an_op():
 
 
 def test_what_diverges_is_not_benign():
-    assert remarks(op(1, Verdict.DIVERGENCE, note="nondeterminism")).as_judged()["benign"] == ()
+    assert advisories(op(1, Verdict.DIVERGENCE, note="nondeterminism")).as_judged()["benign"] == ()
 
 
 def test_an_op_that_differs_and_has_no_truth_is_inconclusive():
     unjudged = op(3, Verdict.UNJUDGED, bound=None)
-    found = remarks(unjudged, op(4, Verdict.UNJUDGED, bound=None, relative=0.0), op(5))
+    found = advisories(unjudged, op(4, Verdict.UNJUDGED, bound=None, relative=0.0), op(5))
     assert [each["op_index"] for each in found.as_judged()["inconclusive"]] == [3]
     assert found.notes == [
         "inconclusive: op 3 MatMul of dense, step 0, forward differ on the same inputs and have no float64 truth to be "
         "held against"
     ]
-    assert remarks(op(3, Verdict.UNJUDGED, bound=None, note="random")).notes == []
+    assert advisories(op(3, Verdict.UNJUDGED, bound=None, note="random")).notes == []
 
 
 def test_a_reference_that_is_further_from_truth():
@@ -60,7 +60,7 @@ def test_a_reference_that_is_further_from_truth():
     worse = op(2, bound=bound(0.1), reference_bound=bound(0.4))
     worst = op(3, bound=bound(0.2), reference_bound=bound(3.0))
     same = op(4, relative=0.0, bound=bound(0.1), reference_bound=bound(9.0))
-    found = remarks(better, worse, worst, same)
+    found = advisories(better, worse, worst, same)
     told = found.as_judged()["reference_less_accurate"]
     assert (told["num_outputs"], told["of_differing"], told["num_out_of_bound"]) == (2, 3, 1)
     assert (told["worst"]["op_index"], told["worst"]["excess"]) == (3, 3.0)
@@ -69,7 +69,7 @@ def test_a_reference_that_is_further_from_truth():
 
 
 def test_with_nothing_to_say_there_are_no_notes():
-    found = remarks(op(1), op(2))
+    found = advisories(op(1), op(2))
     assert found.notes == []
     assert found.as_judged()["reference_less_accurate"]["worst"] is None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diag.causes.case import Case
+from diag.causes.wrong_output import WrongOutput
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms
@@ -29,7 +29,7 @@ def nearest_even(x: np.ndarray, dropped: int) -> np.ndarray:
 
 def case(
     output: np.ndarray, truth: np.ndarray, kind: ErrorClass = ErrorClass.CONTRACTION, bits: int = 20, **more: Any
-) -> Case:
+) -> WrongOutput:
     """`explained` is a difference of at most 2^-bits of the largest element."""
     truth = truth.astype(np.float64)
     limit = 2.0**-bits * float(np.abs(truth).max(initial=0.0)) or 1e-300
@@ -46,10 +46,10 @@ def case(
     with np.errstate(invalid="ignore"):
         wrong = ~(np.abs(output.astype(np.float64) - truth) <= limit)
     given = {"judge": lambda other: held(output, other), "judge_other": lambda other: held(other, truth)}
-    return Case(output, truth.astype(output.dtype), truth, bound, out_of_bound=wrong, **{**given, **more})
+    return WrongOutput(output, truth.astype(output.dtype), truth, bound, out_of_bound=wrong, **{**given, **more})
 
 
-def product(a: np.ndarray, b: np.ndarray, output: np.ndarray, **more: Any) -> Case:
+def product(a: np.ndarray, b: np.ndarray, output: np.ndarray, **more: Any) -> WrongOutput:
     """A matrix product, its terms written out."""
     wide = [a.astype(np.float64), b.astype(np.float64)]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diag.causes.case import Past
 from diag.causes.causes import explain
+from diag.causes.wrong_output import EarlierExecution
 from diag.numerics.op_classes import ErrorClass
-from tests.causes.cases import case, normal
+from tests.causes.wrong_outputs import case, normal
 
 
 def sums(x: np.ndarray) -> np.ndarray:
@@ -34,8 +34,8 @@ def test_wrong_by_itself_as_well_is_no_history():
 
 def test_what_the_op_gave_at_the_step_before():
     old, truth = normal(6, seed=1), normal(6)
-    past = Past(4, [normal(6).astype(np.float64)], old.astype(np.float64))
-    cause = explain(case(old, truth, ErrorClass.COMPOSITE, past=lambda: [past]))
+    earlier = EarlierExecution(4, [normal(6).astype(np.float64)], old.astype(np.float64))
+    cause = explain(case(old, truth, ErrorClass.COMPOSITE, earlier=lambda: [earlier]))
     assert (cause.name, cause.evidence["of_step"]) == ("stale-data", 4)
     assert cause.evidence["summary"] == "what the op gave at step 4"
 
@@ -43,9 +43,9 @@ def test_what_the_op_gave_at_the_step_before():
 def test_rows_of_a_larger_batch_that_are_still_summed():
     before, now = normal(8, 5, seed=1), normal(3, 5)
     output = sums(np.concatenate([now, before[3:]])).astype(np.float32)
-    past = Past(6, [before.astype(np.float64)], sums(before))
+    earlier = EarlierExecution(6, [before.astype(np.float64)], sums(before))
     for more in ({}, {"isolated": sums(now).astype(np.float32)}):
-        cause = explain(stale_case(now, output, past=lambda: [past], **more))
+        cause = explain(stale_case(now, output, earlier=lambda: [earlier], **more))
         assert cause.name == "stale-data"
         assert cause.evidence["summary"] == "rows 3 to 7 of step 6's larger batch still summed"
     assert "isolated" in cause.evidence
@@ -55,10 +55,10 @@ def test_rows_of_a_larger_batch_in_a_mean():
     """The divisor is that of the 3 rows, the sum that of 8."""
     before, now = normal(8, 5, seed=1), normal(3, 5)
     output = (sums(np.concatenate([now, before[3:]])) / 3).astype(np.float32)
-    past = Past(6, [before.astype(np.float64)], sums(before) / 8)
+    earlier = EarlierExecution(6, [before.astype(np.float64)], sums(before) / 8)
     found = case(
         output, sums(now) / 3, inputs=[now.astype(np.float64)], recompute=lambda x: x[0].mean(axis=0),
-        past=lambda: [past],
+        earlier=lambda: [earlier],
     )  # fmt: skip
     assert explain(found).evidence["of_step"] == 6
 
@@ -66,13 +66,13 @@ def test_rows_of_a_larger_batch_in_a_mean():
 def test_rows_of_another_batch_do_not_explain_it():
     before, now = normal(8, 5, seed=1), normal(3, 5)
     output = sums(np.concatenate([now, normal(5, 5, seed=9)])).astype(np.float32)
-    past = Past(6, [before.astype(np.float64)], sums(before))
-    assert explain(stale_case(now, output, past=lambda: [past])).name == "unknown"
+    earlier = EarlierExecution(6, [before.astype(np.float64)], sums(before))
+    assert explain(stale_case(now, output, earlier=lambda: [earlier])).name == "unknown"
 
 
-def test_the_past_is_asked_for_only_where_nothing_else_explains_it():
+def test_earlier_executions_are_asked_for_only_where_nothing_else_explains_it():
     truth = normal(20)
-    cause = explain(case(truth * 2, truth, ErrorClass.EXACT, before=truth * 2, past=lambda: pytest.fail("asked")))
+    cause = explain(case(truth * 2, truth, ErrorClass.EXACT, before=truth * 2, earlier=lambda: pytest.fail("asked")))
     assert cause.name == "skipped-update"
 
 

@@ -20,7 +20,7 @@ NAMED = 3  # of many ops, so many are named in a sentence
 
 
 @dataclass
-class Remarks:
+class Advisories:
     """Gathered from the ops under the microscope, step by step."""
 
     benign: dict[tuple[Any, ...], Observation] = field(default_factory=dict)
