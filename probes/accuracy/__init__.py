@@ -17,7 +17,7 @@ from probes.accuracy.elementwise import FUNCTIONS, UNARY, Function
 from probes.accuracy.op_call import computation_of
 from probes.accuracy.subnormals import subnormal_facts
 from probes.accuracy.tally import judged, tally
-from probes.accuracy.ulp_readings import FAMILY, reading
+from probes.accuracy.ulp_readings import FAMILY, TalliedErrors, reading
 from probes.frame.card import Reading, Value
 from probes.frame.fallback import check_placed
 from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
@@ -64,4 +64,4 @@ def reading_of(function: Function, arrays: Arrays, y: npt.NDArray[Any], place: P
             facts = subnormal_facts(function.truth, wide[0], truth, y, format_of(y.dtype))
     limits = limits_of(function.op, y.dtype.name, place, function.terms_ulp)
     found = tally(function, [array[chosen] for array in arrays], y[chosen], truth[chosen], limits)
-    return reading(function, y.dtype.name, "", found, limits, place, facts)
+    return reading(TalliedErrors(function, y.dtype.name, found, limits), "", place, facts)

@@ -15,7 +15,7 @@ from probes.accuracy import samples
 from probes.frame.card import FAIL, NOTE, PASS, Reading, Value
 from probes.frame.fallback import check_placed
 from probes.frame.plan import Choice, Probe
-from probes.frame.reproducer import reproducer
+from probes.frame.reproducer import Expected, reproducer
 from probes.frame.subject import Subject
 
 FAMILY, OP = "accuracy", "Cast"
@@ -128,5 +128,5 @@ def _program(
     return reproducer(
         f"Cast of {x.dtype.name} to {y.dtype.name} is not the nearest number",
         [f"x = np.array([{given}]).astype(tf.{x.dtype.name}.as_numpy_dtype)"],
-        f"tf.cast(x, tf.{y.dtype.name})", [f"expected = np.array([{right}])"], subject.place,
+        f"tf.cast(x, tf.{y.dtype.name})", Expected([f"expected = np.array([{right}])"]), subject.place,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from probes.accuracy.allowed import Limits, limits_of
 from probes.accuracy.elementwise import UNARY, Function
 from probes.accuracy.samples import float32_of
 from probes.accuracy.tally import Tally, judged, tally
-from probes.accuracy.ulp_readings import FAMILY, reading
+from probes.accuracy.ulp_readings import FAMILY, TalliedErrors, reading
 from probes.frame.card import Reading
 from probes.frame.plan import Choice, Probe
 
@@ -64,7 +64,7 @@ def _read(function: Function, folder: Path, quiet: bool, subject: Any) -> Iterat
     file = folder / f"{function.op}-{str(subject).replace('/', '-').replace(':', '-')}.json"
     watch = None if quiet else Lines(function.op)
     found = over_all(function, lambda x: computation(x)[0], limits, State(file, about), watch=watch)
-    yield reading(function, "float32", CASE, found, limits, subject.place)
+    yield reading(TalliedErrors(function, "float32", found, limits), CASE, subject.place)
 
 
 class Lines:

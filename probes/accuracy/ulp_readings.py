@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,31 +18,35 @@ from probes.accuracy.samples import DTYPES
 from probes.accuracy.subnormals import subnormal_words
 from probes.accuracy.tally import Tally, Worst
 from probes.frame.card import FAIL, NOTE, PASS, Reading, Value
-from probes.frame.reproducer import reproducer
+from probes.frame.reproducer import Expected, reproducer
 
 FAMILY = "accuracy"
 
 
-def reading(
-    function: Function,
-    dtype_name: str,
-    case: str,
-    found: Tally,
-    limits: Limits,
-    place: Place,
-    facts: Mapping[str, Value] = {},
-) -> Reading:
+@dataclass(frozen=True)
+class TalliedErrors:
+    """The errors of one function in one dtype, and what they are held against."""
+
+    function: Function
+    dtype_name: str
+    tally: Tally
+    limits: Limits
+
+
+def reading(errors: TalliedErrors, case: str, place: Place, facts: Mapping[str, Value] = {}) -> Reading:
     """`fail` beyond what is promised and what was measured elsewhere, `note` between the two or without a promise."""
-    status = NOTE if limits.promised is None and not function.exact else PASS
+    function, found = errors.function, errors.tally
+    status = NOTE if errors.limits.promised is None and not function.exact else PASS
     if found.num_beyond:
         status = FAIL if found.num_beyond_seen else NOTE
-    figures = {**_figures(function, dtype_name, found, limits), **facts}
-    says = (_exactly if function.exact else _in_ulp)(function, dtype_name, found, limits)
-    program = _program(function, dtype_name, found, limits, place) if status == FAIL else ""
-    return Reading(FAMILY, function.op, dtype_name, case, status, says + subnormal_words(facts), figures, program)
+    figures = {**_figures(errors), **facts}
+    says = (_exactly if function.exact else _in_ulp)(errors) + subnormal_words(facts)
+    program = _program(errors, place) if status == FAIL else ""
+    return Reading(FAMILY, function.op, errors.dtype_name, case, status, says, figures, program)
 
 
-def _figures(function: Function, dtype_name: str, found: Tally, limits: Limits) -> dict[str, Value]:
+def _figures(errors: TalliedErrors) -> dict[str, Value]:
+    found, limits = errors.tally, errors.limits
     figures: dict[str, Value] = {
         "max_ulp": _rounded(found.max_ulp),
         "held_ulp": _rounded(found.held_ulp),
@@ -52,12 +57,12 @@ def _figures(function: Function, dtype_name: str, found: Tally, limits: Limits) 
         "num_zero_sign": found.num_zero_sign,
         "num_infinity_for_number": found.num_infinity_for_number,
         "num_nan_for_number": found.num_nan_for_number,
-        "allowed_ulp": None if function.exact or limits.promised is None else limits.ulp,
-        "allowed_by": "" if function.exact or limits.promised is None else limits.promised.source,
+        "allowed_ulp": None if errors.function.exact or limits.promised is None else limits.ulp,
+        "allowed_by": "" if errors.function.exact or limits.promised is None else limits.promised.source,
     }
     if found.worst is not None:
-        for name, value in zip(function.arguments, found.worst.arguments, strict=True):
-            figures[name], figures[f"{name}_hex"] = value, _hex(value, dtype_name)
+        for name, value in zip(errors.function.arguments, found.worst.arguments, strict=True):
+            figures[name], figures[f"{name}_hex"] = value, _hex(value, errors.dtype_name)
         figures |= {"got": found.worst.got, "right": found.worst.right}
     return figures
 
@@ -75,20 +80,22 @@ def _rounded(figure: float) -> float:
     return float(f"{figure:.6g}")
 
 
-def _at(function: Function, dtype_name: str, worst: Worst) -> str:
-    named = zip(function.arguments, worst.arguments, strict=True)
-    return ", ".join(f"{name} = {value:.9g} ({_hex(value, dtype_name)})" for name, value in named)
+def _at(errors: TalliedErrors, worst: Worst) -> str:
+    named = zip(errors.function.arguments, worst.arguments, strict=True)
+    return ", ".join(f"{name} = {value:.9g} ({_hex(value, errors.dtype_name)})" for name, value in named)
 
 
-def _exactly(function: Function, dtype_name: str, found: Tally, limits: Limits) -> str:
+def _exactly(errors: TalliedErrors) -> str:
+    found = errors.tally
     if not found.num_beyond or found.worst is None:
         return "every result exact"
-    at = _at(function, dtype_name, found.worst)
+    at = _at(errors, found.worst)
     return f"{found.num_beyond:,} results wrong, such as {found.worst.got:.9g} for {found.worst.right:.9g} at {at}"
 
 
-def _in_ulp(function: Function, dtype_name: str, found: Tally, limits: Limits) -> str:
-    at = _at(function, dtype_name, found.worst) if found.worst else ""
+def _in_ulp(errors: TalliedErrors) -> str:
+    found, limits = errors.tally, errors.limits
+    at = _at(errors, found.worst) if found.worst else ""
     text = f"at most {found.held_ulp:.4g} ULP"
     if found.worst and math.isinf(found.held_ulp):
         text = f"{found.worst.got:.9g} for {found.worst.right:.9g}"
@@ -106,8 +113,9 @@ def _in_ulp(function: Function, dtype_name: str, found: Tally, limits: Limits) -
     return text + (f", beyond it {found.num_beyond:,} results" if found.num_beyond else "")
 
 
-def _program(function: Function, dtype_name: str, found: Tally, limits: Limits, place: Place) -> str:
+def _program(errors: TalliedErrors, place: Place) -> str:
     """The worst arguments, 16 times over: vectorised kernels compute a lone number otherwise."""
+    function, dtype_name, found = errors.function, errors.dtype_name, errors.tally
     worst = found.worst
     if worst is None:
         return ""
@@ -116,11 +124,11 @@ def _program(function: Function, dtype_name: str, found: Tally, limits: Limits, 
         for name, value in zip(function.arguments, worst.arguments, strict=True)
     ]
     unit = float(ulp(worst.right, format_of(DTYPES[dtype_name]))) if math.isfinite(worst.right) else 0.0
-    allowed = 0.0 if function.exact else unit * min(limits.ulp, found.held_ulp / 2)
+    allowed = 0.0 if function.exact else unit * min(errors.limits.ulp, found.held_ulp / 2)
     what = f"{found.held_ulp:.4g} ULP off" if math.isfinite(found.held_ulp) and not function.exact else "wrong"
     return reproducer(
-        f"{function.op} {dtype_name} is {what} at {_at(function, dtype_name, worst)}", setup, function.call_text,
-        [f"expected = np.full(16, {_literal(worst.right)})"], place, allowed=f"{allowed:.6g}",
+        f"{function.op} {dtype_name} is {what} at {_at(errors, worst)}", setup, function.call_text,
+        Expected([f"expected = np.full(16, {_literal(worst.right)})"], allowed=f"{allowed:.6g}"), place,
     )  # fmt: skip
 
 

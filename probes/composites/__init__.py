@@ -57,8 +57,8 @@ def _read(composition: Composition, dtype_name: str, subject: Subject) -> Iterat
         reference = Subject(CPU, subject.seed).computation(computation.function)(*arrays)
 
     def shown(worst: Excess, name: str) -> str:
-        upstream = _upstream(outputs[0].shape, seed)
-        return program(composition, dtype_name, arrays, upstream, worst, name == "gradient", subject.place)
+        upstream = _upstream(outputs[0].shape, seed) if name == "gradient" else None
+        return program(composition, dtype_name, arrays, upstream, worst, subject.place)
 
     yield reading_of(composition, dtype_name, outputs, wide, reference, shown)
 

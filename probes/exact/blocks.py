@@ -33,6 +33,7 @@ DENSE_SWEEPS = {
     **{f"bias and {name}": (name,) for name in ("relu", "relu6", "leaky relu", "elu")},
     "bias and a smooth activation": TENDS_TO[1:],
 }
+PLAIN = oracles.Geometry((1, 1), "SAME", (1, 1))
 ULPS = 16.0
 """OpenCL's full profile allows erf and pow 16 ULP, the widest of what stands in these functions."""
 
@@ -43,8 +44,7 @@ def probes(choice: Choice) -> Iterator[Probe]:
             cases = [dense(*sizes, each, dtype) for sizes in DENSE for each in members]
             yield sweep("Dense", dtype, name, only_some(choice, cases, dtype))
         for name in ("relu", "relu6"):
-            text, activation, _ = ACTIVATIONS[name]
-            cases = [convolution(*sizes, text, activation, dtype) for sizes in IMAGES]
+            cases = [convolution(sizes, name, dtype) for sizes in IMAGES]
             yield sweep("Conv2D layer", dtype, f"bias and {name}", only_some(choice, cases, dtype))
         for op, cases in (
             ("gradient of Dense", [dense_gradient(*sizes, name, dtype) for sizes in DENSE for name in ("relu", "elu")]),
@@ -113,7 +113,7 @@ def _image(batch: int, height: int, width: int, inputs: int, outputs: int, dtype
 
 
 def _convolved(x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    return oracles.convolution(x, w, (1, 1), "SAME", (1, 1))
+    return oracles.convolution(x, w, PLAIN)
 
 
 def _label(sizes: tuple[int, ...]) -> str:
@@ -124,12 +124,12 @@ _AXES = ("batch", "height", "width", "channel")
 _CONV = 'tf.nn.conv2d(x, w, 1, "SAME")'
 
 
-def convolution(batch: int, height: int, width: int, inputs: int, outputs: int, text: str,
-                activation: Callable[[np.ndarray], np.ndarray], dtype: str) -> Case:  # fmt: skip
-    x, w = _image(batch, height, width, inputs, outputs, dtype)
+def convolution(sizes: tuple[int, int, int, int, int], name: str, dtype: str) -> Case:
+    x, w = _image(*sizes, dtype)
+    text, activation, _ = ACTIVATIONS[name]
     return case(
-        _label((batch, height, width, inputs, outputs)), f"{text}(tf.nn.bias_add({_CONV}, b))",
-        {"x": x, "w": w, "b": sparse(3, (outputs,))}, lambda x, w, b: activation(_convolved(x, w) + b), axes=_AXES,
+        _label(sizes), f"{text}(tf.nn.bias_add({_CONV}, b))",
+        {"x": x, "w": w, "b": sparse(3, sizes[-1:])}, lambda x, w, b: activation(_convolved(x, w) + b), axes=_AXES,
         tolerates=True, scale=lambda x, w, b: _convolved(x, w) + b,
     )  # fmt: skip
 
@@ -140,10 +140,9 @@ def convolution_gradient(batch: int, height: int, width: int, inputs: int, outpu
 
     def oracle(x: np.ndarray, w: np.ndarray, b: np.ndarray, g: np.ndarray) -> list[np.ndarray]:
         passed = g * (_convolved(x, w) + b > 0)
-        steps = ((1, 1), "SAME", (1, 1))
         return [
-            oracles.gradient_to_image(passed, w, x.shape, *steps),
-            oracles.gradient_to_kernel(x, passed, w.shape, *steps),
+            oracles.gradient_to_image(passed, w, x.shape, PLAIN),
+            oracles.gradient_to_kernel(x, passed, w.shape, PLAIN),
             passed.sum((0, 1, 2)),
         ]
 
@@ -190,7 +189,7 @@ def separable(batch: int, height: int, width: int, inputs: int, outputs: int, dt
         'tf.nn.relu(tf.nn.separable_conv2d(x, w, v, [1, 1, 1, 1], "SAME"))',
         {"x": sparse(1, (batch, height, width, inputs), share), "w": sparse(2, (3, 3, inputs, 1), share),
          "v": sparse(3, (1, 1, inputs, outputs), share)},
-        lambda x, w, v: np.maximum(oracles.depthwise(x, w, (1, 1), "SAME", (1, 1)) @ v[0, 0], 0), axes=_AXES,
+        lambda x, w, v: np.maximum(oracles.depthwise(x, w, PLAIN) @ v[0, 0], 0), axes=_AXES,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 KERNEL_AXES = {2: ("kernel height", "kernel width", "input channel", "output channel")}
 IMAGE_AXES = {2: ("batch", "height", "width", "channel")}
 Explicit = tuple[tuple[int, int], ...]
+Oracle = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,11 @@ class Shape:
 
     @property
     def result(self) -> tuple[int, ...]:
-        pads = oracles.pads_of(self.padding, self.sizes, self.kernel, self.steps, self.gaps)
-        return (self.batch, *oracles.output_sizes(pads, self.sizes, self.kernel, self.steps, self.gaps), self.outputs)
+        return (self.batch, *self.geometry.outputs(self.sizes, self.kernel), self.outputs)
+
+    @property
+    def geometry(self) -> oracles.Geometry:
+        return oracles.Geometry(self.steps, self.padding, self.gaps, self.groups)
 
     def stored(self, shape: Sequence[int]) -> tuple[int, ...]:
         """An image's shape as the layout has it."""
@@ -91,35 +95,34 @@ class Kind:
     text: Callable[[Shape], str]
     reads: Callable[[Shape], dict[str, tuple[int, ...]]]
     terms: Callable[[Shape], int]
-    oracle: Callable[[Shape], Callable[..., np.ndarray]]
+    oracle: Callable[[Shape], Oracle]
     is_kernel: bool = False
 
 
-def _geometry(shape: Shape) -> tuple[tuple[int, ...], str | Explicit, tuple[int, ...]]:
-    return shape.steps, shape.padding, shape.gaps
-
-
-def _laid_out(shape: Shape, oracle: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+def laid_out(shape: Shape, oracle: Oracle) -> Oracle:
     """An oracle that takes and gives images (its first argument, and its result) in the layout of the shape."""
     if not shape.channels_first:
         return oracle
     return lambda image, w: np.moveaxis(oracle(np.moveaxis(image, 1, -1), w), -1, 1)
 
 
-def _forward(shape: Shape) -> Callable[..., np.ndarray]:
-    return _laid_out(shape, lambda x, w: oracles.convolution(x, w, *_geometry(shape), shape.groups))
+def kernel_laid_out(shape: Shape, oracle: Oracle) -> Oracle:
+    """An oracle that takes two images in the layout of the shape and gives a kernel."""
+    if not shape.channels_first:
+        return oracle
+    return lambda x, g: oracle(np.moveaxis(x, 1, -1), np.moveaxis(g, 1, -1))
 
 
-def _to_image(shape: Shape) -> Callable[..., np.ndarray]:
-    return _laid_out(shape, lambda g, w: oracles.gradient_to_image(g, w, shape.image, *_geometry(shape), shape.groups))
+def _forward(shape: Shape) -> Oracle:
+    return laid_out(shape, lambda x, w: oracles.convolution(x, w, shape.geometry))
 
 
-def _to_kernel(shape: Shape) -> Callable[..., np.ndarray]:
-    def oracle(x: np.ndarray, g: np.ndarray) -> np.ndarray:
-        x, g = (np.moveaxis(each, 1, -1) if shape.channels_first else each for each in (x, g))
-        return oracles.gradient_to_kernel(x, g, shape.kernel_shape, *_geometry(shape), shape.groups)
+def _to_image(shape: Shape) -> Oracle:
+    return laid_out(shape, lambda g, w: oracles.gradient_to_image(g, w, shape.image, shape.geometry))
 
-    return oracle
+
+def _to_kernel(shape: Shape) -> Oracle:
+    return kernel_laid_out(shape, lambda x, g: oracles.gradient_to_kernel(x, g, shape.kernel_shape, shape.geometry))
 
 
 def kinds(num_axes: int) -> tuple[Kind, Kind, Kind]:

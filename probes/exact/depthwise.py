@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from probes.exact import oracles
 from probes.exact.case import Case, case, share_of, sparse
-from probes.exact.convolutions import IMAGE_AXES, Kind, Shape, channels_first, made
+from probes.exact.convolutions import IMAGE_AXES, Kind, Shape, channels_first, kernel_laid_out, laid_out, made
 from probes.exact.judging import only_some, sweep
+from probes.exact.oracles import Geometry
 from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 KERNEL_AXES = ("kernel height", "kernel width", "input channel", "channel multiplier")
@@ -56,41 +56,24 @@ def _result(shape: Shape) -> tuple[int, ...]:
     return shape.stored((*shape.result[:-1], shape.inputs * shape.outputs))
 
 
-def _last(shape: Shape, oracle: Callable[..., np.ndarray], gives_image: bool = True) -> Callable[..., np.ndarray]:
-    """An oracle of channels-last images, as the shape lays them out; kernels stay as they are."""
-    if not shape.channels_first:
-        return oracle
-
-    def moved(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        if gives_image:
-            return np.moveaxis(oracle(np.moveaxis(first, 1, -1), second), -1, 1)
-        return oracle(np.moveaxis(first, 1, -1), np.moveaxis(second, 1, -1))
-
-    return moved
-
-
 def kinds() -> tuple[Kind, Kind, Kind]:
     """DepthwiseConv2dNative and its gradients."""
     op = "DepthwiseConv2dNative"
-
-    def geometry(s: Shape) -> Any:
-        return s.steps, s.padding, s.gaps
-
     return (
         Kind(op, lambda s: f"tf.raw_ops.{op}(input=x, filter=w, {s.attributes})",
              lambda s: {"x": s.stored(s.image), "w": s.kernel_shape}, lambda s: int(np.prod(s.kernel)),
-             lambda s: _last(s, lambda x, w: oracles.depthwise(x, w, *geometry(s)))),
+             lambda s: laid_out(s, lambda x, w: oracles.depthwise(x, w, s.geometry))),
         Kind(f"{op}BackpropInput",
              lambda s: f"tf.raw_ops.{op}BackpropInput(input_sizes={list(s.stored(s.image))}, filter=w, "
              f"out_backprop=g, {s.attributes})",
              lambda s: {"g": _result(s), "w": s.kernel_shape}, lambda s: int(np.prod(s.kernel)) * s.outputs,
-             lambda s: _last(s, lambda g, w: oracles.depthwise_to_image(g, w, s.image, *geometry(s)))),
+             lambda s: laid_out(s, lambda g, w: oracles.depthwise_to_image(g, w, s.image, s.geometry))),
         Kind(f"{op}BackpropFilter",
              lambda s: f"tf.raw_ops.{op}BackpropFilter(input=x, filter_sizes={list(s.kernel_shape)}, out_backprop=g, "
              f"{s.attributes})",
              lambda s: {"x": s.stored(s.image), "g": _result(s)},
              lambda s: s.batch * int(np.prod(s.result[1:-1])),
-             lambda s: _last(s, lambda x, g: oracles.depthwise_to_kernel(x, g, s.kernel_shape, *geometry(s)), False),
+             lambda s: kernel_laid_out(s, lambda x, g: oracles.depthwise_to_kernel(x, g, s.kernel_shape, s.geometry)),
              is_kernel=True),
     )  # fmt: skip
 
@@ -101,7 +84,8 @@ def dilated(dtype: str) -> list[Case]:
         case(f"{sizes} dilated by {gaps}, {padding}",
              f'tf.nn.depthwise_conv2d(x, w, [1, 1, 1, 1], "{padding}", dilations={list(gaps)})',
              {"x": sparse(3, (2, *sizes, 5), share_of(9, dtype)), "w": sparse(4, (3, 3, 5, 2), share_of(9, dtype))},
-             lambda x, w, p=padding, g=gaps: oracles.depthwise(x, w, (1, 1), p, g), axes=IMAGE_AXES[2], is_sum=True)
+             lambda x, w, p=padding, g=gaps: oracles.depthwise(x, w, Geometry((1, 1), p, g)),
+             axes=IMAGE_AXES[2], is_sum=True)
         for sizes, gaps, padding in (
             ((16, 17), (2, 2), "SAME"), ((17, 17), (3, 3), "VALID"), ((9, 12), (2, 2), "VALID"),
         )
@@ -126,7 +110,7 @@ def along_one_axis(dtype: str) -> list[Case]:
                  f'tf.nn.conv1d(x, w, {stride}, "{padding}", dilations={gap})',
                  {"x": sparse(length, (batch, length, inputs), share),
                   "w": sparse(5, (kernel, inputs, outputs), share)},
-                 lambda x, w, s=stride, p=padding, g=gap: oracles.convolution(x, w, (s,), p, (g,)),
+                 lambda x, w, s=stride, p=padding, g=gap: oracles.convolution(x, w, Geometry((s,), p, (g,))),
                  axes=("batch", "step", "channel"), is_sum=True, tolerates=kernel > 1)
         )  # fmt: skip
     return made
@@ -152,7 +136,7 @@ def transposed(num_axes: int, dtype: str) -> list[Case]:
                  {"x": sparse(number, (batch, *[side] * num_axes, inputs), share),
                   "w": sparse(number + 9, (*[kernel] * num_axes, outputs, inputs), share)},
                  lambda x, w, r=result, s=stride, p=padding: oracles.gradient_to_image(
-                     x, w, r, (s,) * num_axes, p, (1,) * num_axes),
+                     x, w, r, Geometry((s,) * num_axes, p, (1,) * num_axes)),
                  axes=IMAGE_AXES.get(num_axes, ()), is_sum=True, tolerates=kernel > 1)
         )  # fmt: skip
     return made

@@ -14,6 +14,7 @@ from probes.exact.products import ROWS_COLUMNS
 from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
 
 LARGE, SMALL = 65, 33
+PLAIN = oracles.Geometry((1, 1), "SAME", (1, 1))
 
 
 def probes(choice: Choice) -> Iterator[Probe]:
@@ -47,11 +48,11 @@ def after_a_larger_batch(dtype: str) -> dict[str, list[Case]]:
         "Conv2DBackpropFilter": twice(
             "", "tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=[3, 3, 2, 4], out_backprop=g, "
             'strides=[1, 1, 1, 1], padding="SAME")', {"x": (8, 8, 2), "g": (8, 8, 4)},
-            lambda x, g: oracles.gradient_to_kernel(x, g, (3, 3, 2, 4), (1, 1), "SAME", (1, 1))),
+            lambda x, g: oracles.gradient_to_kernel(x, g, (3, 3, 2, 4), PLAIN)),
         "DepthwiseConv2dNativeBackpropFilter": twice(
             "", "tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(input=x, filter_sizes=[3, 3, 4, 1], out_backprop=g, "
             'strides=[1, 1, 1, 1], padding="SAME")', {"x": (8, 8, 4), "g": (8, 8, 4)},
-            lambda x, g: oracles.depthwise_to_kernel(x, g, (3, 3, 4, 1), (1, 1), "SAME", (1, 1))),
+            lambda x, g: oracles.depthwise_to_kernel(x, g, (3, 3, 4, 1), PLAIN)),
     }  # fmt: skip
 
 
@@ -163,7 +164,7 @@ def convolutions_of_views(dtype: str) -> list[Case]:
     return [
         case(name, f'tf.nn.conv2d({text}, w, 1, "SAME")',
              {"x": sparse(1, shape, share), "w": sparse(2, (3, 3, 3, 5), share)},
-             lambda x, w, text=text: oracles.convolution(viewed(text, x), w, (1, 1), "SAME", (1, 1)),
+             lambda x, w, text=text: oracles.convolution(viewed(text, x), w, PLAIN),
              axes=convolutions.IMAGE_AXES[2], is_sum=True, tolerates=True)
         for name, (text, shape) in views.items()
     ]  # fmt: skip

@@ -27,7 +27,7 @@ from probes.exact.case import (
 from probes.frame.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
 from probes.frame.fallback import check_placed
 from probes.frame.plan import Choice, Probe
-from probes.frame.reproducer import reproducer
+from probes.frame.reproducer import Expected, reproducer
 from probes.frame.subject import NOT_SUPPORTED, Subject
 
 FAMILY = "exact"
@@ -238,20 +238,14 @@ def _program(subject: Subject, op: str, dtype: str, name: str, worst: Outcome) -
         f"compute({', '.join(f'tf.constant({made_text(each, dtype)})' for each in earlier.values())})"
         for earlier in case.before
     ]
-    expected = [f"expected = {[value for _, value in worst.shown]}"]
     title = f"{op} {dtype} {name}, {case.label}: {worst.says}."
-    allowed = f"{_allowed(case, arrays_of(case.inputs, dtype), dtype):g}"
+    expected = Expected(
+        [f"expected = {[value for _, value in worst.shown]}"],
+        [index for index, _ in worst.shown],
+        f"{_allowed(case, arrays_of(case.inputs, dtype), dtype):g}",
+    )
     try:
-        return reproducer(
-            title,
-            setup,
-            case.body,
-            expected,
-            subject.place,
-            first_lines=first,
-            at=[i for i, _ in worst.shown],
-            allowed=allowed,
-        )
+        return reproducer(title, setup, case.body, expected, subject.place, first)
     except ValueError:
         return ""
 

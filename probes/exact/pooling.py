@@ -30,9 +30,7 @@ class Pool:
 
     @property
     def result(self) -> tuple[int, ...]:
-        ones = [1] * len(self.sizes)
-        pads = oracles.pads_of(self.padding, self.sizes, self.window, self.strides, ones)
-        sizes = oracles.output_sizes(pads, self.sizes, self.window, self.strides, ones)
+        sizes = oracles.Geometry(self.strides, self.padding, [1] * len(self.sizes)).outputs(self.sizes, self.window)
         return self.stored((self.batch, *sizes, self.channels))
 
     def stored(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -26,7 +26,9 @@ def probes(choice: Choice) -> Iterator[Probe]:
             yield sweep("Einsum", dtype, "equations", only_some(choice, equations(dtype), dtype))
 
 
-def product(label: str, m: int, k: int, n: int, dtype: str, flip_a: bool = False, flip_b: bool = False) -> Case:
+def product(label: str, sizes: tuple[int, int, int], dtype: str, flip_a: bool = False, flip_b: bool = False) -> Case:
+    """sizes: rows, the length of the sums, columns.  flip_a, flip_b: whether an operand is stored transposed."""
+    m, k, n = sizes
     share = share_of(k, dtype)
     a, b = (k, m) if flip_a else (m, k), (n, k) if flip_b else (k, n)
     body = f"tf.raw_ops.MatMul(a=a, b=b, transpose_a={flip_a}, transpose_b={flip_b})"
@@ -40,12 +42,12 @@ def sizes(dtype: str) -> list[Case]:
     """Every size once as rows, once as columns, once as the length of the sums."""
     count = len(SIZES)
     triples = [(SIZES[i], SIZES[(i + 4) % count], SIZES[(i + 7) % count]) for i in range(count)]
-    return [product(f"{m} x {k} by {k} x {n}", m, k, n, dtype) for m, k, n in triples]
+    return [product(f"{m} x {k} by {k} x {n}", (m, k, n), dtype) for m, k, n in triples]
 
 
 def transposes(dtype: str) -> list[Case]:
     return [
-        product(f"{m} x {k} by {k} x {n}{' a' * a}{' b' * b} transposed", m, k, n, dtype, a, b)
+        product(f"{m} x {k} by {k} x {n}{' a' * a}{' b' * b} transposed", (m, k, n), dtype, a, b)
         for m, k, n in ((17, 33, 15), (1, 129, 33), (64, 31, 1))
         for a, b in ((True, False), (False, True), (True, True))
     ]
@@ -54,18 +56,18 @@ def transposes(dtype: str) -> list[Case]:
 def long_sums(dtype: str) -> list[Case]:
     return [
         product(f"K = {k}{' a' * (k % 2)}{' b' * (k % 3 == 0)} transposed" if k % 2 or k % 3 == 0 else f"K = {k}",
-                5 if k > 5000 else 17, k, 9, dtype, bool(k % 2), k % 3 == 0)
+                (5 if k > 5000 else 17, k, 9), dtype, bool(k % 2), k % 3 == 0)
         for k in LONG
     ]  # fmt: skip
 
 
 def extremes(dtype: str) -> list[Case]:
     return [
-        product(f"{MANY} rows", MANY, 3, 2, dtype),
-        product(f"{MANY} columns", 2, 3, MANY, dtype),
-        product("no rows", 0, 5, 3, dtype),
-        product("sums of nothing", 3, 0, 5, dtype),
-        product("1 x 1", 1, 1, 1, dtype),
+        product(f"{MANY} rows", (MANY, 3, 2), dtype),
+        product(f"{MANY} columns", (2, 3, MANY), dtype),
+        product("no rows", (0, 5, 3), dtype),
+        product("sums of nothing", (3, 0, 5), dtype),
+        product("1 x 1", (1, 1, 1), dtype),
     ]
 
 

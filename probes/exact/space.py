@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from probes.exact.case import Case, case, sparse
 from probes.exact.judging import only_some, sweep
-from probes.exact.movement import moved
+from probes.exact.movement import Moves, Source, cases_of, listed
 from probes.frame.plan import Choice, Probe
 
 
 def probes(choice: Choice) -> Iterator[Probe]:
     for dtype in ("float32", "float16"):
-        for op, make in OPS.items():
-            yield sweep(op, dtype, "shapes", only_some(choice, list(make(dtype)), dtype))
-
-
-def resize(dtype: str) -> Iterator[Case]:
-    for shape, times in (
-        ((2, 5, 6, 3), (2, 2)),
-        ((1, 3, 4, 17), (3, 2)),
-        ((1, 7, 7, 129), (2, 2)),
-        ((3, 1, 1, 2), (15, 17)),
-    ):
-        size = [shape[1] * times[0], shape[2] * times[1]]
-        yield moved(
-            f"to {size}",
-            f'tf.image.resize(x, {size}, "nearest")',
-            shape,
-            dtype,
-            lambda x, times=times: x.repeat(times[0], 1).repeat(times[1], 2),
-        )
-    yield moved("to half", 'tf.image.resize(x, [4, 3], "nearest")', (1, 8, 6, 5), dtype, lambda x: x[:, 1::2, 1::2])
+        for op, source in OPS.items():
+            yield sweep(op, dtype, "shapes", only_some(choice, cases_of(source, dtype), dtype))
 
 
 def resize_gradient(dtype: str) -> Iterator[Case]:
@@ -49,51 +31,16 @@ def resize_gradient(dtype: str) -> Iterator[Case]:
         )
 
 
-def blocks_of_space(dtype: str) -> Iterator[Case]:
-    for shape, block in (((2, 4, 6, 3), 2), ((1, 9, 6, 5), 3), ((3, 16, 16, 17), 4), ((1, 2, 2, 1025), 2)):
-        b, h, w, c = shape
-        parts = (b, h // block, block, w // block, block, c)
-        yield moved(
-            f"blocks of {block}",
-            f"tf.nn.space_to_depth(x, {block})",
-            shape,
-            dtype,
-            lambda x, parts=parts: (
-                x.reshape(parts).transpose(0, 1, 3, 2, 4, 5).reshape(parts[0], parts[1], parts[3], -1)
-            ),
-        )
+def _to_depth(x: np.ndarray, block: int) -> np.ndarray:
+    b, h, w, c = x.shape
+    parts = x.reshape(b, h // block, block, w // block, block, c).transpose(0, 1, 3, 2, 4, 5)
+    return parts.reshape(b, h // block, w // block, -1)
 
 
-def depth_to_space(dtype: str) -> Iterator[Case]:
-    for shape, block in (((2, 3, 2, 12), 2), ((1, 3, 5, 18), 3), ((3, 4, 4, 16), 4), ((1, 1, 1, 4100), 2)):
-        b, h, w, c = shape
-        parts = (b, h, w, block, block, c // block**2)
-        yield moved(
-            f"blocks of {block}",
-            f"tf.nn.depth_to_space(x, {block})",
-            shape,
-            dtype,
-            lambda x, parts=parts: (
-                x.reshape(parts)
-                .transpose(0, 1, 3, 2, 4, 5)
-                .reshape(parts[0], parts[1] * parts[3], parts[2] * parts[4], -1)
-            ),
-        )
-
-
-def space_to_batch(dtype: str) -> Iterator[Case]:
-    for shape, block, pads in (
-        ((2, 4, 6, 3), (2, 2), ((0, 0), (0, 0))),
-        ((1, 7, 9, 5), (2, 3), ((1, 0), (0, 0))),
-        ((3, 8, 8, 17), (4, 2), ((0, 0), (2, 2))),
-    ):
-        yield moved(
-            f"blocks of {block}, pads {pads}",
-            f"tf.space_to_batch(x, {list(block)}, {[list(pair) for pair in pads]})",
-            shape,
-            dtype,
-            lambda x, block=block, pads=pads: _to_batch(x, block, pads),
-        )
+def _from_depth(x: np.ndarray, block: int) -> np.ndarray:
+    b, h, w, c = x.shape
+    parts = x.reshape(b, h, w, block, block, c // block**2).transpose(0, 1, 3, 2, 4, 5)
+    return parts.reshape(b, h * block, w * block, -1)
 
 
 def _to_batch(x: np.ndarray, block: tuple[int, int], pads: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -101,30 +48,66 @@ def _to_batch(x: np.ndarray, block: tuple[int, int], pads: Sequence[tuple[int, i
     return np.concatenate([x[:, i :: block[0], j :: block[1]] for i in range(block[0]) for j in range(block[1])])
 
 
-def batch_to_space(dtype: str) -> Iterator[Case]:
-    for shape, block in (((8, 2, 3, 3), (2, 2)), ((6, 5, 2, 17), (3, 2))):
-        yield moved(
-            f"blocks of {block}",
-            f"tf.batch_to_space(x, {list(block)}, [[0, 1], [1, 0]])",
-            shape,
-            dtype,
-            lambda x, block=block: _from_batch(x, block)[:, :-1, 1:],
-        )
-
-
 def _from_batch(x: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     batch = len(x) // (block[0] * block[1])
-    made = np.zeros((batch, x.shape[1] * block[0], x.shape[2] * block[1], x.shape[3]))
+    result = np.zeros((batch, x.shape[1] * block[0], x.shape[2] * block[1], x.shape[3]))
     for number, (i, j) in enumerate(np.ndindex(*block)):
-        made[:, i :: block[0], j :: block[1]] = x[number * batch : (number + 1) * batch]
-    return made
+        result[:, i :: block[0], j :: block[1]] = x[number * batch : (number + 1) * batch]
+    return result[:, :-1, 1:]
 
 
-OPS: dict[str, Callable[[str], Iterator[Case]]] = {
-    "ResizeNearestNeighbor": resize,
+RESIZES = (
+    Moves(
+        lambda size, times: f"to {size}",
+        lambda size, times: f'tf.image.resize(x, {size}, "nearest")',
+        lambda x, size, times: x.repeat(times[0], 1).repeat(times[1], 2),
+        [
+            ((2, 5, 6, 3), [10, 12], (2, 2)),
+            ((1, 3, 4, 17), [9, 8], (3, 2)),
+            ((1, 7, 7, 129), [14, 14], (2, 2)),
+            ((3, 1, 1, 2), [15, 17], (15, 17)),
+        ],
+    ),
+    Moves(
+        lambda: "to half",
+        lambda: 'tf.image.resize(x, [4, 3], "nearest")',
+        lambda x: x[:, 1::2, 1::2],
+        [((1, 8, 6, 5),)],
+    ),
+)
+SPACE_TO_DEPTH = Moves(
+    lambda block: f"blocks of {block}",
+    lambda block: f"tf.nn.space_to_depth(x, {block})",
+    _to_depth,
+    [((2, 4, 6, 3), 2), ((1, 9, 6, 5), 3), ((3, 16, 16, 17), 4), ((1, 2, 2, 1025), 2)],
+)
+DEPTH_TO_SPACE = Moves(
+    lambda block: f"blocks of {block}",
+    lambda block: f"tf.nn.depth_to_space(x, {block})",
+    _from_depth,
+    [((2, 3, 2, 12), 2), ((1, 3, 5, 18), 3), ((3, 4, 4, 16), 4), ((1, 1, 1, 4100), 2)],
+)
+SPACE_TO_BATCH = Moves(
+    lambda block, pads: f"blocks of {block}, pads {pads}",
+    lambda block, pads: f"tf.space_to_batch(x, {list(block)}, {listed(pads)})",
+    _to_batch,
+    [
+        ((2, 4, 6, 3), (2, 2), ((0, 0), (0, 0))),
+        ((1, 7, 9, 5), (2, 3), ((1, 0), (0, 0))),
+        ((3, 8, 8, 17), (4, 2), ((0, 0), (2, 2))),
+    ],
+)
+BATCH_TO_SPACE = Moves(
+    lambda block: f"blocks of {block}",
+    lambda block: f"tf.batch_to_space(x, {list(block)}, [[0, 1], [1, 0]])",
+    _from_batch,
+    [((8, 2, 3, 3), (2, 2)), ((6, 5, 2, 17), (3, 2))],
+)
+OPS: dict[str, Source] = {
+    "ResizeNearestNeighbor": RESIZES,
     "ResizeNearestNeighborGrad": resize_gradient,
-    "SpaceToDepth": blocks_of_space,
-    "DepthToSpace": depth_to_space,
-    "SpaceToBatchND": space_to_batch,
-    "BatchToSpaceND": batch_to_space,
+    "SpaceToDepth": [SPACE_TO_DEPTH],
+    "DepthToSpace": [DEPTH_TO_SPACE],
+    "SpaceToBatchND": [SPACE_TO_BATCH],
+    "BatchToSpaceND": [BATCH_TO_SPACE],
 }

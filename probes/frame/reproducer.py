@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from diag.machine.environment import environment_of
 from diag.machine.places import Place
@@ -17,16 +18,28 @@ _CHIPS = (
 )
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What a program ought to print.
+
+    Attributes:
+      lines: statements that leave an array, or a list of them, in `expected`.
+      at: which elements `expected` has, flat indices over all outputs together; none: all of them.
+      allowed: the absolute difference that is no error, an expression of the flat float64 array `expected`.
+    """
+
+    lines: Sequence[str]
+    at: Sequence[int] = ()
+    allowed: str = "0"
+
+
 def reproducer(
     title: str,
     setup_lines: Sequence[str],
     expression: str,
-    expected_lines: Sequence[str],
+    expected: Expected,
     place: Place,
-    *,
     first_lines: Sequence[str] = (),
-    at: Sequence[int] = (),
-    allowed: str = "0",
 ) -> str:
     """A program that computes something as the place does and prints it beside what is expected.
 
@@ -39,17 +52,15 @@ def reproducer(
       expression: of those names that are tensors: `tf.linalg.matmul(x, x)`; or the lines of a function's body, the
         last a `return`.  A name that setup_lines assigns and that the expression reads is an argument of the compiled
         function, so that nothing of it is folded away; whatever else it needs it has to spell out.
-      expected_lines: statements that leave an array, or a list of them, in `expected`.
+      expected: what is right.
       first_lines: statements run before, `compute(tf.constant(large))` where history matters.
-      at: which elements `expected` has, flat indices over all outputs together; none: all of them.
-      allowed: the absolute difference that is no error, an expression of the flat float64 array `expected`.
 
     Raises ValueError where more than 20 lines would be needed.
     """
     body = expression.splitlines() if "\n" in expression else [f"return {expression}"]
     names = _arguments(setup_lines, body)
     given = "".join(f"tf.constant({name}), " for name in names).removesuffix(", ")
-    chosen = f"[{list(at)}]" if at else ""
+    chosen = f"[{list(expected.at)}]" if expected.at else ""
     lines = [
         f'"""{_one_line(title)} Place: {_one_line(str(place))}."""',
         f"import importlib.metadata, os, platform, {'keras, ' if 'keras.' in expression else ''}numpy as np, "
@@ -62,11 +73,11 @@ def reproducer(
         f'with tf.device("{place.device}"):',
         *(f"    {line}" for line in first_lines),
         f"    found = compute({given})",
-        *expected_lines,
+        *expected.lines,
         "flat = lambda made: np.concatenate([np.array(x).astype(float).ravel() for x in tf.nest.flatten(made)])",
         f"computed, expected = flat(found){chosen}, flat([expected])",
-        f"right = (computed == expected) | (abs(computed - expected) <= {allowed}) | ((computed != computed) & "
-        "(expected != expected))",
+        f"right = (computed == expected) | (abs(computed - expected) <= {expected.allowed}) "
+        "| ((computed != computed) & (expected != expected))",
         f'print("{place.device} is", "right," if right.all() else f"wrong in {{(~right).sum()}} of {{right.size}},", '
         '*(f"{name} {array[~right | right.all()][:8]}" for name, array in {"computed": computed, '
         '"expected": expected}.items()))',

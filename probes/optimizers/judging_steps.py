@@ -10,10 +10,10 @@ import mpmath
 import numpy as np
 
 from diag.common.wording import counted
-from diag.numerics.formats import Format, format_of
+from diag.numerics.formats import format_of
 from diag.numerics.ulp import ulp_error
 from probes.frame.card import FAIL, NOTE, PASS, Reading
-from probes.frame.reproducer import reproducer
+from probes.frame.reproducer import Expected, reproducer
 from probes.frame.subject import Subject
 from probes.optimizers.enclosure import PRECISION, Enclosure, as_float64, point
 from probes.optimizers.known_gradient import KnownGradientSteps, State
@@ -95,7 +95,7 @@ def judged(subject: Subject, setup: Setup, dtype: str) -> Iterator[Reading]:
         given = steps.step(gradient)
         after = steps.state()
         first = first or (before, after)
-        allowed = _after(setup, config, before, given, format, setup.iteration + number)
+        allowed = _after(setup, Arithmetic(config, format), before, given, setup.iteration + number)
         for kind, enclosure in allowed.items():
             held.setdefault(kind, Held(kind)).hold(before[kind], after[kind], enclosure, given, number)
         if given.tobytes() != gradient.tobytes():
@@ -107,12 +107,12 @@ def judged(subject: Subject, setup: Setup, dtype: str) -> Iterator[Reading]:
 
 
 def _after(
-    setup: Setup, config: Mapping[str, Any], before: State, gradient: np.ndarray, format: Format, step: int,
-    rounded: bool = True,
-) -> dict[str, Enclosure]:  # fmt: skip
+    setup: Setup, arithmetic: Arithmetic, before: State, gradient: np.ndarray, step: int
+) -> dict[str, Enclosure]:
+    format = arithmetic.format
     state = {kind: point(value, format) for kind, value in before.items() if kind not in _NO_NUMBERS_OF_THE_RULE}
     with mpmath.workprec(PRECISION):
-        return after_step(setup.name, Arithmetic(config, format, rounded), state, point(gradient, format), step)
+        return after_step(setup.name, arithmetic, state, point(gradient, format), step)
 
 
 def _reading(setup: Setup, dtype: str, held: list[Held], subject: Subject) -> Reading:
@@ -150,18 +150,18 @@ def _program(setup: Setup, dtype: str, wrong: Wrong, subject: Subject) -> str:
         "optimizer.build([w])",
     ]
     title = f"{setup.name}, one step of a {dtype} weight ({setup.case}): expected {wrong.low!r} to {wrong.high!r}."
-    expected = [f"expected = {wrong.exact!r}  # exact arithmetic"]
     allowed = repr(max(wrong.high - wrong.exact, wrong.exact - wrong.low))
+    expected = Expected([f"expected = {wrong.exact!r}  # exact arithmetic"], allowed=allowed)
     body = "optimizer.apply([g], [w])\nreturn w + 0"
-    return reproducer(title, lines, body, expected, subject.place, allowed=allowed)
+    return reproducer(title, lines, body, expected, subject.place)
 
 
 def _of_the_dtype(
     setup: Setup, dtype: str, config: Mapping[str, Any], before: State, after: State, gradient: np.ndarray
 ) -> Reading:
     """The first update beside that of the formula with its settings as written, where the weight was 0."""
-    format = format_of(numpy_dtype(dtype))
-    formula = _after(setup, config, before, gradient, format, setup.iteration, rounded=False)[WEIGHT].exact
+    unrounded = Arithmetic(config, format_of(numpy_dtype(dtype)), rounded=False)
+    formula = _after(setup, unrounded, before, gradient, setup.iteration)[WEIGHT].exact
     at = np.nonzero((before[WEIGHT] == 0) & np.array([x != 0 for x in formula]))[0]
     exact = as_float64(formula)[at]
     found = after[WEIGHT].astype(np.float64)[at]

@@ -12,7 +12,7 @@ from diag.numerics.op_classes import is_random
 from diag.numerics.ulp import ulp_distance
 from probes.frame.card import FAIL, NOTE, PASS, Reading, Value
 from probes.frame.fallback import check_placed, touches_floats
-from probes.frame.reproducer import reproducer
+from probes.frame.reproducer import Expected, reproducer
 from probes.frame.subject import Subject
 from probes.randomness.distributions import Draws, Finding
 from probes.randomness.source import FAMILY, Source
@@ -73,7 +73,7 @@ def _program(source: Source, found: Finding, subject: Subject) -> str:
         return ""
     title = f"{source.op} of {source.dtype} draws 1 or more; documented as from [0, 1)."
     count = f"tf.reduce_sum(tf.cast({source.uniform} >= 1, tf.int32))"
-    return reproducer(title, [], count, ["expected = 0  # draws of 1 or more"], subject.place)
+    return reproducer(title, [], count, Expected(["expected = 0  # draws of 1 or more"]), subject.place)
 
 
 def _in_words(source: Source, found: Finding) -> str:

@@ -75,13 +75,7 @@ def stateful_draws(program: Program) -> tuple[Any, ...]:
 
 
 def substitute(
-    name: str,
-    programs: Callable[[Any], Program],
-    batches: Any,
-    places: tuple[Place, Place],
-    steps: range,
-    seed: int,
-    progress: Callable[[int], None] = lambda step: None,
+    name: str, programs: Callable[[Any], Program], batches: Any, places: tuple[Place, Place], steps: range, seed: int
 ) -> Substitution:
     """Train the reference, its twins, the candidate, and the candidate with the unit substituted.
 
@@ -109,7 +103,6 @@ def substitute(
         draws: dict[Any, Any] = {}
         for path in paths:
             draws |= path.step(number, known, inputs, draws)
-        progress(number)
     found = [tuple(path.losses) for path in paths]
     num_ops = sum(wanted(node.location) for node in program.ops)
     return Substitution(name, num_ops, steps.start, found[0], found[1], found[2], tuple(found[3:]))

@@ -7,6 +7,7 @@ import pytest
 from scipy import signal
 
 from probes.exact import oracles
+from probes.exact.oracles import Geometry
 
 RANDOM = np.random.default_rng(5)
 
@@ -28,7 +29,7 @@ def correlated(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 def test_a_convolution_is_scipys_correlation(sizes: tuple[int, ...]) -> None:
     x, w = integers(2, *sizes, 3), integers(*[2] * len(sizes), 3, 4)
     ones = [1] * len(sizes)
-    for found, image in zip(oracles.convolution(x, w, ones, "VALID", ones), x, strict=True):
+    for found, image in zip(oracles.convolution(x, w, Geometry(ones, "VALID", ones)), x, strict=True):
         np.testing.assert_array_equal(found, correlated(image, w))
 
 
@@ -42,9 +43,9 @@ def test_strides_dilations_paddings_and_groups_by_hand() -> None:
         (1, "VALID", 2, [531]),
         (1, [(2, 0)], 1, [100, 210, 321, 432, 543]),
     ):
-        found = oracles.convolution(x, w, (strides,), padding, (dilations,))
+        found = oracles.convolution(x, w, Geometry((strides,), padding, (dilations,)))
         assert found.reshape(-1).tolist() == right
-    apart = oracles.convolution(np.array([[[3, 5]]]), np.array([[[2, 7]]]), (1,), "SAME", (1,), groups=2)
+    apart = oracles.convolution(np.array([[[3, 5]]]), np.array([[[2, 7]]]), Geometry((1,), "SAME", (1,), 2))
     assert apart.reshape(-1).tolist() == [6, 35]
 
 
@@ -55,23 +56,23 @@ def test_strides_dilations_paddings_and_groups_by_hand() -> None:
 def test_gradients_are_adjoint_to_the_convolution(padding, strides, dilations, groups) -> None:
     """<g, conv(x, w)> = <x, to_image(g, w)> = <w, to_kernel(x, g)>, in integers."""
     x, w = integers(2, 8, 9, 4), integers(3, 2, 4 // groups, 6)
-    geometry = (strides, padding, dilations, groups)
-    y = oracles.convolution(x, w, *geometry)
+    geometry = Geometry(strides, padding, dilations, groups)
+    y = oracles.convolution(x, w, geometry)
     g = integers(*y.shape)
     product = (g * y).sum()
-    assert (x * oracles.gradient_to_image(g, w, x.shape, *geometry)).sum() == product
-    assert (w * oracles.gradient_to_kernel(x, g, w.shape, *geometry)).sum() == product
+    assert (x * oracles.gradient_to_image(g, w, x.shape, geometry)).sum() == product
+    assert (w * oracles.gradient_to_kernel(x, g, w.shape, geometry)).sum() == product
 
 
 def test_a_depthwise_convolution_is_one_of_as_many_groups() -> None:
     x, w = integers(2, 7, 8, 3), integers(2, 3, 3, 2)
-    grouped = oracles.convolution(x, w.reshape(2, 3, 1, 6), (1, 1), "SAME", (1, 1), groups=3)
-    geometry = ((1, 1), "SAME", (1, 1))
-    y = oracles.depthwise(x, w, *geometry)
+    grouped = oracles.convolution(x, w.reshape(2, 3, 1, 6), Geometry((1, 1), "SAME", (1, 1), 3))
+    geometry = Geometry((1, 1), "SAME", (1, 1))
+    y = oracles.depthwise(x, w, geometry)
     np.testing.assert_array_equal(y, grouped)
     g = integers(*y.shape)
-    assert (x * oracles.depthwise_to_image(g, w, x.shape, *geometry)).sum() == (g * y).sum()
-    assert (w * oracles.depthwise_to_kernel(x, g, w.shape, *geometry)).sum() == (g * y).sum()
+    assert (x * oracles.depthwise_to_image(g, w, x.shape, geometry)).sum() == (g * y).sum()
+    assert (w * oracles.depthwise_to_kernel(x, g, w.shape, geometry)).sum() == (g * y).sum()
 
 
 def test_pooling_by_hand() -> None:

@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 
 from diag.machine.places import parse_place
-from probes.frame.reproducer import MOST_LINES, reproducer
+from probes.frame.reproducer import MOST_LINES, Expected, reproducer
 
 SETUP = ['x = np.arange(6).reshape(2, 3).astype("float32")', 'y = np.full((3, 1), 2, "float32")']
 PRODUCT = "tf.linalg.matmul(x, y)"  # (0 + 1 + 2) * 2 and (3 + 4 + 5) * 2
 
 
 def made(place: str = "CPU:0/eager", expected: Sequence[str] = ("expected = [[6], [24]]",), **options: Any) -> str:
-    expression = options.pop("expression", PRODUCT)
-    return reproducer("MatMul of 2 x 3", SETUP, expression, expected, parse_place(place), **options)
+    expression, first_lines = options.pop("expression", PRODUCT), options.pop("first_lines", ())
+    right = Expected(expected, **options)
+    return reproducer("MatMul of 2 x 3", SETUP, expression, right, parse_place(place), first_lines)
 
 
 def output_of(program: str, folder: Path) -> str:
