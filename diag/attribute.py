@@ -67,19 +67,19 @@ def run(options: argparse.Namespace) -> int:
     step, location, alike = flagged_in(options.trace, options.step)
     from rich.console import Console
 
-    from diag.engine.attribution.attributing import attribute, subject_in, told
+    from diag.engine.attribution.attributing import attribute, flagged_step_in, line_of
     from diag.report import attribution as written
 
-    subject = subject_in(options.trace, step, place, alike)
+    flagged = flagged_step_in(options.trace, step, place, alike)
     console = Console(quiet=options.json)
 
-    def said(trial: Any) -> None:
+    def on_trial(trial: Any) -> None:
         if not options.json:
-            print(told(trial), file=sys.stderr)
+            print(line_of(trial), file=sys.stderr)
 
-    found, location = attribute(subject, location, said, only, options.seconds)
+    found, location = attribute(flagged, location, on_trial, only, options.seconds)
     if options.json:
-        document = {"trace": str(options.trace), "step": step, "place": str(subject.place), "site": location}
+        document = {"trace": str(options.trace), "step": step, "place": str(flagged.place), "site": location}
         print(to_text(json_safe({**document, **written.report(found)})))
     written.render(found, console)
     return NO_CURE if found.is_reproduced and not found.workarounds else 0

@@ -296,19 +296,19 @@ def _attributed(
     wanted = False if options.attribute is None and quiet else options.attribute
     if result.first_divergence is None or wanted is False:
         return result
-    from diag.engine.attribution.attributing import Subject, lanes_of, wrong_alike
+    from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_alike
     from diag.engine.attribution.of_run import attributed
     from diag.report import json_report
 
     plan, step = recording.plan, result.first_divergence.where.step
     here = [divergence for divergence in result.divergences if divergence.where.step == step]
-    subject = Subject(
+    flagged = FlaggedStep(
         recording.writer.path, step, plan.settings.candidate, lanes_of(plan.settings.follow),
         plan.environments["candidate"], plan.program, trained.config, *wrong_alike([d.to_dict() for d in here]),
     )  # fmt: skip
     recording.keep(json_report.report(result))  # should the trials be ended, the trace has what was found
     say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
-    return attributed(result, subject, wanted, seconds / result.steps, say)
+    return attributed(result, flagged, wanted, seconds / result.steps, say)
 
 
 def _substituted(options: argparse.Namespace, trained: Trained, settings: Settings) -> Substitution:

@@ -51,16 +51,16 @@ def growth_facts(trajectories: Trajectories) -> list[tuple[str, str]]:
         ("weights apart", _against(candidate.distance[-1], [twin.distance[-1] for twin in twins], figure)),
         ("losses apart", _against(candidate.loss_difference[-1], [twin.loss_difference[-1] for twin in twins], figure)),
     ]
-    theirs = [share for twin in twins if (share := twin.mean_disagreement) is not None]
-    mine = candidate.mean_disagreement
-    if mine is not None:
-        facts.append(("other class", f"{_against(mine, theirs, percent)} of the samples of all steps"))
+    of_twins = [share for twin in twins if (share := twin.mean_disagreement) is not None]
+    of_candidate = candidate.mean_disagreement
+    if of_candidate is not None:
+        facts.append(("other class", f"{_against(of_candidate, of_twins, percent)} of the samples of all steps"))
     return facts
 
 
-def _against(mine: float, theirs: Sequence[float], wording: Callable[[float], str]) -> str:
-    low, high = wording(min(theirs)), wording(max(theirs))
-    return f"candidate {wording(mine)}, twins {low}" + (f" to {high}" if low != high else "")
+def _against(of_candidate: float, of_twins: Sequence[float], wording: Callable[[float], str]) -> str:
+    low, high = wording(min(of_twins)), wording(max(of_twins))
+    return f"candidate {wording(of_candidate)}, twins {low}" + (f" to {high}" if low != high else "")
 
 
 def _exit(found: Exit) -> str:

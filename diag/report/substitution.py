@@ -18,19 +18,19 @@ MAX_ROWS = 12
 def sentence(found: Substitution) -> str:
     """What the curves say."""
     unit = f"{found.name} ({counted(found.num_ops, 'op')})"
-    mine, theirs = found.candidate_left, found.substituted_left
-    if mine is None:
+    before, after = found.candidate_left, found.substituted_left
+    if before is None:
         return (
             f"The candidate's loss never left what rounding does to it in {counted(len(found.reference), 'step')}: "
             f"there is nothing that substituting {unit} could restore."
         )
-    left = f"the candidate's loss leaves the twins' envelope at step {found.first_step + mine.step}"
+    left = f"the candidate's loss leaves the twins' envelope at step {found.first_step + before.step}"
     if found.outcome is Outcome.RESTORED:
         return f"Restored: {left}; with {unit} computed by the reference it never does. So {found.name} is the cause."
-    assert theirs is not None
+    assert after is not None
     return (
-        f"Not restored: {left}, by {figure(mine.factor)} times, and with {unit} computed by the reference at step "
-        f"{found.first_step + theirs.step}, by {figure(theirs.factor)} times. {found.name} is not the cause, or not "
+        f"Not restored: {left}, by {figure(before.factor)} times, and with {unit} computed by the reference at step "
+        f"{found.first_step + after.step}, by {figure(after.factor)} times. {found.name} is not the cause, or not "
         "the only one."
     )
 

@@ -185,11 +185,11 @@ def _nearer_truth(observation: Observation) -> str:
     candidate, reference = observation.local, observation.reference_local
     if candidate is None or reference is None:
         return ""
-    theirs = (candidate.classes.num_mismatched, candidate.normwise_relative_error)
-    ours = (reference.classes.num_mismatched, reference.normwise_relative_error)
-    if math.isnan(theirs[1]) or math.isnan(ours[1]):
+    of_candidate = (candidate.classes.num_mismatched, candidate.normwise_relative_error)
+    of_reference = (reference.classes.num_mismatched, reference.normwise_relative_error)
+    if math.isnan(of_candidate[1]) or math.isnan(of_reference[1]):
         return ""
-    return "both alike" if theirs == ours else "candidate" if theirs < ours else "reference"
+    return "both alike" if of_candidate == of_reference else "candidate" if of_candidate < of_reference else "reference"
 
 
 # -- what Adam made of it --------------------------------------------------------------------------

@@ -107,10 +107,10 @@ def arrays_of(inputs: Mapping[str, Data], dtype: str) -> list[np.ndarray]:
 def setup_lines(inputs: Mapping[str, Data], dtype: str) -> list[str]:
     """The same, as a program says it, which has few lines."""
     lines = [SPARSE] if any("sparse(" in each.text for each in inputs.values()) else []
-    return [*lines, f"{', '.join(inputs)} = {', '.join(made_text(each, dtype) for each in inputs.values())}"]
+    return [*lines, f"{', '.join(inputs)} = {', '.join(array_text(each, dtype) for each in inputs.values())}"]
 
 
-def made_text(data: Data, dtype: str) -> str:
+def array_text(data: Data, dtype: str) -> str:
     name = data.dtype or dtype
     return f"np.asarray({data.text}).astype({'tf.bfloat16.as_numpy_dtype' if name == 'bfloat16' else repr(name)})"
 

@@ -150,7 +150,7 @@ def _product(numbers: Sequence[int]) -> int:
     return int(np.prod(numbers, dtype=int))
 
 
-def made(kind: Kind, shape: Shape, dtype: str) -> Case:
+def convolution_case(kind: Kind, shape: Shape, dtype: str) -> Case:
     share = share_of(kind.terms(shape), dtype)
     reads = kind.reads(shape)
     inputs = {name: sparse(7 * number + sum(size), size, share) for number, (name, size) in enumerate(reads.items())}
@@ -260,11 +260,11 @@ def probes(choice: Choice) -> Iterator[Probe]:
     for kind in kinds(2):
         for dtype in (*FLOAT_DTYPES, *(["int32"] if kind.op == "Conv2D" else [])):
             for name, shapes in (SWEEPS if dtype == "float32" else NARROW_SWEEPS).items():
-                cases = [made(kind, each, dtype) for each in shapes]
+                cases = [convolution_case(kind, each, dtype) for each in shapes]
                 yield sweep(kind.op, dtype, name, only_some(choice, cases, dtype))
     for kind in kinds(3):
         for dtype in FLOAT_DTYPES:
             for name, shapes in (("shapes", VOLUMES), ("layout NCDHW", channels_first(VOLUMES[:4]))):
                 if dtype == "float32" or name == "shapes":
-                    cases = [made(kind, each, dtype) for each in shapes]
+                    cases = [convolution_case(kind, each, dtype) for each in shapes]
                     yield sweep(kind.op, dtype, name, only_some(choice, cases, dtype))

@@ -9,7 +9,15 @@ import numpy as np
 
 from probes.exact import oracles
 from probes.exact.case import Case, case, share_of, sparse
-from probes.exact.convolutions import IMAGE_AXES, Kind, Shape, channels_first, kernel_laid_out, laid_out, made
+from probes.exact.convolutions import (
+    IMAGE_AXES,
+    Kind,
+    Shape,
+    channels_first,
+    convolution_case,
+    kernel_laid_out,
+    laid_out,
+)
 from probes.exact.judging import only_some, sweep
 from probes.exact.oracles import Geometry
 from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
@@ -36,7 +44,7 @@ def probes(choice: Choice) -> Iterator[Probe]:
         for kind in kinds():
             for name, shapes in (("shapes", DEPTHWISE), ("layout NCHW", channels_first(DEPTHWISE[1:5]))):
                 if dtype == "float32" or name == "shapes":
-                    cases = [replace(made(kind, each, dtype), axes=_axes(kind, each)) for each in shapes]
+                    cases = [replace(convolution_case(kind, each, dtype), axes=_axes(kind, each)) for each in shapes]
                     yield sweep(kind.op, dtype, name, only_some(choice, cases, dtype))
         yield sweep("tf.nn.depthwise_conv2d", dtype, "dilations", only_some(choice, dilated(dtype), dtype))
         yield sweep("tf.nn.conv1d", dtype, "shapes", only_some(choice, along_one_axis(dtype), dtype))

@@ -68,9 +68,9 @@ def in_used_memory(dtype: str) -> dict[str, list[Case]]:
     pool = pooling.Pool(2, (9, 9), 3, (2, 2), (4, 4), "VALID")
     found: dict[str, list[Case]] = {}
     for kind in (forward, to_image, to_kernel):
-        found[kind.op] = [convolutions.made(kind, each, dtype) for each in (shape, wide)]
+        found[kind.op] = [convolutions.convolution_case(kind, each, dtype) for each in (shape, wide)]
     for kind in (by_depth, depth_to_image, depth_to_kernel):
-        found[kind.op] = [convolutions.made(kind, replace(shape, outputs=2), dtype)]
+        found[kind.op] = [convolutions.convolution_case(kind, replace(shape, outputs=2), dtype)]
     found["MaxPoolGrad"] = [pooling.maximum_gradient("MaxPoolGrad", pool)]
     found["AvgPoolGrad"] = [pooling.mean_gradient("AvgPoolGrad", pool)]
     found["UnsortedSegmentSum"] = sums.segments("UnsortedSegmentSum", dtype)[1:3]

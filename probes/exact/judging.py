@@ -16,9 +16,9 @@ from diag.numerics.formats import FLOAT32, format_of
 from probes.exact.case import (
     LIMITS,
     Case,
+    array_text,
     arrays_of,
     function_of,
-    made_text,
     magnitudes,
     numpy_dtype,
     right_answers,
@@ -235,7 +235,7 @@ def _program(subject: Subject, op: str, dtype: str, name: str, worst: Outcome) -
         return ""
     setup = setup_lines({**case.inputs}, dtype)
     first = [
-        f"compute({', '.join(f'tf.constant({made_text(each, dtype)})' for each in earlier.values())})"
+        f"compute({', '.join(f'tf.constant({array_text(each, dtype)})' for each in earlier.values())})"
         for earlier in case.before
     ]
     title = f"{op} {dtype} {name}, {case.label}: {worst.says}."

@@ -59,10 +59,10 @@ class Comparison:
 
 def compare(first: Card, second: Card) -> Comparison:
     """Readings are paired by name; alike are those of equal status and figures."""
-    ours, theirs = ({reading.key: reading for reading in card.readings} for card in (first, second))
-    keys = list(dict.fromkeys([*ours, *theirs]))
+    before, after = ({reading.key: reading for reading in card.readings} for card in (first, second))
+    keys = list(dict.fromkeys([*before, *after]))
     differences = [
-        Difference(key, ours.get(key), theirs.get(key)) for key in keys if not _alike(ours.get(key), theirs.get(key))
+        Difference(key, before.get(key), after.get(key)) for key in keys if not _alike(before.get(key), after.get(key))
     ]
     known = [{"quick": card.quick, **card.environment} for card in (first, second)]
     names = sorted({*known[0], *known[1]} - {"place"})

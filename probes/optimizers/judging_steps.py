@@ -85,9 +85,9 @@ def judged(subject: Subject, setup: Setup, dtype: str) -> Iterator[Reading]:
     """Are the steps right?  In a narrow dtype also: how far does the dtype itself take them from the formula?"""
     format = format_of(numpy_dtype(dtype))
     vectors = gradients(setup, dtype)
-    steps = KnownGradientSteps(subject, setup.made(), first_weights(vectors[0].size, dtype), dtype)
+    steps = KnownGradientSteps(subject, setup.optimizer(), first_weights(vectors[0].size, dtype), dtype)
     steps.begin_at(setup.iteration)
-    config = setup.made().get_config()
+    config = setup.optimizer().get_config()
     held: dict[str, Held] = {}
     first: tuple[State, State] | None = None
     for number, gradient in enumerate(vectors):

@@ -33,7 +33,7 @@ class Setup:
     settings: Mapping[str, Any] = field(default_factory=dict)
     iteration: int = 0
 
-    def made(self) -> Any:
+    def optimizer(self) -> Any:
         import keras
 
         return getattr(keras.optimizers, self.name)(**self.settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from diag.engine.attribution.cures import Change, changes_of, workarounds
 from diag.engine.attribution.dtypes import DTYPE
 from diag.engine.attribution.edits import ON_CPU
-from diag.engine.attribution.matrix import Answers, Names, Question, run_trials
+from diag.engine.attribution.matrix import Names, OnTrial, TrialRequest, TrialResults, run_trials
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.step.program import Program
 from diag.machine.places import Place
@@ -20,12 +20,11 @@ from diag.machine.switches import REWRITING, switches_for
 from diag.verdict.attribution import OP, Attribution, Outcome, Trial, blame_of, outcome, pairs_to_try, smallest_cures
 from diag.verdict.findings import Divergence
 
-Said = Callable[[Trial], None]
 FUSING = ("graph-rewriter", "xla")  # blames of what fuses; a fusion of one dtype may be none of another
 
 
 @dataclass(frozen=True)
-class Subject:
+class FlaggedStep:
     """A recorded step and the place to try it at.
 
     lanes: whose recorded states it may have started from, the likeliest first.  environment: the recorded
@@ -44,7 +43,7 @@ class Subject:
     chain: tuple[str, ...] = ()
 
 
-def told(trial: Trial) -> str:
+def line_of(trial: Trial) -> str:
     """One line, as soon as a trial has ended."""
     if trial.reason:
         return f"{'not tried' if trial.skipped else 'tried'}: {trial.name}: {trial.reason}"
@@ -60,15 +59,21 @@ def wrong_alike(divergences: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ..
     return tuple(dict.fromkeys(layers)), tuple(dict.fromkeys(chain))
 
 
-def subject_in(
+def flagged_step_in(
     trace: Path, step: int, place: Place | None, alike: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-) -> Subject:
+) -> FlaggedStep:
     """A step of a trace, at a place or where its candidate was recorded; alike: its layers and chain."""
     with RecordedRun(trace) as recorded:
-        return Subject(
-            trace, step, place or recorded.place("candidate"), lanes_of(recorded.follow),
-            recorded.reader.environment("candidate"), recorded.program(step), recorded.reader.model_config, *alike,
-        )  # fmt: skip
+        return FlaggedStep(
+            trace,
+            step,
+            place or recorded.place("candidate"),
+            lanes_of(recorded.follow),
+            recorded.reader.environment("candidate"),
+            recorded.program(step),
+            recorded.reader.model_config,
+            *alike,
+        )
 
 
 def lanes_of(follow: str) -> tuple[str, ...]:
@@ -91,7 +96,10 @@ class Plan:
 
 
 def plan(
-    subject: Subject, location: Mapping[str, Any] | None, only: Collection[str] | None = None, is_op: bool | None = None
+    flagged: FlaggedStep,
+    location: Mapping[str, Any] | None,
+    only: Collection[str] | None = None,
+    is_op: bool | None = None,
 ) -> Plan:
     """What can be tried of a recorded step; of the switches `only` those named.
 
@@ -99,24 +107,24 @@ def plan(
     is in the layer itself, not in the update of its variable.
     """
     is_layer = location is not None and location["variable"] is None and location["layer"]
-    layers = dict.fromkeys([location["layer"], *subject.layers]) if location is not None and is_layer else ()
+    layers = dict.fromkeys([location["layer"], *flagged.layers]) if location is not None and is_layer else ()
     if is_op is None:
         is_op = location is not None and location["op_index"] is not None and only is None
-    tried, skipped = switches_for(subject.place, subject.environment, is_op)
+    tried, skipped = switches_for(flagged.place, flagged.environment, is_op)
     if only is not None:
         skipped |= {switch.name: "it was not asked for" for switch in tried if switch.name not in only}
         tried = [switch for switch in tried if switch.name in only]
-    chain = [] if is_op else list(dict.fromkeys([*subject.chain, *layers]))
-    changes = changes_of(tuple(layers), chain, subject.program, subject.config, subject.place)
+    chain = [] if is_op else list(dict.fromkeys([*flagged.chain, *layers]))
+    changes = changes_of(tuple(layers), chain, flagged.program, flagged.config, flagged.place)
     if is_op:  # what is no longer fused is still wrong
         changes = [change for change in changes if change.name.startswith(ON_CPU)]
     return Plan(tuple((switch.name,) for switch in tried), tuple(changes), skipped, is_op)
 
 
 def attribute(
-    subject: Subject,
+    flagged: FlaggedStep,
     location: dict[str, Any] | None = None,
-    said: Said = lambda trial: None,
+    on_trial: OnTrial = lambda trial: None,
     only: Collection[str] | None = None,
     seconds: float = math.inf,
 ) -> tuple[Attribution, dict[str, Any] | None]:
@@ -129,50 +137,52 @@ def attribute(
       UserError: the trace cannot answer.
     """
     begun = time.monotonic()
-    planned = plan(subject, location, only)
-    answers = Answers()
-    for lane in subject.lanes:
-        question = Question(subject.trace, subject.step, lane, subject.place, location, deadline=begun + seconds)
-        answers = run_trials(question, planned.trials, said)
-        if not _baseline(answers).wrong:
+    planned = plan(flagged, location, only)
+    results = TrialResults()
+    for lane in flagged.lanes:
+        request = TrialRequest(flagged.trace, flagged.step, lane, flagged.place, location, deadline=begun + seconds)
+        results = run_trials(request, planned.trials, on_trial)
+        if not _baseline(results).wrong:
             continue  # not from this lane's state
-        question = replace(question, location=answers.location, known=tuple(answers.trials.values()))
-        if location is not None and planned.is_of_an_op and OP not in _baseline(answers).wrong:
-            more = plan(subject, location, only, is_op=False)  # run again, the op is right by itself
-            left = [names for names in more.singles if names not in answers.trials]
-            answers.trials.update(run_trials(question, left, said).trials)
+        request = replace(request, location=results.location, known=tuple(results.trials.values()))
+        if location is not None and planned.is_of_an_op and OP not in _baseline(results).wrong:
+            more = plan(flagged, location, only, is_op=False)  # run again, the op is right by itself
+            left = [names for names in more.singles if names not in results.trials]
+            results.trials.update(run_trials(request, left, on_trial).trials)
             planned = more
-        if location is None and answers.location is not None:
-            planned = _with_changes(planned, subject, question, answers, said)
-        pairs = pairs_to_try(_of(answers, planned.singles), _baseline(answers)) if only is None else []
+        if location is None and results.location is not None:
+            planned = _with_changes(planned, flagged, request, results, on_trial)
+        pairs = pairs_to_try(_of(results, planned.singles), _baseline(results)) if only is None else []
         if pairs:
-            answers.trials.update(run_trials(question, pairs, said).trials)
-        return _timed(_meaning(planned, answers, subject.place, pairs), begun), answers.location
-    return _timed(Attribution(_baseline(answers), skipped=planned.skipped), begun), answers.location
+            results.trials.update(run_trials(request, pairs, on_trial).trials)
+        return _timed(_meaning(planned, results, flagged.place, pairs), begun), results.location
+    return _timed(Attribution(_baseline(results), skipped=planned.skipped), begun), results.location
 
 
-def _baseline(answers: Answers) -> Trial:
-    return answers.trials.get((), Trial((), reason="it gave no result"))
+def _baseline(results: TrialResults) -> Trial:
+    return results.trials.get((), Trial((), reason="it gave no result"))
 
 
-def _with_changes(planned: Plan, subject: Subject, question: Question, answers: Answers, said: Said) -> Plan:
+def _with_changes(
+    planned: Plan, flagged: FlaggedStep, request: TrialRequest, results: TrialResults, on_trial: OnTrial
+) -> Plan:
     """Where the site had to be looked for, its layer's changes are tried once it is known."""
-    assert question.location is not None
-    changes = plan(subject, question.location).changes
+    assert request.location is not None
+    changes = plan(flagged, request.location).changes
     if changes:
-        answers.trials.update(run_trials(question, [(change.name,) for change in changes], said).trials)
+        results.trials.update(run_trials(request, [(change.name,) for change in changes], on_trial).trials)
     return replace(planned, changes=changes)
 
 
-def _of(answers: Answers, wanted: Sequence[Names]) -> list[Trial]:
-    return [answers.trials[names] for names in wanted if names in answers.trials]
+def _of(results: TrialResults, wanted: Sequence[Names]) -> list[Trial]:
+    return [results.trials[names] for names in wanted if names in results.trials]
 
 
-def _meaning(planned: Plan, answers: Answers, place: Place, pairs: Sequence[Names]) -> Attribution:
-    baseline, wanted = answers.trials[()], [*planned.singles, *pairs]
-    switches = [trial for trial in _of(answers, wanted) if not trial.skipped]
-    changed = [t for t in _of(answers, [(change.name,) for change in planned.changes]) if not t.skipped]
-    left_out = {trial.name: trial.reason for trial in answers.trials.values() if trial.skipped}
+def _meaning(planned: Plan, results: TrialResults, place: Place, pairs: Sequence[Names]) -> Attribution:
+    baseline, wanted = results.trials[()], [*planned.singles, *pairs]
+    switches = [trial for trial in _of(results, wanted) if not trial.skipped]
+    changed = [t for t in _of(results, [(change.name,) for change in planned.changes]) if not t.skipped]
+    left_out = {trial.name: trial.reason for trial in results.trials.values() if trial.skipped}
     blame, why = blame_of(switches, baseline, place.execution, REWRITING)
     if blame not in FUSING:
         coarse = [trial for trial in changed if trial.switches[0].startswith(f"{DTYPE}:")]
@@ -180,9 +190,15 @@ def _meaning(planned: Plan, answers: Answers, place: Place, pairs: Sequence[Name
         left_out |= {trial.name: "fewer digits may hide what is wrong, where no fusion is to blame" for trial in coarse}
     verified, failed = workarounds([*switches, *changed], baseline, planned.changes)
     return Attribution(
-        baseline, (*switches, *changed), smallest_cures(switches, baseline), blame, why, verified, failed,
+        baseline,
+        (*switches, *changed),
+        smallest_cures(switches, baseline),
+        blame,
+        why,
+        verified,
+        failed,
         {**planned.skipped, **left_out},
-    )  # fmt: skip
+    )
 
 
 def _timed(found: Attribution, begun: float) -> Attribution:

@@ -33,10 +33,11 @@ TRIAL = "diag.engine.attribution.trial"
 TRIAL_LIMIT = 300.0  # seconds without a word from a process, which covers loading TensorFlow too
 OUT_OF_TIME = "the time was up"
 Names = tuple[str, ...]
+OnTrial = Callable[[Trial], None]
 
 
 @dataclass(frozen=True)
-class Question:
+class TrialRequest:
     """One recorded step at a place, from a lane's state; `site` as JSON, None to look for it."""
 
     trace: Path
@@ -53,7 +54,7 @@ class Question:
 
 
 @dataclass
-class Answers:
+class TrialResults:
     """What came back: a trial for each set of names, and the site, where it was looked for."""
 
     trials: dict[Names, Trial] = field(default_factory=dict)
@@ -65,25 +66,23 @@ def num_workers(place: Place) -> int:
     return 1 if place.device.startswith("GPU") else max(1, (os.cpu_count() or 1) // 2)
 
 
-def run_trials(
-    question: Question, wanted: Sequence[Names], said: Callable[[Trial], None] = lambda trial: None
-) -> Answers:
+def run_trials(request: TrialRequest, wanted: Sequence[Names], on_trial: OnTrial = lambda trial: None) -> TrialResults:
     """Run the trials; the first is run alone, and where it is the baseline and right, it is the only one.
 
     Raises:
       UserError: the trace cannot answer the question.
     """
-    answers = Answers(location=question.location)
-    groups = _shared_processes(wanted, num_workers(question.place))
-    _run_group(question, groups[0], answers, said)
-    first = answers.trials.get(wanted[0])
+    results = TrialResults(location=request.location)
+    groups = _shared_processes(wanted, num_workers(request.place))
+    _run_group(request, groups[0], results, on_trial)
+    first = results.trials.get(wanted[0])
     if first is not None and not first.switches and not first.wrong:
-        return answers
-    known = replace(question, location=answers.location, known=(*question.known, *answers.trials.values()))
-    with ThreadPoolExecutor(num_workers(question.place)) as pool:
-        for future in [pool.submit(_run_group, known, group, answers, said) for group in groups[1:]]:
+        return results
+    known = replace(request, location=results.location, known=(*request.known, *results.trials.values()))
+    with ThreadPoolExecutor(num_workers(request.place)) as pool:
+        for future in [pool.submit(_run_group, known, group, results, on_trial) for group in groups[1:]]:
             future.result()
-    return answers
+    return results
 
 
 def _shared_processes(wanted: Sequence[Names], workers: int) -> list[list[Names]]:
@@ -97,29 +96,29 @@ def _shared_processes(wanted: Sequence[Names], workers: int) -> list[list[Names]
     return sorted(groups, key=lambda group: wanted[0] not in group)
 
 
-def _run_group(question: Question, group: Sequence[Names], answers: Answers, said: Callable[[Trial], None]) -> None:
+def _run_group(request: TrialRequest, group: Sequence[Names], results: TrialResults, on_trial: OnTrial) -> None:
     waiting = list(group)
     while waiting:
-        if question.time_left() <= 0:
+        if request.time_left() <= 0:
             for names in waiting:
-                answers.trials[names] = Trial(names, reason=OUT_OF_TIME, skipped=True)
+                results.trials[names] = Trial(names, reason=OUT_OF_TIME, skipped=True)
             return
-        for trial in _one_process(question, tuple(waiting), answers):
-            answers.trials[trial.switches] = trial
+        for trial in _one_process(request, tuple(waiting), results):
+            results.trials[trial.switches] = trial
             waiting.remove(trial.switches)
-            said(trial)
+            on_trial(trial)
             if not trial.switches and not trial.wrong:
                 return  # nothing to cure
 
 
-def _one_process(question: Question, group: Sequence[Names], answers: Answers) -> Iterator[Trial]:
+def _one_process(request: TrialRequest, group: Sequence[Names], results: TrialResults) -> Iterator[Trial]:
     """The trials of one process, as they come; where it ends before its last, one that says so."""
     begun, done = 0, 0
-    for line in _lines(question, group):
+    for line in _lines(request, group):
         if "refused" in line:
             raise UserError(line["refused"])
         if "site" in line:
-            answers.location = answers.location or line["site"]
+            results.location = results.location or line["site"]
             if line["site"] is None:
                 yield Trial((), unit=0.0)  # nothing is out of its bound
                 return
@@ -131,13 +130,26 @@ def _one_process(question: Question, group: Sequence[Names], answers: Answers) -
             yield Trial(group[max(begun, done)], reason=line["ended"], skipped=line["ended"] == OUT_OF_TIME)
 
 
-def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any]]:
+def _lines(request: TrialRequest, group: Sequence[Names]) -> Iterator[dict[str, Any]]:
     """What a process prints, and last how it ended."""
     command = [
-        sys.executable, "-m", TRIAL, str(question.trace), "--step", str(question.step), "--lane", question.lane,
-        "--place", str(question.place), "--switches", json.dumps(group), "--site", json.dumps(question.location),
-        "--known", json.dumps([asdict(trial) for trial in question.known]),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        TRIAL,
+        str(request.trace),
+        "--step",
+        str(request.step),
+        "--lane",
+        request.lane,
+        "--place",
+        str(request.place),
+        "--switches",
+        json.dumps(group),
+        "--site",
+        json.dumps(request.location),
+        "--known",
+        json.dumps([asdict(trial) for trial in request.known]),
+    ]
     root = str(Path(diag.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     process = subprocess.Popen(
@@ -152,7 +164,7 @@ def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any
     for thread in threads:
         thread.start()
     try:
-        while (text := printed.get(timeout=max(min(question.limit, question.time_left()), 0.0))) is not None:
+        while (text := printed.get(timeout=max(min(request.limit, request.time_left()), 0.0))) is not None:
             with contextlib.suppress(json.JSONDecodeError):  # a plug-in that prints to stdout
                 line = json.loads(text)
                 if isinstance(line, dict):
@@ -161,7 +173,7 @@ def _lines(question: Question, group: Sequence[Names]) -> Iterator[dict[str, Any
         last = next((text.strip() for text in reversed(errors) if text.strip()), "it said nothing")
         yield {"ended": f"its process ended with code {process.wait(timeout=30)}: {last[:200]}"}
     except (queue.Empty, subprocess.TimeoutExpired):
-        yield {"ended": OUT_OF_TIME if question.time_left() <= 0 else f"no result within {question.limit:.0f} s"}
+        yield {"ended": OUT_OF_TIME if request.time_left() <= 0 else f"no result within {request.limit:.0f} s"}
     finally:
         process.kill()
         for thread in threads:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from diag.engine.attribution.attributing import Subject, attribute, plan, refined, told
+from diag.engine.attribution.attributing import FlaggedStep, attribute, line_of, plan, refined
 from diag.engine.attribution.matrix import num_workers
 from diag.engine.attribution.trial_runner import FlaggedUnit
 from diag.errors import UserError
@@ -25,7 +25,7 @@ LONGEST_UNASKED, LONGEST = 2 * AUTOMATIC_SECONDS, 300.0  # what is not tried by 
 
 
 def attributed(
-    result: RunResult, subject: Subject, wanted: bool | None, step_seconds: float, say: Callable[[str], None]
+    result: RunResult, flagged: FlaggedStep, wanted: bool | None, step_seconds: float, say: Callable[[str], None]
 ) -> RunResult:
     """The result with its first divergence attributed; with a note where that was not done.
 
@@ -39,16 +39,16 @@ def attributed(
         return result
     try:
         location = FlaggedUnit.of(first.where).to_dict()
-        expected = _expected_seconds(subject, location, step_seconds)
+        expected = _expected_seconds(flagged, location, step_seconds)
         if wanted is None and expected > AUTOMATIC_SECONDS:
             return _noted(
                 result,
                 f"not attributed: trying every switch would take about {expected:.0f} s; ask for it with "
-                f"python -m diag.attribute {subject.trace}",
+                f"python -m diag.attribute {flagged.trace}",
             )
-        say(f"trying what cures it: {len(plan(subject, location).trials)} trials, about {expected:.0f} s")
+        say(f"trying what cures it: {len(plan(flagged, location).trials)} trials, about {expected:.0f} s")
         seconds = LONGEST_UNASKED if wanted is None else LONGEST
-        found, _ = attribute(subject, location, lambda trial: say(told(trial)), seconds=seconds)
+        found, _ = attribute(flagged, location, lambda trial: say(line_of(trial)), seconds=seconds)
     except UserError as error:
         return _noted(result, f"not attributed: {error}")
     changed = {0: refined(first, found)}
@@ -59,7 +59,7 @@ def attributed(
     for index in _of_other_blames(result) if found.seconds < AUTOMATIC_SECONDS or wanted else ():
         if left <= 0:
             break
-        changed[index], took = _briefly(result.divergences[index], subject, say, left)
+        changed[index], took = _briefly(result.divergences[index], flagged, say, left)
         left -= took
     divergences = tuple(changed.get(index, known) for index, known in enumerate(result.divergences))
     return replace(result, first_divergence=divergences[0], divergences=divergences, attribution=found)
@@ -84,24 +84,24 @@ def _of_other_blames(result: RunResult) -> list[int]:
 
 
 def _briefly(
-    divergence: Divergence, subject: Subject, say: Callable[[str], None], seconds: float
+    divergence: Divergence, flagged: FlaggedStep, say: Callable[[str], None], seconds: float
 ) -> tuple[Divergence, float]:
     """The divergence after the few switches that tell the parts of the stack apart, and the seconds that took."""
     where = divergence.where
-    there = replace(subject, step=where.step, layers=(), chain=())
+    there = replace(flagged, step=where.step, layers=(), chain=())
     say(f"then {where.describe()}")
     try:
-        found, _ = attribute(there, FlaggedUnit.of(where).to_dict(), lambda trial: say(told(trial)), FEW, seconds)
+        found, _ = attribute(there, FlaggedUnit.of(where).to_dict(), lambda trial: say(line_of(trial)), FEW, seconds)
     except UserError as error:
         say(str(error))
         return divergence, 0.0
     return refined(divergence, found), found.seconds
 
 
-def _expected_seconds(subject: Subject, location: dict[str, Any], step_seconds: float) -> float:
-    trials = plan(subject, location).trials
+def _expected_seconds(flagged: FlaggedStep, location: dict[str, Any], step_seconds: float) -> float:
+    trials = plan(flagged, location).trials
     processes = len({process_of(names) for names in trials})
-    return (STARTING * processes + step_seconds * len(trials)) / min(num_workers(subject.place), len(trials))
+    return (STARTING * processes + step_seconds * len(trials)) / min(num_workers(flagged.place), len(trials))
 
 
 def _noted(result: RunResult, text: str) -> RunResult:

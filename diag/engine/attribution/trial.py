@@ -97,10 +97,10 @@ def _tried(runner: Any, names: Sequence[str], location: Any) -> dict[str, Any]:
     try:
         trial = runner.trial(names, location)
     except (UserError, tf.errors.OpError, NotImplementedError, ValueError) as error:
-        said = reason_of(error)
+        reason = reason_of(error)
         if "execution=xla" in names and not isinstance(error, UserError):
-            said = f"XLA cannot compile this step: {said}"
-        return {"reason": said}
+            reason = f"XLA cannot compile this step: {reason}"
+        return {"reason": reason}
     return {
         name: None if value is None else json_number(value)
         for name in ("op", "unit", "step", "step_seconds")

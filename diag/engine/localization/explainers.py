@@ -144,19 +144,19 @@ class UnitExplainer:
         self.truth = truth
 
     def explain(self, run: UnitRun, output: int, bound: Bound) -> Cause:
-        true = self.truth.outputs(run.of_candidate)
-        mine = self.truth.outputs(run.of_reference)
-        spreads = self.truth.spreads(run.of_reference, mine)
+        of_candidate = self.truth.outputs(run.of_candidate)
+        of_reference = self.truth.outputs(run.of_reference)
+        spreads = self.truth.spreads(run.of_reference, of_reference)
         x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
-        reference_error = absolute_error(reference, mine[output])
+        reference_error = absolute_error(reference, of_reference[output])
 
         def judge(other: npt.NDArray[np.float64]) -> Bound:
             return composite_bound(x, where_both_overflow(x, reference, other), spreads[output], reference_error)
 
         before = self._before(run, output)
         wrong_output = WrongOutput(
-            x, reference, true[output], bound, judge=judge, before=before,
-            out_of_bound=self._wrong(x, true[output], spreads[output], bound),
+            x, reference, of_candidate[output], bound, judge=judge, before=before,
+            out_of_bound=self._wrong(x, of_candidate[output], spreads[output], bound),
         )  # fmt: skip
         found = explain(wrong_output)
         if found.name == "skipped-update":

@@ -83,9 +83,9 @@ class History:
         feeds |= {name: VariableRef(position) for name, position in program.captures.items()}
         feeds |= program.constants
         Interpreter[Any](program.functions, lane).run(program.graph, feeds, [])
-        if lane.seen is None or output >= len(lane.seen[1]):
+        if lane.execution is None or output >= len(lane.execution[1]):
             return None
-        inputs, outputs = lane.seen
+        inputs, outputs = lane.execution
         return EarlierExecution(step.number, [_wide(x) for x in inputs], _wide(outputs[output]))
 
 
@@ -95,15 +95,15 @@ class _Looking(SingleLane):
     def __init__(self, place: EagerPlace, variables: Sequence[tf.Variable], index: int) -> None:
         super().__init__(place, variables)
         self.index = index
-        self.seen: tuple[list[Any], list[Any]] | None = None
+        self.execution: tuple[list[Any], list[Any]] | None = None
 
     def compute(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
         values = [self._value(x) for x in inputs] if node.location.index == self.index else []
         outputs = super().compute(node, inputs)
         if values and node.op in ASSIGN_OPS:
-            self.seen = (values, [self._value(inputs[0])])
+            self.execution = (values, [self._value(inputs[0])])
         elif values:
-            self.seen = (values, list(outputs))
+            self.execution = (values, list(outputs))
         return outputs
 
     def _value(self, x: Any) -> Any:

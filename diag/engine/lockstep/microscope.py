@@ -146,16 +146,20 @@ class Microscope:
         at_candidate = self._reference_variables_at_candidate(variables)
         local = self.candidate.run(node, reference_inputs, at_candidate)
         own = local
-        own_inputs = [x.candidate if isinstance(x, Pair) else x for x in inputs]
+        candidate_inputs = [x.candidate if isinstance(x, Pair) else x for x in inputs]
         if variables or any(x.own is not None for x in inputs if isinstance(x, Pair)):
-            own = self.candidate.run(node, own_inputs, self.lanes[1].variables)
+            own = self.candidate.run(node, candidate_inputs, self.lanes[1].variables)
         if is_random(node.op):
             own = outputs if self.share_random else own
         evidence = OpEvidence(
-            node, [self._value(x) for x in inputs], output_arrays(local), output_arrays(outputs),
+            node,
+            [self._value(x) for x in inputs],
+            output_arrays(local),
+            output_arrays(outputs),
             run_again=lambda place: output_arrays(place.run(node, reference_inputs, at_candidate)),
-            own_inputs=own_inputs, inherited=max((x.difference for x in inputs if isinstance(x, Pair)), default=0.0),
-        )  # fmt: skip
+            candidate_inputs=candidate_inputs,
+            inherited=max((x.difference for x in inputs if isinstance(x, Pair)), default=0.0),
+        )
         propagated = self._record(evidence, None if own is local else output_arrays(own))
         return [
             Pair(a) if p.num_unequal == 0 and p.num_zero_sign == 0 else Pair(a, b, p.normwise_relative_error)
@@ -175,22 +179,22 @@ class Microscope:
     def _write(self, node: Node, inputs: Sequence[Any]) -> None:
         """An op that leaves its result in a variable: what each lane leaves is its output."""
         target = inputs[0].index
-        mine, theirs = (lane.variables[target] for lane in self.lanes)
-        before = mine.read_value()
+        reference, candidate = (lane.variables[target] for lane in self.lanes)
+        before = reference.read_value()
         with tf.device(self.lanes[1].place.device):
             trial = tf.Variable(before, trainable=False)
         reference_inputs = [inputs[0], *(x.reference for x in inputs[1:])]
-        own_inputs = [inputs[0], *(x.candidate for x in inputs[1:])]
-        is_same = np.array_equal(to_numpy(before), to_numpy(theirs))
-        own_difference = 0.0 if is_same else compare(to_numpy(before), to_numpy(theirs)).normwise_relative_error
+        candidate_inputs = [inputs[0], *(x.candidate for x in inputs[1:])]
+        is_same = np.array_equal(to_numpy(before), to_numpy(candidate))
+        own_difference = 0.0 if is_same else compare(to_numpy(before), to_numpy(candidate)).normwise_relative_error
         inherited = max([own_difference, *(x.difference for x in inputs[1:])])
         same = is_same and all(x.own is None for x in inputs[1:])
-        self.reference.write(node, reference_inputs, mine)
+        self.reference.write(node, reference_inputs, reference)
         self.candidate.write(node, reference_inputs, trial)
         if same:
-            theirs.assign(trial.read_value())
+            candidate.assign(trial.read_value())
         else:
-            self.candidate.write(node, own_inputs, theirs)
+            self.candidate.write(node, candidate_inputs, candidate)
         if node.location.index is not None:
             visible = [before, *(x.reference for x in inputs[1:])]
 
@@ -201,10 +205,15 @@ class Microscope:
                 return [to_numpy(other)]
 
             evidence = OpEvidence(
-                node, visible, [to_numpy(trial)], [to_numpy(mine)], run_again=run_again, own_inputs=own_inputs,
+                node,
+                visible,
+                [to_numpy(trial)],
+                [to_numpy(reference)],
+                run_again=run_again,
+                candidate_inputs=candidate_inputs,
                 inherited=inherited,
-            )  # fmt: skip
-            self._record(evidence, [to_numpy(theirs)])
+            )
+            self._record(evidence, [to_numpy(candidate)])
 
     def _note_fallback(self, node: Node) -> None:
         kind = self.lanes[1].place.device.split(":")[0]
@@ -219,30 +228,40 @@ class Microscope:
         local = [compare(a, b) for a, b in zip(evidence.reference, evidence.candidate, strict=True)]
         propagated = local if own is None else [compare(a, b) for a, b in zip(evidence.reference, own, strict=True)]
         identical = [s.num_unequal == 0 and s.num_zero_sign == 0 for s in local]
-        judgements, mine = self._judgements(evidence, all(identical))
+        judgements, of_reference = self._judgements(evidence, all(identical))
         isolated = self._isolated(evidence) if any(_is_out(judgement) for judgement in judgements) else None
         repeated = None if all(identical) else self._repeated(evidence)
         if repeated is not None:
             judgements, repeated = self._worse(evidence, judgements, repeated)
-        for output, (judgement, theirs) in enumerate(zip(judgements, mine, strict=True)):
+        for output, (judgement, at_reference) in enumerate(zip(judgements, of_reference, strict=True)):
             where = where_of_op(self.step, node, output)
             x = evidence.candidate[output]
             note = judgement.note or (NONDETERMINISM if repeated is not None else "")
             observation = Observation(
-                where, x.shape, x.dtype.name, _verdict(judgement, identical[output]), judgement.bound,
-                propagated[output], judgement.statistics, theirs.statistics if theirs else None,
-                _became_nonfinite(evidence, output, local[output]), note,
-                reference_bound=theirs.bound if theirs else None, inherited=evidence.inherited,
-            )  # fmt: skip
+                where,
+                x.shape,
+                x.dtype.name,
+                _verdict(judgement, identical[output]),
+                judgement.bound,
+                propagated[output],
+                judgement.statistics,
+                at_reference.statistics if at_reference else None,
+                _became_nonfinite(evidence, output, local[output]),
+                note,
+                reference_bound=at_reference.bound if at_reference else None,
+                inherited=evidence.inherited,
+            )
             if observation.relation is Relation.AMPLIFIED and own is not None:
-                found = flipped(node, evidence.inputs, self._own_values(evidence.own_inputs), evidence.reference, own)
+                found = flipped(
+                    node, evidence.inputs, self._candidate_values(evidence.candidate_inputs), evidence.reference, own
+                )
                 observation = replace(observation, flipped=found)
             if self.explain is not None and observation.verdict is Verdict.DIVERGENCE:
                 observation = self.explain(self._record_of(observation, evidence, output, repeated, isolated))
             self._keep(observation)
         return propagated
 
-    def _own_values(self, inputs: Sequence[Any]) -> list[Any]:
+    def _candidate_values(self, inputs: Sequence[Any]) -> list[Any]:
         return [self.lanes[1].variables[x.index].read_value() if isinstance(x, VariableRef) else x for x in inputs]
 
     def _record_of(

@@ -77,7 +77,7 @@ class Side:
 
 
 @dataclass
-class _Found:
+class _Findings:
     divergences: list[Divergence] = field(default_factory=list)
     judged: list[Observation] = field(default_factory=list)
     path: list[Observation] = field(default_factory=list)
@@ -112,16 +112,16 @@ class Comparison:
 
     def __init__(self, reference: Side, candidate: Side) -> None:
         self.reference, self.candidate = reference, candidate
-        self.found = _Found()
+        self.findings = _Findings()
         self.steps = self._common_steps()
-        mine, theirs = reference.specs, candidate.specs
-        self.names = [name for name, spec in mine.items() if theirs.get(name) == spec]
+        first, second = reference.specs, candidate.specs
+        self.names = [name for name, spec in first.items() if second.get(name) == spec]
         if not self.names:
             raise UserError(f"{reference.run.path} and {candidate.run.path} have no tensor of the same name and shape")
         self._parts_of: dict[int, _Parts] = {}
         self._check_batches()
         self._check_beginning()
-        self._note_unpaired(mine, theirs)
+        self._note_unpaired(first, second)
 
     # -- is it one training? -----------------------------------------------------------------------
 
@@ -131,18 +131,18 @@ class Comparison:
         if not steps:
             raise UserError(f"no step is in both traces: the first holds {summary(a)}, the second {summary(b)}")
         if set(a) != set(b):
-            self.found.notes.append(f"compared are the steps that both hold: {summary(steps)}")
+            self.findings.notes.append(f"compared are the steps that both hold: {summary(steps)}")
         return steps
 
-    def _note_unpaired(self, mine: Mapping[Name, Any], theirs: Mapping[Name, Any]) -> None:
+    def _note_unpaired(self, first: Mapping[Name, Any], second: Mapping[Name, Any]) -> None:
         """Names are paired exactly or not at all; what has no partner is said."""
-        for here, there, which in ((mine, theirs, "first"), (theirs, mine, "second")):
+        for here, there, which in ((first, second, "first"), (second, first, "second")):
             alone = [f"{kind} {name}" for kind, name in here if (kind, name) not in there]
             if alone:
-                self.found.notes.append(f"only in the {which} trace, not compared: {_listed(alone)}")
-        other = [f"{n[0]} {n[1]} {mine[n]} and {theirs[n]}" for n in mine if n in theirs and mine[n] != theirs[n]]
+                self.findings.notes.append(f"only in the {which} trace, not compared: {_listed(alone)}")
+        other = [f"{n[0]} {n[1]} {first[n]} and {second[n]}" for n in first if n in second and first[n] != second[n]]
         if other:
-            self.found.notes.append(f"of another shape or dtype, not compared: {_listed(other)}")
+            self.findings.notes.append(f"of another shape or dtype, not compared: {_listed(other)}")
 
     def _check_batches(self) -> None:
         for step in self.steps:
@@ -154,17 +154,17 @@ class Comparison:
 
     def _check_beginning(self) -> None:
         """Refuse another model or other weights; told from the state before the first step, where both hold it."""
-        first = self.steps[0]
-        (a, mine), (b, theirs) = ((side, side.variables(first)) for side in (self.reference, self.candidate))
-        if alone := [name for name in (*mine, *theirs) if (name in mine) != (name in theirs)]:
+        step = self.steps[0]
+        (a, first), (b, second) = ((side, side.variables(step)) for side in (self.reference, self.candidate))
+        if alone := [name for name in (*first, *second) if (name in first) != (name in second)]:
             raise UserError(
                 f"{a.run.path} and {b.run.path} are not of one model: only one of them has the variables "
                 f"{_listed(alone)}; expected two runs of the same model"
             )
-        other = [n for n in mine if mine[n] is not None and theirs[n] is not None and mine[n] != theirs[n]]
+        other = [n for n in first if first[n] is not None and second[n] is not None and first[n] != second[n]]
         if other:
             raise UserError(
-                f"{a.run.path} and {b.run.path} begin step {first} with other values in {_listed(other)}; expected two "
+                f"{a.run.path} and {b.run.path} begin step {step} with other values in {_listed(other)}; expected two "
                 "runs of the same model from the same --seed"
             )
 
@@ -179,7 +179,7 @@ class Comparison:
                 continue
             state = self._common_state(step)
             if state is None:
-                self.found.unjudged_steps.append(step)
+                self.findings.unjudged_steps.append(step)
                 continue
             self._judge(step, state, propagated)
         return self._result()
@@ -187,7 +187,7 @@ class Comparison:
     @property
     def num_compared(self) -> int:
         """How many pairs of tensors were held against each other, bit by bit."""
-        return self.found.num_paired
+        return self.findings.num_paired
 
     def _propagated(self, step: int) -> dict[Name, PairStatistics]:
         found: dict[Name, PairStatistics] = {}
@@ -205,21 +205,21 @@ class Comparison:
             a, b = self.reference.checksum(step, name), self.candidate.checksum(step, name)
             if a is None or b is None or name[0] == DRAWS:
                 continue
-            self.found.num_paired += 1
+            self.findings.num_paired += 1
             if a != b:
-                self.found.first_other = self.found.first_other or (step, *name)
-                self.found.any_bit_differs = True
+                self.findings.first_other = self.findings.first_other or (step, *name)
+                self.findings.any_bit_differs = True
 
     def _common_state(self, step: int) -> list[np.ndarray] | None:
         """The state before a step, where both traces hold it and it is the same."""
-        mine, theirs = self.reference.state(step), self.candidate.state(step)
-        if mine is None or theirs is None:
+        state, other = self.reference.state(step), self.candidate.state(step)
+        if state is None or other is None:
             return None
         names = [spec.name for spec in self.reference.run.program(step).variables]
         others = [spec.name for spec in self.candidate.run.program(step).variables]
         if names != others:
             return None
-        return mine if all(np.array_equal(a, b, equal_nan=True) for a, b in zip(mine, theirs, strict=True)) else None
+        return state if all(np.array_equal(a, b, equal_nan=True) for a, b in zip(state, other, strict=True)) else None
 
     # -- judging -----------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Comparison:
         parts = self._parts(program)
         run = self._step_run(step, parts, state)
         keyed = {_live_key(name): statistics for name, statistics in propagated.items()}
-        first = not self.found.judged
+        first = not self.findings.judged
         unit_runs = self._layer_runs(run, parts)
         observations = [o for unit_run in unit_runs for o in parts.judge.judge(unit_run, first, keyed)]
         judged_outputs = {f"output of {o.where.layer}" for o in observations if o.where.name == "output"}
@@ -236,7 +236,7 @@ class Comparison:
             whole = parts.judge.judge(self._whole_run(run, program), first, keyed)
             observations += [o for o in whole if o.where.name not in judged_outputs]
         else:
-            self.found.other_random_outputs.append(step)
+            self.findings.other_random_outputs.append(step)
         observations.sort(key=lambda o: o.where.sort_key)
         self._remember(observations)
         self._explain([o for o in observations if o.verdict is Verdict.DIVERGENCE], unit_runs, parts.judge)
@@ -326,19 +326,19 @@ class Comparison:
         return replace(whole_step_run(unit, replace(run, candidate=filled)), run=run, judged=frozenset(judged))
 
     def _remember(self, observations: Sequence[Observation]) -> None:
-        found = self.found
-        found.num_judged += len(observations)
-        found.judged = worst_of([*found.judged, *observations])
-        if not found.divergences:
-            found.path = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]
-        found.first_bit = found.first_bit or first_difference(observations)
-        found.first_nonfinite = found.first_nonfinite or first_nonfinite(observations)
+        findings = self.findings
+        findings.num_judged += len(observations)
+        findings.judged = worst_of([*findings.judged, *observations])
+        if not findings.divergences:
+            findings.path = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]
+        findings.first_bit = findings.first_bit or first_difference(observations)
+        findings.first_nonfinite = findings.first_nonfinite or first_nonfinite(observations)
 
     def _explain(self, flagged: Sequence[Observation], unit_runs: Sequence[UnitRun], judge: UnitJudge) -> None:
         """A divergence for each layer that is wrong on its own inputs; of the rest of a step only the first."""
         layers = [o for o in flagged if o.where.unit == "layer"]
         for observation in layers or flagged[:1]:
-            if any(known.where.location == observation.where.location for known in self.found.divergences):
+            if any(known.where.location == observation.where.location for known in self.findings.divergences):
                 continue
             cause = Cause()
             for unit_run in unit_runs:
@@ -347,7 +347,7 @@ class Comparison:
                     cause = explainer.explain(unit_run, observation.where.output, observation.bound)
             divergence = Divergence.of(observation.where, cause, self._blame(cause.name), observation.excess)
             divergence = divergence.with_evidence(output_name=observation.where.name, recorded=True)
-            self.found.divergences.append(self._with_own_report(divergence))
+            self.findings.divergences.append(self._with_own_report(divergence))
 
     def _blame(self, cause: str) -> str:
         """A recording cannot be taken apart op by op: an op left out is the rewriter's work, the rest a kernel's."""
@@ -365,60 +365,60 @@ class Comparison:
         same = [d for d in own if (d["layer"], d["variable"], d["phase"]) == (where.layer, where.variable, where.phase)]
         if not same:
             return divergence
-        seen = same[0]
-        told = replace(divergence, blame=seen["blame"], cured_by=tuple(seen["cured_by"]))
-        told = replace(told, cause=seen["cause"]) if divergence.cause == "unknown" else told
-        return told.with_evidence(own_run={key: seen[key] for key in ("op_type", "op_index", "cause", "blame")})
+        reported = same[0]
+        changed = replace(divergence, blame=reported["blame"], cured_by=tuple(reported["cured_by"]))
+        changed = replace(changed, cause=reported["cause"]) if divergence.cause == "unknown" else changed
+        return changed.with_evidence(own_run={key: reported[key] for key in ("op_type", "op_index", "cause", "blame")})
 
     # -- the result --------------------------------------------------------------------------------
 
     def _result(self) -> RunResult:
-        found = self.found
+        findings = self.findings
         self._refuse_nothing()
-        if found.unjudged_steps:
-            found.notes.append(
-                f"steps {summary(found.unjudged_steps)} differ and are not judged: the traces hold no common state "
+        if findings.unjudged_steps:
+            findings.notes.append(
+                f"steps {summary(findings.unjudged_steps)} differ and are not judged: the traces hold no common state "
                 "before them (--snapshot-every 1 keeps all; --follow reference keeps lanes together)"
             )
-        if found.other_random_outputs:
-            found.notes.append(
-                f"steps {summary(found.other_random_outputs)}: the two drew other random numbers, so that only layers "
-                "are judged, each on its own inputs, and not what the whole step leads to"
+        if findings.other_random_outputs:
+            findings.notes.append(
+                f"steps {summary(findings.other_random_outputs)}: the two drew other random numbers, so that only "
+                "layers are judged, each on its own inputs, and not what the whole step leads to"
             )
         sides = {"reference": self.reference, "candidate": self.candidate}
         return RunResult(
-            verdict=overall(found.divergences, found.any_bit_differs),
-            first_divergence=min(found.divergences, key=lambda d: d.where.sort_key, default=None),
-            divergences=tuple(sorted(found.divergences, key=lambda d: d.where.sort_key)),
-            first_bit_difference=found.first_bit,
-            first_nonfinite=found.first_nonfinite,
-            amplifiers=tuple(amplifiers_in(found.path)),
+            verdict=overall(findings.divergences, findings.any_bit_differs),
+            first_divergence=min(findings.divergences, key=lambda d: d.where.sort_key, default=None),
+            divergences=tuple(sorted(findings.divergences, key=lambda d: d.where.sort_key)),
+            first_bit_difference=findings.first_bit,
+            first_nonfinite=findings.first_nonfinite,
+            amplifiers=tuple(amplifiers_in(findings.path)),
             steps=len(self.steps),
             lanes=tuple(
                 LaneInfo(name, side.label, "sim:" in side.environment()["place"], side.environment())
                 for name, side in sides.items()
             ),
             losses={name: self._losses(side) for name, side in sides.items()},
-            path=tuple(found.path),
+            path=tuple(findings.path),
             microscope=(),
-            worst=tuple(found.judged[:WORST_KEPT]),
-            judged=Judged(found.num_judged),
-            notes=tuple(found.notes),
+            worst=tuple(findings.judged[:WORST_KEPT]),
+            judged=Judged(findings.num_judged),
+            notes=tuple(findings.notes),
             model=f"the training step recorded in {self.reference.run.path.name}",
             data=f"the batches recorded in {self.reference.run.path.name}",
         )
 
     def _refuse_nothing(self) -> None:
         """To find bits that differ and to judge none of them is no answer."""
-        found = self.found
-        if found.first_other is None or found.num_judged:
-            if not found.num_paired:
+        findings = self.findings
+        if findings.first_other is None or findings.num_judged:
+            if not findings.num_paired:
                 raise UserError(f"{self.reference.run.path} and {self.candidate.run.path} hold nothing to compare")
             return
-        step, kind, name = found.first_other
+        step, kind, name = findings.first_other
         why = (
             "the traces hold no common state before these steps; record both with --snapshot-every 1 --follow reference"
-            if found.unjudged_steps
+            if findings.unjudged_steps
             else "the tensors were not kept; record both with --dump all"
         )
         raise UserError(f"bits differ from step {step} on ({kind} of {name}), and none of it can be judged: {why}")

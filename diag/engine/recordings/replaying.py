@@ -158,16 +158,16 @@ class Replayer:
     def _compared(self, step: int, lane: str, runner: Lane, reproduced: bool | None) -> Replay:
         before = runner.state()
         program, values = self._one_step(runner, step)
-        mine = values_of(program, values, before, runner.state())
+        replayed = values_of(program, values, before, runner.state())
         given = {name for name, port in watched_tensors(program).items() if port in self.given(step, program)}
-        outcomes = {name: self._outcome(step, lane, name, array, given) for name, array in mine.items()}
+        outcomes = {name: self._outcome(step, lane, name, array, given) for name, array in replayed.items()}
         again: Mapping[Name, np.ndarray] = {}
         if Outcome.OTHER in outcomes.values():
             runner.load(before)
             _, values_again = self._one_step(runner, step)
             again = values_of(program, values_again, before, runner.state())
         tensors = [
-            self._tensor(step, lane, name, mine[name], outcome, again.get(name))
+            self._tensor(step, lane, name, replayed[name], outcome, again.get(name))
             for name in _order(program)
             if (outcome := outcomes.get(name)) is not None
         ]
@@ -205,15 +205,15 @@ class Replayer:
         return Outcome.GIVEN if name in given else Outcome.OTHER
 
     def _tensor(
-        self, step: int, lane: str, name: Name, mine: np.ndarray, outcome: Outcome, again: np.ndarray | None
+        self, step: int, lane: str, name: Name, replayed: np.ndarray, outcome: Outcome, again: np.ndarray | None
     ) -> Tensor:
         statistics = own = None
         if outcome is Outcome.OTHER:
             recorded = self.run.tensor(step, lane, name)
-            statistics = None if recorded is None else compare(recorded, mine)
-            if again is not None and not _same_bits(mine, again):
-                outcome, own = Outcome.UNSTABLE, compare(mine, again)
-        return Tensor(*name, mine.shape, mine.dtype.name, outcome, statistics, own)
+            statistics = None if recorded is None else compare(recorded, replayed)
+            if again is not None and not _same_bits(replayed, again):
+                outcome, own = Outcome.UNSTABLE, compare(replayed, again)
+        return Tensor(*name, replayed.shape, replayed.dtype.name, outcome, statistics, own)
 
 
 def lost_draws(program: Program) -> list[Node]:

@@ -56,7 +56,7 @@ class _OneOp(Microscope):
         super().__init__(program, lanes, step)
         self.index = index
         self.draws = draws
-        self.seen: list[OpEvidence] = []
+        self.executions: list[OpEvidence] = []
 
     def _observe(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
         if node.location.index == self.index:
@@ -75,7 +75,7 @@ class _OneOp(Microscope):
             self.reference.write(node, values, lane.variables[inputs[0].index])
 
     def _record(self, evidence: OpEvidence, own: list[Any] | None) -> Any:
-        self.seen.append(evidence)
+        self.executions.append(evidence)
         return super()._record(evidence, own)
 
 
@@ -94,9 +94,9 @@ def replay_op(run: RecordedRun, step: int, index: int, lane: str, place: Place, 
     lanes = snapshot_lanes((reference, reached), reached.state())
     microscope = _OneOp(program, lanes, step, index, replayer.given(step, program))
     microscope.run([tf.constant(value) for value in run[step].inputs])
-    if not microscope.seen:
+    if not microscope.executions:
         raise UserError(f"--op {index}: {nodes[0].op} was not executed in step {step}, or has no output to look at")
-    return OpReplay(nodes[0], tuple(microscope.observations.values()), tuple(microscope.seen))
+    return OpReplay(nodes[0], tuple(microscope.observations.values()), tuple(microscope.executions))
 
 
 def replay_layer(run: RecordedRun, step: int, layer: str, lane: str, place: Place, replayer: Replayer) -> LayerReplay:

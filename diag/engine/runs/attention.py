@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from diag.engine.runs.findings import Found
+from diag.engine.runs.findings import Findings
 from diag.numerics.figures import PairStatistics
 from diag.verdict.findings import Observation, Verdict
 
@@ -29,8 +29,8 @@ Propagated = Mapping[tuple[str, str], PairStatistics]  # the candidate's whole s
 class Attention:
     """What has been seen of a run so far, and what in a step is new."""
 
-    def __init__(self, found: Found, follow: str, units: str) -> None:
-        self.found, self.follow, self.units = found, follow, units
+    def __init__(self, findings: Findings, follow: str, units: str) -> None:
+        self.findings, self.follow, self.units = findings, follow, units
         self._near_bound: set[Any] = set()
         self._has_differed: dict[Any, bool] = {}  # by output
         self._num_curious = 0
@@ -51,7 +51,7 @@ class Attention:
 
     def learn(self, propagated: Propagated, is_checked: bool, is_clean: bool) -> None:
         """How much a step differs that is explained: by rounding, or by a fault that was named."""
-        if (is_clean and not self._worst_explained) or (is_checked and (is_clean or self.found.divergences)):
+        if (is_clean and not self._worst_explained) or (is_checked and (is_clean or self.findings.divergences)):
             for key, s in propagated.items():
                 self._worst_explained[key] = max(self._worst_explained.get(key, 0.0), s.normwise_relative_error)
 
@@ -63,12 +63,14 @@ class Attention:
         flagged = [o for o in observations if o.verdict is Verdict.DIVERGENCE]
         if self.units == "step" and not flagged:
             return False
-        if len(self.found.zoomed) - self._num_curious < MAX_ZOOMS and any(not self._is_explained(o) for o in flagged):
+        if len(self.findings.zoomed) - self._num_curious < MAX_ZOOMS and any(
+            not self._is_explained(o) for o in flagged
+        ):
             return True
         if flagged or self._num_curious >= MAX_ZOOMS:
             return False
         differing = [o for o in observations if o.verdict is Verdict.ROUNDING]
-        if differing and not self.found.zoomed:
+        if differing and not self.findings.zoomed:
             return True
         if any(self._has_differed.get(_output_of(o)) is False for o in differing):
             return True
@@ -94,7 +96,7 @@ class Attention:
         if observation.where.location in self._explained:
             return True
         unit = (observation.where.layer, observation.where.variable)
-        return any((d.where.layer, d.where.variable) == unit for d in self.found.divergences)
+        return any((d.where.layer, d.where.variable) == unit for d in self.findings.divergences)
 
 
 def _output_of(observation: Observation) -> Any:

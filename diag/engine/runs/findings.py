@@ -16,7 +16,7 @@ WORST_KEPT = 40
 
 
 @dataclass
-class Found:
+class Findings:
     """What has been found so far."""
 
     divergences: list[Divergence] = field(default_factory=list)

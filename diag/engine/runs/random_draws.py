@@ -42,15 +42,15 @@ class RandomStreams:
         from then on so that the lockstep sees what lies behind it.
         """
         found, others = [], []
-        for node, theirs in draws:
+        for node, drawn in draws:
             last = self._last.get(node.name)
-            if last is not None and last.shape == theirs.shape and np.array_equal(last, theirs):
+            if last is not None and last.shape == drawn.shape and np.array_equal(last, drawn):
                 found.append(self._divergence(step, node, frozen=True, same_as_step=step - 1))
-            elif self._is_no_stream(node, theirs):
+            elif self._is_no_stream(node, drawn):
                 found.append(self._divergence(step, node, frozen=False, other_distribution=True))
             else:
                 others.append(node)
-            self._last[node.name] = theirs
+            self._last[node.name] = drawn
         if others:
             layers = sorted({node.location.layer or "" for node in others})
             self.notes.append(

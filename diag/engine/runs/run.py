@@ -16,7 +16,7 @@ from diag.engine.localization.fused import FusedFaults
 from diag.engine.lockstep.history import History
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.runs.attention import Attention, Propagated
-from diag.engine.runs.findings import Found
+from diag.engine.runs.findings import Findings
 from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.runs.reruns import is_hidden_by_watching, unlike_itself
 from diag.engine.runs.result import result_of
@@ -75,11 +75,11 @@ class LockstepRun:
         self.reference = reference or Lane.at("reference", settings.reference, self.program, settings.seed)
         self.candidate = Lane.at("candidate", settings.candidate, self.program, settings.seed)
         self.twins = Twins(settings.reference, settings.seed, settings.twins) if settings.twins else None
-        self.found = Found()
-        self.attention = Attention(self.found, settings.follow, settings.units)
+        self.findings = Findings()
+        self.attention = Attention(self.findings, settings.follow, settings.units)
         self.streams = RandomStreams()
         self.history = History(settings.candidate)
-        self.zoom = Zoom(settings, (self.reference, self.candidate), self.found, self.streams, self.history)
+        self.zoom = Zoom(settings, (self.reference, self.candidate), self.findings, self.streams, self.history)
         self._telescopes: dict[Any, Telescope] = {}
         self.telescope_for(first, self.program)
 
@@ -97,10 +97,10 @@ class LockstepRun:
             if self.streams.are_shared:
                 telescope.steps.share_random_outputs()
             if not self._telescopes:
-                self.found.note(described(telescope.program))
+                self.findings.note(described(telescope.program))
             self._telescopes[key] = telescope
             for name, reason in telescope.cut.uncut.items():
-                self.found.note(f"{name} is no unit of its own: {reason}")
+                self.findings.note(f"{name} is no unit of its own: {reason}")
         return self._telescopes[key]
 
     @property
@@ -141,14 +141,14 @@ class LockstepRun:
                 raise self._reason(error, number) from error
             yield step
             self._check_faults()
-            for losses, loss in zip(self.found.losses.values(), step.losses, strict=True):
+            for losses, loss in zip(self.findings.losses.values(), step.losses, strict=True):
                 losses.append(loss)
             self.history.remember(number, telescope.program, step.run.reference.before, step.run.batch)
             self.progress(number + 1, "watching", *step.losses)
 
     def result(self) -> RunResult:
         """What the steps so far led to."""
-        return result_of(self.found, self.settings, self.program, self.lanes, self.twins)
+        return result_of(self.findings, self.settings, self.program, self.lanes, self.twins)
 
     def _check_faults(self) -> None:
         for lane in self.lanes:
@@ -178,7 +178,7 @@ class LockstepRun:
         run, propagated = self._settled_run(number, telescope, batch)
         step = FinishedStep(run, telescope)
         self._judge(step, propagated)
-        self.found.see_units(step.observations)
+        self.findings.see_units(step.observations)
         self.attention.learn(propagated, run.with_boundaries, not step.flagged)
         if self.settings.units == "op" or self.attention.calls_for_microscope(step.observations):
             loss = telescope.program.loss
@@ -199,14 +199,14 @@ class LockstepRun:
         if self._streams_disagree(telescope, run):
             run = steps.run_again(run, run.with_boundaries)
         propagated = steps.propagated(run)
-        self.found.any_bit_differs |= any(s.num_unequal for s in propagated.values())
+        self.findings.any_bit_differs |= any(s.num_unequal for s in propagated.values())
         if not run.with_boundaries and not is_by_step and self.attention.is_suspicious(propagated):
             run = steps.run_again(run, with_boundaries=True)
-            self.found.note(
+            self.findings.note(
                 f"step {number} was checked because it differed more than steps before it that are explained"
             )
         if number == self.settings.first_step and is_hidden_by_watching(
-            telescope, run, self._judge_step, self.found.note
+            telescope, run, self._judge_step, self.findings.note
         ):
             run = steps.run_again(run, run.with_boundaries)
             propagated = steps.propagated(run)
@@ -222,10 +222,10 @@ class LockstepRun:
         if not outputs:
             return False
         for divergence in self.streams.judge(run.step, outputs):
-            self.found.add(divergence)
+            self.findings.add(divergence)
         for text in self.streams.notes:
-            self.found.note(text)
-        self.found.any_bit_differs = True
+            self.findings.note(text)
+        self.findings.any_bit_differs = True
         for each in self._telescopes.values():
             each.steps.share_random_outputs()
         return True
@@ -243,14 +243,14 @@ class LockstepRun:
             for unit_run in step.unit_runs:
                 step.observations += telescope.judge.judge(unit_run, is_first, propagated)
         self._judge_rerun(step, propagated)
-        if run.with_boundaries and not step.flagged and not self.found.divergences:
+        if run.with_boundaries and not step.flagged and not self.findings.divergences:
             step.observations += [o for o in self._judge_whole(step, propagated) if o.excess > 1]
 
     def _judge_rerun(self, step: FinishedStep, propagated: Propagated) -> None:
         """A step that looks wrong with every unit right by itself may have computed from more than it was given."""
         if self.settings.follow == "free" or not self.attention.is_suspicious(propagated):
             return
-        if step.flagged or self.found.divergences:
+        if step.flagged or self.findings.divergences:
             return
         telescope = step.telescope
         unlike = unlike_itself(telescope, step.run)
@@ -259,7 +259,7 @@ class LockstepRun:
         whole = self._judge_step(telescope, telescope.whole_step_run(step.run), True, propagated)
         output = telescope.judge.output_of(unlike.port, telescope.whole_unit, whole)
         if output is not None and output.excess > 1:
-            self.found.add(Divergence.of(output.where, unlike.cause, "kernel", output.excess))
+            self.findings.add(Divergence.of(output.where, unlike.cause, "kernel", output.excess))
 
     def _judge_whole(self, step: FinishedStep, propagated: Propagated) -> list[Observation]:
         """The step as one unit, against truth; only where it differs and both lanes started from one state."""
@@ -275,9 +275,9 @@ class LockstepRun:
     ) -> list[Observation]:
         """A whole step; the first time that there is truth of its gradients, also what Adam made of them."""
         observations, truths = telescope.judge.judge_with_truth(whole, truth_wanted, propagated)
-        if truths is not None and self.settings.adam is not None and not self.found.updates:
+        if truths is not None and self.settings.adam is not None and not self.findings.updates:
             gradients = GradientTruth.from_step(telescope.program, whole, truths)
-            self.found.updates = study_updates(self.settings.adam, telescope.program, whole.run, gradients)
+            self.findings.updates = study_updates(self.settings.adam, telescope.program, whole.run, gradients)
         return observations
 
     # -- closer looks ----------------------------------------------------------------------------
@@ -287,14 +287,14 @@ class LockstepRun:
         run, telescope, flagged = step.run, step.telescope, step.flagged
         ops, innocent = self.zoom(telescope.program, run)
         guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
-        is_first = not any(d.fused is not None and d.fused.region for d in self.found.divergences)  # one says enough
+        is_first = not any(d.fused is not None and d.fused.region for d in self.findings.divergences)  # one says enough
         fused = FusedFaults(telescope, run, step.unit_runs)
         for divergence in fused.divergences(flagged, [*guilty, *innocent], ops, with_region=is_first):
-            self.found.add(divergence)
+            self.findings.add(divergence)
         self.attention.explain(fused.explained)
-        if flagged and not self.found.path:
-            self.found.path = list(flagged)
-        self.found.see_firsts(ops)
+        if flagged and not self.findings.path:
+            self.findings.path = list(flagged)
+        self.findings.see_firsts(ops)
         step.ops += ops
 
     def _step_twins(self, step: FinishedStep) -> None:
@@ -302,7 +302,7 @@ class LockstepRun:
         if twins is None:
             return
         twins.step(step.run, step.telescope.program, self.lanes)
-        if twins.candidate_has_left and twins.looked_closer is None and not self.found.divergences:
+        if twins.candidate_has_left and twins.looked_closer is None and not self.findings.divergences:
             twins.look_closer_at(step.run.step)
             self._look_closer(step)
 
@@ -322,11 +322,11 @@ class LockstepRun:
             if not closer.flagged:
                 whole = judge(telescope.whole_step_run(closer.run), True, propagated)
                 closer.observations += [o for o in whole if o.excess > 1]
-            self.found.see_units(closer.observations)
+            self.findings.see_units(closer.observations)
             self.attention.learn(propagated, True, not closer.flagged)
             self._zoom(closer)
             step.ops += closer.ops
-            if self.found.divergences:
+            if self.findings.divergences:
                 break
         else:
             self._note_not_reproduced(telescope.steps.not_reproduced(run, closer.run), run.step)
@@ -336,7 +336,7 @@ class LockstepRun:
     def _note_not_reproduced(self, variables: Sequence[str], step: int) -> None:
         if variables:
             some = ", ".join(variables[:3]) + (", ..." if len(variables) > 3 else "")
-            self.found.note(
+            self.findings.note(
                 f"step {step} of the candidate, run again from its own state on the same batch, leaves other bits in "
                 f"{len(variables)} of {len(self.program.variables)} variables ({some}): what it did there cannot be "
                 "reproduced"

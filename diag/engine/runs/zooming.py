@@ -12,7 +12,7 @@ from diag.engine.localization.explainers import OpExplainer
 from diag.engine.localization.tf32_cure import cures_of_op
 from diag.engine.lockstep.history import History, num_rows_of
 from diag.engine.lockstep.microscope import Microscope, OpRecord, snapshot_lanes
-from diag.engine.runs.findings import Found, worst_of
+from diag.engine.runs.findings import Findings, worst_of
 from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.runs.settings import Settings
 from diag.engine.step.program import Program
@@ -28,14 +28,20 @@ class Zoom:
     """Looks at single steps of a run, and adds to what was found."""
 
     def __init__(
-        self, settings: Settings, lanes: tuple[Lane, Lane], found: Found, streams: RandomStreams, history: History
+        self, settings: Settings, lanes: tuple[Lane, Lane], findings: Findings, streams: RandomStreams, history: History
     ) -> None:
-        self.settings, self.lanes, self.found, self.streams, self.history = settings, lanes, found, streams, history
+        self.settings, self.lanes, self.findings, self.streams, self.history = (
+            settings,
+            lanes,
+            findings,
+            streams,
+            history,
+        )
 
     def __call__(self, program: Program, run: StepRun) -> tuple[list[Observation], list[Observation]]:
         """All op outputs, and those among them that explain a layer's error with no fault of their own."""
-        found, num_rows = self.found, num_rows_of(run.batch)
-        found.zoomed.append(run.step)
+        findings, num_rows = self.findings, num_rows_of(run.batch)
+        findings.zoomed.append(run.step)
         cures: dict[Any, tuple[str, ...]] = {}
 
         def explain(record: OpRecord) -> Observation:
@@ -57,21 +63,21 @@ class Zoom:
         )
         explainer = OpExplainer(microscope.judge)
         ops = microscope.run(run.batch)
-        found.fallbacks |= microscope.fallbacks
+        findings.fallbacks |= microscope.fallbacks
         self._count(ops)
         for observation in ops:
             if observation.verdict is Verdict.DIVERGENCE:
-                found.add(_divergence(observation, cures.get(observation.where.location, ())))
-        found.ops = worst_of([*found.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
+                findings.add(_divergence(observation, cures.get(observation.where.location, ())))
+        findings.ops = worst_of([*findings.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
         return ops, [o for o in ops if o.note in INNOCENT and o.differs]
 
     def _count(self, ops: list[Observation]) -> None:
-        found, unjudged = self.found, [o for o in ops if o.verdict is Verdict.UNJUDGED]
-        found.num_op_outputs += len(ops)
-        found.num_unjudged += len(unjudged)
-        found.unjudged |= {o.where.op_type or "" for o in unjudged}
-        found.advisories.add(ops)
-        found.amplifying = found.amplifying or amplifying_ops(ops)
+        findings, unjudged = self.findings, [o for o in ops if o.verdict is Verdict.UNJUDGED]
+        findings.num_op_outputs += len(ops)
+        findings.num_unjudged += len(unjudged)
+        findings.unjudged |= {o.where.op_type or "" for o in unjudged}
+        findings.advisories.add(ops)
+        findings.amplifying = findings.amplifying or amplifying_ops(ops)
 
 
 def _divergence(observation: Observation, cures: tuple[str, ...]) -> Divergence:

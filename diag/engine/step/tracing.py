@@ -163,18 +163,18 @@ class _Tracing:
         plain, bodies = graph_of(self.outer), self._functions(self.outer)
         locations: dict[str, dict[str, Location]] = {}
 
-        def pair(ours: Graph, theirs: Graph) -> dict[str, Location]:
-            if [node.op for node in ours] != [node.op for node in theirs]:
+        def pair(marked: Graph, unmarked: Graph) -> dict[str, Location]:
+            if [node.op for node in marked] != [node.op for node in unmarked]:
                 raise RuntimeError("two traces of one step differ; please report the model that does this")
-            for mine, other in zip(ours, theirs, strict=True):
-                for name, other_name in zip(mine.function_names(), other.function_names(), strict=True):
+            for node, other in zip(marked, unmarked, strict=True):
+                for name, other_name in zip(node.function_names(), other.function_names(), strict=True):
                     if other_name in bodies and other_name not in locations:
                         locations[other_name] = {}
                         locations[other_name] = pair(functions[name], bodies[other_name])
-            return {other.name: mine.location for mine, other in zip(ours, theirs, strict=True)}
+            return {other.name: node.location for node, other in zip(marked, unmarked, strict=True)}
 
         result = plain.with_locations(pair(graph, plain))
-        renamed = {mine.name: other.name for mine, other in zip(graph, plain, strict=True)}
+        renamed = {node.name: other.name for node, other in zip(graph, plain, strict=True)}
         sited = {
             name: body.with_locations(locations[name]) if name in locations else body for name, body in bodies.items()
         }

@@ -88,7 +88,7 @@ class OpEvidence:
     truth: Arrays | None = None
     measures: Measures | None = None
     run_again: Callable[[EagerPlace], list[npt.NDArray[Any]]] | None = None
-    own_inputs: Sequence[Any] = ()
+    candidate_inputs: Sequence[Any] = ()
     inherited: float = 0.0
     in_order: dict[int, InOrder | None] = field(default_factory=dict)
     mixed_scale: list[npt.NDArray[Any] | None] = field(default_factory=list)  # empty until it is asked for

@@ -16,7 +16,7 @@ import pytest
 from diag import attribute as command
 from diag import lockstep
 from diag.engine.attribution import of_run
-from diag.engine.attribution.attributing import attribute, refined, subject_in
+from diag.engine.attribution.attributing import attribute, flagged_step_in, refined
 from diag.verdict.attribution import Attribution, Trial
 from diag.verdict.findings import Divergence, Where
 from diag.verdict.result import Judged, RunResult
@@ -65,7 +65,7 @@ def run(tmp_path_factory, faults) -> Path:
 
 def test_a_rewriter_is_found_out(run):
     only = ["execution=eager", "remapping=off", "constant_folding=off"]
-    found, location = attribute(subject_in(run / "trace.h5", 0, None), UNIT, only=only)
+    found, location = attribute(flagged_step_in(run / "trace.h5", 0, None), UNIT, only=only)
     assert location == UNIT
     assert found.baseline.unit is not None and found.baseline.unit > 1000
     assert found.cures == ("execution=eager", "remapping=off")
@@ -126,7 +126,9 @@ def result_with(blame: str) -> RunResult:
 
 def test_only_cures_that_were_run_are_named(run, monkeypatch):
     monkeypatch.setattr(of_run, "attribute", lambda *given, **more: (FOUND, UNIT))
-    seen = of_run.attributed(result_with("kernel"), subject_in(run / "trace.h5", 0, None), True, 1.0, lambda text: None)
+    seen = of_run.attributed(
+        result_with("kernel"), flagged_step_in(run / "trace.h5", 0, None), True, 1.0, lambda text: None
+    )
     assert seen.first_divergence is seen.divergences[0]
     assert seen.first_divergence.cured_by == ("remapping=off",)
     assert seen.first_divergence.blame == "graph-rewriter"
@@ -139,7 +141,7 @@ def test_what_cures_the_step_cures_all_that_is_wrong_in_it(run, monkeypatch):
     found = replace(FOUND, baseline=Trial((), unit=5.0, step=9.0), trials=(Trial(("remapping=off",), None, 0.1, 0.2),))
     asked: list[object] = []
 
-    def answer(subject, location, said, only=None, seconds=0.0):
+    def answer(flagged, location, said, only=None, seconds=0.0):
         asked.append((location["layer"], only))
         return (found if only is None else replace(found, cures=("tf32=off",), blame="kernel"), location)
 
@@ -147,7 +149,7 @@ def test_what_cures_the_step_cures_all_that_is_wrong_in_it(run, monkeypatch):
     result = result_with("graph-rewriter")
     third = replace(result.divergences[1], where=replace(WHERE, layer="dense_3"), blame="kernel")
     result = replace(result, divergences=(*result.divergences, third))
-    seen = of_run.attributed(result, subject_in(run / "trace.h5", 0, None), True, 1.0, lambda text: None)
+    seen = of_run.attributed(result, flagged_step_in(run / "trace.h5", 0, None), True, 1.0, lambda text: None)
     assert [d.cured_by for d in seen.divergences] == [("remapping=off",), ("remapping=off",), ("tf32=off",)]
     assert asked == [("dense_1", None), ("dense_3", of_run.FEW)]
 
@@ -155,7 +157,7 @@ def test_what_cures_the_step_cures_all_that_is_wrong_in_it(run, monkeypatch):
 def test_slow_steps_are_not_tried_unasked_and_it_says_so(run, monkeypatch):
     monkeypatch.setattr(of_run, "attribute", lambda *given: pytest.fail("tried unasked"))
     seen = of_run.attributed(
-        result_with("kernel"), subject_in(run / "trace.h5", 0, None), None, 60.0, lambda text: None
+        result_with("kernel"), flagged_step_in(run / "trace.h5", 0, None), None, 60.0, lambda text: None
     )
     assert seen.attribution is None and seen.first_divergence == result_with("kernel").first_divergence
     assert "python -m diag.attribute" in seen.notes[-1]

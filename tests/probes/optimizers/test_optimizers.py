@@ -46,9 +46,9 @@ def status(place: str, setup: Setup, dtype: str = "float32") -> str:
 def test_the_rules_are_those_of_keras(setup):
     """Two steps of Keras's own optimizer in float64; the learning rate is float32, and so in both."""
     x = np.random.default_rng(0).normal(size=12)
-    steps = KnownGradientSteps(at("CPU:0"), setup.made(), np.linspace(-1, 1, 12), "float64")
+    steps = KnownGradientSteps(at("CPU:0"), setup.optimizer(), np.linspace(-1, 1, 12), "float64")
     steps.begin_at(setup.iteration)
-    config = setup.made().get_config()
+    config = setup.optimizer().get_config()
     for number in range(2):
         before = steps.state()
         steps.step(x / (1 + number))
@@ -68,7 +68,7 @@ def test_the_rules_are_those_of_keras(setup):
 def test_the_first_step_of_adam_in_closed_form():
     g = np.array([0.25, -3.0, 1e-9])
     zero = {kind: point(np.zeros(3), FLOAT64) for kind in (WEIGHT, "momentum", "velocity")}
-    config = setup_of("Adam").made().get_config()
+    config = setup_of("Adam").optimizer().get_config()
     with mpmath.workprec(PRECISION):
         made = after_step("Adam", Arithmetic(config, FLOAT64, rounded=False), zero, point(g, FLOAT64), 0)
     found = [float(each) for each in made[WEIGHT].exact]
