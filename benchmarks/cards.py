@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from probes.frame.card import Card, check_unique, read_card
+from probes.frame.device_report import DeviceReport, check_unique, read_report
 
 FUNCTIONS = ("accuracy", "composites")  # a file of their own: these have most of the figures
 PARTS = (
@@ -42,10 +42,10 @@ def part(place: str, flags: Sequence[str], chosen: Sequence[str], to: Path, limi
     return lines[-1]
 
 
-def together(parts: Sequence[Card]) -> Card:
-    readings = tuple(reading for each in parts for reading in each.readings)
-    check_unique(readings)
-    return replace(parts[0], readings=readings)
+def together(parts: Sequence[DeviceReport]) -> DeviceReport:
+    measurements = tuple(measurement for each in parts for measurement in each.measurements)
+    check_unique(measurements)
+    return replace(parts[0], measurements=measurements)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         paths = [Path(folder) / f"{number}.json" for number in range(len(PARTS))]
         said = list(pool.map(lambda at: part(options.place, flags, *at, options.limit), zip(PARTS, paths, strict=True)))
-        cards = [read_card(path) for path in paths if path.exists()]
+        cards = [read_report(path) for path in paths if path.exists()]
     for chosen, why in zip(PARTS, said, strict=True):
         if why:
             print(f"missing: {' '.join(chosen)}: {why}", file=sys.stderr)
@@ -67,9 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     card = together(cards)
     for suffix, of_functions in (("", False), ("-functions", True)):
-        kept = tuple(r for r in card.readings if (r.family in FUNCTIONS) is of_functions)
+        kept = tuple(r for r in card.measurements if (r.family in FUNCTIONS) is of_functions)
         path = options.out / f"{options.name}{suffix}.json"
-        path.write_text(replace(card, readings=kept).to_json(), encoding="utf-8")
+        path.write_text(replace(card, measurements=kept).to_json(), encoding="utf-8")
         print(f"{path}: {len(kept)} readings, {sum(r.status == 'fail' for r in kept)} failed")
     return FAILED if any(said) else 0
 

@@ -123,9 +123,9 @@ def main(arguments: list[str]) -> None:
     from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    subject, image_size, batch_size, *rest = arguments
+    device, image_size, batch_size, *rest = arguments
     with tempfile.TemporaryDirectory() as folder:
-        if subject == "debugger":
+        if device == "debugger":
             found = _debugger(int(image_size), int(batch_size), Path(folder))
         else:
             portable, distance = rest

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks.timing import Row, Subject, interleaved, ratio
+from benchmarks.timing import DeviceUnderTest, Row, interleaved, ratio
 from benchmarks.workload import Workload
 from diag.engine.lanes.lane import Lane
 from diag.engine.lockstep.microscope import Microscope
@@ -57,15 +57,15 @@ def measure(workload: Workload, rounds: int) -> Iterator[Row]:
     for bits, state in (("all bits equal", workload.start), ("values differ", workload.moved)):
         rewind = partial(looking.load, state)
         subjects = {
-            "plain": Subject(looking.plain_steps, rewind),
-            "statistics": Subject(partial(looking.look, truth_everywhere=False), rewind),
-            "truth": Subject(partial(looking.look, truth_everywhere=True), rewind),
+            "plain": DeviceUnderTest(looking.plain_steps, rewind),
+            "statistics": DeviceUnderTest(partial(looking.look, truth_everywhere=False), rewind),
+            "truth": DeviceUnderTest(partial(looking.look, truth_everywhere=True), rewind),
         }
         found = interleaved(rounds, subjects)
         what = f"microscope, statistics, {bits} / {PLAIN}"
         yield ratio(NAME, what, found["statistics"], found["plain"], TARGET_STATISTICS)
         what = f"microscope, float64 truth and bounds, {bits} / {PLAIN}"
         yield ratio(NAME, what, found["truth"], found["plain"], TARGET_TRUTH)
-    keras = Subject(partial(keras_steps, workload, len(looking.lanes)))
-    found = interleaved(rounds, {"plain": Subject(looking.plain_steps), "keras": keras})
+    keras = DeviceUnderTest(partial(keras_steps, workload, len(looking.lanes)))
+    found = interleaved(rounds, {"plain": DeviceUnderTest(looking.plain_steps), "keras": keras})
     yield ratio(NAME, f"two steps of Keras with run_eagerly / {PLAIN}", found["keras"], found["plain"], None)

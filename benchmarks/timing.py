@@ -23,7 +23,7 @@ MIN_ROUNDS = 2
 
 
 @dataclass(frozen=True)
-class Subject:
+class DeviceUnderTest:
     """What is timed.  `prepare` runs before each round of it, untimed."""
 
     run: Callable[[], object]
@@ -102,11 +102,11 @@ class Row:
         return {**asdict(self), "met": self.met}
 
 
-def interleaved(rounds: int, subjects: Mapping[str, Subject], warm_up: bool = True) -> dict[str, Seconds]:
+def interleaved(rounds: int, subjects: Mapping[str, DeviceUnderTest], warm_up: bool = True) -> dict[str, Seconds]:
     """Time the subjects in turn, after one untimed round that traces and compiles."""
     if warm_up:
-        for subject in subjects.values():
-            subject.timed()
+        for device in subjects.values():
+            device.timed()
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
     began = time.perf_counter()
     for number in range(rounds):
@@ -122,16 +122,16 @@ def _summary(rounds: list[tuple[float, float]]) -> Seconds:
     return Seconds(min(clock), median(clock), min(cpu), len(rounds))
 
 
-def ratio(name: str, what: str, subject: Seconds, baseline: Seconds, target: float | None) -> Row:
+def ratio(name: str, what: str, device: Seconds, baseline: Seconds, target: float | None) -> Row:
     """How many times longer the subject takes than its baseline."""
     return Row(
-        name, what, subject.shortest / baseline.shortest, subject.median / baseline.median,
-        subject.cpu / baseline.cpu if baseline.cpu else None, "x", target,
-        f"{subject.shortest:.3g} s / {baseline.shortest:.3g} s, {subject.rounds} rounds",
+        name, what, device.shortest / baseline.shortest, device.median / baseline.median,
+        device.cpu / baseline.cpu if baseline.cpu else None, "x", target,
+        f"{device.shortest:.3g} s / {baseline.shortest:.3g} s, {device.rounds} rounds",
     )  # fmt: skip
 
 
-def speedup(name: str, what: str, subject: Seconds, baseline: Seconds, target: float | None) -> Row:
+def speedup(name: str, what: str, device: Seconds, baseline: Seconds, target: float | None) -> Row:
     """How many times faster the subject is than its baseline."""
-    inverse = ratio(name, what, baseline, subject, target)
+    inverse = ratio(name, what, baseline, device, target)
     return replace(inverse, unit="x faster")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diag.errors import UserError
-from diag.numerics.allowances import Row, parse, use
+from diag.numerics.allowances import AllowanceRow, parse, use
 from diag.numerics.op_classes import ErrorClass, class_of
 
 FLAG = "--allowances"
@@ -25,7 +25,7 @@ def add_allowances_flag(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def read(path: Path | None) -> tuple[Row, ...]:
+def read(path: Path | None) -> tuple[AllowanceRow, ...]:
     """The rows of a user's file, none without one; raises UserError.  Needs no TensorFlow."""
     if path is None:
         return ()
@@ -46,7 +46,7 @@ def read(path: Path | None) -> tuple[Row, ...]:
     return rows
 
 
-def put_in_force(path: Path | None, rows: Sequence[Row]) -> list[str]:
+def put_in_force(path: Path | None, rows: Sequence[AllowanceRow]) -> list[str]:
     """Judge by these rows from now on; gives what the report's notes say of them.
 
     Raises UserError for an op that TensorFlow does not have.

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     import_tensorflow()
     from rich.console import Console
 
-    from diag.engine.recordings.comparison import Comparison, Side
+    from diag.engine.recordings.comparison import RecordedSide, RunComparison
     from diag.engine.recordings.recorded_run import RecordedRun
     from diag.report import json_report, terminal
 
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     with RecordedRun(options.reference) as a:
         b = a if same else RecordedRun(options.candidate)
         try:
-            comparison = Comparison(Side(a, options.lane_a), Side(b, options.lane_b))
+            comparison = RunComparison(RecordedSide(a, options.lane_a), RecordedSide(b, options.lane_b))
             result = comparison.run()
         finally:
             b.close()

@@ -25,7 +25,7 @@ from probes.frame import plan
 from probes.frame.plan import Choice
 
 if TYPE_CHECKING:
-    from probes.frame.card import Card
+    from probes.frame.device_report import DeviceReport
 
 FAILED, BUG, BROKEN_PIPE = 1, 3, 141
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int32", "int64")
@@ -94,10 +94,10 @@ def compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from probes.frame import comparing
-    from probes.frame.card import read_card
+    from probes.frame.device_report import read_report
     from probes.report.comparison import render_comparison
 
-    found = comparing.compare(read_card(options.first), read_card(options.second))
+    found = comparing.compare(read_report(options.first), read_report(options.second))
     if options.json:
         print(comparing.to_json(found), end="")
     else:
@@ -116,11 +116,11 @@ def probe(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from diag.common.wording import counted
-    from probes.frame.card import write_atomically
+    from probes.frame.device_report import write_atomically
     from probes.frame.emitting import write_reproducers
-    from probes.report import card_report as report
+    from probes.report import device_report as report
 
-    card = card_of_place(place or default_place(options.execution or "eager"), options)
+    card = report_of_place(place or default_place(options.execution or "eager"), options)
     if options.out is not None:
         write_atomically(options.out, card.to_json())
     programs = None if options.emit is None else write_reproducers(card, options.emit)
@@ -134,8 +134,8 @@ def probe(options: argparse.Namespace) -> int:
     return exit_code(card)
 
 
-def exit_code(card: Card) -> int:
-    if any(plan.BUG in reading.figures for reading in card.readings):
+def exit_code(card: DeviceReport) -> int:
+    if any(plan.BUG in measurement.figures for measurement in card.measurements):
         return BUG
     return FAILED if card.failures else 0
 
@@ -161,16 +161,16 @@ def default_place(execution: str) -> Place:
     return parse_place("GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0", execution)
 
 
-def card_of_place(place: Place, options: argparse.Namespace) -> Card:
+def report_of_place(place: Place, options: argparse.Namespace) -> DeviceReport:
     """Probe a place.  Raises UserError where nothing is left to be probed, or the place does not exist."""
     import numpy as np
     import tensorflow as tf
 
-    from probes.frame.card import Card, check_unique
+    from probes.frame.device import DeviceUnderTest
+    from probes.frame.device_report import DeviceReport, check_unique
     from probes.frame.families import planned
     from probes.frame.plan import carried_out
     from probes.frame.progress import ProbeProgress
-    from probes.frame.subject import Subject
 
     if options.tf32 is not None:
         tf.config.experimental.enable_tensor_float_32_execution(options.tf32 == "on")
@@ -180,15 +180,15 @@ def card_of_place(place: Place, options: argparse.Namespace) -> Card:
         tuple(options.op or ()), tuple(options.dtype or ()), tuple(options.family or ()), options.quick,
         options.exhaustive, options.state, options.quiet or options.json,
     )  # fmt: skip
-    subject = Subject(place, options.seed)
+    device = DeviceUnderTest(place, options.seed)
     chosen = planned(choice)
     if not chosen:
         raise UserError(nothing_fits(options, sorted({each.op for each in planned(Choice())})))
     quiet = options.quiet or options.json
     with ProbeProgress(len(chosen), quiet) as progress, np.errstate(all="ignore"):  # infinities and NaN are asked for
-        readings = tuple(carried_out(chosen, subject, progress.begins))
-    check_unique(readings)
-    return Card(str(place), subject.environment(), options.quick, readings)
+        measurements = tuple(carried_out(chosen, device, progress.begins))
+    check_unique(measurements)
+    return DeviceReport(str(place), device.environment(), options.quick, measurements)
 
 
 def nothing_fits(options: argparse.Namespace, ops: Sequence[str]) -> str:

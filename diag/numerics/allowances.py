@@ -28,7 +28,7 @@ _FIELDS = {"place", "dtypes", "source", "ulp"}
 
 
 @dataclass(frozen=True)
-class Row:
+class AllowanceRow:
     """One figure: an op's result of this format, at this kind of place, is within `ulp` ULP, as `source` says."""
 
     op_type: str
@@ -39,7 +39,7 @@ class Row:
     source: str
 
 
-def parse(text: str, yours: bool = False) -> tuple[Row, ...]:
+def parse(text: str, yours: bool = False) -> tuple[AllowanceRow, ...]:
     """Rows of TOML text.  Raises ValueError, in one line, for what is not as docs/BOUNDS.md has it."""
     try:
         document = tomllib.loads(text)
@@ -51,7 +51,7 @@ def parse(text: str, yours: bool = False) -> tuple[Row, ...]:
     return tuple(row for number, table in enumerate(tables, 1) for row in _rows(number, table, yours))
 
 
-def _rows(number: int, table: Any, yours: bool) -> Iterable[Row]:
+def _rows(number: int, table: Any, yours: bool) -> Iterable[AllowanceRow]:
     where = f"[[allowances]] number {number}"
     expected = _FIELDS | (set() if yours else {"basis"})
     if not isinstance(table, Mapping) or table.keys() != expected:
@@ -74,11 +74,13 @@ def _rows(number: int, table: Any, yours: bool) -> Iterable[Row]:
             raise ValueError(
                 f"{where}: {op_type}: expected ULP of at least 0.5 (correctly rounded), received {figure!r}"
             )
-    return [Row(op, dtype, place, float(ulp), basis, source) for op, ulp in figures.items() for dtype in dtypes]
+    return [
+        AllowanceRow(op, dtype, place, float(ulp), basis, source) for op, ulp in figures.items() for dtype in dtypes
+    ]
 
 
 @cache
-def shipped() -> tuple[Row, ...]:
+def shipped() -> tuple[AllowanceRow, ...]:
     """The rows of the data file that comes with the program."""
     return parse(resources.files("diag").joinpath(DATA).read_text(encoding="utf-8"))
 
@@ -86,17 +88,17 @@ def shipped() -> tuple[Row, ...]:
 class Allowances:
     """The shipped rows, and a user's, which replace those of the same op, format and place."""
 
-    def __init__(self, yours: Iterable[Row] = ()) -> None:
+    def __init__(self, yours: Iterable[AllowanceRow] = ()) -> None:
         self.yours = tuple(yours)
-        self._by_op: dict[tuple[str, str], list[Row]] = {}
+        self._by_op: dict[tuple[str, str], list[AllowanceRow]] = {}
         for row in (*self.yours, *shipped()):
             self._by_op.setdefault((row.op_type, row.dtype), []).append(row)
 
-    def rows(self, op_type: str, dtype_name: str) -> tuple[Row, ...]:
+    def rows(self, op_type: str, dtype_name: str) -> tuple[AllowanceRow, ...]:
         """All rows of an op's results in a format, a user's first; a format that is nowhere has float32's."""
         return tuple(self._by_op.get((op_type, dtype_name if dtype_name in DTYPES else "float32"), ()))
 
-    def at(self, op_type: str, dtype_name: str, place: str) -> Row | None:
+    def at(self, op_type: str, dtype_name: str, place: str) -> AllowanceRow | None:
         """The row that a kind of place is held to; None for an op and format that no row is about.
 
         A user's row of the place; else a user's row of any place (`opencl`); else the widest shipped row of the
@@ -113,7 +115,7 @@ class Allowances:
         measured = [row for row in rows if row.place == place and row.basis == MEASURED]
         return _widest([*promised, *measured])
 
-    def widest(self, op_type: str, dtype_name: str, places: Sequence[str]) -> Row | None:
+    def widest(self, op_type: str, dtype_name: str, places: Sequence[str]) -> AllowanceRow | None:
         """The widest of the rows that several kinds of place are held to, where a place may be any of them.
 
         A user's row settles it: the first of these places that has one.
@@ -128,16 +130,16 @@ class Allowances:
         return any(row.op_type == op_type for row in self.yours)
 
 
-def _widest(rows: Iterable[Row]) -> Row | None:
+def _widest(rows: Iterable[AllowanceRow]) -> AllowanceRow | None:
     return max(rows, key=lambda row: row.ulp, default=None)
 
 
-def published(op_type: str, dtype_name: str) -> tuple[Row, ...]:
+def published(op_type: str, dtype_name: str) -> tuple[AllowanceRow, ...]:
     """All shipped rows of an op's results in a format, with their sources."""
     return _SHIPPED.rows(op_type, dtype_name)
 
 
-def allowance(op_type: str, dtype_name: str, kind_of_place: str) -> Row | None:
+def allowance(op_type: str, dtype_name: str, kind_of_place: str) -> AllowanceRow | None:
     """The shipped row that a kind of place is held to; None for an op that no row is about.
 
     Raises ValueError for a kind of place that is not among `PLACES`.
@@ -152,7 +154,7 @@ def in_force() -> Allowances:
     return _in_force[0]
 
 
-def use(yours: Iterable[Row]) -> None:
+def use(yours: Iterable[AllowanceRow]) -> None:
     """Judge by a user's rows besides, until the next call; a command calls this once, before anything is judged."""
     _in_force[0] = Allowances(yours)
 

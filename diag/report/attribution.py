@@ -13,16 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from diag.common.wording import figure
-from diag.verdict.attribution import Attribution, Outcome, Trial, Workaround, outcome
+from diag.verdict.attribution import Attribution, Trial, TrialOutcome, Workaround, outcome
 
 WORDS = {
-    Outcome.CURES: "cures it",
-    Outcome.HELPS: "the unit is right, the step is not",
-    Outcome.DIVERGES: "still wrong",
-    Outcome.UNDECIDED: "cannot be told",
-    Outcome.NOT_RUN: "could not be run",
+    TrialOutcome.CURES: "cures it",
+    TrialOutcome.HELPS: "the unit is right, the step is not",
+    TrialOutcome.DIVERGES: "still wrong",
+    TrialOutcome.UNDECIDED: "cannot be told",
+    TrialOutcome.NOT_RUN: "could not be run",
 }
-STYLES = {Outcome.CURES: "green", Outcome.HELPS: "yellow", Outcome.DIVERGES: "", Outcome.NOT_RUN: "dim"}
+STYLES = {
+    TrialOutcome.CURES: "green",
+    TrialOutcome.HELPS: "yellow",
+    TrialOutcome.DIVERGES: "",
+    TrialOutcome.NOT_RUN: "dim",
+}
 LONGEST_REASON = 400  # characters: that of an op that TensorFlow lacks is half as long
 MAX_CODES = 3
 

@@ -12,7 +12,7 @@ from diag.common.jsonable import json_safe
 from diag.report.rewrites import ABSENT, change_report, part_report, sentence
 
 if TYPE_CHECKING:
-    from diag.verdict.rewrites import Difference, OptimizedStep, Part, Rewrite
+    from diag.verdict.rewrites import OptimizedStep, Part, Rewrite, RewriteDifference
 
 SCHEMA = "lockstep-graph/1"
 
@@ -43,7 +43,7 @@ def render(step: OptimizedStep, console: Console) -> None:
         console.print(f"note: {step.note}", markup=False, highlight=False)
 
 
-def render_watched(difference: Difference, unsafe: Mapping[str, str], console: Console) -> None:
+def render_watched(difference: RewriteDifference, unsafe: Mapping[str, str], console: Console) -> None:
     """What the watched tensors change, and which are not watched, for what that might change."""
     lost, gained = difference.fusions_lost, difference.fusions_gained
     if not lost and not gained:
@@ -63,7 +63,7 @@ def render_watched(difference: Difference, unsafe: Mapping[str, str], console: C
         )
 
 
-def report(step: OptimizedStep, difference: Difference | None, unsafe: Mapping[str, str]) -> dict[str, Any]:
+def report(step: OptimizedStep, difference: RewriteDifference | None, unsafe: Mapping[str, str]) -> dict[str, Any]:
     contents = {
         "schema": SCHEMA,
         "place": step.place,

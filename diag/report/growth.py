@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from diag.common.wording import counted, figure, percent
 from diag.numerics.envelope import FEWEST_TWINS
 from diag.report.curves import BEYOND, CANDIDATE, ENVELOPE, TWINS
-from diag.verdict.chaos import Curve, Exit, Outcome, Trajectories
+from diag.verdict.chaos import Curve, Exit, GrowthOutcome, Trajectories
 
 MORE_TWINS = 9  # one in N + 1 curves of one kind is the largest: with 9, one in ten
 
@@ -16,9 +16,9 @@ MORE_TWINS = 9  # one in N + 1 curves of one kind is the largest: with 9, one in
 def growth_sentence(trajectories: Trajectories) -> str:
     """The outcome, and what it says about the candidate."""
     twins, steps = counted(len(trajectories.twins), "twin"), counted(len(trajectories.candidate.distance), "step")
-    if trajectories.outcome is Outcome.IDENTICAL:
+    if trajectories.outcome is GrowthOutcome.IDENTICAL:
         return f"No growth: over {steps} on its own path the candidate has the reference's weights, bit for bit."
-    if trajectories.outcome is Outcome.UNKNOWN:
+    if trajectories.outcome is GrowthOutcome.UNKNOWN:
         return f"Growth is not told from chaos: {_why_unknown(trajectories)}."
     found = trajectories.exit
     if found is None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diag.common.wording import counted, figure
-from diag.verdict.substitution import Outcome, Substitution
+from diag.verdict.substitution import Substitution, SubstitutionOutcome
 
 MAX_ROWS = 12
 
@@ -25,7 +25,7 @@ def sentence(found: Substitution) -> str:
             f"there is nothing that substituting {unit} could restore."
         )
     left = f"the candidate's loss leaves the twins' envelope at step {found.first_step + before.step}"
-    if found.outcome is Outcome.RESTORED:
+    if found.outcome is SubstitutionOutcome.RESTORED:
         return f"Restored: {left}; with {unit} computed by the reference it never does. So {found.name} is the cause."
     assert after is not None
     return (
@@ -49,7 +49,9 @@ def render(found: Substitution, console: Console) -> None:
         table.add_row(str(found.first_step + row), *losses, f"± {figure(limits[row] * abs(found.reference[row]))}")
     console.print()
     console.print(table)
-    console.print(Text(sentence(found), style="bold green" if found.outcome is Outcome.RESTORED else "bold"))
+    console.print(
+        Text(sentence(found), style="bold green" if found.outcome is SubstitutionOutcome.RESTORED else "bold")
+    )
 
 
 def report(found: Substitution) -> dict[str, Any]:

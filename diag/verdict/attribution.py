@@ -16,7 +16,7 @@ MEASURES = ("op", "unit", "step")
 OP = "op"
 
 
-class Outcome(str, Enum):
+class TrialOutcome(str, Enum):
     """Of one trial, against the baseline."""
 
     CURES = "cures"  # what was wrong is within its bound, and nothing else is out of it
@@ -102,22 +102,22 @@ class Attribution:
         return tuple(name for name in MEASURES if name in self.baseline.wrong)
 
 
-def outcome(trial: Trial, baseline: Trial) -> Outcome:
+def outcome(trial: Trial, baseline: Trial) -> TrialOutcome:
     """What a trial says of what is wrong in the baseline."""
     if trial.reason:
-        return Outcome.NOT_RUN
+        return TrialOutcome.NOT_RUN
     seen = baseline.wrong & trial.measured.keys()
     if not seen:
-        return Outcome.UNDECIDED
+        return TrialOutcome.UNDECIDED
     if not trial.wrong:
-        return Outcome.CURES
+        return TrialOutcome.CURES
     first = next(name for name in MEASURES if name in seen)
-    return Outcome.DIVERGES if first in trial.wrong or first == "step" else Outcome.HELPS
+    return TrialOutcome.DIVERGES if first in trial.wrong or first == "step" else TrialOutcome.HELPS
 
 
 def smallest_cures(trials: Sequence[Trial], baseline: Trial) -> tuple[str, ...]:
     """The names of the curing trials with the fewest switches, in the order in which they were tried."""
-    curing = [trial for trial in trials if outcome(trial, baseline) is Outcome.CURES]
+    curing = [trial for trial in trials if outcome(trial, baseline) is TrialOutcome.CURES]
     fewest = min((len(trial.switches) for trial in curing), default=0)
     return tuple(trial.name for trial in curing if len(trial.switches) == fewest)
 
@@ -129,7 +129,7 @@ def pairs_to_try(trials: Sequence[Trial], baseline: Trial) -> list[tuple[str, ..
     of it off, and that no more than eager.  So a pair is two switches of kernels, or one of them and eager.
     """
     singles = [trial for trial in trials if len(trial.switches) == 1 and not trial.reason]
-    if any(outcome(trial, baseline) is Outcome.CURES for trial in singles):
+    if any(outcome(trial, baseline) is TrialOutcome.CURES for trial in singles):
         return []
     paired = [trial for trial in singles if trial.switches[0] in (EAGER, *KERNEL_SWITCHES)]
     promising = sorted(paired, key=_remaining)
@@ -144,7 +144,7 @@ def implied(name: str, rewriting: Sequence[str], trials: Sequence[Trial], baseli
     """
     weaker = {GRAPPLER: (EAGER,), **dict.fromkeys(rewriting, (GRAPPLER, EAGER))}
     stronger = [t for t in trials if len(t.switches) == 1 and t.switches[0] in weaker.get(name, ())]
-    failed = [t for t in stronger if outcome(t, baseline) in (Outcome.DIVERGES, Outcome.HELPS)]
+    failed = [t for t in stronger if outcome(t, baseline) in (TrialOutcome.DIVERGES, TrialOutcome.HELPS)]
     return f"{failed[0].name} does not cure it, and does more" if failed else ""
 
 
@@ -167,7 +167,7 @@ def blame_of(
     `rewriting` are the names of the switches of grappler's passes.  Where an op is out of its bound by
     itself, no rewriter made it wrong, whatever else cures it.
     """
-    cures = [t.switches[0] for t in trials if len(t.switches) == 1 and outcome(t, baseline) is Outcome.CURES]
+    cures = [t.switches[0] for t in trials if len(t.switches) == 1 and outcome(t, baseline) is TrialOutcome.CURES]
     kernel = [switch for switch in KERNEL_SWITCHES if switch in cures]
     if not cures:
         return None, "no switch that was tried cures it"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
-class Outcome(str, Enum):
+class GrowthOutcome(str, Enum):
     """Of the comparison of one candidate with its twins."""
 
     IDENTICAL = "identical"
@@ -100,16 +100,16 @@ class Trajectories:
         return replace(found, step=found.step + self.first_step, largest_at=found.largest_at + self.first_step)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> GrowthOutcome:
         if self.exit is not None:
-            return Outcome.OUTSIDE
+            return GrowthOutcome.OUTSIDE
         if any(math.isnan(d) for d in self.candidate.distance):
-            return Outcome.UNKNOWN
+            return GrowthOutcome.UNKNOWN
         if not any(self.candidate.distance):
-            return Outcome.IDENTICAL
-        return Outcome.LIKE_CHAOS if any(self.envelope) else Outcome.UNKNOWN
+            return GrowthOutcome.IDENTICAL
+        return GrowthOutcome.LIKE_CHAOS if any(self.envelope) else GrowthOutcome.UNKNOWN
 
     @property
     def is_inconclusive(self) -> bool:
         """The candidate is further out than rounding explains, and no unit was found that is to blame."""
-        return self.outcome is Outcome.OUTSIDE and not self.is_explained
+        return self.outcome is GrowthOutcome.OUTSIDE and not self.is_explained

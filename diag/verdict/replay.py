@@ -10,7 +10,7 @@ import numpy as np
 from diag.numerics.figures import PairStatistics
 
 
-class Outcome(str, Enum):
+class ReplayOutcome(str, Enum):
     SAME = "same"  # the recorded bits
     GIVEN = "given"  # random draws taken from the trace, which no stored state determines
     OTHER = "other"
@@ -29,7 +29,7 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    outcome: Outcome
+    outcome: ReplayOutcome
     statistics: PairStatistics | None = None
     own: PairStatistics | None = None
 
@@ -57,7 +57,7 @@ class Replay:
     @property
     def others(self) -> list[Tensor]:
         """What does not have the recorded bits, in the order in which a step computes it."""
-        return [tensor for tensor in self.tensors if tensor.outcome in (Outcome.OTHER, Outcome.UNSTABLE)]
+        return [tensor for tensor in self.tensors if tensor.outcome in (ReplayOutcome.OTHER, ReplayOutcome.UNSTABLE)]
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: ReplayOutcome) -> int:
         return sum(tensor.outcome is outcome for tensor in self.tensors)

@@ -84,7 +84,7 @@ class OptimizedStep:
 
 
 @dataclass(frozen=True)
-class Difference:
+class RewriteDifference:
     """What differs between two compilations of one step; `lost` are changes of the first alone."""
 
     lost: tuple[Rewrite, ...]

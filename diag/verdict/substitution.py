@@ -20,7 +20,7 @@ OP = "op:"  # an op by its index, where a layer could be named
 LOSS_ROUNDING = OWN_ROUNDING * 2.0**-23  # no two lanes can be told apart below the last bit of a float32 loss
 
 
-class Outcome(str, Enum):
+class SubstitutionOutcome(str, Enum):
     RESTORED = "restored"
     NOT_RESTORED = "not restored"
     NOTHING_TO_RESTORE = "nothing to restore"  # the candidate's own loss is where rounding may take it
@@ -61,10 +61,10 @@ class Substitution:
         return exit_of(distances(self.substituted, self.reference), self.limits)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> SubstitutionOutcome:
         if self.candidate_left is None:
-            return Outcome.NOTHING_TO_RESTORE
-        return Outcome.RESTORED if self.substituted_left is None else Outcome.NOT_RESTORED
+            return SubstitutionOutcome.NOTHING_TO_RESTORE
+        return SubstitutionOutcome.RESTORED if self.substituted_left is None else SubstitutionOutcome.NOT_RESTORED
 
 
 def distances(losses: Sequence[float], reference: Sequence[float]) -> list[float]:

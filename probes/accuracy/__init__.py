@@ -17,11 +17,11 @@ from probes.accuracy.elementwise import FUNCTIONS, UNARY, Function
 from probes.accuracy.op_call import computation_of
 from probes.accuracy.subnormals import subnormal_facts
 from probes.accuracy.tally import judged, tally
-from probes.accuracy.ulp_readings import FAMILY, TalliedErrors, reading
-from probes.frame.card import Reading, Value
+from probes.accuracy.ulp_measurements import FAMILY, TalliedErrors, measurement
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import Measurement, Value
 from probes.frame.fallback import check_placed
 from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
-from probes.frame.subject import Subject
 
 Arrays = tuple[npt.NDArray[Any], ...]
 
@@ -46,14 +46,14 @@ def inputs_of(function: Function, dtype_name: str, num_samples: int, seed: int) 
     return samples.pairs(dtype_name, function.exponents, num_samples, seed)
 
 
-def _read(function: Function, dtype_name: str, num_samples: int, subject: Subject) -> Iterator[Reading]:
-    arrays = inputs_of(function, dtype_name, num_samples, subject.seed)
-    computation = computation_of(function, subject)
-    check_placed(subject, computation, arrays)
-    yield reading_of(function, arrays, computation(*arrays)[0], subject.place)
+def _read(function: Function, dtype_name: str, num_samples: int, device: DeviceUnderTest) -> Iterator[Measurement]:
+    arrays = inputs_of(function, dtype_name, num_samples, device.seed)
+    computation = computation_of(function, device)
+    check_placed(device, computation, arrays)
+    yield measurement_of(function, arrays, computation(*arrays)[0], device.place)
 
 
-def reading_of(function: Function, arrays: Arrays, y: npt.NDArray[Any], place: Place) -> Reading:
+def measurement_of(function: Function, arrays: Arrays, y: npt.NDArray[Any], place: Place) -> Measurement:
     """What an op's results `y` of these arguments are worth."""
     facts: dict[str, Value] = {}
     with np.errstate(all="ignore"):
@@ -64,4 +64,4 @@ def reading_of(function: Function, arrays: Arrays, y: npt.NDArray[Any], place: P
             facts = subnormal_facts(function.truth, wide[0], truth, y, format_of(y.dtype))
     limits = limits_of(function.op, y.dtype.name, place, function.terms_ulp)
     found = tally(function, [array[chosen] for array in arrays], y[chosen], truth[chosen], limits)
-    return reading(TalliedErrors(function, y.dtype.name, found, limits), "", place, facts)
+    return measurement(TalliedErrors(function, y.dtype.name, found, limits), "", place, facts)

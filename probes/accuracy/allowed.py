@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diag.machine.places import Place
-from diag.numerics.allowances import DEFAULT_PLACE, DERIVED, MEASURED, Row, published
+from diag.numerics.allowances import DEFAULT_PLACE, DERIVED, MEASURED, AllowanceRow, published
 from diag.numerics.formats import Format
 from diag.numerics.ulp import ulp
 
@@ -30,8 +30,8 @@ class Limits:
     Without a `promised` there is nothing to hold a result to.
     """
 
-    promised: Row | None
-    seen: Row | None = None
+    promised: AllowanceRow | None
+    seen: AllowanceRow | None = None
 
     @property
     def ulp(self) -> float:
@@ -57,23 +57,23 @@ def limits_of(op: str, dtype_name: str, place: Place, terms_ulp: float | None = 
     promised = max((row for row in rows if row.basis != MEASURED), key=lambda row: row.ulp, default=None)
     seen = max((row for row in rows if row.basis == MEASURED), key=lambda row: row.ulp, default=None)
     if promised is None and terms_ulp is not None:
-        promised = Row(op, dtype_name, DEFAULT_PLACE, terms_ulp, DERIVED, FORMULA)
+        promised = AllowanceRow(op, dtype_name, DEFAULT_PLACE, terms_ulp, DERIVED, FORMULA)
     if promised is None or seen is None or seen.ulp <= promised.ulp:
         return Limits(promised)
     return Limits(promised, seen)
 
 
-def _known(op: str, dtype_name: str) -> list[Row]:
+def _known(op: str, dtype_name: str) -> list[AllowanceRow]:
     return [row for row in KNOWN if (row.op_type, row.dtype) == (op, dtype_name)]
 
 
 _ALL_INPUTS = "all inputs on an x86 CPU with AVX-512, TensorFlow 2.21 (docs/PROBES.md)"
-KNOWN: tuple[Row, ...] = (
-    Row("Log", "float32", "tensorflow-cpu", 3.5, MEASURED, _ALL_INPUTS),  # 3.4711 at 1.13307
-    Row("Tanh", "float32", "tensorflow-cpu", 6.2, MEASURED, _ALL_INPUTS),  # 6.1399 at 6.53399
-    Row("Reciprocal", "float32", "tensorflow-cpu", 2.8, MEASURED, _ALL_INPUTS),  # 2.7148 at 1.197e-38
-    Row("Exp", "float32", "xla-cpu", 5.6, MEASURED, _ALL_INPUTS),  # 5.5112 at 88.7217
-    Row("Sigmoid", "float16", "xla-cpu", 256, MEASURED, _ALL_INPUTS),  # exp(11.1) overflows: 0 for 0.0000152
+KNOWN: tuple[AllowanceRow, ...] = (
+    AllowanceRow("Log", "float32", "tensorflow-cpu", 3.5, MEASURED, _ALL_INPUTS),  # 3.4711 at 1.13307
+    AllowanceRow("Tanh", "float32", "tensorflow-cpu", 6.2, MEASURED, _ALL_INPUTS),  # 6.1399 at 6.53399
+    AllowanceRow("Reciprocal", "float32", "tensorflow-cpu", 2.8, MEASURED, _ALL_INPUTS),  # 2.7148 at 1.197e-38
+    AllowanceRow("Exp", "float32", "xla-cpu", 5.6, MEASURED, _ALL_INPUTS),  # 5.5112 at 88.7217
+    AllowanceRow("Sigmoid", "float16", "xla-cpu", 256, MEASURED, _ALL_INPUTS),  # exp(11.1) overflows: 0 for 0.0000152
 )
 """What TensorFlow is known to do beyond what lockstep itself allows; a card shows it as a note."""
 
@@ -108,7 +108,7 @@ def _overflows(
     return (np.abs(truth) >= format.overflow_threshold) & (np.sign(truth) == np.sign(values))
 
 
-def in_short(row: Row) -> str:
+def in_short(row: AllowanceRow) -> str:
     """Who says so, in a word or two."""
     return re.split(r"[:(;,]", row.source)[0].strip() if row.basis not in (MEASURED, DERIVED) else row.basis
 

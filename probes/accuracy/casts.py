@@ -12,11 +12,11 @@ import tensorflow as tf
 
 from diag.numerics.formats import FLOAT32, format_of, round_to
 from probes.accuracy import samples
-from probes.frame.card import FAIL, NOTE, PASS, Reading, Value
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import FAIL, NOTE, PASS, Measurement, Value
 from probes.frame.fallback import check_placed
 from probes.frame.plan import Choice, Probe
 from probes.frame.reproducer import Expected, reproducer
-from probes.frame.subject import Subject
 
 FAMILY, OP = "accuracy", "Cast"
 FLOATS = ("float32", "float16", "bfloat16", "float64")
@@ -34,11 +34,11 @@ def probes(choice: Choice) -> Iterator[Probe]:
         yield Probe(FAMILY, OP, target, f"from {source}", functools.partial(_read, source, target))
 
 
-def _read(source: str, target: str, subject: Subject) -> Iterator[Reading]:
-    x = inputs(source, target, subject.seed)
-    computation = subject.computation(lambda tensor: tf.raw_ops.Cast(x=tensor, DstT=target))
-    check_placed(subject, computation, [x])
-    yield reading_of(x, computation(x)[0], subject)
+def _read(source: str, target: str, device: DeviceUnderTest) -> Iterator[Measurement]:
+    x = inputs(source, target, device.seed)
+    computation = device.computation(lambda tensor: tf.raw_ops.Cast(x=tensor, DstT=target))
+    check_placed(device, computation, [x])
+    yield measurement_of(x, computation(x)[0], device)
 
 
 @np.errstate(all="ignore")  # signalling NaN, and what is too large for the source
@@ -83,7 +83,7 @@ def expected_of(x: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 @np.errstate(all="ignore")
-def reading_of(x: npt.NDArray[Any], y: npt.NDArray[Any], subject: Subject) -> Reading:
+def measurement_of(x: npt.NDArray[Any], y: npt.NDArray[Any], device: DeviceUnderTest) -> Measurement:
     expected = expected_of(x, y.dtype)
     wrong = ~_same(x, y, expected)
     num_wrong = int(np.count_nonzero(wrong))
@@ -91,7 +91,7 @@ def reading_of(x: npt.NDArray[Any], y: npt.NDArray[Any], subject: Subject) -> Re
     case, program = f"from {x.dtype.name}", ""
     if not num_wrong:
         says = "every result is the nearest number, ties to even" if y.dtype.kind != "i" else "every result cut off"
-        return Reading(FAMILY, OP, y.dtype.name, case, PASS, says, figures)
+        return Measurement(FAMILY, OP, y.dtype.name, case, PASS, says, figures)
     first = int(np.argmax(wrong))
     figures |= {"x": float(x[first]), "got": float(y[first]), "right": float(expected[first])}
     shown = f"{figures['x']!r}: {figures['got']!r} for {figures['right']!r}"
@@ -100,8 +100,8 @@ def reading_of(x: npt.NDArray[Any], y: npt.NDArray[Any], subject: Subject) -> Re
     if y.dtype.kind != "i" and np.all(_same(x, y, _by_way_of_float32(x, y.dtype))):
         status, text = NOTE, f"rounded twice, to float32 first: {text}"
     else:
-        program = _program(x, y, expected, wrong, subject)
-    return Reading(FAMILY, OP, y.dtype.name, case, status, text, figures, program)
+        program = _program(x, y, expected, wrong, device)
+    return Measurement(FAMILY, OP, y.dtype.name, case, status, text, figures, program)
 
 
 def _by_way_of_float32(x: npt.NDArray[Any], target: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -120,7 +120,11 @@ def _same(x: npt.NDArray[Any], y: npt.NDArray[Any], expected: npt.NDArray[Any]) 
 
 
 def _program(
-    x: npt.NDArray[Any], y: npt.NDArray[Any], expected: npt.NDArray[Any], wrong: npt.NDArray[np.bool_], subject: Subject
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    expected: npt.NDArray[Any],
+    wrong: npt.NDArray[np.bool_],
+    device: DeviceUnderTest,
 ) -> str:
     some = np.flatnonzero(wrong)[:8]
     given = ", ".join(f'float("{float(v)!r}")' for v in x[some].astype(np.float64))
@@ -128,5 +132,5 @@ def _program(
     return reproducer(
         f"Cast of {x.dtype.name} to {y.dtype.name} is not the nearest number",
         [f"x = np.array([{given}]).astype(tf.{x.dtype.name}.as_numpy_dtype)"],
-        f"tf.cast(x, tf.{y.dtype.name})", Expected([f"expected = np.array([{right}])"]), subject.place,
+        f"tf.cast(x, tf.{y.dtype.name})", Expected([f"expected = np.array([{right}])"]), device.place,
     )  # fmt: skip

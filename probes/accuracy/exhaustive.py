@@ -26,8 +26,8 @@ from probes.accuracy.allowed import Limits, limits_of
 from probes.accuracy.elementwise import UNARY, Function
 from probes.accuracy.samples import float32_of
 from probes.accuracy.tally import Tally, judged, tally
-from probes.accuracy.ulp_readings import FAMILY, TalliedErrors, reading
-from probes.frame.card import Reading
+from probes.accuracy.ulp_measurements import FAMILY, TalliedErrors, measurement
+from probes.frame.device_report import Measurement
 from probes.frame.plan import Choice, Probe
 
 CASE = "all 2^32 inputs"
@@ -49,22 +49,22 @@ def probes(choice: Choice) -> Iterator[Probe]:
             yield Probe(FAMILY, function.op, "float32", CASE, run)
 
 
-def _read(function: Function, folder: Path, quiet: bool, subject: Any) -> Iterator[Reading]:
+def _read(function: Function, folder: Path, quiet: bool, device: Any) -> Iterator[Measurement]:
     from probes.accuracy.op_call import computation_of
     from probes.frame.fallback import check_placed
 
-    computation = computation_of(function, subject)
-    check_placed(subject, computation, [np.zeros(BLOCK, np.float32)])
-    limits = limits_of(function.op, "float32", subject.place, function.terms_ulp)
-    environment = subject.environment()
+    computation = computation_of(function, device)
+    check_placed(device, computation, [np.zeros(BLOCK, np.float32)])
+    limits = limits_of(function.op, "float32", device.place, function.terms_ulp)
+    environment = device.environment()
     about = {
-        "op": function.op, "place": str(subject), "seed": subject.seed, "allowed": limits.ulp,
+        "op": function.op, "place": str(device), "seed": device.seed, "allowed": limits.ulp,
         **{name: environment.get(name) for name in ("tensorflow", "chip", "tf32", "op_determinism")},
     }  # fmt: skip
-    file = folder / f"{function.op}-{str(subject).replace('/', '-').replace(':', '-')}.json"
+    file = folder / f"{function.op}-{str(device).replace('/', '-').replace(':', '-')}.json"
     watch = None if quiet else Lines(function.op)
     found = over_all(function, lambda x: computation(x)[0], limits, State(file, about), watch=watch)
-    yield reading(TalliedErrors(function, "float32", found, limits), CASE, subject.place)
+    yield measurement(TalliedErrors(function, "float32", found, limits), CASE, device.place)
 
 
 class Lines:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diag.numerics.formats import Format
-from probes.frame.card import Value
+from probes.frame.device_report import Value
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

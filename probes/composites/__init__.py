@@ -20,10 +20,10 @@ from probes.composites.composite_programs import program
 from probes.composites.compositions import Composition, compositions
 from probes.composites.rounding_noise import Excess, excess_of
 from probes.composites.wide import Arrays, Wide
-from probes.frame.card import FAIL, NOTE, PASS, Reading, Value
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import FAIL, NOTE, PASS, Measurement, Value
 from probes.frame.fallback import check_placed
 from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
-from probes.frame.subject import Subject
 
 FAMILY = "composites"
 CPU = Place("CPU:0", "eager")
@@ -41,26 +41,26 @@ def probes(choice: Choice) -> Iterator[Probe]:
             yield Probe(FAMILY, composition.name, dtype_name, composition.case, run)
 
 
-def _read(composition: Composition, dtype_name: str, subject: Subject) -> Iterator[Reading]:
-    seed = zlib.crc32(f"{composition.name} {composition.case} {subject.seed}".encode())
+def _read(composition: Composition, dtype_name: str, device: DeviceUnderTest) -> Iterator[Measurement]:
+    seed = zlib.crc32(f"{composition.name} {composition.case} {device.seed}".encode())
     generator = np.random.default_rng(seed)
     arrays = composition.inputs(DTYPES[dtype_name], generator)
-    computation = subject.computation(forward_and_gradient(composition, dtype_name, seed))
+    computation = device.computation(forward_and_gradient(composition, dtype_name, seed))
     try:
         wide = Wide(computation, arrays, noisy_inputs=composition.sums)
     except ValueError as error:  # Keras itself has no such function of this dtype
         raise tf.errors.UnimplementedError(None, None, str(error)) from error
-    check_placed(subject, computation, arrays)
+    check_placed(device, computation, arrays)
     outputs = computation(*arrays)
     reference = None
     if any(not np.isfinite(y).all() for y in outputs if y.dtype.kind not in "biu"):
-        reference = Subject(CPU, subject.seed).computation(computation.function)(*arrays)
+        reference = DeviceUnderTest(CPU, device.seed).computation(computation.function)(*arrays)
 
     def shown(worst: Excess, name: str) -> str:
         upstream = _upstream(outputs[0].shape, seed) if name == "gradient" else None
-        return program(composition, dtype_name, arrays, upstream, worst, subject.place)
+        return program(composition, dtype_name, arrays, upstream, worst, device.place)
 
-    yield reading_of(composition, dtype_name, outputs, wide, reference, shown)
+    yield measurement_of(composition, dtype_name, outputs, wide, reference, shown)
 
 
 def forward_and_gradient(composition: Composition, dtype_name: str, seed: int) -> Callable[..., list[Any]]:
@@ -84,14 +84,14 @@ def _upstream(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64]:
     return np.random.default_rng(seed).choice([0.5, 1.0, -1.0, 2.0], shape)
 
 
-def reading_of(
+def measurement_of(
     composition: Composition,
     dtype_name: str,
     outputs: Sequence[npt.NDArray[Any]],
     wide: Wide,
     reference: Sequence[npt.NDArray[Any]] | None = None,
     shown: Callable[[Excess, str], str] = lambda worst, name: "",
-) -> Reading:
+) -> Measurement:
     """What the outputs are worth.
 
     reference: what the CPU gives; the NaN and infinities that it has too are the formula's, in a narrow format.
@@ -114,14 +114,14 @@ def reading_of(
     unjudged = _why_unjudged(wide, exact, noisy)
     if unjudged:
         says = f"not judged: {unjudged}; {_errors(figures)}"
-        return Reading(FAMILY, composition.name, dtype_name, composition.case, NOTE, says, figures)
+        return Measurement(FAMILY, composition.name, dtype_name, composition.case, NOTE, says, figures)
     status = FAIL if found[worst].excess > 1 else NOTE if num_alike else PASS
     says = _says(found[worst], names[worst], figures, status)
     if num_alike:
         figures["num_not_finite"] = num_alike
         says += f"; {num_alike:,} results not finite though float64's are, on the CPU as well"
     reproducer = shown(found[worst], names[worst]) if status == FAIL else ""
-    return Reading(FAMILY, composition.name, dtype_name, composition.case, status, says, figures, reproducer)
+    return Measurement(FAMILY, composition.name, dtype_name, composition.case, status, says, figures, reproducer)
 
 
 def _why_unjudged(wide: Wide, exact: Arrays, noisy: Sequence[Arrays]) -> str:

@@ -16,7 +16,7 @@ from diag.engine.lanes.compiled import build
 from diag.engine.truth.float64_graph import Promotion
 from diag.engine.truth.truth import CPU, widened
 from diag.numerics.formats import format_of
-from probes.frame.subject import Computation
+from probes.frame.device import Computation
 
 Arrays = list[npt.NDArray[np.float64]]
 NUM_NOISY = 8

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from probes.exact.case import Case, case
 from probes.exact.judging import FAMILY, noted_sweep, sweep
-from probes.frame.card import Reading
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import Measurement
 from probes.frame.plan import Choice, Probe
-from probes.frame.subject import Subject
 
 NUM_UP, NUM_DOWN = {"float16": 700, "bfloat16": 100}, {"float16": 300, "bfloat16": 60}
 NOT_PROMISED = "summed in the narrow dtype, or parts of it; TensorFlow promises no more for this op"
@@ -37,10 +37,10 @@ def _promised_probe(op: str, dtype: str, name: str, made: Case) -> Probe:
     Types: accumulators are s32 for integers and f32 for floating point).
     """
 
-    def run(subject: Subject) -> Iterator[Reading]:
-        is_published = subject.place.device.startswith("CPU") or tf.test.is_built_with_gpu_support()
+    def run(device: DeviceUnderTest) -> Iterator[Measurement]:
+        is_published = device.place.device.startswith("CPU") or tf.test.is_built_with_gpu_support()
         chosen = sweep if is_published else partial(noted_sweep, because=NOT_PUBLISHED)
-        yield from chosen(op, dtype, name, [made]).run(subject)
+        yield from chosen(op, dtype, name, [made]).run(device)
 
     return Probe(FAMILY, op, dtype, name, run)
 

@@ -19,7 +19,7 @@ Oracle = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)
-class Shape:
+class ConvolutionShape:
     """One convolution; sizes and kernel have one number for each spatial axis, 2 or 3."""
 
     batch: int
@@ -92,36 +92,36 @@ class Kind:
     """An op on such shapes: its text, what it reads, how many terms a sum has, its oracle, the axes of its output."""
 
     op: str
-    text: Callable[[Shape], str]
-    reads: Callable[[Shape], dict[str, tuple[int, ...]]]
-    terms: Callable[[Shape], int]
-    oracle: Callable[[Shape], Oracle]
+    text: Callable[[ConvolutionShape], str]
+    reads: Callable[[ConvolutionShape], dict[str, tuple[int, ...]]]
+    terms: Callable[[ConvolutionShape], int]
+    oracle: Callable[[ConvolutionShape], Oracle]
     is_kernel: bool = False
 
 
-def laid_out(shape: Shape, oracle: Oracle) -> Oracle:
+def laid_out(shape: ConvolutionShape, oracle: Oracle) -> Oracle:
     """An oracle that takes and gives images (its first argument, and its result) in the layout of the shape."""
     if not shape.channels_first:
         return oracle
     return lambda image, w: np.moveaxis(oracle(np.moveaxis(image, 1, -1), w), -1, 1)
 
 
-def kernel_laid_out(shape: Shape, oracle: Oracle) -> Oracle:
+def kernel_laid_out(shape: ConvolutionShape, oracle: Oracle) -> Oracle:
     """An oracle that takes two images in the layout of the shape and gives a kernel."""
     if not shape.channels_first:
         return oracle
     return lambda x, g: oracle(np.moveaxis(x, 1, -1), np.moveaxis(g, 1, -1))
 
 
-def _forward(shape: Shape) -> Oracle:
+def _forward(shape: ConvolutionShape) -> Oracle:
     return laid_out(shape, lambda x, w: oracles.convolution(x, w, shape.geometry))
 
 
-def _to_image(shape: Shape) -> Oracle:
+def _to_image(shape: ConvolutionShape) -> Oracle:
     return laid_out(shape, lambda g, w: oracles.gradient_to_image(g, w, shape.image, shape.geometry))
 
 
-def _to_kernel(shape: Shape) -> Oracle:
+def _to_kernel(shape: ConvolutionShape) -> Oracle:
     return kernel_laid_out(shape, lambda x, g: oracles.gradient_to_kernel(x, g, shape.kernel_shape, shape.geometry))
 
 
@@ -150,7 +150,7 @@ def _product(numbers: Sequence[int]) -> int:
     return int(np.prod(numbers, dtype=int))
 
 
-def convolution_case(kind: Kind, shape: Shape, dtype: str) -> Case:
+def convolution_case(kind: Kind, shape: ConvolutionShape, dtype: str) -> Case:
     share = share_of(kind.terms(shape), dtype)
     reads = kind.reads(shape)
     inputs = {name: sparse(7 * number + sum(size), size, share) for number, (name, size) in enumerate(reads.items())}
@@ -164,28 +164,28 @@ def convolution_case(kind: Kind, shape: Shape, dtype: str) -> Case:
 
 
 SIZES = (
-    Shape(1, (5, 5), 1, 1, (1, 1)),
-    Shape(3, (15, 17), 3, 16, (3, 3)),
-    Shape(2, (16, 16), 31, 33, (3, 3)),
-    Shape(1, (33, 31), 15, 17, (5, 5), padding="VALID"),
-    Shape(1, (7, 9), 127, 129, (3, 3)),
-    Shape(5, (8, 9), 32, 64, (3, 3)),
-    Shape(1, (4, 4), 1023, 17, (1, 1)),
-    Shape(2, (3, 3), 17, 1025, (3, 3)),
-    Shape(7, (129, 1), 2, 3, (7, 1)),
-    Shape(1, (1, 1), 3, 2, (3, 3)),  # more kernel than image
-    Shape(1, (2, 65), 5, 513, (1, 3)),
+    ConvolutionShape(1, (5, 5), 1, 1, (1, 1)),
+    ConvolutionShape(3, (15, 17), 3, 16, (3, 3)),
+    ConvolutionShape(2, (16, 16), 31, 33, (3, 3)),
+    ConvolutionShape(1, (33, 31), 15, 17, (5, 5), padding="VALID"),
+    ConvolutionShape(1, (7, 9), 127, 129, (3, 3)),
+    ConvolutionShape(5, (8, 9), 32, 64, (3, 3)),
+    ConvolutionShape(1, (4, 4), 1023, 17, (1, 1)),
+    ConvolutionShape(2, (3, 3), 17, 1025, (3, 3)),
+    ConvolutionShape(7, (129, 1), 2, 3, (7, 1)),
+    ConvolutionShape(1, (1, 1), 3, 2, (3, 3)),  # more kernel than image
+    ConvolutionShape(1, (2, 65), 5, 513, (1, 3)),
 )
 EXTREMES = (
-    Shape(0, (5, 5), 3, 4, (3, 3)),
-    Shape(1, (1, 2), 32769, 2, (1, 1)),
-    Shape(1, (2, 1), 65537, 3, (1, 1)),
-    Shape(1, (1, 2), 2, 65537, (1, 1)),
-    Shape(1, (3, 65537), 1, 2, (1, 3)),
-    Shape(2051, (2, 2), 3, 5, (2, 2)),
+    ConvolutionShape(0, (5, 5), 3, 4, (3, 3)),
+    ConvolutionShape(1, (1, 2), 32769, 2, (1, 1)),
+    ConvolutionShape(1, (2, 1), 65537, 3, (1, 1)),
+    ConvolutionShape(1, (1, 2), 2, 65537, (1, 1)),
+    ConvolutionShape(1, (3, 65537), 1, 2, (1, 3)),
+    ConvolutionShape(2051, (2, 2), 3, 5, (2, 2)),
 )
 PADDINGS = tuple(
-    Shape(2, sizes, 5, 7, kernel, padding=padding)
+    ConvolutionShape(2, sizes, 5, 7, kernel, padding=padding)
     for sizes, kernel, padding in (
         ((9, 10), (3, 3), "VALID"),
         ((9, 10), (2, 4), "SAME"),
@@ -196,7 +196,7 @@ PADDINGS = tuple(
     )
 )
 STRIDES = tuple(
-    Shape(2, sizes, 6, 8, kernel, strides=strides, padding=padding)
+    ConvolutionShape(2, sizes, 6, 8, kernel, strides=strides, padding=padding)
     for sizes, kernel, strides, padding in (
         ((16, 16), (3, 3), (2, 2), "SAME"),
         ((15, 17), (3, 3), (2, 2), "SAME"),
@@ -210,7 +210,7 @@ STRIDES = tuple(
     )
 )
 DILATIONS = tuple(
-    Shape(2, sizes, 4, 6, kernel, padding=padding, dilations=dilations)
+    ConvolutionShape(2, sizes, 4, 6, kernel, padding=padding, dilations=dilations)
     for sizes, kernel, dilations, padding in (
         ((16, 16), (3, 3), (2, 2), "SAME"),
         ((17, 15), (3, 3), (2, 2), "VALID"),
@@ -220,17 +220,17 @@ DILATIONS = tuple(
     )
 )
 GROUPS = tuple(
-    Shape(2, (9, 10), inputs, outputs, (3, 3), groups=groups)
+    ConvolutionShape(2, (9, 10), inputs, outputs, (3, 3), groups=groups)
     for inputs, outputs, groups in ((6, 9, 3), (16, 16, 2), (32, 32, 32), (34, 17, 17))
 )
 
 
-def channels_first(shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+def channels_first(shapes: Sequence[ConvolutionShape]) -> tuple[ConvolutionShape, ...]:
     return tuple(replace(each, channels_first=True) for each in shapes)
 
 
 LAYOUT = channels_first((*SIZES[1:6], *PADDINGS[:4], *STRIDES[:5:2], *DILATIONS[:2], *GROUPS[:2]))
-SWEEPS: dict[str, tuple[Shape, ...]] = {
+SWEEPS: dict[str, tuple[ConvolutionShape, ...]] = {
     "sizes": SIZES,
     "extreme sizes": EXTREMES,
     "paddings": PADDINGS,
@@ -239,20 +239,20 @@ SWEEPS: dict[str, tuple[Shape, ...]] = {
     "groups": GROUPS,
     "layout NCHW": LAYOUT,
 }
-NARROW_SWEEPS: dict[str, tuple[Shape, ...]] = {
+NARROW_SWEEPS: dict[str, tuple[ConvolutionShape, ...]] = {
     "sizes": (*SIZES[1::2], *EXTREMES[:4]),
     "paddings, strides": (*PADDINGS[::2], *STRIDES[::2]),
     "dilations, groups": (*DILATIONS[::2], *GROUPS[:3:2]),
     "layout NCHW": LAYOUT[::2],
 }
 VOLUMES = (
-    Shape(1, (5, 6, 7), 3, 4, (3, 3, 3)),
-    Shape(2, (7, 8, 9), 15, 17, (2, 3, 1), padding="VALID"),
-    Shape(1, (9, 9, 8), 5, 6, (3, 3, 3), strides=(2, 2, 2)),
-    Shape(3, (4, 4, 33), 2, 3, (1, 2, 5), strides=(1, 1, 2), padding="VALID"),
-    Shape(1, (2, 2, 2), 33, 513, (1, 1, 1)),
-    Shape(1, (7, 7, 7), 2, 3, (2, 2, 2), dilations=(2, 2, 2)),
-    Shape(0, (3, 3, 3), 2, 3, (2, 2, 2)),
+    ConvolutionShape(1, (5, 6, 7), 3, 4, (3, 3, 3)),
+    ConvolutionShape(2, (7, 8, 9), 15, 17, (2, 3, 1), padding="VALID"),
+    ConvolutionShape(1, (9, 9, 8), 5, 6, (3, 3, 3), strides=(2, 2, 2)),
+    ConvolutionShape(3, (4, 4, 33), 2, 3, (1, 2, 5), strides=(1, 1, 2), padding="VALID"),
+    ConvolutionShape(1, (2, 2, 2), 33, 513, (1, 1, 1)),
+    ConvolutionShape(1, (7, 7, 7), 2, 3, (2, 2, 2), dilations=(2, 2, 2)),
+    ConvolutionShape(0, (3, 3, 3), 2, 3, (2, 2, 2)),
 )
 
 

@@ -11,8 +11,8 @@ from probes.exact import oracles
 from probes.exact.case import Case, case, share_of, sparse
 from probes.exact.convolutions import (
     IMAGE_AXES,
+    ConvolutionShape,
     Kind,
-    Shape,
     channels_first,
     convolution_case,
     kernel_laid_out,
@@ -26,16 +26,16 @@ KERNEL_AXES = ("kernel height", "kernel width", "input channel", "channel multip
 
 # `outputs` is the multiplier here.
 DEPTHWISE = (
-    Shape(1, (5, 6), 1, 1, (3, 3)),
-    Shape(2, (15, 17), 16, 1, (3, 3)),
-    Shape(3, (9, 10), 33, 2, (3, 3), padding="VALID"),
-    Shape(2, (17, 16), 17, 3, (5, 5), strides=(2, 2)),
-    Shape(1, (31, 33), 5, 1, (7, 7), strides=(3, 3), padding="VALID"),
-    Shape(1, (4, 5), 1025, 1, (3, 3)),
-    Shape(5, (8, 8), 129, 1, (1, 1)),
-    Shape(2, (9, 9), 8, 1, (3, 3), padding=((1, 2), (0, 1))),
-    Shape(1, (3, 2), 65537, 1, (2, 2)),
-    Shape(0, (5, 5), 3, 2, (3, 3)),
+    ConvolutionShape(1, (5, 6), 1, 1, (3, 3)),
+    ConvolutionShape(2, (15, 17), 16, 1, (3, 3)),
+    ConvolutionShape(3, (9, 10), 33, 2, (3, 3), padding="VALID"),
+    ConvolutionShape(2, (17, 16), 17, 3, (5, 5), strides=(2, 2)),
+    ConvolutionShape(1, (31, 33), 5, 1, (7, 7), strides=(3, 3), padding="VALID"),
+    ConvolutionShape(1, (4, 5), 1025, 1, (3, 3)),
+    ConvolutionShape(5, (8, 8), 129, 1, (1, 1)),
+    ConvolutionShape(2, (9, 9), 8, 1, (3, 3), padding=((1, 2), (0, 1))),
+    ConvolutionShape(1, (3, 2), 65537, 1, (2, 2)),
+    ConvolutionShape(0, (5, 5), 3, 2, (3, 3)),
 )
 
 
@@ -53,14 +53,14 @@ def probes(choice: Choice) -> Iterator[Probe]:
             yield sweep(f"tf.nn.conv{num_axes}d_transpose", dtype, "shapes", only_some(choice, cases, dtype))
 
 
-def _axes(kind: Kind, shape: Shape) -> tuple[str, ...]:
+def _axes(kind: Kind, shape: ConvolutionShape) -> tuple[str, ...]:
     if kind.is_kernel:
         return KERNEL_AXES
     batch, height, width, channel = IMAGE_AXES[2]
     return (batch, channel, height, width) if shape.channels_first else IMAGE_AXES[2]
 
 
-def _result(shape: Shape) -> tuple[int, ...]:
+def _result(shape: ConvolutionShape) -> tuple[int, ...]:
     return shape.stored((*shape.result[:-1], shape.inputs * shape.outputs))
 
 

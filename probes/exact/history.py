@@ -62,7 +62,7 @@ def in_used_memory(dtype: str) -> dict[str, list[Case]]:
     Ops whose results have elements that no term is added to, or that are added up in place.
     """
     forward, to_image, to_kernel = convolutions.kinds(2)
-    shape = convolutions.Shape(2, (9, 9), 3, 5, (2, 2), strides=(4, 4), padding="VALID")
+    shape = convolutions.ConvolutionShape(2, (9, 9), 3, 5, (2, 2), strides=(4, 4), padding="VALID")
     wide = replace(shape, sizes=(33, 31), inputs=16, outputs=17)
     by_depth, depth_to_image, depth_to_kernel = depthwise.kinds()
     pool = pooling.Pool(2, (9, 9), 3, (2, 2), (4, 4), "VALID")

@@ -24,11 +24,11 @@ from probes.exact.case import (
     right_answers,
     setup_lines,
 )
-from probes.frame.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
+from probes.frame.device import NOT_SUPPORTED, DeviceUnderTest
+from probes.frame.device_report import FAIL, NOTE, PASS, UNSUPPORTED, Measurement
 from probes.frame.fallback import check_placed
 from probes.frame.plan import Choice, Probe
 from probes.frame.reproducer import Expected, reproducer
-from probes.frame.subject import NOT_SUPPORTED, Subject
 
 FAMILY = "exact"
 NUM_CALLS = 2  # the same inputs twice in a row: the same answer
@@ -37,7 +37,7 @@ MOST_NARROW, MOST_QUICK, MOST_COMPILED, FEWEST = 5, 3, 3, 2  # cases of a sweep;
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CaseOutcome:
     """One case: status, how many elements are wrong, the largest error, one line, and which elements to show."""
 
     case: Case
@@ -52,11 +52,11 @@ class Outcome:
 def sweep(op: str, dtype: str, name: str, cases: Iterable[Case]) -> Probe:
     """One reading over several cases, all of which must be exact."""
 
-    def run(subject: Subject) -> Iterator[Reading]:
+    def run(device: DeviceUnderTest) -> Iterator[Measurement]:
         chosen = list(cases)
-        if subject.place.execution == "xla":
+        if device.place.execution == "xla":
             chosen = spread(chosen, MOST_COMPILED if dtype == "float32" else FEWEST)
-        yield reading(subject, op, dtype, name, [outcome(subject, each, dtype) for each in chosen])
+        yield measurement(device, op, dtype, name, [outcome(device, each, dtype) for each in chosen])
 
     return Probe(FAMILY, op, dtype, name, run)
 
@@ -64,9 +64,9 @@ def sweep(op: str, dtype: str, name: str, cases: Iterable[Case]) -> Probe:
 def noted_sweep(op: str, dtype: str, name: str, cases: Iterable[Case], because: str) -> Probe:
     """One reading over cases for which nothing is promised: what is not exact is noted, and why it may be."""
 
-    def run(subject: Subject) -> Iterator[Reading]:
-        found = [outcome(subject, each, dtype) for each in cases]
-        yield reading(subject, op, dtype, name, [
+    def run(device: DeviceUnderTest) -> Iterator[Measurement]:
+        found = [outcome(device, each, dtype) for each in cases]
+        yield measurement(device, op, dtype, name, [
             replace(each, status=NOTE, says=f"{each.says} ({because})") if each.status == FAIL else each
             for each in found
         ])  # fmt: skip
@@ -88,21 +88,21 @@ def spread(cases: Sequence[Case], most: int) -> list[Case]:
     return [cases[round(i * (len(cases) - 1) / (most - 1))] for i in range(most)]
 
 
-def outcome(subject: Subject, case: Case, dtype: str) -> Outcome:
+def outcome(device: DeviceUnderTest, case: Case, dtype: str) -> CaseOutcome:
     arrays = arrays_of(case.inputs, dtype)
     expected = right_answers(case, arrays)
     if case.is_sum:
         check_exact(case, arrays, dtype)
-    computation = subject.computation(function_of(case))
+    computation = device.computation(function_of(case))
     try:
-        check_placed(subject, computation, arrays, dtype)
+        check_placed(device, computation, arrays, dtype)
         for earlier in case.before:
             computation(*arrays_of(earlier, dtype))
         runs = [computation(*arrays) for _ in range(NUM_CALLS)]
     except NOT_SUPPORTED as error:
-        return Outcome(case, UNSUPPORTED, reason(error))
+        return CaseOutcome(case, UNSUPPORTED, reason(error))
     except tf.errors.ResourceExhaustedError as error:
-        return Outcome(case, FAIL, f"out of memory: {reason(error)}")
+        return CaseOutcome(case, FAIL, f"out of memory: {reason(error)}")
     found = [judged(case, arrays, each, expected) for each in runs]
     worst = max(found, key=lambda each: (each.status == FAIL, each.num_wrong))
     if worst.status == FAIL and any(each.status == PASS for each in found):
@@ -119,30 +119,30 @@ def check_exact(case: Case, arrays: Sequence[np.ndarray], dtype: str) -> None:
 
 def judged(
     case: Case, arrays: Sequence[np.ndarray], found: Sequence[np.ndarray], expected: Sequence[np.ndarray]
-) -> Outcome:
+) -> CaseOutcome:
     size = sum(each.size for each in expected)
     shapes = [each.shape for each in found], [each.shape for each in expected]
     if shapes[0] != shapes[1]:
         if not any(each.size for each in (*found, *expected)):
-            return Outcome(case, NOTE, f"an empty result of shape {shapes[0]} where {shapes[1]} is due")
-        return Outcome(case, FAIL, f"shape {shapes[0]}, expected {shapes[1]}", num_wrong=size, num_elements=size)
+            return CaseOutcome(case, NOTE, f"an empty result of shape {shapes[0]} where {shapes[1]} is due")
+        return CaseOutcome(case, FAIL, f"shape {shapes[0]}, expected {shapes[1]}", num_wrong=size, num_elements=size)
     masks = [~_is_right(x, right, case.ulps) for x, right in zip(found, expected, strict=True)]
     num_wrong = sum(int(mask.sum()) for mask in masks)
     if not num_wrong:
-        return Outcome(case, PASS, num_elements=size)
+        return CaseOutcome(case, PASS, num_elements=size)
     errors = [_error(x, right) for x, right in zip(found, expected, strict=True)]
     largest = max(float(error.max(initial=0.0)) for error in errors)
     if case.tolerates and is_right_in_norm(case, arrays, found, expected):
         says = f"right in norm, not per element (a transform algorithm): off by up to {largest:.2g}"
-        return Outcome(case, NOTE, says, num_wrong, size, largest)
+        return CaseOutcome(case, NOTE, says, num_wrong, size, largest)
     number = next(index for index, mask in enumerate(masks) if mask.any())
     where = _where(case, masks[number], number)
     at = int(np.flatnonzero(masks[number])[0])
     got, right = found[number].reshape(-1)[at], expected[number].reshape(-1)[at]
     says = f"{where}; expected {_number(right)}, computed {_number(got)}"
     if not all(array.size for array in arrays):  # TensorFlow promises nothing of nothing; no training step asks for it
-        return Outcome(case, NOTE, f"of an empty input: {says}", num_wrong, size)
-    return Outcome(case, FAIL, says, num_wrong, size, largest, _to_show(masks, expected))
+        return CaseOutcome(case, NOTE, f"of an empty input: {says}", num_wrong, size)
+    return CaseOutcome(case, FAIL, says, num_wrong, size, largest, _to_show(masks, expected))
 
 
 def _is_right(x: np.ndarray, right: np.ndarray, ulps: float) -> np.ndarray:
@@ -197,7 +197,9 @@ def _to_show(masks: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> lis
     return [(int(index), float(values[index])) for index in np.flatnonzero(flat)[:NUM_SHOWN]]
 
 
-def reading(subject: Subject, op: str, dtype: str, name: str, outcomes: Sequence[Outcome]) -> Reading:
+def measurement(
+    device: DeviceUnderTest, op: str, dtype: str, name: str, outcomes: Sequence[CaseOutcome]
+) -> Measurement:
     """Of a sweep: the worst case is named."""
     wrong = [each for each in outcomes if each.status == FAIL]
     noted = [each for each in outcomes if each.status == NOTE]
@@ -212,23 +214,23 @@ def reading(subject: Subject, op: str, dtype: str, name: str, outcomes: Sequence
         "largest_error": max((each.largest_error for each in outcomes), default=0.0),
     }
     if len(missing) == len(outcomes):
-        return Reading(FAMILY, op, dtype, name, UNSUPPORTED, missing[0].says if missing else "no case", figures)
+        return Measurement(FAMILY, op, dtype, name, UNSUPPORTED, missing[0].says if missing else "no case", figures)
     lacking = f"; {counted(len(missing), 'case')} not to be had: {missing[0].says}" if missing else ""
     num_tried = len(outcomes) - len(missing)
     if wrong:
         worst = max(wrong, key=lambda each: (each.num_wrong / max(each.num_elements, 1), each.largest_error))
         said = f"wrong in {len(wrong)} of {counted(num_tried, 'case')}; {worst.case.label}: {worst.says}{lacking}"
-        program = _program(subject, op, dtype, name, worst)
-        return Reading(FAMILY, op, dtype, name, FAIL, said, figures, program)
+        program = _program(device, op, dtype, name, worst)
+        return Measurement(FAMILY, op, dtype, name, FAIL, said, figures, program)
     if noted:
         worst = max(noted, key=lambda each: each.largest_error)
         said = f"{len(noted)} of {counted(num_tried, 'case')}: {worst.says}; {worst.case.label}{lacking}"
-        return Reading(FAMILY, op, dtype, name, NOTE, said, figures)
+        return Measurement(FAMILY, op, dtype, name, NOTE, said, figures)
     right = "right" if any(each.case.ulps for each in outcomes) else "exact"
-    return Reading(FAMILY, op, dtype, name, PASS, f"{right} in {counted(num_tried, 'case')}{lacking}", figures)
+    return Measurement(FAMILY, op, dtype, name, PASS, f"{right} in {counted(num_tried, 'case')}{lacking}", figures)
 
 
-def _program(subject: Subject, op: str, dtype: str, name: str, worst: Outcome) -> str:
+def _program(device: DeviceUnderTest, op: str, dtype: str, name: str, worst: CaseOutcome) -> str:
     """The worst case as a program; "" where it would be too long, or the case is more than a function."""
     case = worst.case
     if not case.body:
@@ -245,7 +247,7 @@ def _program(subject: Subject, op: str, dtype: str, name: str, worst: Outcome) -
         f"{_allowed(case, arrays_of(case.inputs, dtype), dtype):g}",
     )
     try:
-        return reproducer(title, setup, case.body, expected, subject.place, first)
+        return reproducer(title, setup, case.body, expected, device.place, first)
     except ValueError:
         return ""
 

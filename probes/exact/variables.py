@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from diag.engine.graphs.tf_errors import reason
 from probes.exact.case import Case, arrays_of, case, indices, share_of, sparse
-from probes.exact.judging import FAMILY, Outcome, judged, only_some, reading
+from probes.exact.judging import FAMILY, CaseOutcome, judged, measurement, only_some
 from probes.exact.movement import numbers
-from probes.frame.card import UNSUPPORTED, Reading
+from probes.frame.device import NOT_SUPPORTED, DeviceUnderTest
+from probes.frame.device_report import UNSUPPORTED, Measurement
 from probes.frame.fallback import check_placed
 from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
-from probes.frame.subject import NOT_SUPPORTED, Subject
 
 SHAPES = ((17, 3), (129, 33), (1025, 2), (1, 65537), (65537, 1))
 
@@ -37,23 +37,23 @@ def probes(choice: Choice) -> Iterator[Probe]:
 
 
 def _probe(use: Use, dtype: str, cases: Sequence[Case]) -> Probe:
-    def run(subject: Subject) -> Iterator[Reading]:
-        yield reading(subject, use.op, dtype, "variables", [_outcome(subject, use, each, dtype) for each in cases])
+    def run(device: DeviceUnderTest) -> Iterator[Measurement]:
+        yield measurement(device, use.op, dtype, "variables", [_outcome(device, use, each, dtype) for each in cases])
 
     return Probe(FAMILY, use.op, dtype, "variables", run)
 
 
-def _outcome(subject: Subject, use: Use, case: Case, dtype: str) -> Outcome:
+def _outcome(device: DeviceUnderTest, use: Use, case: Case, dtype: str) -> CaseOutcome:
     arrays = arrays_of(case.inputs, dtype)
     right = case.expected(*(array.astype(np.float64) if i != 1 else array for i, array in enumerate(arrays)))
     try:
-        with tf.device(subject.place.device):
+        with tf.device(device.place.device):
             variable = tf.Variable(np.full(arrays[0].shape, np.nan).astype(arrays[0].dtype), trainable=False)
-        computation = subject.computation(lambda *tensors: use.function(variable, *tensors))
-        check_placed(subject, computation, arrays, dtype)
+        computation = device.computation(lambda *tensors: use.function(variable, *tensors))
+        check_placed(device, computation, arrays, dtype)
         return judged(case, arrays, computation(*arrays), [right])
     except NOT_SUPPORTED as error:
-        return Outcome(case, UNSUPPORTED, reason(error))
+        return CaseOutcome(case, UNSUPPORTED, reason(error))
 
 
 def _assigned(variable: tf.Variable, x: tf.Tensor) -> tf.Tensor:

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from probes.fingerprint import elementwise, ops, summary
 from probes.fingerprint.arithmetic import arithmetic_of, order_of
-from probes.fingerprint.ops import Shape
+from probes.fingerprint.ops import SumShape
 from probes.fingerprint.summary import FAMILY, Shaped
 from probes.fingerprint.sums import spread
-from probes.frame.card import UNSUPPORTED, Reading
+from probes.frame.device import NOT_SUPPORTED, DeviceUnderTest
+from probes.frame.device_report import UNSUPPORTED, Measurement
 from probes.frame.plan import FLOAT_DTYPES, Choice, Probe
-from probes.frame.subject import NOT_SUPPORTED, Subject
 
 NUM_TERMS = 32  # that are told apart in a sum; of a longer one the first, and as many spread over all of it
 TREE_SIZES = (8, 16, 32, 64)
@@ -27,14 +27,14 @@ class Op:
     """shapes: the first is the one that the card's line describes.  trees: short sums of each of TREE_SIZES."""
 
     name: str
-    shapes: tuple[Shape, ...]
-    trees: tuple[tuple[int, Shape], ...] = ()
+    shapes: tuple[SumShape, ...]
+    trees: tuple[tuple[int, SumShape], ...] = ()
 
 
 def probes(choice: Choice) -> Iterator[Probe]:
     for op in sums(choice.quick):
         for dtype in FLOAT_DTYPES:
-            yield Probe(FAMILY, op.name, dtype, "arithmetic", lambda subject, o=op, d=dtype: _readings(o, d, subject))  # type: ignore[misc]
+            yield Probe(FAMILY, op.name, dtype, "arithmetic", lambda device, o=op, d=dtype: _measurements(o, d, device))  # type: ignore[misc]
     yield from elementwise.probes()
 
 
@@ -63,35 +63,35 @@ def sums(quick: bool) -> Sequence[Op]:
     return [Op(op.name, op.shapes[: 2 if op.trees else 1], op.trees) for op in full] if quick else full
 
 
-def _readings(op: Op, dtype: str, subject: Subject) -> Iterator[Reading]:
-    first = _shaped(op.shapes[0], dtype, subject)
-    found = [(shape, _tried(shape, dtype, subject)) for shape in op.shapes[1:]]
+def _measurements(op: Op, dtype: str, device: DeviceUnderTest) -> Iterator[Measurement]:
+    first = _shaped(op.shapes[0], dtype, device)
+    found = [(shape, _tried(shape, dtype, device)) for shape in op.shapes[1:]]
     others = [each for _, each in found if isinstance(each, Shaped)]
     yield summary.summary(op.name, dtype, first, others)
     for shape, each in found:
         if isinstance(each, Shaped):
             yield summary.of_shape(op.name, dtype, each, first)
         else:
-            yield Reading(FAMILY, op.name, dtype, shape.name, UNSUPPORTED, each)
+            yield Measurement(FAMILY, op.name, dtype, shape.name, UNSUPPORTED, each)
     if op.trees:
-        trees = {n: order_of(shape.make(subject, _dtype(dtype))) for n, shape in op.trees}
+        trees = {n: order_of(shape.make(device, _dtype(dtype))) for n, shape in op.trees}
         yield summary.orders(op.name, dtype, trees)
 
 
-def _tried(shape: Shape, dtype: str, subject: Subject) -> Shaped | str:
+def _tried(shape: SumShape, dtype: str, device: DeviceUnderTest) -> Shaped | str:
     """What it does in a shape, or why it does nothing there."""
     try:
-        return _shaped(shape, dtype, subject)
+        return _shaped(shape, dtype, device)
     except NOT_SUPPORTED as error:
         return str(error).strip().splitlines()[0][:300]
 
 
-def _shaped(shape: Shape, dtype: str, subject: Subject) -> Shaped:
-    whole = shape.make(subject, _dtype(dtype))
+def _shaped(shape: SumShape, dtype: str, device: DeviceUnderTest) -> Shaped:
+    whole = shape.make(device, _dtype(dtype))
     if whole.num_terms <= 2 * NUM_TERMS:
-        return Shaped(shape.name, arithmetic_of(whole, subject.seed), None)
+        return Shaped(shape.name, arithmetic_of(whole, device.seed), None)
     far = np.arange(NUM_TERMS) * whole.num_terms // NUM_TERMS
-    arithmetic = arithmetic_of(spread(whole, range(NUM_TERMS)), subject.seed)
+    arithmetic = arithmetic_of(spread(whole, range(NUM_TERMS)), device.seed)
     return Shaped(shape.name, arithmetic, order_of(spread(whole, [int(index) for index in far])))
 
 

@@ -13,7 +13,7 @@ from probes.fingerprint.orders import is_repeatable, tree_of
 from probes.fingerprint.subnormals import Subnormals, subnormals_of
 from probes.fingerprint.sums import Sum, alone
 from probes.fingerprint.tree import NotATree, NothingLost, OutOfRange, Tree, Unstable, nodes, sequence
-from probes.frame.card import Value
+from probes.frame.device_report import Value
 
 _WIDTHS = {
     FLOAT64.precision: "float64", FLOAT32.precision: "float32", FLOAT16.precision: "float16",
@@ -36,7 +36,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class OpArithmetic:
     """What one sum does.
 
     inputs: how each operand is read.  exact_products: None where products of such inputs are exact in any case.
@@ -159,12 +159,12 @@ def order_of(asked: Sum) -> Order:
     return Order(found, f"{wording.in_words(found)}, otherwise in other elements", everywhere=False)
 
 
-def arithmetic_of(asked: Sum, seed: int = 0) -> Arithmetic:
+def arithmetic_of(asked: Sum, seed: int = 0) -> OpArithmetic:
     order = order_of(asked)
     inputs, subnormals = input_formats(asked), subnormals_of(asked)  # of single terms, in no order
     if not order.everywhere:
         asked = alone(asked)
-    return Arithmetic(
+    return OpArithmetic(
         inputs=inputs,
         has_factors=asked.has_factors,
         exact_products=_exact_products(asked, order, inputs),

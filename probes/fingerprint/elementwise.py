@@ -19,10 +19,10 @@ from diag.numerics.ulp import ulp_error
 from probes.fingerprint.accumulation import RULES, UNKNOWN
 from probes.fingerprint.subnormals import FLUSHED, KEPT, OTHER
 from probes.fingerprint.summary import FAMILY
-from probes.frame.card import NOTE, Reading
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import NOTE, Measurement
 from probes.frame.fallback import check_placed
 from probes.frame.plan import FLOAT_DTYPES, Probe
-from probes.frame.subject import Subject
 
 MIXED = "not alike in all elements"
 LENGTH = 67  # 4 vectors of 16 float32, and 3 left over
@@ -60,13 +60,13 @@ def probes() -> Iterator[Probe]:
         yield _probe("Cast", source, f"to {target}", partial(_casting, target))
 
 
-def _probe(op: str, dtype: str, case: str, run: Callable[[Subject, str], Reading]) -> Probe:
-    return Probe(FAMILY, op, dtype, case, lambda subject: [run(subject, dtype)])
+def _probe(op: str, dtype: str, case: str, run: Callable[[DeviceUnderTest, str], Measurement]) -> Probe:
+    return Probe(FAMILY, op, dtype, case, lambda device: [run(device, dtype)])
 
 
-def _asked(subject: Subject, function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
-    computation = subject.computation(function)
-    check_placed(subject, computation, arrays)
+def _asked(device: DeviceUnderTest, function: Callable[..., Any], *arrays: np.ndarray) -> np.ndarray:
+    computation = device.computation(function)
+    check_placed(device, computation, arrays)
     return computation(*arrays)[0]
 
 
@@ -92,70 +92,72 @@ def _rule(got: np.ndarray | None, exact: np.ndarray) -> str:
     return next((name for name, rule in RULES.items() if np.array_equal(got, rule(exact))), UNKNOWN)
 
 
-def _adding(subject: Subject, dtype: str) -> Reading:
+def _adding(device: DeviceUnderTest, dtype: str) -> Measurement:
     format = _format(dtype)
     last_place, whole = 2.0 ** (1 - format.precision), 1.5 * 2.0 ** (format.precision - 1)
     large = np.repeat([1.5, -1.5], len(FRACTIONS))
     small = np.tile(FRACTIONS, 2)
-    result = _asked(subject, OPS["AddV2"], _everywhere(large, dtype), _everywhere(small * last_place, dtype))
+    result = _asked(device, OPS["AddV2"], _everywhere(large, dtype), _everywhere(small * last_place, dtype))
     answer = _one_answer(result)
     rule = _rule(None if answer is None else answer / last_place, large / 1.5 * whole + small)
-    return Reading(FAMILY, "AddV2", dtype, "rounding", NOTE, rule, {"rounding": rule})
+    return Measurement(FAMILY, "AddV2", dtype, "rounding", NOTE, rule, {"rounding": rule})
 
 
-def _multiplying(subject: Subject, dtype: str) -> Reading:
-    return _sampled(subject, "Mul", dtype, lambda a, b: a * b)
+def _multiplying(device: DeviceUnderTest, dtype: str) -> Measurement:
+    return _sampled(device, "Mul", dtype, lambda a, b: a * b)
 
 
-def _dividing(subject: Subject, dtype: str) -> Reading:
+def _dividing(device: DeviceUnderTest, dtype: str) -> Measurement:
     # A float64 quotient or root, rounded once more, is the right one: 53 >= 2 * 24 + 2 bits (Figueroa 1995).
-    return _sampled(subject, "RealDiv", dtype, lambda a, b: a / b)
+    return _sampled(device, "RealDiv", dtype, lambda a, b: a / b)
 
 
-def _rooting(subject: Subject, dtype: str) -> Reading:
-    return _sampled(subject, "Sqrt", dtype, lambda a, b: np.sqrt(a))
+def _rooting(device: DeviceUnderTest, dtype: str) -> Measurement:
+    return _sampled(device, "Sqrt", dtype, lambda a, b: np.sqrt(a))
 
 
-def _sampled(subject: Subject, op: str, dtype: str, exact: Callable[..., np.ndarray]) -> Reading:
+def _sampled(device: DeviceUnderTest, op: str, dtype: str, exact: Callable[..., np.ndarray]) -> Measurement:
     """Numbers of two binades: the share that is rounded to nearest even, and the largest error."""
-    random = np.random.default_rng(subject.seed)
+    random = np.random.default_rng(device.seed)
     a, b = (_array(x, dtype) for x in random.uniform(1, 4, (2, NUM_SAMPLES)))
-    result = _asked(subject, OPS[op], a, b)
+    result = _asked(device, OPS[op], a, b)
     truth = exact(a.astype(np.float64), b.astype(np.float64))
     right = float(np.mean(result == truth.astype(result.dtype)))
     worst = float(np.abs(ulp_error(result, truth, _format(dtype))).max())
     says = "correctly rounded" if right == 1 else f"{right:.2%} correctly rounded, at most {worst:.4g} ULP off"
-    return Reading(FAMILY, op, dtype, "rounding", NOTE, says, {"correctly_rounded": right, "max_ulp": worst})
+    return Measurement(FAMILY, op, dtype, "rounding", NOTE, says, {"correctly_rounded": right, "max_ulp": worst})
 
 
-def _contracted(subject: Subject, dtype: str) -> Reading:
+def _contracted(device: DeviceUnderTest, dtype: str) -> Measurement:
     """a * b + c with c the rounded product less its sign: what is left is the rounding of the product."""
     half = (_format(dtype).precision + 1) // 2
     a = _everywhere([1 + 2.0**-half], dtype)
     c = _everywhere([-(1 + 2.0 ** (1 - half))], dtype)
-    left = _one_answer(_asked(subject, lambda a, b, c: tf.raw_ops.AddV2(x=tf.raw_ops.Mul(x=a, y=b), y=c), a, a, c))
+    left = _one_answer(_asked(device, lambda a, b, c: tf.raw_ops.AddV2(x=tf.raw_ops.Mul(x=a, y=b), y=c), a, a, c))
     if left is None:
         says = "the product is rounded in some elements only"
     elif left[0] == 2.0 ** (-2 * half):
         says = "the product is not rounded before it is added (FMA or a wider format)"
     else:
         says = "the product is rounded before it is added" if left[0] == 0 else "neither fused nor rounded"
-    return Reading(FAMILY, "AddV2", dtype, "after Mul", NOTE, says, {"left": None if left is None else float(left[0])})
+    return Measurement(
+        FAMILY, "AddV2", dtype, "after Mul", NOTE, says, {"left": None if left is None else float(left[0])}
+    )
 
 
-def _subnormals(op: str, subject: Subject, dtype: str) -> Reading:
+def _subnormals(op: str, device: DeviceUnderTest, dtype: str) -> Measurement:
     """Whether a subnormal number is kept that goes in, and one that comes out."""
     normal = _format(dtype).smallest_normal
     figures: dict[str, Any] = {}
     for where, (first, second, kept) in SUBNORMALS[op].items():
         operands = _everywhere([first * normal], dtype), _everywhere([second(normal)], dtype)
-        answer = _one_answer(_asked(subject, OPS[op], *operands))
+        answer = _one_answer(_asked(device, OPS[op], *operands))
         figures[where] = _kept(answer, kept * (normal**0.5 if op == "Sqrt" else normal))
     says = ", ".join(f"{how} {where}" for where, how in figures.items())
-    return Reading(FAMILY, op, dtype, "subnormals", NOTE, says, figures)
+    return Measurement(FAMILY, op, dtype, "subnormals", NOTE, says, figures)
 
 
-def _casting(target: str, subject: Subject, source: str) -> Reading:
+def _casting(target: str, device: DeviceUnderTest, source: str) -> Measurement:
     """How it rounds, what overflows to infinity, which subnormals come through."""
     own, other = _format(source), _format(target)
     figures: dict[str, Any] = {}
@@ -166,18 +168,18 @@ def _casting(target: str, subject: Subject, source: str) -> Reading:
     if own.precision > other.precision + 2:
         last_place = 2.0 ** (1 - other.precision)
         values = np.concatenate([1.5 + FRACTIONS * last_place, -1.5 + FRACTIONS * last_place])
-        answer = _one_answer(_asked(subject, cast, _everywhere(values, source)))
+        answer = _one_answer(_asked(device, cast, _everywhere(values, source)))
         figures["rounding"] = _rule(None if answer is None else answer / last_place, values / last_place)
     if own.max_exponent > other.max_exponent:
-        answer = _one_answer(_asked(subject, cast, _everywhere([4 * 2.0**other.max_exponent], source)))
+        answer = _one_answer(_asked(device, cast, _everywhere([4 * 2.0**other.max_exponent], source)))
         figures["overflow"] = MIXED if answer is None else str(answer[0])
     low = max(own.smallest_subnormal, other.smallest_subnormal) * 4
     sides = [side for side, format in (("in", own), ("out", other)) if low < format.smallest_normal]
     if sides:
-        answer = _one_answer(_asked(subject, cast, _everywhere([low], source)))
+        answer = _one_answer(_asked(device, cast, _everywhere([low], source)))
         figures[f"subnormals_{'_and_'.join(sides)}"] = _kept(answer, low)
     says = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
-    return Reading(FAMILY, "Cast", source, f"to {target}", NOTE, says, figures)
+    return Measurement(FAMILY, "Cast", source, f"to {target}", NOTE, says, figures)
 
 
 def _kept(answer: np.ndarray | None, value: float) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from diag.common.wording import counted
-from probes.fingerprint.arithmetic import Arithmetic, Order
+from probes.fingerprint.arithmetic import OpArithmetic, Order
 from probes.fingerprint.tree import depth, widest
 from probes.fingerprint.wording import SEQUENTIAL, drawn, nested
-from probes.frame.card import NOTE, Reading, Value
+from probes.frame.device_report import NOTE, Measurement, Value
 
 FAMILY = "fingerprint"
 DRAWN_TERMS = 16  # more than these make a drawing of more than a page
@@ -22,7 +22,7 @@ class Shaped:
     """An op in one shape: `order_far` is that of terms spread over a long sum, None in a short one."""
 
     shape: str
-    arithmetic: Arithmetic
+    arithmetic: OpArithmetic
     order_far: Order | None
 
     def figures(self) -> dict[str, Value]:
@@ -41,7 +41,7 @@ class Shaped:
         return f"{self.arithmetic.line()}; terms far apart: {self.order_far.words}"
 
 
-def summary(op: str, dtype: str, first: Shaped, others: Sequence[Shaped]) -> Reading:
+def summary(op: str, dtype: str, first: Shaped, others: Sequence[Shaped]) -> Measurement:
     """The card line: what the first shape does, and which shapes do otherwise."""
     unstable = [each.shape for each in (first, *others) if not each.is_stable]
     rest = [each for each in others if each.is_stable]
@@ -56,15 +56,15 @@ def summary(op: str, dtype: str, first: Shaped, others: Sequence[Shaped]) -> Rea
             says += f"; {what} in {', '.join(shapes)}"
     figures = {"shape": first.shape, **first.figures(), "shapes": len(others) + 1, "shapes_unlike": len(unlike),
                "shapes_reordered": len(reordered), "shapes_unstable": len(unstable)}  # fmt: skip
-    return Reading(FAMILY, op, dtype, "arithmetic", NOTE, says, figures)
+    return Measurement(FAMILY, op, dtype, "arithmetic", NOTE, says, figures)
 
 
-def of_shape(op: str, dtype: str, each: Shaped, first: Shaped) -> Reading:
+def of_shape(op: str, dtype: str, each: Shaped, first: Shaped) -> Measurement:
     same = each.figures() == first.figures()
-    return Reading(FAMILY, op, dtype, each.shape, NOTE, "the same" if same else each.line(), each.figures())
+    return Measurement(FAMILY, op, dtype, each.shape, NOTE, "the same" if same else each.line(), each.figures())
 
 
-def orders(op: str, dtype: str, found: Mapping[int, Order]) -> Reading:
+def orders(op: str, dtype: str, found: Mapping[int, Order]) -> Measurement:
     """The trees of sums of so many terms: in words, nested, and the largest that fits a page drawn."""
     figures: dict[str, Value] = {}
     for count, order in found.items():
@@ -78,7 +78,7 @@ def orders(op: str, dtype: str, found: Mapping[int, Order]) -> Reading:
     if trees:
         figures["drawing"] = drawn(trees[max(trees)])
         says += f"; {nested(trees[min(trees)])}"
-    return Reading(FAMILY, op, dtype, f"order of {', '.join(map(str, found))} terms", NOTE, says, figures)
+    return Measurement(FAMILY, op, dtype, f"order of {', '.join(map(str, found))} terms", NOTE, says, figures)
 
 
 def _said(found: Mapping[int, Order]) -> Iterator[str]:

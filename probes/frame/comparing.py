@@ -6,21 +6,21 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from probes.frame.card import Card, Reading
+from probes.frame.device_report import DeviceReport, Measurement
 
 SCHEMA = "lockstep-card-comparison/1"
 
 
 @dataclass(frozen=True)
-class Difference:
+class MeasurementDifference:
     """One reading that is not alike: as each card has it, None where a card lacks it."""
 
     key: tuple[str, str, str, str]
-    first: Reading | None
-    second: Reading | None
+    first: Measurement | None
+    second: Measurement | None
 
     @property
-    def sides(self) -> tuple[Reading | None, Reading | None]:
+    def sides(self) -> tuple[Measurement | None, Measurement | None]:
         return (self.first, self.second)
 
     @property
@@ -38,12 +38,12 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReportComparison:
     """environment: name -> (first, second) of what the two ran on, where it differs."""
 
     places: tuple[str, str]
     environment: dict[str, tuple[Any, Any]]
-    differences: tuple[Difference, ...]
+    differences: tuple[MeasurementDifference, ...]
     num_alike: int
 
     @property
@@ -57,32 +57,34 @@ class Comparison:
         return bool(self.differences)
 
 
-def compare(first: Card, second: Card) -> Comparison:
+def compare(first: DeviceReport, second: DeviceReport) -> ReportComparison:
     """Readings are paired by name; alike are those of equal status and figures."""
-    before, after = ({reading.key: reading for reading in card.readings} for card in (first, second))
+    before, after = ({measurement.key: measurement for measurement in card.measurements} for card in (first, second))
     keys = list(dict.fromkeys([*before, *after]))
     differences = [
-        Difference(key, before.get(key), after.get(key)) for key in keys if not _alike(before.get(key), after.get(key))
+        MeasurementDifference(key, before.get(key), after.get(key))
+        for key in keys
+        if not _alike(before.get(key), after.get(key))
     ]
     known = [{"quick": card.quick, **card.environment} for card in (first, second)]
     names = sorted({*known[0], *known[1]} - {"place"})
     pairs = {name: (known[0].get(name), known[1].get(name)) for name in names}
     environment = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    return Comparison((first.place, second.place), environment, tuple(differences), len(keys) - len(differences))
+    return ReportComparison((first.place, second.place), environment, tuple(differences), len(keys) - len(differences))
 
 
-def _alike(first: Reading | None, second: Reading | None) -> bool:
+def _alike(first: Measurement | None, second: Measurement | None) -> bool:
     if first is None or second is None:
         return False
     return (first.status, _texts(first)) == (second.status, _texts(second))
 
 
-def _texts(reading: Reading) -> dict[str, str]:
+def _texts(measurement: Measurement) -> dict[str, str]:
     """Figures as a JSON document keeps them, so that a card compares equal to itself read back."""
-    return {name: str(value) for name, value in reading.figures.items()}
+    return {name: str(value) for name, value in measurement.figures.items()}
 
 
-def to_json(found: Comparison) -> str:
+def to_json(found: ReportComparison) -> str:
     document = {
         "schema": SCHEMA,
         "places": found.places,
@@ -100,6 +102,6 @@ def to_json(found: Comparison) -> str:
     return json.dumps(document, indent=1, default=str) + "\n"
 
 
-def _shown(reading: Reading) -> dict[str, Any]:
-    row = asdict(reading)
+def _shown(measurement: Measurement) -> dict[str, Any]:
+    row = asdict(measurement)
     return {name: row[name] for name in ("status", "says", "figures")}

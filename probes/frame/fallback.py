@@ -10,13 +10,13 @@ import tensorflow as tf
 
 from diag.engine.graphs.graph import Graph, Node
 from diag.engine.graphs.tf_runtime import FLOATS, attributes, has_kernel, is_on_host, type_attributes
-from probes.frame.subject import Computation, Subject
+from probes.frame.device import Computation, DeviceUnderTest
 
 HAND_ON = ("Identity", "IdentityN", "Reshape", "Squeeze", "ExpandDims", "StopGradient")  # they compute nothing
 
 
 def check_placed(
-    subject: Subject,
+    device: DeviceUnderTest,
     computation: Computation,
     arrays: Sequence[np.ndarray],
     dtype: str = "",
@@ -28,8 +28,8 @@ def check_placed(
     int32, are computed by the CPU as well.  matters: of which ops it is asked; what makes keys or counts steps may run
     anywhere.
     """
-    kind = subject.place.device.partition(":")[0]
-    if kind != "CPU" and subject.place.execution != "xla":
+    kind = device.place.device.partition(":")[0]
+    if kind != "CPU" and device.place.execution != "xla":
         found = computed_elsewhere(computation.graph(*arrays), kind, dtype, matters)
         if found:
             raise tf.errors.UnimplementedError(None, None, found)

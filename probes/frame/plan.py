@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from diag.engine.graphs.tf_errors import reason
 from diag.errors import UserError
-from probes.frame.card import FAIL, UNSUPPORTED, Reading
+from probes.frame.device_report import FAIL, UNSUPPORTED, Measurement
 
 if TYPE_CHECKING:
-    from probes.frame.subject import Subject
+    from probes.frame.device import DeviceUnderTest
 
 BUG = "bug"
 FLOAT_DTYPES = ("float32", "float16", "bfloat16")
@@ -32,7 +32,7 @@ class Probe:
     op: str
     dtype: str
     case: str
-    run: Callable[[Subject], Iterable[Reading]]
+    run: Callable[[DeviceUnderTest], Iterable[Measurement]]
 
 
 @dataclass(frozen=True)
@@ -58,26 +58,30 @@ class Choice:
         )
 
 
-def carried_out(probes: Iterable[Probe], subject: Subject, watch: Callable[[Probe], None]) -> Iterator[Reading]:
+def carried_out(
+    probes: Iterable[Probe], device: DeviceUnderTest, watch: Callable[[Probe], None]
+) -> Iterator[Measurement]:
     """The readings of each probe in turn; `watch` is told which one begins."""
     from tensorflow.errors import OpError
 
-    from probes.frame.subject import NOT_SUPPORTED
+    from probes.frame.device import NOT_SUPPORTED
 
     for probe in probes:
         watch(probe)
         try:
-            yield from probe.run(subject)
+            yield from probe.run(device)
         except NOT_SUPPORTED as error:
-            yield Reading(probe.family, probe.op, probe.dtype, probe.case, UNSUPPORTED, reason(error))
+            yield Measurement(probe.family, probe.op, probe.dtype, probe.case, UNSUPPORTED, reason(error))
         except MemoryError:
-            yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, "ran out of memory")
+            yield Measurement(probe.family, probe.op, probe.dtype, probe.case, FAIL, "ran out of memory")
         except OpError as error:
             said = f"raised {type(error).__name__}: {reason(error)}"
-            yield Reading(probe.family, probe.op, probe.dtype, probe.case, FAIL, said)
+            yield Measurement(probe.family, probe.op, probe.dtype, probe.case, FAIL, said)
         except UserError:
             raise
         except Exception as error:
             traceback.print_exc()
             says = f"a bug of ours: {type(error).__name__}: {reason(error)}"
-            yield Reading(probe.family, probe.op, probe.dtype, f"{probe.case} (bug)", UNSUPPORTED, says, {BUG: True})
+            yield Measurement(
+                probe.family, probe.op, probe.dtype, f"{probe.case} (bug)", UNSUPPORTED, says, {BUG: True}
+            )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from probes.frame.card import Reading
+from probes.frame.device_report import Measurement
 from probes.frame.plan import Choice, Probe
 from probes.optimizers.setups import DTYPES, FAMILY, QUICK, SETUPS, Setup
 
@@ -25,10 +25,10 @@ def probes(choice: Choice) -> Iterator[Probe]:
     yield from loss_scaling.probes(choice)
 
 
-def _running(setup: Setup, dtype: str) -> Callable[[Any], Iterator[Reading]]:
-    def run(subject: Any) -> Iterator[Reading]:
+def _running(setup: Setup, dtype: str) -> Callable[[Any], Iterator[Measurement]]:
+    def run(device: Any) -> Iterator[Measurement]:
         from probes.optimizers.judging_steps import judged
 
-        yield from judged(subject, setup, dtype)
+        yield from judged(device, setup, dtype)
 
     return run

@@ -12,13 +12,13 @@ import numpy as np
 from diag.common.wording import counted
 from diag.numerics.formats import format_of
 from diag.numerics.ulp import ulp_error
-from probes.frame.card import FAIL, NOTE, PASS, Reading
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import FAIL, NOTE, PASS, Measurement
 from probes.frame.reproducer import Expected, reproducer
-from probes.frame.subject import Subject
 from probes.optimizers.enclosure import PRECISION, Enclosure, as_float64, point
 from probes.optimizers.known_gradient import KnownGradientSteps, State
 from probes.optimizers.setups import FAMILY, NARROW, Setup, first_weights, gradients, numpy_dtype
-from probes.optimizers.update_rules import WEIGHT, Arithmetic, after_step
+from probes.optimizers.update_rules import WEIGHT, EnclosingArithmetic, after_step
 
 _NO_NUMBERS_OF_THE_RULE = ("iteration", "learning_rate")
 
@@ -81,11 +81,11 @@ class Held:
             self.share = max(self.share, float(np.max(apart[apart > 0] / room[apart > 0], initial=0.0)))
 
 
-def judged(subject: Subject, setup: Setup, dtype: str) -> Iterator[Reading]:
+def judged(device: DeviceUnderTest, setup: Setup, dtype: str) -> Iterator[Measurement]:
     """Are the steps right?  In a narrow dtype also: how far does the dtype itself take them from the formula?"""
     format = format_of(numpy_dtype(dtype))
     vectors = gradients(setup, dtype)
-    steps = KnownGradientSteps(subject, setup.optimizer(), first_weights(vectors[0].size, dtype), dtype)
+    steps = KnownGradientSteps(device, setup.optimizer(), first_weights(vectors[0].size, dtype), dtype)
     steps.begin_at(setup.iteration)
     config = setup.optimizer().get_config()
     held: dict[str, Held] = {}
@@ -95,19 +95,19 @@ def judged(subject: Subject, setup: Setup, dtype: str) -> Iterator[Reading]:
         given = steps.step(gradient)
         after = steps.state()
         first = first or (before, after)
-        allowed = _after(setup, Arithmetic(config, format), before, given, setup.iteration + number)
+        allowed = _after(setup, EnclosingArithmetic(config, format), before, given, setup.iteration + number)
         for kind, enclosure in allowed.items():
             held.setdefault(kind, Held(kind)).hold(before[kind], after[kind], enclosure, given, number)
         if given.tobytes() != gradient.tobytes():
-            yield Reading(FAMILY, setup.name, dtype, f"{setup.case}, gradient of step {number}", FAIL,
+            yield Measurement(FAMILY, setup.name, dtype, f"{setup.case}, gradient of step {number}", FAIL,
                           "the gradient of sum(x * w) is not x", {})  # fmt: skip
-    yield _reading(setup, dtype, list(held.values()), subject)
+    yield _reading(setup, dtype, list(held.values()), device)
     if dtype in NARROW and setup.case == "default" and first is not None:
         yield _of_the_dtype(setup, dtype, config, *first, vectors[0])
 
 
 def _after(
-    setup: Setup, arithmetic: Arithmetic, before: State, gradient: np.ndarray, step: int
+    setup: Setup, arithmetic: EnclosingArithmetic, before: State, gradient: np.ndarray, step: int
 ) -> dict[str, Enclosure]:
     format = arithmetic.format
     state = {kind: point(value, format) for kind, value in before.items() if kind not in _NO_NUMBERS_OF_THE_RULE}
@@ -115,7 +115,7 @@ def _after(
         return after_step(setup.name, arithmetic, state, point(gradient, format), step)
 
 
-def _reading(setup: Setup, dtype: str, held: list[Held], subject: Subject) -> Reading:
+def _reading(setup: Setup, dtype: str, held: list[Held], device: DeviceUnderTest) -> Measurement:
     wrong = [element for each in held for element in each.wrong]
     figures: dict[str, float | int] = {}
     for each in held:
@@ -128,15 +128,15 @@ def _reading(setup: Setup, dtype: str, held: list[Held], subject: Subject) -> Re
     if wrong:
         worst = next((element for element in wrong if element.variable == WEIGHT), wrong[0])
         says = f"{counted(len(wrong), 'element')} of {figures['num_judged']:,} beyond rounding: {worst}"
-        return Reading(
-            FAMILY, setup.name, dtype, setup.case, FAIL, says, figures, _program(setup, dtype, worst, subject)
+        return Measurement(
+            FAMILY, setup.name, dtype, setup.case, FAIL, says, figures, _program(setup, dtype, worst, device)
         )
     ulps = ", ".join(f"{each.variable} {each.ulps:.2g}" for each in held)
     says = f"within rounding; largest error in ULP: {ulps}"
-    return Reading(FAMILY, setup.name, dtype, setup.case, PASS, says, figures)
+    return Measurement(FAMILY, setup.name, dtype, setup.case, PASS, says, figures)
 
 
-def _program(setup: Setup, dtype: str, wrong: Wrong, subject: Subject) -> str:
+def _program(setup: Setup, dtype: str, wrong: Wrong, device: DeviceUnderTest) -> str:
     """The first step of one element; none where it takes more: later steps, or a norm over all elements."""
     if wrong.variable != WEIGHT or wrong.step or setup.iteration or "clipnorm" in setup.settings:
         return ""
@@ -153,14 +153,14 @@ def _program(setup: Setup, dtype: str, wrong: Wrong, subject: Subject) -> str:
     allowed = repr(max(wrong.high - wrong.exact, wrong.exact - wrong.low))
     expected = Expected([f"expected = {wrong.exact!r}  # exact arithmetic"], allowed=allowed)
     body = "optimizer.apply([g], [w])\nreturn w + 0"
-    return reproducer(title, lines, body, expected, subject.place)
+    return reproducer(title, lines, body, expected, device.place)
 
 
 def _of_the_dtype(
     setup: Setup, dtype: str, config: Mapping[str, Any], before: State, after: State, gradient: np.ndarray
-) -> Reading:
+) -> Measurement:
     """The first update beside that of the formula with its settings as written, where the weight was 0."""
-    unrounded = Arithmetic(config, format_of(numpy_dtype(dtype)), rounded=False)
+    unrounded = EnclosingArithmetic(config, format_of(numpy_dtype(dtype)), rounded=False)
     formula = _after(setup, unrounded, before, gradient, setup.iteration)[WEIGHT].exact
     at = np.nonzero((before[WEIGHT] == 0) & np.array([x != 0 for x in formula]))[0]
     exact = as_float64(formula)[at]
@@ -186,4 +186,4 @@ def _of_the_dtype(
         else "",
     ]
     says = "; ".join([*([", ".join(stored)] if stored else []), *filter(None, parts)])
-    return Reading(FAMILY, setup.name, dtype, f"{setup.case}, what {dtype} makes of it", NOTE, says, figures)
+    return Measurement(FAMILY, setup.name, dtype, f"{setup.case}, what {dtype} makes of it", NOTE, says, figures)

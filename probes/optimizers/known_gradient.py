@@ -20,8 +20,8 @@ from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program, VariableSpec
 from diag.engine.step.tracing import trace
 from diag.errors import UserError
+from probes.frame.device import DeviceUnderTest
 from probes.frame.fallback import computed_elsewhere, touches_floats
-from probes.frame.subject import Subject
 from probes.optimizers.update_rules import WEIGHT
 
 State = dict[str, np.ndarray]
@@ -54,7 +54,7 @@ class KnownGradientSteps:
     Raises one of NOT_SUPPORTED where an op of the step would not run on the place's device.
     """
 
-    def __init__(self, subject: Subject, optimizer: Any, weights: np.ndarray, policy: str) -> None:
+    def __init__(self, device: DeviceUnderTest, optimizer: Any, weights: np.ndarray, policy: str) -> None:
         keras.utils.clear_session(free_memory=False)  # else names count on, and those of simulated faults with them
         dtype = keras.DTypePolicy(policy)
         self.input_dtype = tf.as_dtype(dtype.compute_dtype).as_numpy_dtype
@@ -64,14 +64,14 @@ class KnownGradientSteps:
             model.compile(optimizer=optimizer, loss=SumOfOutputs(reduction="sum"))
             self.targets = np.zeros((1, *weights.shape), np.float32)
             self.program = trace(model, Batch(self._batch(weights), self.targets))
-        _check_placed(subject, self.program)
-        simulation = simulation_of(subject.place)
+        _check_placed(device, self.program)
+        simulation = simulation_of(device.place)
         if simulation is not None and simulation.bind is not None:
             try:
-                simulation.bind(self.program, subject.seed)
+                simulation.bind(self.program, device.seed)
             except UserError:  # there is nothing for it in this step
                 simulation.fault = None
-        self.lane = Lane("probe", subject.place, simulation, self.program.initial_state())
+        self.lane = Lane("probe", device.place, simulation, self.program.initial_state())
         self._steps = CompiledSteps(self.lane, self.program)
         self._num_steps = 0
 
@@ -106,9 +106,9 @@ def _kind(spec: VariableSpec) -> str:
     return "product" if last == _PRODUCT else last
 
 
-def _check_placed(subject: Subject, program: Program) -> None:
-    kind = subject.place.device.partition(":")[0]
-    if kind == "CPU" or subject.place.execution == "xla":
+def _check_placed(device: DeviceUnderTest, program: Program) -> None:
+    kind = device.place.device.partition(":")[0]
+    if kind == "CPU" or device.place.execution == "xla":
         return
     graphs: Sequence[Any] = [program.graph, *program.functions.values()]
     for graph in graphs:

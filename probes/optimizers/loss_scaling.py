@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from probes.frame.card import FAIL, PASS, Reading
+from probes.frame.device_report import FAIL, PASS, Measurement
 from probes.frame.plan import Choice, Probe
 
 OP, DTYPE, POLICY = "LossScaleOptimizer", "float16", "mixed_float16"
@@ -23,10 +23,10 @@ WEIGHTS = np.array([1.0, 2.0, -4.0, 8.0, 0.0, 1.0, 0.5, -1.0], np.float32)
 
 
 def probes(choice: Choice) -> Iterator[Probe]:
-    yield Probe(FAMILY, OP, DTYPE, POLICY, _readings)
+    yield Probe(FAMILY, OP, DTYPE, POLICY, _measurements)
 
 
-def _readings(subject: Any) -> Iterator[Reading]:
+def _measurements(device: Any) -> Iterator[Measurement]:
     """Finite, infinite, NaN, finite, finite: the scale goes s, s/2, s/4, s/4, s/2."""
     import keras
 
@@ -35,7 +35,7 @@ def _readings(subject: Any) -> Iterator[Reading]:
     optimizer = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(RATE), initial_scale=SCALE, dynamic_growth_steps=GROWTH_STEPS
     )
-    steps = KnownGradientSteps(subject, optimizer, WEIGHTS, POLICY)
+    steps = KnownGradientSteps(device, optimizer, WEIGHTS, POLICY)
     finite, failures = _Expected(), []
     for number, (what, gradient) in enumerate(_gradients()):
         before = steps.state()["weight"]
@@ -47,10 +47,10 @@ def _readings(subject: Any) -> Iterator[Reading]:
             failures.append(f"step {number}, {what}: {'; '.join(wrong)}")
     figures = {"num_steps": len(_gradients()), "num_wrong": len(failures)}
     if failures:
-        yield Reading(FAMILY, OP, DTYPE, POLICY, FAIL, failures[0], figures)
+        yield Measurement(FAMILY, OP, DTYPE, POLICY, FAIL, failures[0], figures)
     else:
         says = "steps with infinite or NaN gradients are skipped, the scale halves and doubles as it should: all exact"
-        yield Reading(FAMILY, OP, DTYPE, POLICY, PASS, says, figures)
+        yield Measurement(FAMILY, OP, DTYPE, POLICY, PASS, says, figures)
 
 
 def _gradients() -> list[tuple[str, np.ndarray]]:

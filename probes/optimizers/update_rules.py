@@ -23,7 +23,7 @@ WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class EnclosingArithmetic:
     """Makes the numbers that a formula needs besides the state.
 
     config: the optimizer's settings, `get_config()`.  rounded: settings are those that the format has; else they are
@@ -56,7 +56,7 @@ class Arithmetic:
         return self.number(float(rate) if self.rounded else float(str(rate)))
 
 
-def adam(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
+def adam(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     local = a.number(step + 1)
     of_first, of_second = a.setting("beta_1").power(local), a.setting("beta_2").power(local)
     one = a.number(1)
@@ -70,7 +70,7 @@ def adam(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
     return made | {WEIGHT: state[WEIGHT] - m * alpha / (v.sqrt() + a.setting("epsilon"))}
 
 
-def nadam(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
+def nadam(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     one, half, decay = a.number(1), a.number(0.5), a.number(0.96)
     beta_1, beta_2 = a.setting("beta_1"), a.setting("beta_2")
 
@@ -88,7 +88,7 @@ def nadam(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
     return {"momentum": m, "velocity": v, "product": product, WEIGHT: weight}
 
 
-def adamax(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
+def adamax(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     of_first = a.setting("beta_1").power(a.number(step + 1))
     m = state["momentum"] + (g - state["momentum"]) * a.complement("beta_1")
     norm = (a.setting("beta_2") * state["norm"]).maximum(g.abs())
@@ -96,7 +96,7 @@ def adamax(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
     return {"momentum": m, "norm": norm, WEIGHT: weight}
 
 
-def sgd(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
+def sgd(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     if not a.config["momentum"]:
         return {WEIGHT: state[WEIGHT] - g * a.rate}
     momentum = a.setting("momentum")
@@ -105,7 +105,7 @@ def sgd(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
     return {"momentum": m, WEIGHT: state[WEIGHT] + moved}
 
 
-def rmsprop(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
+def rmsprop(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     rho, rest = a.setting("rho"), a.complement("rho")
     made = {"velocity": rho * state["velocity"] + rest * g.square()}
     denominator = made["velocity"]
@@ -118,12 +118,12 @@ def rmsprop(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
     return made | {WEIGHT: state[WEIGHT] - moved}
 
 
-def adagrad(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
+def adagrad(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     total = state["accumulator"] + g.square()
     return {"accumulator": total, WEIGHT: state[WEIGHT] - a.rate * g / (total + a.setting("epsilon")).sqrt()}
 
 
-def adadelta(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
+def adadelta(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     rho, rest, epsilon = a.setting("rho"), a.complement("rho"), a.setting("epsilon")
     gradients = rho * state["accumulated_grad"] + rest * g.square()
     moved = -((state["accumulated_delta_var"] + epsilon).sqrt() * g / (gradients + epsilon).sqrt())
@@ -132,14 +132,14 @@ def adadelta(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
     return {"accumulated_grad": gradients, "accumulated_delta_var": deltas, WEIGHT: weight}
 
 
-def lion(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
+def lion(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     one, m = a.number(1), state["momentum"]
     beta_1, beta_2 = a.setting("beta_1"), a.setting("beta_2")
     weight = state[WEIGHT] - a.rate * (m * beta_1 + g * (one - beta_1)).sign()
     return {"momentum": m * beta_2 + g * (one - beta_2), WEIGHT: weight}
 
 
-def ftrl(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
+def ftrl(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     """With no regularization, beta or shrinkage, Keras's defaults, and its learning rate power of -1/2."""
     power, total = a.number(-a.config["learning_rate_power"]), state["accumulator"] + g.square()
     grown = (total.power(power) - state["accumulator"].power(power)) / a.rate
@@ -147,13 +147,13 @@ def ftrl(a: Arithmetic, state: State, g: Enclosure, step: int) -> State:
     return {"accumulator": total, "linear": linear, WEIGHT: (a.number(0) - linear) / (total.power(power) / a.rate)}
 
 
-RULES: dict[str, Callable[[Arithmetic, State, Enclosure, int], State]] = {
+RULES: dict[str, Callable[[EnclosingArithmetic, State, Enclosure, int], State]] = {
     "Adam": adam, "AdamW": adam, "Nadam": nadam, "Adamax": adamax, "SGD": sgd, "RMSprop": rmsprop,
     "Adagrad": adagrad, "Adadelta": adadelta, "Lion": lion, "Ftrl": ftrl,
 }  # fmt: skip
 
 
-def after_step(name: str, a: Arithmetic, state: State, gradient: Enclosure, step: int) -> State:
+def after_step(name: str, a: EnclosingArithmetic, state: State, gradient: Enclosure, step: int) -> State:
     """All variables after a step: clipping, weight decay, the rule, the moving average, in that order."""
     gradient = _clipped(a, gradient)
     if a.config.get("weight_decay"):
@@ -166,7 +166,7 @@ def after_step(name: str, a: Arithmetic, state: State, gradient: Enclosure, step
     return made
 
 
-def _clipped(a: Arithmetic, g: Enclosure) -> Enclosure:
+def _clipped(a: EnclosingArithmetic, g: Enclosure) -> Enclosure:
     """By value; by the norm of the variable (tf.clip_by_norm); by that of all of them (there is one)."""
     if a.config.get("clipnorm"):
         norm = g.square().sum().sqrt()

@@ -32,10 +32,10 @@ def probes(choice: Choice) -> Iterator[Probe]:
             yield Probe(FAMILY, source.op, source.dtype, source.case, partial(_read, source, num))
 
 
-def _read(source: Source, num: int, subject: Any) -> Iterator[Any]:
-    from probes.randomness.drawing import readings
+def _read(source: Source, num: int, device: Any) -> Iterator[Any]:
+    from probes.randomness.drawing import measurements
 
-    yield from readings(source, num, subject)
+    yield from measurements(source, num, device)
 
 
 def sources() -> list[Source]:
@@ -44,7 +44,7 @@ def sources() -> list[Source]:
 
 def _stateless() -> Iterator[Source]:
     def drawn(name: str, **settings: Any) -> Maker:
-        def make(subject: Any, num: int) -> Callable[..., Any]:
+        def make(device: Any, num: int) -> Callable[..., Any]:
             import tensorflow as tf
 
             return lambda seed: getattr(tf.random, name)([num], seed, **_with_dtype(settings))
@@ -79,13 +79,13 @@ def _stateless() -> Iterator[Source]:
     yield Source("stateless_shuffle", "int32", "", _shuffle, law.permutation)
 
 
-def _categorical(subject: Any, num: int) -> Callable[..., Any]:
+def _categorical(device: Any, num: int) -> Callable[..., Any]:
     import tensorflow as tf
 
     return lambda seed: tf.random.stateless_categorical(tf.math.log([ODDS]), num, seed)[0]
 
 
-def _shuffle(subject: Any, num: int) -> Callable[..., Any]:
+def _shuffle(device: Any, num: int) -> Callable[..., Any]:
     import tensorflow as tf
 
     return lambda seed: tf.random.experimental.stateless_shuffle(tf.range(NUM_SHUFFLED), seed)
@@ -95,19 +95,19 @@ def _stateful() -> Iterator[Source]:
     """Ops that keep their state in the kernel; `tf.random.set_seed` begins them anew."""
 
     def drawn(name: str, *arguments: Any, **settings: Any) -> Maker:
-        def make(subject: Any, num: int) -> Callable[..., Any]:
+        def make(device: Any, num: int) -> Callable[..., Any]:
             import tensorflow as tf
 
             return lambda: getattr(tf.random, name)([num], *arguments, seed=5, **_with_dtype(settings))
 
         return make
 
-    def shuffle(subject: Any, num: int) -> Callable[..., Any]:
+    def shuffle(device: Any, num: int) -> Callable[..., Any]:
         import tensorflow as tf
 
         return lambda: tf.random.shuffle(tf.range(NUM_SHUFFLED), seed=5)
 
-    def categorical(subject: Any, num: int) -> Callable[..., Any]:
+    def categorical(device: Any, num: int) -> Callable[..., Any]:
         import tensorflow as tf
 
         return lambda: tf.random.categorical(tf.math.log([ODDS]), num, seed=5)[0]
@@ -132,11 +132,11 @@ def _stateful() -> Iterator[Source]:
 
 def _generators() -> Iterator[Source]:
     def drawn(name: str, algorithm: str) -> Maker:
-        def make(subject: Any, num: int) -> Callable[..., Any]:
+        def make(device: Any, num: int) -> Callable[..., Any]:
             import tensorflow as tf
 
-            with tf.device(subject.place.device):
-                generator = tf.random.Generator.from_seed(subject.seed + 7, alg=algorithm)
+            with tf.device(device.place.device):
+                generator = tf.random.Generator.from_seed(device.seed + 7, alg=algorithm)
             return lambda: getattr(generator, name)([num])
 
         return make
@@ -153,12 +153,12 @@ def _keras() -> Iterator[Source]:
     """With a SeedGenerator, as layers have one."""
 
     def drawn(function: Callable[[Any, int, Any], Any]) -> Maker:
-        def make(subject: Any, num: int) -> Callable[..., Any]:
+        def make(device: Any, num: int) -> Callable[..., Any]:
             import keras
             import tensorflow as tf
 
-            with tf.device(subject.place.device):
-                seeds = keras.random.SeedGenerator(subject.seed + 9)
+            with tf.device(device.place.device):
+                seeds = keras.random.SeedGenerator(device.seed + 9)
             return lambda: function(keras, num, seeds)
 
         return make

@@ -10,14 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from diag.common.wording import counted
-from probes.frame.card import NOTE, Reading
-from probes.frame.comparing import Comparison, Difference
+from probes.frame.comparing import MeasurementDifference, ReportComparison
+from probes.frame.device_report import NOTE, Measurement
 from probes.report.families import FINGERPRINT
 
 MOST = 25
 
 
-def render_comparison(found: Comparison, console: Console) -> None:
+def render_comparison(found: ReportComparison, console: Console) -> None:
     first, second = found.labels
     _environment(found, console)
     if "quick" in found.environment:
@@ -42,7 +42,7 @@ def render_comparison(found: Comparison, console: Console) -> None:
     _line(console, f"\n{counted(len(found.differences), 'reading')} not alike, {found.num_alike:,} alike")
 
 
-def _environment(found: Comparison, console: Console) -> None:
+def _environment(found: ReportComparison, console: Console) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for title in ("", *found.labels):
         table.add_column(escape(title), overflow="fold")
@@ -57,7 +57,9 @@ def _shown(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _section(console: Console, title: str, differences: Sequence[Difference], found: Comparison) -> None:
+def _section(
+    console: Console, title: str, differences: Sequence[MeasurementDifference], found: ReportComparison
+) -> None:
     if not differences:
         return
     _line(console, f"\n[bold]{title} ({len(differences):,})[/bold]")
@@ -74,7 +76,7 @@ def _section(console: Console, title: str, differences: Sequence[Difference], fo
         _line(console, f"[dim]and {len(differences) - MOST:,} more: --json[/dim]")
 
 
-def _side(side: Reading | None) -> str:
+def _side(side: Measurement | None) -> str:
     return "-" if side is None else side.says if side.status == NOTE else f"{side.status}: {side.says}"
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diag.common.wording import counted, figure
-from probes.frame.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
+from probes.frame.device_report import FAIL, NOTE, PASS, UNSUPPORTED, Measurement
 
 FINGERPRINT = "fingerprint"
 DTYPES = ("float32", "float16", "bfloat16")
@@ -20,71 +20,73 @@ NEAR_THE_BOUND = 0.2
 Part = str | RenderableType
 
 
-def headline(readings: Sequence[Reading]) -> list[Reading]:
+def headline(measurements: Sequence[Measurement]) -> list[Measurement]:
     """The first thing to know of each op and dtype."""
-    whole = [reading for reading in readings if reading.case in HEADLINES]
+    whole = [measurement for measurement in measurements if measurement.case in HEADLINES]
     if whole:
         return whole
-    return list({(reading.op, reading.dtype): reading for reading in reversed(readings)}.values())[::-1]
+    return list({(measurement.op, measurement.dtype): measurement for measurement in reversed(measurements)}.values())[
+        ::-1
+    ]
 
 
-def summary(family: str, readings: Sequence[Reading], width: int) -> list[Part]:
-    shown = [reading for reading in readings if reading.status != UNSUPPORTED]
+def summary(family: str, measurements: Sequence[Measurement], width: int) -> list[Part]:
+    shown = [measurement for measurement in measurements if measurement.status != UNSUPPORTED]
     if not shown:
         return ["nothing of it can be computed here"]
     return _SUMMARIES.get(family, _plain)(shown, width)
 
 
-def _plain(readings: Sequence[Reading], width: int) -> list[Part]:
-    passed = sum(reading.status == PASS for reading in readings)
-    return [f"{passed:,} of {counted(_judged(readings), 'reading')} pass"]
+def _plain(measurements: Sequence[Measurement], width: int) -> list[Part]:
+    passed = sum(measurement.status == PASS for measurement in measurements)
+    return [f"{passed:,} of {counted(_judged(measurements), 'reading')} pass"]
 
 
-def _judged(readings: Sequence[Reading]) -> int:
-    return sum(reading.status in (PASS, FAIL) for reading in readings)
+def _judged(measurements: Sequence[Measurement]) -> int:
+    return sum(measurement.status in (PASS, FAIL) for measurement in measurements)
 
 
-def _exact(readings: Sequence[Reading], width: int) -> list[Part]:
-    cases = [_cases(reading) for reading in readings]
+def _exact(measurements: Sequence[Measurement], width: int) -> list[Part]:
+    cases = [_cases(measurement) for measurement in measurements]
     right, tried = sum(each[0] for each in cases), sum(each[1] for each in cases)
-    ops = len({reading.op for reading in readings})
-    elements = sum(int(reading.figures.get("elements") or 0) for reading in readings)
+    ops = len({measurement.op for measurement in measurements})
+    elements = sum(int(measurement.figures.get("elements") or 0) for measurement in measurements)
     of_elements = f", {elements:,} elements" if elements else ""
     return [f"{right:,} of {counted(tried, 'case')} of {counted(ops, 'op')} exact{of_elements}"]
 
 
-def _cases(reading: Reading) -> tuple[int, int]:
+def _cases(measurement: Measurement) -> tuple[int, int]:
     """(right, tried)."""
-    tried = int(reading.figures.get("cases") or 1) - int(reading.figures.get("unsupported_cases") or 0)
-    wrong = int(reading.figures.get("wrong_cases") or (reading.status == FAIL))
+    tried = int(measurement.figures.get("cases") or 1) - int(measurement.figures.get("unsupported_cases") or 0)
+    wrong = int(measurement.figures.get("wrong_cases") or (measurement.status == FAIL))
     return tried - wrong, tried
 
 
-def _accuracy(readings: Sequence[Reading], width: int) -> list[Part]:
-    passed = sum(reading.status == PASS for reading in readings)
-    said = f"{passed:,} of {counted(len(readings), 'reading')} within the published allowance"
-    return [said, *_grid(readings, "held_ulp", ROUNDED_ONCE, "within half an ULP, as if rounded once", width)]
+def _accuracy(measurements: Sequence[Measurement], width: int) -> list[Part]:
+    passed = sum(measurement.status == PASS for measurement in measurements)
+    said = f"{passed:,} of {counted(len(measurements), 'reading')} within the published allowance"
+    return [said, *_grid(measurements, "held_ulp", ROUNDED_ONCE, "within half an ULP, as if rounded once", width)]
 
 
-def _composites(readings: Sequence[Reading], width: int) -> list[Part]:
-    passed = sum(reading.status == PASS for reading in readings)
-    said = f"{passed:,} of {counted(_judged(readings), 'reading')} within rounding"
-    return [said, *_grid(readings, "excess", NEAR_THE_BOUND, "below a fifth of what rounding explains", width)]
+def _composites(measurements: Sequence[Measurement], width: int) -> list[Part]:
+    passed = sum(measurement.status == PASS for measurement in measurements)
+    said = f"{passed:,} of {counted(_judged(measurements), 'reading')} within rounding"
+    return [said, *_grid(measurements, "excess", NEAR_THE_BOUND, "below a fifth of what rounding explains", width)]
 
 
-def _grid(readings: Sequence[Reading], name: str, least: float, below: str, width: int) -> list[Part]:
+def _grid(measurements: Sequence[Measurement], name: str, least: float, below: str, width: int) -> list[Part]:
     """The largest of a figure for each op and dtype, several ops beside each other; ! failed, * noted.
 
     Ops with no figure beyond `least`, and no mark, are only counted: they are `below`.
     """
     cells: dict[str, dict[str, tuple[float, str]]] = {}
-    for reading in readings:
-        value = reading.figures.get(name)
-        if isinstance(value, (int, float)) and reading.dtype in DTYPES:
-            row = cells.setdefault(reading.op.removeprefix("keras."), {})
-            known = row.get(reading.dtype, (-1.0, ""))
-            mark = {FAIL: "!", NOTE: "*"}.get(reading.status, "")
-            row[reading.dtype] = (max(known[0], float(value)), "!" if "!" in (mark, known[1]) else mark or known[1])
+    for measurement in measurements:
+        value = measurement.figures.get(name)
+        if isinstance(value, (int, float)) and measurement.dtype in DTYPES:
+            row = cells.setdefault(measurement.op.removeprefix("keras."), {})
+            known = row.get(measurement.dtype, (-1.0, ""))
+            mark = {FAIL: "!", NOTE: "*"}.get(measurement.status, "")
+            row[measurement.dtype] = (max(known[0], float(value)), "!" if "!" in (mark, known[1]) else mark or known[1])
     shown = {op: row for op, row in cells.items() if any(value > least or mark for value, mark in row.values())}
     rest = [f"[dim]and {counted(len(cells) - len(shown), 'op')} {below}[/dim]"] if len(shown) < len(cells) else []
     return [*_beside_each_other(shown, width), *rest]
@@ -122,15 +124,15 @@ def _cell(found: tuple[float, str] | None) -> str:
     return f"[{style}]{text}{mark}[/{style}]" if style else text
 
 
-def _optimizers(readings: Sequence[Reading], width: int) -> list[Part]:
-    judged = sum(int(reading.figures.get("num_judged") or 0) for reading in readings)
-    passed = sum(reading.status == PASS for reading in readings)
-    return [f"{passed:,} of {counted(_judged(readings), 'setup')} within rounding, {judged:,} elements judged"]
+def _optimizers(measurements: Sequence[Measurement], width: int) -> list[Part]:
+    judged = sum(int(measurement.figures.get("num_judged") or 0) for measurement in measurements)
+    passed = sum(measurement.status == PASS for measurement in measurements)
+    return [f"{passed:,} of {counted(_judged(measurements), 'setup')} within rounding, {judged:,} elements judged"]
 
 
-def _random(readings: Sequence[Reading], width: int) -> list[Part]:
-    draws = [reading for reading in readings if "same_stream" not in reading.figures]
-    streams = [reading for reading in readings if reading.figures.get("same_stream") is not None]
+def _random(measurements: Sequence[Measurement], width: int) -> list[Part]:
+    draws = [measurement for measurement in measurements if "same_stream" not in measurement.figures]
+    streams = [measurement for measurement in measurements if measurement.figures.get("same_stream") is not None]
     sound, same = sum(r.status == PASS for r in draws), sum(r.status == PASS for r in streams)
     return [
         f"{sound:,} of {counted(len(draws), 'source')} advance and are distributed as they should be",
@@ -138,7 +140,7 @@ def _random(readings: Sequence[Reading], width: int) -> list[Part]:
     ]
 
 
-_SUMMARIES: dict[str, Callable[[Sequence[Reading], int], list[Part]]] = {
+_SUMMARIES: dict[str, Callable[[Sequence[Measurement], int], list[Part]]] = {
     "exact": _exact,
     "accuracy": _accuracy,
     "composites": _composites,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diag.numerics.allowances import PLACES, Allowances, Row, allowance, parse, published, shipped
+from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, allowance, parse, published, shipped
 
 # NUMERICS' list of what is published, copied by hand.
 EXPECTED = {
@@ -54,7 +54,9 @@ def test_what_was_measured_only_widens():
 
 def test_a_users_row_replaces_the_shipped_ones_at_its_place_alone():
     mine = Allowances(parse(TABLE, yours=True))
-    assert mine.at("Tanh", "float32", "metal") == Row("Tanh", "float32", "metal", 9.0, "yours", "measured on an M2")
+    assert mine.at("Tanh", "float32", "metal") == AllowanceRow(
+        "Tanh", "float32", "metal", 9.0, "yours", "measured on an M2"
+    )
     for place in set(PLACES) - {"metal"}:
         assert mine.at("Tanh", "float32", place) == allowance("Tanh", "float32", place)
     anywhere = Allowances(parse(TABLE.replace("metal", "opencl").replace("= 9", "= 1.5"), yours=True))

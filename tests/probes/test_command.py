@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from probes import __main__ as command
-from probes.frame.card import Reading, card_of
-from tests.probes.cards import READINGS, card
+from probes.frame.device_report import Measurement, report_of
+from tests.probes.device_reports import MEASUREMENTS, card
 
 ROOT = Path(__file__).parents[2]
 FEW = ["--quick", "--family", "random", "--op", "keras.random.dropout", "--quiet"]
@@ -29,8 +29,8 @@ def said(capsys, *arguments: str) -> tuple[int, str, str]:
 def test_json_is_the_card_and_nothing_else_and_the_code_says_whether_anything_failed(capsys, place, code, status):
     found, out, err = said(capsys, *FEW, "--place", place, "--json")
     assert (found, err) == (code, "")
-    made = card_of(out, "stdout")
-    assert {each.status for each in made.readings} == {status, "pass"}
+    made = report_of(out, "stdout")
+    assert {each.status for each in made.measurements} == {status, "pass"}
     assert made.quick and made.environment["tensorflow"]
 
 
@@ -80,28 +80,28 @@ def test_an_interrupted_run_leaves_no_file(capsys, tmp_path, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "card_of_place", interrupted)
+    monkeypatch.setattr(command, "report_of_place", interrupted)
     assert said(capsys, *FEW, "--place", "CPU:0", "--out", str(tmp_path / "c.json"))[0] == 2
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bug_of_ours_is_code_3(capsys, monkeypatch):
-    monkeypatch.setattr(command, "card_of_place", lambda *arguments: 1 // 0)
+    monkeypatch.setattr(command, "report_of_place", lambda *arguments: 1 // 0)
     code, _, err = said(capsys, *FEW, "--place", "CPU:0")
     assert code == 3 and "ZeroDivisionError" in err
 
 
 def test_a_bug_in_one_probe_is_code_3_and_the_card_is_there(capsys, monkeypatch):
-    broken = Reading("exact", "Sum", "float32", "", "unsupported", "a bug of ours", {"bug": True})
-    monkeypatch.setattr(command, "card_of_place", lambda *arguments: card(broken))
+    broken = Measurement("exact", "Sum", "float32", "", "unsupported", "a bug of ours", {"bug": True})
+    monkeypatch.setattr(command, "report_of_place", lambda *arguments: card(broken))
     code, out, _ = said(capsys, *FEW, "--place", "CPU:0", "--json")
-    assert code == 3 and card_of(out, "stdout").readings == (broken,)
+    assert code == 3 and report_of(out, "stdout").measurements == (broken,)
 
 
 def test_cards_are_compared_and_help_is_given_without_tensorflow(tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise ImportError('TensorFlow must not be imported')\n")
     (tmp_path / "keras.py").write_text("raise ImportError('Keras must not be imported')\n")
-    for name, made in (("a.json", card()), ("b.json", card(*READINGS[1:]))):
+    for name, made in (("a.json", card()), ("b.json", card(*MEASUREMENTS[1:]))):
         (tmp_path / name).write_text(made.to_json())
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "80"}
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from diag.verdict.attribution import Outcome, Trial, blame_of, implied, outcome, pairs_to_try, smallest_cures
+from diag.verdict.attribution import Trial, TrialOutcome, blame_of, implied, outcome, pairs_to_try, smallest_cures
 
 FUSED = Trial((), unit=500.0, step=900.0)  # ops innocent: none was flagged
 KERNEL = Trial((), op=30.0, unit=20.0, step=10.0)
@@ -24,14 +24,14 @@ def wrong(*switches: str, op: float | None = None) -> Trial:
 @pytest.mark.parametrize(
     ("trial", "expected"),
     [
-        (right("a"), Outcome.CURES),
-        (wrong("a"), Outcome.DIVERGES),
-        (Trial(("a",), unit=0.1, step=2.0), Outcome.HELPS),
-        (Trial(("a",), unit=2.0, step=0.1), Outcome.DIVERGES),
-        (Trial(("a",), unit=math.nan, step=0.1), Outcome.DIVERGES),
-        (Trial(("a",), unit=1.0, step=1.0), Outcome.CURES),  # on the bound is within it
-        (Trial(("a",), reason="no such device"), Outcome.NOT_RUN),
-        (Trial(("a",), op=0.1), Outcome.UNDECIDED),
+        (right("a"), TrialOutcome.CURES),
+        (wrong("a"), TrialOutcome.DIVERGES),
+        (Trial(("a",), unit=0.1, step=2.0), TrialOutcome.HELPS),
+        (Trial(("a",), unit=2.0, step=0.1), TrialOutcome.DIVERGES),
+        (Trial(("a",), unit=math.nan, step=0.1), TrialOutcome.DIVERGES),
+        (Trial(("a",), unit=1.0, step=1.0), TrialOutcome.CURES),  # on the bound is within it
+        (Trial(("a",), reason="no such device"), TrialOutcome.NOT_RUN),
+        (Trial(("a",), op=0.1), TrialOutcome.UNDECIDED),
     ],
 )
 def test_what_a_trial_says_of_a_wrong_unit(trial, expected):
@@ -40,14 +40,14 @@ def test_what_a_trial_says_of_a_wrong_unit(trial, expected):
 
 def test_a_trial_that_makes_something_else_wrong_cures_nothing():
     only_the_unit = Trial((), unit=5.0, step=0.5)
-    assert outcome(Trial(("a",), unit=0.5, step=3.0), only_the_unit) is Outcome.HELPS
-    assert outcome(Trial(("a",), unit=0.5, step=0.5), only_the_unit) is Outcome.CURES
+    assert outcome(Trial(("a",), unit=0.5, step=3.0), only_the_unit) is TrialOutcome.HELPS
+    assert outcome(Trial(("a",), unit=0.5, step=0.5), only_the_unit) is TrialOutcome.CURES
 
 
 def test_an_op_that_a_trial_cannot_see_is_judged_by_what_it_can():
-    assert outcome(Trial(("execution=xla",), None, 0.5, 0.5), KERNEL) is Outcome.CURES
+    assert outcome(Trial(("execution=xla",), None, 0.5, 0.5), KERNEL) is TrialOutcome.CURES
     only_the_op = Trial((), op=30.0, unit=0.5, step=0.5)
-    assert outcome(Trial(("execution=xla",), None, 0.5, 0.5), only_the_op) is Outcome.UNDECIDED
+    assert outcome(Trial(("execution=xla",), None, 0.5, 0.5), only_the_op) is TrialOutcome.UNDECIDED
 
 
 def test_a_trial_that_could_not_run_is_no_cure():

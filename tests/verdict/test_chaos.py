@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from diag.verdict.chaos import Curve, Exit, Outcome, Trajectories, exit_of
+from diag.verdict.chaos import Curve, Exit, GrowthOutcome, Trajectories, exit_of
 
 ENVELOPE = (1e-6, 2e-6, 4e-6, 8e-6)
 
@@ -21,13 +21,18 @@ def trajectories(distances, envelope=ENVELOPE, **changes):
 
 @pytest.mark.parametrize(
     "distances, envelope, outcome",
-    [((0, 0, 0, 0), ENVELOPE, Outcome.IDENTICAL), ((0, 1e-7, 3e-6, 8e-6), ENVELOPE, Outcome.LIKE_CHAOS),
-     ((0, 1e-7, 5e-6, 6e-6), ENVELOPE, Outcome.OUTSIDE), ((1e-5, 0, 0, 0), ENVELOPE, Outcome.OUTSIDE),
-     ((0, 0, 0, math.inf), ENVELOPE, Outcome.OUTSIDE), ((0, 1e-7, math.nan, math.nan), ENVELOPE, Outcome.UNKNOWN),
-     ((0, 1e-3, 1e-3, 1e-3), (0, 0, 0, 0), Outcome.UNKNOWN),
-     ((1, 1, 1, 1), (1e-7, math.inf, math.inf, math.inf), Outcome.OUTSIDE),
-     ((1e-8, 1, 1, 1), (1e-7, math.inf, math.inf, math.inf), Outcome.LIKE_CHAOS)],
-)  # fmt: skip
+    [
+        ((0, 0, 0, 0), ENVELOPE, GrowthOutcome.IDENTICAL),
+        ((0, 1e-7, 3e-6, 8e-6), ENVELOPE, GrowthOutcome.LIKE_CHAOS),
+        ((0, 1e-7, 5e-6, 6e-6), ENVELOPE, GrowthOutcome.OUTSIDE),
+        ((1e-5, 0, 0, 0), ENVELOPE, GrowthOutcome.OUTSIDE),
+        ((0, 0, 0, math.inf), ENVELOPE, GrowthOutcome.OUTSIDE),
+        ((0, 1e-7, math.nan, math.nan), ENVELOPE, GrowthOutcome.UNKNOWN),
+        ((0, 1e-3, 1e-3, 1e-3), (0, 0, 0, 0), GrowthOutcome.UNKNOWN),
+        ((1, 1, 1, 1), (1e-7, math.inf, math.inf, math.inf), GrowthOutcome.OUTSIDE),
+        ((1e-8, 1, 1, 1), (1e-7, math.inf, math.inf, math.inf), GrowthOutcome.LIKE_CHAOS),
+    ],
+)
 def test_outcome(distances, envelope, outcome):
     assert trajectories(distances, envelope).outcome is outcome
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from diag.verdict.substitution import Outcome, Substitution, distances
+from diag.verdict.substitution import Substitution, SubstitutionOutcome, distances
 
 REFERENCE = (2.0, 1.0, 0.5)
 TWINS = ((2.000002, 1.000002, 0.500002), (1.999998, 0.999998, 0.499998), (2.000001, 1.000001, 0.500001))
@@ -16,17 +16,17 @@ def found(candidate, substituted):
 
 def test_restored_where_only_the_substituted_stays_with_the_twins():
     seen = found((2.0, 1.2, 0.9), (2.0, 1.000001, 0.500001))
-    assert seen.outcome is Outcome.RESTORED
+    assert seen.outcome is SubstitutionOutcome.RESTORED
     assert seen.candidate_left is not None and seen.candidate_left.step == 1
 
 
 def test_not_restored_where_both_leave():
-    assert found((2.0, 1.2, 0.9), (2.0, 1.0, 0.6)).outcome is Outcome.NOT_RESTORED
-    assert found((2.0, 1.2, 0.9), (2.0, 1.0, math.nan)).outcome is Outcome.NOT_RESTORED
+    assert found((2.0, 1.2, 0.9), (2.0, 1.0, 0.6)).outcome is SubstitutionOutcome.NOT_RESTORED
+    assert found((2.0, 1.2, 0.9), (2.0, 1.0, math.nan)).outcome is SubstitutionOutcome.NOT_RESTORED
 
 
 def test_nothing_to_restore_where_the_candidate_never_left():
-    assert found((2.000001, 1.000001, 0.5), (2.0, 1.0, 0.5)).outcome is Outcome.NOTHING_TO_RESTORE
+    assert found((2.000001, 1.000001, 0.5), (2.0, 1.0, 0.5)).outcome is SubstitutionOutcome.NOTHING_TO_RESTORE
 
 
 def test_distances_are_relative_and_say_where_only_the_loss_is_not_finite():
@@ -45,4 +45,4 @@ def test_a_twin_whose_loss_crosses_the_reference_s_allows_no_more_than_before():
     twins = ((1.000002, 1.000002), (1.000001, 1.000000001), (0.999998, 0.999998))
     seen = Substitution("a", 1, 0, (1.0, 1.0), (1.0, 1.001), (1.0, 1.0), twins)
     assert seen.limits[1] == seen.limits[0] < 1e-5  # 2e-6 times their spread or 3.6, the larger
-    assert seen.outcome is Outcome.RESTORED
+    assert seen.outcome is SubstitutionOutcome.RESTORED

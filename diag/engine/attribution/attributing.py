@@ -17,7 +17,16 @@ from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.step.program import Program
 from diag.machine.places import Place
 from diag.machine.switches import REWRITING, switches_for
-from diag.verdict.attribution import OP, Attribution, Outcome, Trial, blame_of, outcome, pairs_to_try, smallest_cures
+from diag.verdict.attribution import (
+    OP,
+    Attribution,
+    Trial,
+    TrialOutcome,
+    blame_of,
+    outcome,
+    pairs_to_try,
+    smallest_cures,
+)
 from diag.verdict.findings import Divergence
 
 FUSING = ("graph-rewriter", "xla")  # blames of what fuses; a fusion of one dtype may be none of another
@@ -213,7 +222,7 @@ def refined(divergence: Divergence, found: Attribution) -> Divergence:
     """
     if not found.is_reproduced:
         return divergence
-    helps = {t.name for t in found.trials if outcome(t, found.baseline) in (Outcome.CURES, Outcome.HELPS)}
+    helps = {t.name for t in found.trials if outcome(t, found.baseline) in (TrialOutcome.CURES, TrialOutcome.HELPS)}
     cures = found.cures or tuple(name for name in divergence.cured_by if name in helps)
     blame = found.blame if found.blame and divergence.blame in ("kernel", "graph-rewriter", "xla") else None
     return replace(divergence, cured_by=cures, blame=blame or divergence.blame)

@@ -11,7 +11,7 @@ from diag.engine.attribution.edits import ON_CPU, SPLIT, Split, split_of
 from diag.engine.step.program import Program
 from diag.machine.places import Place
 from diag.machine.switches import SWITCHES
-from diag.verdict.attribution import Outcome, Trial, Workaround, outcome
+from diag.verdict.attribution import Trial, TrialOutcome, Workaround, outcome
 
 # Beside the ranks of switches: a change to a layer, fewer digits in it, its copies to the CPU.
 RANK_SPLIT, RANK_DTYPE, RANK_ON_CPU = 12, 15, 35
@@ -104,7 +104,7 @@ def workarounds(
     curing: list[tuple[int, Workaround]] = []
     failed = []
     for trial in trials:
-        cures = outcome(trial, baseline) is Outcome.CURES
+        cures = outcome(trial, baseline) is TrialOutcome.CURES
         described = [known.get(name) or SWITCHES[name] for name in trial.switches]
         made = Workaround(
             trial.name, "\n".join(each.code for each in described), "; ".join(each.why for each in described), trial

@@ -42,7 +42,7 @@ WORST_KEPT = 40
 
 
 @dataclass(frozen=True)
-class Side:
+class RecordedSide:
     """One lane of one recording."""
 
     run: RecordedRun
@@ -103,14 +103,14 @@ class _Parts:
     judge: UnitJudge
 
 
-class Comparison:
+class RunComparison:
     """Compares `candidate` with `reference`, step by step, tensors paired by their exact names.
 
     Raises:
       UserError: the recordings are not of one training: other batches, no step or name in common.
     """
 
-    def __init__(self, reference: Side, candidate: Side) -> None:
+    def __init__(self, reference: RecordedSide, candidate: RecordedSide) -> None:
         self.reference, self.candidate = reference, candidate
         self.findings = _Findings()
         self.steps = self._common_steps()
@@ -263,13 +263,13 @@ class Comparison:
         candidate = LaneStep(reference.before, constants, self._after(self.candidate, step, program))
         return StepRun(step, batch, reference, candidate, True, recorded)
 
-    def _values(self, side: Side, step: int, program: Program) -> dict[Port, Any]:
+    def _values(self, side: RecordedSide, step: int, program: Program) -> dict[Port, Any]:
         """What a side had at the program's ports, where it was kept."""
         paired = {name for name in self.names if name[0] != DRAWS}
         found = {port: side.tensor(step, name) for name, port in watched_tensors(program).items() if name in paired}
         return {port: value for port, value in found.items() if value is not None}
 
-    def _after(self, side: Side, step: int, program: Program) -> list[Any]:
+    def _after(self, side: RecordedSide, step: int, program: Program) -> list[Any]:
         """A side's variables after a step, None where they were not kept."""
         names = variable_names(program)
         whole = side.state(step + 1) if side.run.follow in ("free", side.lane) else None
@@ -423,7 +423,7 @@ class Comparison:
         )
         raise UserError(f"bits differ from step {step} on ({kind} of {name}), and none of it can be judged: {why}")
 
-    def _losses(self, side: Side) -> list[float]:
+    def _losses(self, side: RecordedSide) -> list[float]:
         reader = side.run.reader
         by_step = dict(zip(reader.steps, reader.losses[side.lane], strict=True))
         return [float(by_step[step]) for step in self.steps]

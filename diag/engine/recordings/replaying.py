@@ -20,7 +20,7 @@ from diag.errors import UserError
 from diag.machine.places import Place
 from diag.numerics.op_classes import is_random
 from diag.numerics.statistics import compare
-from diag.verdict.replay import Outcome, Replay, Tensor
+from diag.verdict.replay import Replay, ReplayOutcome, Tensor
 from traces.checksums import tensor_checksum
 
 
@@ -162,7 +162,7 @@ class Replayer:
         given = {name for name, port in watched_tensors(program).items() if port in self.given(step, program)}
         outcomes = {name: self._outcome(step, lane, name, array, given) for name, array in replayed.items()}
         again: Mapping[Name, np.ndarray] = {}
-        if Outcome.OTHER in outcomes.values():
+        if ReplayOutcome.OTHER in outcomes.values():
             runner.load(before)
             _, values_again = self._one_step(runner, step)
             again = values_of(program, values_again, before, runner.state())
@@ -192,27 +192,29 @@ class Replayer:
             )
         first = self.run.first_step
         unseen = self.start is None and replay.step > first and replay.place == replay.recorded_place
-        if unseen and not any(tensor.outcome is Outcome.UNSTABLE for tensor in replay.tensors):
+        if unseen and not any(tensor.outcome is ReplayOutcome.UNSTABLE for tensor in replay.tensors):
             yield f"a place that keeps something from earlier steps has to go through them again: try --from {first}"
 
-    def _outcome(self, step: int, lane: str, name: Name, array: np.ndarray, given: Collection[Name]) -> Outcome | None:
+    def _outcome(
+        self, step: int, lane: str, name: Name, array: np.ndarray, given: Collection[Name]
+    ) -> ReplayOutcome | None:
         """None where the trace says nothing of a tensor."""
         recorded = self.run.reader.checksum(step, lane, *name)
         if recorded is None:
             return None
         if recorded == tensor_checksum(array):
-            return Outcome.SAME
-        return Outcome.GIVEN if name in given else Outcome.OTHER
+            return ReplayOutcome.SAME
+        return ReplayOutcome.GIVEN if name in given else ReplayOutcome.OTHER
 
     def _tensor(
-        self, step: int, lane: str, name: Name, replayed: np.ndarray, outcome: Outcome, again: np.ndarray | None
+        self, step: int, lane: str, name: Name, replayed: np.ndarray, outcome: ReplayOutcome, again: np.ndarray | None
     ) -> Tensor:
         statistics = own = None
-        if outcome is Outcome.OTHER:
+        if outcome is ReplayOutcome.OTHER:
             recorded = self.run.tensor(step, lane, name)
             statistics = None if recorded is None else compare(recorded, replayed)
             if again is not None and not _same_bits(replayed, again):
-                outcome, own = Outcome.UNSTABLE, compare(replayed, again)
+                outcome, own = ReplayOutcome.UNSTABLE, compare(replayed, again)
         return Tensor(*name, replayed.shape, replayed.dtype.name, outcome, statistics, own)
 
 

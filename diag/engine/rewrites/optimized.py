@@ -26,7 +26,7 @@ from diag.engine.rewrites.graph_collection import CollectedGraph, collected_grap
 from diag.engine.step.program import Program
 from diag.errors import UserError
 from diag.machine.places import Place
-from diag.verdict.rewrites import FUSED, REGROUPED, Difference, OptimizedStep, Part, Rewrite
+from diag.verdict.rewrites import FUSED, REGROUPED, OptimizedStep, Part, Rewrite, RewriteDifference
 
 KERNEL = "kernel"  # the same op by another library's kernel
 REPLACED = "replaced"  # one op became another
@@ -39,10 +39,10 @@ _COMMUTATIVE = ("Add", "AddV2", "AddN", "Mul", "Maximum", "Minimum")  # whose in
 _ENDS = ("_Arg", "_Retval", "_DeviceArg", "_DeviceRetval", "_Send", "_Recv", "_HostSend", "_HostRecv", "NoOp", "Const")
 
 
-def difference(first: OptimizedStep, second: OptimizedStep) -> Difference:
+def difference(first: OptimizedStep, second: OptimizedStep) -> RewriteDifference:
     """Changes of one alone.  An op of a watched tensor that was unused before is a change of watching, no more."""
     of_first, of_second = ({change.identity for change in step.changes} for step in (first, second))
-    return Difference(
+    return RewriteDifference(
         tuple(change for change in first.changes if change.identity not in of_second),
         tuple(change for change in second.changes if change.identity not in of_first),
     )

@@ -19,7 +19,7 @@ from diag.engine.truth.kinds import kinds_of
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
 from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
-from diag.numerics.allowances import PLACES, Row, in_force
+from diag.numerics.allowances import PLACES, AllowanceRow, in_force
 from diag.numerics.bounds import (
     AbsoluteError,
     Bound,
@@ -102,7 +102,7 @@ class OpEvidence:
         by_allowance = found in (ErrorClass.ROUNDED_ONCE, ErrorClass.FUNCTION)
         return ErrorClass.COMPOSITE if by_allowance and self.allowance(PLACES) is None else found
 
-    def allowance(self, kinds: Sequence[str]) -> Row | None:
+    def allowance(self, kinds: Sequence[str]) -> AllowanceRow | None:
         """The widest row of the kinds of place that an output may be computed at."""
         dtype = self.candidate[0].dtype.name if self.candidate else "float32"
         return in_force().widest(self.node.op, dtype, kinds)
@@ -217,7 +217,7 @@ class OpJudge:
 
 def _bound(
     evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64],
-    statistics: TruthStatistics, row: Row | None,
+    statistics: TruthStatistics, row: AllowanceRow | None,
 ) -> Bound:  # fmt: skip
     kind, op, measures = evidence.error_class, evidence.node.op, evidence.measures
     assert measures is not None

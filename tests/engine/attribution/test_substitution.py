@@ -10,7 +10,7 @@ from diag.engine.step.tracing import trace
 from diag.errors import UserError
 from diag.machine.places import parse_place
 from diag.options import substituted
-from diag.verdict.substitution import Outcome
+from diag.verdict.substitution import SubstitutionOutcome
 from tests.zoo import batch_for, made, mlp
 
 FAULTS = """
@@ -45,14 +45,14 @@ def train(program, tmp_path_factory):
 
 def test_the_layer_at_fault_restores_the_loss(train):
     found = train("dense", "rewrite:{}:rewriter")
-    assert found.outcome is Outcome.RESTORED
+    assert found.outcome is SubstitutionOutcome.RESTORED
     assert found.substituted == found.reference  # both are the CPU's own
     assert not np.allclose(found.candidate, found.reference, rtol=1e-3)
 
 
 def test_another_layer_does_not(train):
     found = train("dense_1", "rewrite:{}:rewriter")
-    assert found.outcome is Outcome.NOT_RESTORED
+    assert found.outcome is SubstitutionOutcome.NOT_RESTORED
     assert found.substituted == found.candidate
 
 
@@ -60,7 +60,7 @@ def test_one_op_of_an_op_fault_restores_it_in_eager_execution(train, program):
     index = next(node.location.index for node in program.ops if node.op == "Tanh")
     found = train(f"op:{index}", "sim:{}:op_fault/eager")
     assert found.num_ops == 1
-    assert found.outcome is Outcome.RESTORED
+    assert found.outcome is SubstitutionOutcome.RESTORED
 
 
 @pytest.mark.parametrize("name", ["dens", "op:100000"])

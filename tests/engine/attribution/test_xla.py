@@ -20,7 +20,7 @@ from diag.engine.lanes import lane as lanes
 from diag.engine.localization import bisection
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.machine.switches import REWRITING
-from diag.verdict.attribution import Outcome, blame_of, outcome
+from diag.verdict.attribution import TrialOutcome, blame_of, outcome
 
 ZOO = Path(__file__).parents[2] / "zoo.py"
 FILE = """
@@ -59,6 +59,6 @@ def test_xla_is_blamed_where_graph_execution_cures_and_no_pass_of_grappler_does(
         trials = [runner.trial(each, location) for each in names]
     baseline = trials[0]
     assert [outcome(trial, baseline) for trial in trials[1:]] == [
-        Outcome.CURES, Outcome.CURES, Outcome.DIVERGES, Outcome.DIVERGES,
+        TrialOutcome.CURES, TrialOutcome.CURES, TrialOutcome.DIVERGES, TrialOutcome.DIVERGES,
     ]  # fmt: skip
     assert blame_of(trials[1:], baseline, "xla", REWRITING)[0] == "xla"

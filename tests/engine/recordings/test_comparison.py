@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diag import lockstep
-from diag.engine.recordings.comparison import Comparison, Side
+from diag.engine.recordings.comparison import RecordedSide, RunComparison
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.errors import UserError
 from diag.verdict.result import RunResult
@@ -24,7 +24,7 @@ EVERY = (*traced.EVERY_STATE, *traced.QUICK)
 
 def compared(a: Path, b: Path, lane_a: str = "reference", lane_b: str = "candidate") -> RunResult:
     with RecordedRun(a) as one, RecordedRun(b) as other:
-        return Comparison(Side(one, lane_a), Side(other, lane_b)).run()
+        return RunComparison(RecordedSide(one, lane_a), RecordedSide(other, lane_b)).run()
 
 
 @pytest.fixture(scope="module")

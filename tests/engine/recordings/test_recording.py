@@ -25,7 +25,7 @@ from diag.engine.training.setup import Trained
 from diag.errors import UserError
 from diag.machine.places import parse_place
 from diag.report import json_report
-from diag.verdict.replay import Outcome
+from diag.verdict.replay import ReplayOutcome
 from tests import zoo
 from traces.__main__ import main as inspect
 from traces.reader import TraceReader
@@ -122,7 +122,7 @@ def test_a_flatten_that_is_not_watched_is_a_view_of_what_is(tmp_path: Path, caps
     assert pooled["reference"].tobytes() != pooled["candidate"].tobytes()
     with RecordedRun(path) as run:
         replayed = {(t.kind, t.name): t.outcome for t in Replayer(run).replay(0, "candidate").tensors}
-    assert replayed["activations", "flatten"] is Outcome.SAME  # a replay has it by the same way
+    assert replayed["activations", "flatten"] is ReplayOutcome.SAME  # a replay has it by the same way
     for name, is_view in (("flatten", True), ("pool", False)):
         assert inspect(["show", str(path), f"activations/{name}@0"]) == 0
         assert ("as a view" in capsys.readouterr().out) is is_view

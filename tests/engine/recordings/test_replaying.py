@@ -15,7 +15,7 @@ from diag.errors import UserError
 from diag.machine.places import Place, parse_place
 from diag.numerics.statistics import compare
 from diag.verdict.findings import Verdict
-from diag.verdict.replay import Outcome, Replay
+from diag.verdict.replay import Replay, ReplayOutcome
 from tests import traced
 from traces.reader import TraceReader
 
@@ -96,7 +96,7 @@ def test_at_another_place_the_difference_is_that_place_s(tf32: Path) -> None:
                 expected = compare(*(reader.tensor(0, lane, *name) for lane in reader.layout.lanes))
                 told = found[name].statistics
                 assert told is not None and (told.num_unequal, told.max) == (expected.num_unequal, expected.max)
-    assert found and all(tensor.outcome is Outcome.OTHER and tensor.own is None for tensor in found.values())
+    assert found and all(tensor.outcome is ReplayOutcome.OTHER and tensor.own is None for tensor in found.values())
 
 
 def test_a_place_that_is_not_deterministic_is_called_so() -> None:
@@ -105,7 +105,7 @@ def test_a_place_that_is_not_deterministic_is_called_so() -> None:
     assert_exact(replayed(path, 0, "reference"))
     replay = replayed(path, 0)
     assert "gradients/a/bias" in others(replay) and "activations/a" not in others(replay)
-    unstable = [tensor for tensor in replay.others if tensor.outcome is Outcome.UNSTABLE]
+    unstable = [tensor for tensor in replay.others if tensor.outcome is ReplayOutcome.UNSTABLE]
     assert unstable and all(tensor.own is not None and tensor.own.num_unequal for tensor in unstable)
     assert not any("--from" in note for note in replay.notes)
 
@@ -131,7 +131,7 @@ def test_draws_that_no_state_gives_again_are_taken_from_the_trace(noisy: Path) -
     for step, lane in ((2, "reference"), (1, "candidate")):
         replay = replayed(noisy, step, lane)
         assert_exact(replay)
-        assert all(tensor.kind == "draws" for tensor in replay.tensors if tensor.outcome is not Outcome.SAME)
+        assert all(tensor.kind == "draws" for tensor in replay.tensors if tensor.outcome is not ReplayOutcome.SAME)
 
 
 def test_draws_inside_a_loop_are_said_to_be_lost() -> None:

@@ -7,12 +7,12 @@ import pytest
 
 from diag.machine.places import parse_place
 from probes import accuracy
-from probes.accuracy import inputs_of, reading_of
+from probes.accuracy import inputs_of, measurement_of
 from probes.accuracy.elementwise import FUNCTIONS
 from probes.accuracy.op_call import computation_of
-from probes.frame.card import check_unique
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import check_unique
 from probes.frame.plan import Choice, Probe, carried_out
-from probes.frame.subject import Subject
 
 BY_OP = {function.op: function for function in FUNCTIONS}
 ONE_INPUT_WRONG = '''
@@ -30,9 +30,9 @@ def fault(call):
 
 
 def read(place: str, op: str, dtype: str):
-    subject = Subject(parse_place(place))
+    device = DeviceUnderTest(parse_place(place))
     (probe,) = [each for each in accuracy.probes(Choice(quick=True)) if (each.op, each.dtype) == (op, dtype)]
-    (found,) = carried_out([probe], subject, lambda _: None)
+    (found,) = carried_out([probe], device, lambda _: None)
     return found
 
 
@@ -80,7 +80,7 @@ def test_an_error_that_a_flushed_term_explains_is_no_failure():
     """1 / 2^114 is off by 2^-126 where the last correction of Newton's method is flushed."""
     x = np.array([2.0**114, 3.0], np.float32)
     y = np.array([2.0**-114 + 2.0**-126, 1 / 3], np.float32)
-    found = reading_of(BY_OP["Reciprocal"], (x,), y, parse_place("CPU:0/eager"))
+    found = measurement_of(BY_OP["Reciprocal"], (x,), y, parse_place("CPU:0/eager"))
     assert found.status == "pass"
     assert found.figures["max_ulp"] > 2000 > 0.5 >= found.figures["held_ulp"]
 
@@ -92,7 +92,7 @@ def test_every_op_has_truth_and_allowances_for_its_own_inputs():
         arrays = inputs_of(function, "float32", 512, seed=0)
         with np.errstate(all="ignore"):
             y = np.asarray(function.truth(*(each.astype(np.float64) for each in arrays))).astype(np.float32)
-            found = reading_of(function, arrays, y, place)
+            found = measurement_of(function, arrays, y, place)
         assert found.status == "pass", (function.op, found.says)
 
 
@@ -102,7 +102,7 @@ def test_every_op_wrong_by_a_thousandth_fails():
         arrays = inputs_of(function, "float32", 512, seed=0)
         with np.errstate(all="ignore"):
             y = np.asarray(function.truth(*(each.astype(np.float64) for each in arrays)))
-            found = reading_of(function, arrays, (y * 1.001).astype(np.float32), place)
+            found = measurement_of(function, arrays, (y * 1.001).astype(np.float32), place)
         assert found.status == "fail", (function.op, found.says)
 
 
@@ -119,8 +119,8 @@ def test_probes_have_names_of_their_own_and_quick_ones_the_same():
 
 
 def test_each_op_is_the_one_that_its_name_says():
-    subject = Subject(parse_place("CPU:0/eager"))
+    device = DeviceUnderTest(parse_place("CPU:0/eager"))
     for op in ("EluGrad", "Atan2", "LeakyRelu", "Xlog1py"):
         arrays = inputs_of(BY_OP[op], "float32", 512, seed=0)
-        graph = computation_of(BY_OP[op], subject).graph(*arrays)
+        graph = computation_of(BY_OP[op], device).graph(*arrays)
         assert [node.op for node in graph if not node.is_silent and node.op != "Identity"] == [op]

@@ -8,14 +8,14 @@ import pytest
 
 from diag.machine.places import Place
 from probes.accuracy import casts
-from probes.frame.subject import Subject
+from probes.frame.device import DeviceUnderTest
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 @pytest.fixture(scope="module")
 def cpu():
-    return Subject(Place("CPU:0", "eager"))
+    return DeviceUnderTest(Place("CPU:0", "eager"))
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_right_casts_pass(cpu):
     for source, target in (("float32", "float16"), ("float32", "bfloat16"), ("float16", "float32")):
         x = casts.inputs(source, target, seed=0)
         y = cpu.run(lambda t, target=target: casts.tf.cast(t, target), x)[0]
-        assert casts.reading_of(x, y, cpu).status == "pass"
+        assert casts.measurement_of(x, y, cpu).status == "pass"
 
 
 def test_truncation_fails_with_a_program(cpu):
     x = casts.inputs("float32", "bfloat16", seed=0)
     y = (x.view(np.uint32) >> 16).astype(np.uint16).view(BFLOAT16)
-    found = casts.reading_of(x, y, cpu)
+    found = casts.measurement_of(x, y, cpu)
     assert found.status == "fail" and found.figures["num_wrong"] > 10_000
     compile(found.reproducer, "reproducer", "exec")
 
@@ -67,12 +67,12 @@ def test_rounding_twice_is_told_from_rounding_wrongly(cpu):
     x = np.array([1 + 2.0**-8 + 2.0**-40, 2.0])  # a tie in float32, and then the even number below it
     twice = x.astype(np.float32).astype(BFLOAT16)
     assert float(twice[0]) == 1.0
-    found = casts.reading_of(x, twice, cpu)
+    found = casts.measurement_of(x, twice, cpu)
     assert found.status == "note" and "rounded twice" in found.says
-    assert casts.reading_of(x, np.array([1.0, 2.015625], BFLOAT16), cpu).status == "fail"
+    assert casts.measurement_of(x, np.array([1.0, 2.015625], BFLOAT16), cpu).status == "fail"
 
 
 def test_a_flushed_subnormal_is_no_error_of_float32_and_one_of_float16(cpu):
     tiny = np.array([1e-40], np.float32)
-    assert casts.reading_of(tiny, np.zeros(1, BFLOAT16), cpu).status == "pass"
-    assert casts.reading_of(np.array([1e-6], np.float32), np.zeros(1, np.float16), cpu).status == "fail"
+    assert casts.measurement_of(tiny, np.zeros(1, BFLOAT16), cpu).status == "pass"
+    assert casts.measurement_of(np.array([1e-6], np.float32), np.zeros(1, np.float16), cpu).status == "fail"

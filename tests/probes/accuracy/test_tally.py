@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from diag.machine.places import Place
-from diag.numerics.allowances import DERIVED, MEASURED, PUBLISHED, Row
+from diag.numerics.allowances import DERIVED, MEASURED, PUBLISHED, AllowanceRow
 from diag.numerics.formats import FLOAT16, FLOAT32
 from probes.accuracy.allowed import FLUSHED_TERMS, Limits, excess_error, kinds_of, limits_of, num_beyond
 from probes.accuracy.elementwise import UNARY
 from probes.accuracy.subnormals import subnormal_facts
 from probes.accuracy.tally import Tally, tally
-from probes.accuracy.ulp_readings import reading
+from probes.accuracy.ulp_measurements import TalliedErrors, measurement
 
 BY_OP = {function.op: function for function in UNARY}
-TWO = Limits(Row("Square", "float32", "opencl", 2.0, PUBLISHED, "a book: page 1"))
-WIDER = Limits(TWO.promised, Row("Square", "float32", "opencl", 9.0, MEASURED, "a bench"))
+TWO = Limits(AllowanceRow("Square", "float32", "opencl", 2.0, PUBLISHED, "a book: page 1"))
+WIDER = Limits(TWO.promised, AllowanceRow("Square", "float32", "opencl", 9.0, MEASURED, "a bench"))
 FLT_MAX = float(np.finfo(np.float32).max)
 
 
@@ -52,7 +52,8 @@ def test_beyond_what_is_promised_and_what_was_measured_is_a_failure(steps, limit
     x = np.full(len(steps), 1.5, np.float32)
     y = np.array([2.25 + 2.0**-22 * step for step in steps], np.float32)
     found = tally(BY_OP["Square"], [x], y, np.square(x.astype(np.float64)), limits)
-    made = reading(BY_OP["Square"], "float32", "", found, limits, Place("CPU:0", "eager"))
+    errors = TalliedErrors(BY_OP["Square"], "float32", found, limits)
+    made = measurement(errors, "", Place("CPU:0", "eager"))
     assert made.status == status
     assert bool(made.reproducer) == (status == "fail")
     assert made.figures["x_hex"] == "0x3fc00000"

@@ -11,17 +11,17 @@ from diag.machine.places import parse_place
 from probes import composites
 from probes.composites.compositions import compositions
 from probes.composites.rounding_noise import excess_of
+from probes.frame.device import DeviceUnderTest
 from probes.frame.plan import Choice, carried_out
-from probes.frame.subject import Subject
 
 U = 2.0**-24
 
 
 def read(place: str, op: str, dtype: str = "float32", case: str = ""):
-    subject = Subject(parse_place(place))
+    device = DeviceUnderTest(parse_place(place))
     probes = composites.probes(Choice())
     (probe,) = [each for each in probes if (each.op, each.dtype, each.case) == (op, dtype, case)]
-    (found,) = carried_out([probe], subject, lambda _: None)
+    (found,) = carried_out([probe], device, lambda _: None)
     return found
 
 

@@ -15,22 +15,22 @@ import tensorflow as tf
 from diag.machine.places import parse_place
 from probes import exact
 from probes.exact.case import LIMITS, case, share_of
-from probes.exact.judging import Outcome, check_exact, outcome
-from probes.frame.card import FAIL, NOTE, PASS, UNSUPPORTED, Reading
+from probes.exact.judging import CaseOutcome, check_exact, outcome
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import FAIL, NOTE, PASS, UNSUPPORTED, Measurement
 from probes.frame.fallback import computed_elsewhere
 from probes.frame.plan import Choice, Probe, carried_out
-from probes.frame.subject import Subject
 
 PLANNED = {(each.op, each.dtype, each.case): each for each in exact.probes(Choice())}
 
 
-def readings(place: str, *wanted: tuple[str, str, str]) -> list[Reading]:
+def measurements(place: str, *wanted: tuple[str, str, str]) -> list[Measurement]:
     chosen: list[Probe] = [PLANNED[key] for key in wanted]
-    return list(carried_out(chosen, Subject(parse_place(place)), lambda probe: None))
+    return list(carried_out(chosen, DeviceUnderTest(parse_place(place)), lambda probe: None))
 
 
-def read(place: str, op: str, dtype: str, name: str) -> Reading:
-    (found,) = readings(place, (op, dtype, name))
+def read(place: str, op: str, dtype: str, name: str) -> Measurement:
+    (found,) = measurements(place, (op, dtype, name))
     return found
 
 
@@ -45,7 +45,7 @@ def test_names_are_unique_and_cover_what_networks_use() -> None:
 def test_a_healthy_place_fails_nothing(place: str) -> None:
     """A few cases of every float32 probe."""
     quick = [each for each in exact.probes(Choice(quick=True)) if each.dtype == "float32"]
-    found = list(carried_out(quick, Subject(parse_place(place)), lambda probe: None))
+    found = list(carried_out(quick, DeviceUnderTest(parse_place(place)), lambda probe: None))
     assert [each.name for each in found if each.status == FAIL] == []
     assert [each.name for each in found if each.status == UNSUPPORTED] == []
     assert sum(each.status == PASS for each in found) > 100
@@ -55,14 +55,14 @@ def test_a_healthy_place_fails_nothing(place: str) -> None:
 
 @pytest.mark.parametrize("place", ["sim:tf32/eager", "sim:reordered-sums/graph"])
 def test_arithmetic_of_another_kind_is_exact_on_integers(place: str) -> None:
-    found = readings(place, ("MatMul", "float32", "long sums"), ("Conv2D", "float32", "strides"),
+    found = measurements(place, ("MatMul", "float32", "long sums"), ("Conv2D", "float32", "strides"),
                      ("Sum", "float16", "axes, lengths"), ("Conv2DBackpropFilter", "float32", "extreme sizes"),
                      ("BiasAddGrad", "bfloat16", "shapes"))  # fmt: skip
     assert [each.name for each in found if each.status != PASS] == []
 
 
 def test_compiled_by_xla() -> None:
-    found = readings("CPU:0/xla", ("Conv2D", "bfloat16", "paddings, strides"), ("TopKV2", "float16", "k"),
+    found = measurements("CPU:0/xla", ("Conv2D", "bfloat16", "paddings, strides"), ("TopKV2", "float16", "k"),
                      ("gradient of Dense", "float32", "shapes"))  # fmt: skip
     assert [(each.status, each.figures["unsupported_cases"]) for each in found] == [(PASS, 0)] * 3
 
@@ -99,7 +99,7 @@ def test_a_planted_fault_is_seen(place: str, probe: tuple[str, str, str], words:
     "place", ["sim:metal-fused-dense/eager", "sim:tf32-truncate/graph", "sim:gemm-11bit/eager", "sim:bf16-inputs/eager"]
 )
 def test_faults_that_leave_integers_alone_are_not_seen(place: str) -> None:
-    found = readings(place, ("MatMul", "float32", "sizes"), ("Conv2D", "float32", "sizes"),
+    found = measurements(place, ("MatMul", "float32", "sizes"), ("Conv2D", "float32", "sizes"),
                      ("Dense", "float32", "bias and relu"))  # fmt: skip
     assert [each.status for each in found] == [PASS] * 3
 
@@ -108,7 +108,7 @@ def test_a_transform_algorithm_is_noted_and_no_failure() -> None:
     found = read("sim:winograd-4x4/eager", "Conv2D", "float32", "sizes")
     assert found.status == NOTE and "right in norm, not per element" in found.says
     assert found.figures["wrong_cases"] == 0 and 0 < found.figures["largest_error"] < 1e-3
-    blocks = readings("sim:winograd-4x4/eager", ("Conv2D layer", "float32", "bias and relu6"),
+    blocks = measurements("sim:winograd-4x4/eager", ("Conv2D layer", "float32", "bias and relu6"),
                       ("gradient of Conv2D layer", "float32", "shapes"))  # fmt: skip
     assert FAIL not in [each.status for each in blocks]
 
@@ -171,21 +171,21 @@ def test_so_many_terms_stay_within_the_integers(dtype: str) -> None:
 def test_a_sum_that_is_not_exact_is_a_bug_of_the_probe() -> None:
     ones = case("ones", "tf.reduce_sum(x)", {"x": "np.ones(257)"}, np.sum, is_sum=True)
     with pytest.raises(ValueError, match="Not exact in bfloat16"):
-        outcome(Subject(parse_place("CPU:0/eager")), ones, "bfloat16")
+        outcome(DeviceUnderTest(parse_place("CPU:0/eager")), ones, "bfloat16")
     check_exact(ones, [np.ones(257)], "float16")
 
 
 def test_an_answer_of_another_shape_is_wrong() -> None:
     wrong = case("shape", "tf.reshape(x, [3, 2])", {"x": "np.zeros((2, 3))"}, lambda x: x)
-    found = outcome(Subject(parse_place("CPU:0/eager")), wrong, "float32")
+    found = outcome(DeviceUnderTest(parse_place("CPU:0/eager")), wrong, "float32")
     assert found.status == FAIL and "shape [(3, 2)], expected [(2, 3)]" in found.says
 
 
 def test_an_op_without_a_kernel_on_a_gpu_is_no_answer_of_the_gpus() -> None:
-    subject = Subject(parse_place("CPU:0/eager"))
+    device = DeviceUnderTest(parse_place("CPU:0/eager"))
 
     def elsewhere(function, array, dtype: str) -> str:
-        return computed_elsewhere(subject.computation(function).graph(array), "GPU", dtype)
+        return computed_elsewhere(device.computation(function).graph(array), "GPU", dtype)
 
     numbers, whole = np.ones((3, 3), np.float32), np.ones((3, 3), np.int32)
     assert "no GPU kernel of StringFormat" in elsewhere(lambda x: tf.strings.format("{}", x), numbers, "float32")
@@ -197,7 +197,7 @@ def test_an_op_without_a_kernel_on_a_gpu_is_no_answer_of_the_gpus() -> None:
 def test_rows_of_variables(tmp_path: Path) -> None:
     wanted = [("AssignVariableOp", "float32", "variables"), ("ResourceScatterAdd", "float16", "variables"),
               ("ResourceGather", "bfloat16", "variables")]  # fmt: skip
-    assert [each.status for each in readings("CPU:0/graph", *wanted)] == [PASS] * 3
+    assert [each.status for each in measurements("CPU:0/graph", *wanted)] == [PASS] * 3
     path = tmp_path / "fault.py"
     path.write_text(
         "def kept(call):\n    return [call.inputs[0]] if call.op_type == 'AssignVariableOp' else None", encoding="utf-8"
@@ -209,12 +209,12 @@ def test_rows_of_variables(tmp_path: Path) -> None:
 def test_a_narrow_accumulator_is_a_note_where_nothing_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plug-in's GPU: TensorFlow built without CUDA and ROCm.  Here a CPU stands in for it."""
     probe = PLANNED["MatMul", "float16", "sums beyond float16's integers"]
-    subject = Subject(parse_place("sim:fp16-accumulate/eager"))
-    monkeypatch.setattr(subject, "place", replace(subject.place, device="GPU:0"))
-    monkeypatch.setattr("probes.exact.judging.outcome", lambda subject, case, dtype: Outcome(case, FAIL, "off by 1"))
+    device = DeviceUnderTest(parse_place("sim:fp16-accumulate/eager"))
+    monkeypatch.setattr(device, "place", replace(device.place, device="GPU:0"))
+    monkeypatch.setattr("probes.exact.judging.outcome", lambda device, case, dtype: CaseOutcome(case, FAIL, "off by 1"))
     for built, status in ((False, NOTE), (True, FAIL)):
         monkeypatch.setattr(tf.test, "is_built_with_gpu_support", lambda built=built: built)
-        assert [each.status for each in probe.run(subject)] == [status]
+        assert [each.status for each in probe.run(device)] == [status]
 
 
 def test_what_a_function_may_lose_the_program_allows_too() -> None:

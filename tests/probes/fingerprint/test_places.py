@@ -11,24 +11,24 @@ import pytest
 from diag.machine.places import parse_place
 from probes import fingerprint
 from probes.fingerprint import ops
-from probes.fingerprint.arithmetic import Arithmetic, arithmetic_of, order_of
-from probes.fingerprint.ops import Shape
+from probes.fingerprint.arithmetic import OpArithmetic, arithmetic_of, order_of
+from probes.fingerprint.ops import SumShape
 from probes.fingerprint.sums import spread
-from probes.frame.card import NOTE, Reading, check_unique
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import NOTE, Measurement, check_unique
 from probes.frame.plan import Choice, carried_out
-from probes.frame.subject import Subject
 
 CORES = Path(__file__).with_name("simulated_cores.py")
 FLOAT32, FLOAT16, BFLOAT16 = np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 PRODUCT, VECTORS = ops.matmul(32, 32, 32), ops.matmul(1, 16, 1)
 
 
-def subject(place: str) -> Subject:
-    return Subject(parse_place(place, "eager"))
+def device(place: str) -> DeviceUnderTest:
+    return DeviceUnderTest(parse_place(place, "eager"))
 
 
-def found(place: str, shape: Shape, dtype: np.dtype = FLOAT32, num_terms: int | None = None) -> Arithmetic:
-    asked = shape.make(subject(place), dtype)
+def found(place: str, shape: SumShape, dtype: np.dtype = FLOAT32, num_terms: int | None = None) -> OpArithmetic:
+    asked = shape.make(device(place), dtype)
     return arithmetic_of(asked if num_terms is None else spread(asked, range(num_terms)))
 
 
@@ -72,14 +72,14 @@ def test_float16_sums_between_blocks() -> None:
 def test_reordered_sums() -> None:
     rows = ops.sum_rows("Sum", 8, 1024)
     far = range(0, 1024, 64)
-    assert order_of(spread(rows.make(subject("sim:reordered-sums"), FLOAT32), far)).is_stable is False
-    assert order_of(spread(rows.make(subject("CPU:0"), FLOAT32), far)).is_stable
+    assert order_of(spread(rows.make(device("sim:reordered-sums"), FLOAT32), far)).is_stable is False
+    assert order_of(spread(rows.make(device("CPU:0"), FLOAT32), far)).is_stable
 
 
 def test_winograd_has_no_order() -> None:
     shape, far = ops.conv(3, 32, 32), range(0, 288, 36)
-    assert "transformed" in order_of(spread(shape.make(subject("sim:winograd-4x4"), FLOAT32), far)).words
-    assert order_of(spread(shape.make(subject("CPU:0"), FLOAT32), far)).tree is not None
+    assert "transformed" in order_of(spread(shape.make(device("sim:winograd-4x4"), FLOAT32), far)).words
+    assert order_of(spread(shape.make(device("CPU:0"), FLOAT32), far)).tree is not None
 
 
 @pytest.mark.parametrize(("place", "kept"), [("CPU:0", "kept"), ("sim:flush-subnormals", "flushed")])
@@ -88,8 +88,8 @@ def test_flushed_subnormals(place: str, kept: str) -> None:
     of_product = found(place, ops.matmul(8, 8, 8), FLOAT16).subnormals
     assert (of_product.inputs, of_product.products) == (kept, kept)
     probes = [p for p in fingerprint.probes(Choice()) if (p.op, p.dtype, p.case) == ("Mul", "float16", "subnormals")]
-    (reading,) = carried_out(probes, subject(place), lambda probe: None)
-    assert reading.figures == {"in": kept, "out": kept}
+    (measurement,) = carried_out(probes, device(place), lambda probe: None)
+    assert measurement.figures == {"in": kept, "out": kept}
 
 
 @pytest.mark.parametrize("execution", ["eager", "graph"])
@@ -118,9 +118,9 @@ def test_own_tensor_cores_are_recognised(execution: str) -> None:
     ],
     ids=lambda value: getattr(value, "name", ""),
 )  # fmt: skip
-def test_each_op_is_asked_for_the_sum_of_its_terms(shape: Shape, terms: int) -> None:
+def test_each_op_is_asked_for_the_sum_of_its_terms(shape: SumShape, terms: int) -> None:
     """Integers: a question's answer is the sum of its products, whichever element of the output it stands in."""
-    asked = shape.make(subject("CPU:0"), FLOAT32)
+    asked = shape.make(device("CPU:0"), FLOAT32)
     assert asked.num_terms == terms
     random = np.random.default_rng(1)
     a, b = random.integers(-8, 9, (2, 7, terms)).astype(float)
@@ -131,11 +131,13 @@ def test_each_op_is_asked_for_the_sum_of_its_terms(shape: Shape, terms: int) -> 
 def test_a_quick_card_of_a_cpu() -> None:
     """Every reading is a note, none says that nothing is known, and no two have one name."""
     probes = [p for p in fingerprint.probes(Choice(quick=True)) if p.op in ("MatMul", "AddV2", "Cast", "Sum")]
-    readings: list[Reading] = list(carried_out(probes, subject("CPU:0"), lambda probe: None))
-    check_unique(readings)
-    assert {reading.status for reading in readings} == {NOTE}
-    (line,) = [r for r in readings if (r.op, r.dtype, r.case) == ("MatMul", "float32", "arithmetic")]
+    measurements: list[Measurement] = list(carried_out(probes, device("CPU:0"), lambda probe: None))
+    check_unique(measurements)
+    assert {measurement.status for measurement in measurements} == {NOTE}
+    (line,) = [r for r in measurements if (r.op, r.dtype, r.case) == ("MatMul", "float32", "arithmetic")]
     assert line.says.startswith("float32 inputs, ") and "float32 accumulate" in line.says
-    (orders,) = [r for r in readings if r.case.startswith("order of") and (r.op, r.dtype) == ("Sum", "float32")]
+    (orders,) = [r for r in measurements if r.case.startswith("order of") and (r.op, r.dtype) == ("Sum", "float32")]
     assert str(orders.figures["drawing"]).count("x") == 16
-    assert not any("in no known way" in reading.says or "unrecognised" in reading.says for reading in readings)
+    assert not any(
+        "in no known way" in measurement.says or "unrecognised" in measurement.says for measurement in measurements
+    )

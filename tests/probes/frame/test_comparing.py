@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from probes.frame.card import FAIL, PASS, Reading, card_of
 from probes.frame.comparing import compare, to_json
+from probes.frame.device_report import FAIL, PASS, Measurement, report_of
 from probes.report.comparison import render_comparison
-from tests.probes.cards import READINGS, card
+from tests.probes.device_reports import MEASUREMENTS, card
 
 
 def printed(first, second, width: int = 80) -> str:
@@ -21,14 +21,14 @@ def printed(first, second, width: int = 80) -> str:
     return text.getvalue()
 
 
-def changed(**changes) -> tuple[Reading, ...]:
+def changed(**changes) -> tuple[Measurement, ...]:
     """The readings with those of the named ops changed."""
-    return tuple(replace(each, **changes[each.op]) if each.op in changes else each for each in READINGS)
+    return tuple(replace(each, **changes[each.op]) if each.op in changes else each for each in MEASUREMENTS)
 
 
 def test_a_card_is_alike_to_itself_read_back_even_with_what_json_lacks():
-    odd = card(Reading("exact", "Sum", "float32", "", FAIL, "off", {"worst": math.inf}))
-    assert not compare(odd, card_of(odd.to_json(), "a test")).differs
+    odd = card(Measurement("exact", "Sum", "float32", "", FAIL, "off", {"worst": math.inf}))
+    assert not compare(odd, report_of(odd.to_json(), "a test")).differs
     assert "alike in 1 reading" in printed(odd, odd)
 
 
@@ -39,10 +39,10 @@ def test_status_and_figures_count_words_do_not():
 
 
 def test_readings_of_one_card_alone_and_environments_that_differ():
-    found = compare(card(), card(*READINGS[1:], tensorflow="2.19.0", driver="570"))
+    found = compare(card(), card(*MEASUREMENTS[1:], tensorflow="2.19.0", driver="570"))
     assert [(each.key[1], each.second) for each in found.differences] == [("MatMul", None)]
     assert found.environment == {"tensorflow": ("2.21.0", "2.19.0"), "driver": (None, "570")}
-    assert found.num_alike == len(READINGS) - 1
+    assert found.num_alike == len(MEASUREMENTS) - 1
 
 
 def test_the_report_says_arithmetic_first_then_outcomes_then_figures():
@@ -69,4 +69,4 @@ def test_json_has_both_sides():
     document = json.loads(to_json(compare(card(), card(*changed(TopKV2={"status": PASS})))))
     (row,) = document["differences"]
     assert (row["op"], row["first"]["status"], row["second"]["status"]) == ("TopKV2", "fail", "pass")
-    assert document["schema"] == "lockstep-card-comparison/1" and document["alike"] == len(READINGS) - 1
+    assert document["schema"] == "lockstep-card-comparison/1" and document["alike"] == len(MEASUREMENTS) - 1

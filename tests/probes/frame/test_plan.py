@@ -9,12 +9,12 @@ import tensorflow as tf
 from diag.engine.graphs.tf_errors import reason
 from diag.errors import UserError
 from diag.machine.places import parse_place
-from probes.frame.card import FAIL, PASS, UNSUPPORTED, Reading
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import FAIL, PASS, UNSUPPORTED, Measurement
 from probes.frame.families import MODULES, planned
 from probes.frame.plan import BUG, Choice, Probe, carried_out
-from probes.frame.subject import Subject
 
-PROBE = Probe("exact", "MatMul", "float16", "sizes", lambda subject: [])
+PROBE = Probe("exact", "MatMul", "float16", "sizes", lambda device: [])
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_choices(choice, wanted):
 
 
 def raising(error: Exception):
-    def run(subject):
-        yield Reading("exact", "MatMul", "float16", "first", PASS, "right")
+    def run(device):
+        yield Measurement("exact", "MatMul", "float16", "first", PASS, "right")
         raise error
 
     return run
@@ -53,7 +53,7 @@ def raising(error: Exception):
 def test_what_cannot_be_computed_is_a_reading_after_those_that_could(error, status):
     probe = Probe("exact", "MatMul", "float16", "sizes", raising(error))
     begun: list[Probe] = []
-    found = list(carried_out([probe], Subject(parse_place("CPU:0/eager")), begun.append))
+    found = list(carried_out([probe], DeviceUnderTest(parse_place("CPU:0/eager")), begun.append))
     assert [each.status for each in found] == [PASS, status]
     assert begun == [probe]
 
@@ -61,9 +61,9 @@ def test_what_cannot_be_computed_is_a_reading_after_those_that_could(error, stat
 def test_a_bug_of_ours_costs_one_probe_and_says_so(capsys):
     broken = Probe("exact", "MatMul", "float16", "sizes", raising(KeyError("ours")))
     sound = Probe(
-        "exact", "Sum", "float16", "", lambda subject: [Reading("exact", "Sum", "float16", "", PASS, "right")]
+        "exact", "Sum", "float16", "", lambda device: [Measurement("exact", "Sum", "float16", "", PASS, "right")]
     )
-    found = list(carried_out([broken, sound], Subject(parse_place("CPU:0/eager")), lambda each: None))
+    found = list(carried_out([broken, sound], DeviceUnderTest(parse_place("CPU:0/eager")), lambda each: None))
     assert [each.status for each in found] == [PASS, UNSUPPORTED, PASS]
     assert found[1].figures == {BUG: True} and "KeyError" in found[1].says
     assert "Traceback" in capsys.readouterr().err
@@ -72,7 +72,7 @@ def test_a_bug_of_ours_costs_one_probe_and_says_so(capsys):
 def test_a_users_error_ends_it_all():
     with pytest.raises(UserError):
         list(carried_out([Probe("exact", "MatMul", "float16", "sizes", raising(UserError("theirs")))],
-                         Subject(parse_place("CPU:0/eager")), lambda each: None))  # fmt: skip
+                         DeviceUnderTest(parse_place("CPU:0/eager")), lambda each: None))  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_reasons(text, said):
 
 def test_reasons_name_no_function_that_is_called_otherwise_in_the_next_run():
     """As TensorFlow says it, with `__inference_run_123` in it."""
-    subject = Subject(parse_place("CPU:0/xla"))
+    device = DeviceUnderTest(parse_place("CPU:0/xla"))
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        subject.run(lambda seed: tf.random.stateless_poisson([3], seed, 3.0), np.array([1, 2], np.int32))
+        device.run(lambda seed: tf.random.stateless_poisson([3], seed, 3.0), np.array([1, 2], np.int32))
     assert reason(caught.value) == "XLA has no kernel of StatelessRandomPoisson"
 
 

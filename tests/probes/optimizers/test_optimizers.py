@@ -13,14 +13,14 @@ import pytest
 
 from diag.machine.places import parse_place
 from diag.numerics.formats import FLOAT64
-from probes.frame.card import FAIL, NOTE, PASS
-from probes.frame.subject import Subject
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import FAIL, NOTE, PASS
 from probes.optimizers import loss_scaling
 from probes.optimizers.enclosure import PRECISION, point
 from probes.optimizers.judging_steps import judged
 from probes.optimizers.known_gradient import KnownGradientSteps
 from probes.optimizers.setups import SETUPS, Setup, first_weights, gradients
-from probes.optimizers.update_rules import WEIGHT, Arithmetic, after_step
+from probes.optimizers.update_rules import WEIGHT, EnclosingArithmetic, after_step
 
 OWN_FAULT = """
 import numpy as np
@@ -30,8 +30,8 @@ def fault(call):
 """
 
 
-def at(place: str) -> Subject:
-    return Subject(parse_place(place, "eager"))
+def at(place: str) -> DeviceUnderTest:
+    return DeviceUnderTest(parse_place(place, "eager"))
 
 
 def setup_of(name: str, case: str = "default") -> Setup:
@@ -56,7 +56,9 @@ def test_the_rules_are_those_of_keras(setup):
         state = {kind: point(v, FLOAT64) for kind, v in before.items() if kind not in ("iteration", "learning_rate")}
         with mpmath.workprec(PRECISION):
             gradient = point(x / (1 + number), FLOAT64)
-            expected = after_step(setup.name, Arithmetic(config, FLOAT64), state, gradient, setup.iteration + number)
+            expected = after_step(
+                setup.name, EnclosingArithmetic(config, FLOAT64), state, gradient, setup.iteration + number
+            )
         assert {*expected} == {*state}
         for kind, enclosure in expected.items():
             found, exact = np.atleast_1d(after[kind]), np.array([float(each) for each in enclosure.exact])
@@ -70,7 +72,7 @@ def test_the_first_step_of_adam_in_closed_form():
     zero = {kind: point(np.zeros(3), FLOAT64) for kind in (WEIGHT, "momentum", "velocity")}
     config = setup_of("Adam").optimizer().get_config()
     with mpmath.workprec(PRECISION):
-        made = after_step("Adam", Arithmetic(config, FLOAT64, rounded=False), zero, point(g, FLOAT64), 0)
+        made = after_step("Adam", EnclosingArithmetic(config, FLOAT64, rounded=False), zero, point(g, FLOAT64), 0)
     found = [float(each) for each in made[WEIGHT].exact]
     root = math.sqrt(1 - 0.999)
     expected = [-0.001 * root * each / (root * abs(each) + 1e-7) for each in g]
@@ -110,11 +112,11 @@ def test_a_relative_error_of_2_to_the_minus_18_fails(tmp_path):
 
 def test_a_failure_comes_with_a_program_that_is_right_on_a_cpu(monkeypatch):
     monkeypatch.setattr(os, "popen", lambda command: io.StringIO("a chip"))
-    (reading,) = judged(at("sim:rsqrt-12bit"), setup_of("RMSprop"), "float32")
-    assert len(reading.reproducer.splitlines()) <= 20
+    (measurement,) = judged(at("sim:rsqrt-12bit"), setup_of("RMSprop"), "float32")
+    assert len(measurement.reproducer.splitlines()) <= 20
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(reading.reproducer, "program", "exec"), {})
+        exec(compile(measurement.reproducer, "program", "exec"), {})
     assert "CPU:0 is right" in printed.getvalue()
 
 

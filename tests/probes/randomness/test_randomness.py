@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from diag.machine.places import parse_place
-from probes.frame.card import FAIL, NOTE, PASS, Reading
+from probes.frame.device import DeviceUnderTest
+from probes.frame.device_report import FAIL, NOTE, PASS, Measurement
 from probes.frame.plan import Choice
-from probes.frame.subject import Subject
 from probes.randomness import probes, sources
-from probes.randomness.drawing import readings
+from probes.randomness.drawing import measurements
 from probes.randomness.source import Source
 
 NUM = 1 << 12
@@ -27,8 +27,8 @@ def source(op: str, dtype: str = "float32") -> Source:
     return next(each for each in sources() if (each.op, each.dtype) == (op, dtype))
 
 
-def read(place: str, op: str, dtype: str = "float32") -> list[Reading]:
-    return list(readings(source(op, dtype), NUM, Subject(parse_place(place, "eager"))))
+def read(place: str, op: str, dtype: str = "float32") -> list[Measurement]:
+    return list(measurements(source(op, dtype), NUM, DeviceUnderTest(parse_place(place, "eager"))))
 
 
 @pytest.mark.parametrize("op", ONE_OF_A_KIND)

@@ -9,22 +9,32 @@ from dataclasses import replace
 import pytest
 
 from diag.errors import UserError
-from probes.frame.card import FAIL, NOTE, PASS, Card, Reading, card_of, check_unique, read_card, write_atomically
-from tests.probes.cards import READINGS, card
+from probes.frame.device_report import (
+    FAIL,
+    NOTE,
+    PASS,
+    DeviceReport,
+    Measurement,
+    check_unique,
+    read_report,
+    report_of,
+    write_atomically,
+)
+from tests.probes.device_reports import MEASUREMENTS, card
 
 
 def test_a_card_read_back_is_the_card():
-    assert card_of(card().to_json(), "a test") == card()
+    assert report_of(card().to_json(), "a test") == card()
 
 
 def test_a_drawing_reads_back_the_same_from_ascii():
-    drawn = card(Reading("fingerprint", "Sum", "float32", "order", NOTE, "drawn", {"drawing": "+\n├─0\n└─1"}))
+    drawn = card(Measurement("fingerprint", "Sum", "float32", "order", NOTE, "drawn", {"drawing": "+\n├─0\n└─1"}))
     text = drawn.to_json(ascii_only=True)
-    assert text.isascii() and card_of(text, "a test") == drawn
+    assert text.isascii() and report_of(text, "a test") == drawn
 
 
 def test_json_has_counts_and_no_number_that_json_lacks():
-    text = card(Reading("exact", "Sum", "float32", "", FAIL, "off", {"worst": math.inf, "low": math.nan})).to_json()
+    text = card(Measurement("exact", "Sum", "float32", "", FAIL, "off", {"worst": math.inf, "low": math.nan})).to_json()
     document = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert document["counts"] == {"pass": 0, "fail": 1, "note": 0, "unsupported": 0}
     assert document["readings"][0]["figures"] == {"worst": "inf", "low": "nan"}
@@ -45,18 +55,18 @@ def test_json_has_counts_and_no_number_that_json_lacks():
 def test_what_is_no_card_is_refused(tmp_path, text, says):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(UserError, match=says.replace("(", r"\(")):
-        read_card(tmp_path / "c.json")
+        read_report(tmp_path / "c.json")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.json: cannot be read"):
-        read_card(tmp_path / "none.json")
+        read_report(tmp_path / "none.json")
 
 
 def test_two_readings_of_one_name_are_a_bug():
-    check_unique(READINGS)
+    check_unique(MEASUREMENTS)
     with pytest.raises(ValueError, match="one name"):
-        check_unique([*READINGS, replace(READINGS[0], says="other")])
+        check_unique([*MEASUREMENTS, replace(MEASUREMENTS[0], says="other")])
 
 
 def test_a_file_is_written_whole_or_stays_as_it_was(tmp_path, monkeypatch):
@@ -75,6 +85,6 @@ def test_a_folder_that_cannot_be_written_is_a_users_error(tmp_path):
 
 
 def test_counts_and_failures():
-    made: Card = card()
+    made: DeviceReport = card()
     assert (made.count(PASS), [each.op for each in made.failures]) == (3, ["TopKV2"])
-    assert READINGS[4].name == "TopKV2 float32 sizes"
+    assert MEASUREMENTS[4].name == "TopKV2 float32 sizes"

@@ -20,7 +20,7 @@ Value: TypeAlias = "float | int | str | bool | None"
 
 
 @dataclass(frozen=True)
-class Reading:
+class Measurement:
     """What one probe found.
 
     family, op, dtype, case: name it; no two readings of a card have all four alike.
@@ -50,7 +50,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Card:
+class DeviceReport:
     """All readings of one place.
 
     environment: what it ran on, as in a trace.  quick: fewer cases were tried.
@@ -59,17 +59,17 @@ class Card:
     place: str
     environment: Mapping[str, Any]
     quick: bool
-    readings: tuple[Reading, ...]
+    measurements: tuple[Measurement, ...]
 
     @property
-    def failures(self) -> tuple[Reading, ...]:
-        return tuple(reading for reading in self.readings if reading.status == FAIL)
+    def failures(self) -> tuple[Measurement, ...]:
+        return tuple(measurement for measurement in self.measurements if measurement.status == FAIL)
 
-    def of(self, family: str) -> tuple[Reading, ...]:
-        return tuple(reading for reading in self.readings if reading.family == family)
+    def of(self, family: str) -> tuple[Measurement, ...]:
+        return tuple(measurement for measurement in self.measurements if measurement.family == family)
 
     def count(self, status: str) -> int:
-        return sum(reading.status == status for reading in self.readings)
+        return sum(measurement.status == status for measurement in self.measurements)
 
     def to_json(self, ascii_only: bool = False) -> str:
         """The card as a JSON document, one reading a line; numbers that JSON lacks become texts.
@@ -84,13 +84,13 @@ class Card:
             "counts": {status: self.count(status) for status in STATUSES},
         }
         opened = json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}")
-        rows = ",\n  ".join(_row(reading, ascii_only) for reading in self.readings)
+        rows = ",\n  ".join(_row(measurement, ascii_only) for measurement in self.measurements)
         return f'{opened},\n "readings": [\n  {rows}\n ]\n}}\n'
 
 
-def _row(reading: Reading, ascii_only: bool) -> str:
+def _row(measurement: Measurement, ascii_only: bool) -> str:
     """Compact, and without what is empty: a card has some thousand of them."""
-    row = {name: value for name, value in _plain(asdict(reading)).items() if value or name in _ALWAYS}
+    row = {name: value for name, value in _plain(asdict(measurement)).items() if value or name in _ALWAYS}
     return json.dumps(row, allow_nan=False, ensure_ascii=ascii_only, separators=(",", ":"))
 
 
@@ -102,7 +102,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def card_of(text: str, source: str) -> Card:
+def report_of(text: str, source: str) -> DeviceReport:
     """The card that a JSON document holds.
 
     Raises UserError where it is none; `source` says where it came from.
@@ -111,19 +111,19 @@ def card_of(text: str, source: str) -> Card:
         document = json.loads(text)
         if document.get("schema") != SCHEMA:
             raise UserError(f"{source}: expected a card of schema {SCHEMA}, received {document.get('schema')!r}")
-        readings = tuple(Reading(**row) for row in document["readings"])
-        return Card(document["place"], document["environment"], document["quick"], readings)
+        measurements = tuple(Measurement(**row) for row in document["readings"])
+        return DeviceReport(document["place"], document["environment"], document["quick"], measurements)
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{source}: expected a card as `python -m probes --json` prints it; {error}") from error
 
 
-def read_card(path: Path) -> Card:
+def read_report(path: Path) -> DeviceReport:
     """Raises UserError where there is no such file, or it is no card."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a card: {error}") from error
-    return card_of(text, str(path))
+    return report_of(text, str(path))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -141,10 +141,10 @@ def write_atomically(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def check_unique(readings: Iterable[Reading]) -> None:
+def check_unique(measurements: Iterable[Measurement]) -> None:
     """Raises ValueError where two readings have one name: a card could not be compared."""
     seen: set[tuple[str, str, str, str]] = set()
-    for reading in readings:
-        if reading.key in seen:
-            raise ValueError(f"Two readings of one name. Received: key={reading.key}")
-        seen.add(reading.key)
+    for measurement in measurements:
+        if measurement.key in seen:
+            raise ValueError(f"Two readings of one name. Received: key={measurement.key}")
+        seen.add(measurement.key)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from probes.frame.card import FAIL, NOTE, PASS, UNSUPPORTED, Card, Reading
+from probes.frame.device_report import FAIL, NOTE, PASS, UNSUPPORTED, DeviceReport, Measurement
 from probes.frame.emitting import write_reproducers
-from probes.report.card_report import MOST_FAILURES, render
-from tests.probes.cards import READINGS, card
+from probes.report.device_report import MOST_FAILURES, render
+from tests.probes.device_reports import MEASUREMENTS, card
 
 
-def printed(made: Card, width: int = 80, **given) -> str:
+def printed(made: DeviceReport, width: int = 80, **given) -> str:
     text = io.StringIO()
     options = argparse.Namespace(**{"verbose": False, "emit": None, "out": None, **given})
     render(made, Console(file=text, width=width), options)
@@ -72,7 +72,7 @@ def test_passes_are_counted_and_functions_rounded_once_are_not_listed():
 
 
 def test_many_failures_are_cut_and_counted():
-    many = [replace(READINGS[4], case=f"case {number}") for number in range(MOST_FAILURES + 5)]
+    many = [replace(MEASUREMENTS[4], case=f"case {number}") for number in range(MOST_FAILURES + 5)]
     text = printed(card(*many))
     assert "and 5 more (5 exact): --verbose" in text
     assert text.count("FAIL") == MOST_FAILURES
@@ -80,27 +80,27 @@ def test_many_failures_are_cut_and_counted():
 
 
 def test_text_that_looks_like_markup_is_text():
-    odd = Reading("exact", "Sum", "float32", "of [3]", FAIL, "[red]is[/red] 3 [0, 1)")
+    odd = Measurement("exact", "Sum", "float32", "of [3]", FAIL, "[red]is[/red] 3 [0, 1)")
     text = printed(card(odd))
     assert "of [3]" in text and "[red]is[/red] 3 [0, 1)" in text
 
 
 def test_nothing_that_can_be_computed_is_said():
     assert "nothing of it can be computed here" in printed(
-        card(Reading("exact", "Sum", "float16", "", UNSUPPORTED, "no kernel"))
+        card(Measurement("exact", "Sum", "float16", "", UNSUPPORTED, "no kernel"))
     )
 
 
 def test_the_next_command_is_what_was_not_asked_yet():
-    sound = card(replace(READINGS[3], status=PASS))
+    sound = card(replace(MEASUREMENTS[3], status=PASS))
     assert "--out card.json" in printed(sound)
     assert "probes compare a.json OTHER.json" in printed(sound, out=Path("a.json"))
     assert "--emit" not in printed(card(), emit=Path("folder"))
 
 
 def test_programs_are_written_for_failures_that_have_one(tmp_path):
-    twins = [replace(READINGS[4], case=case) for case in ("k > 1", "k < 1", "none")]
-    made = card(*twins[:2], replace(twins[2], reproducer=""), replace(READINGS[0], status=NOTE, reproducer="x"))
+    twins = [replace(MEASUREMENTS[4], case=case) for case in ("k > 1", "k < 1", "none")]
+    made = card(*twins[:2], replace(twins[2], reproducer=""), replace(MEASUREMENTS[0], status=NOTE, reproducer="x"))
     written = write_reproducers(made, tmp_path / "new")
     assert len({*written}) == len(written) == 2 == len(list((tmp_path / "new").iterdir()))
     assert all(path.read_text() == "print('a program')\n" for path in written)

@@ -35,7 +35,7 @@ NOT_SUPPORTED = (
 """What TensorFlow raises where a place has no kernel for an op, a dtype, a layout or a shape (cuDNN: UnknownError)."""
 
 
-class Subject:
+class DeviceUnderTest:
     """A place that answers questions.
 
     Raises UserError where this machine has no such device, or the simulation does not exist.
@@ -68,13 +68,13 @@ class Computation:
     """One function at one place.  A simulated place keeps its memory from call to call, as a device would.
 
     Each call counts as a step of its own.  Variables that the function reads or writes are those it captures; make
-    them under `tf.device(subject.place.device)`.  It is traced anew for other shapes and dtypes.
+    them under `tf.device(device.place.device)`.  It is traced anew for other shapes and dtypes.
     """
 
-    def __init__(self, subject: Subject, function: Callable[..., Any]) -> None:
-        self.subject = subject
+    def __init__(self, device: DeviceUnderTest, function: Callable[..., Any]) -> None:
+        self.device = device
         self.function = function
-        self.simulation: Simulation | None = simulation_of(subject.place)
+        self.simulation: Simulation | None = simulation_of(device.place)
         self.num_calls = 0
         self._built: dict[Signature, Callable[..., list[Any]]] = {}
         self._executables: dict[Signature, Executable] = {}
@@ -92,7 +92,7 @@ class Computation:
         if self.simulation is not None:
             self.simulation.step = self.num_calls
         self.num_calls += 1
-        with tf.device(self.subject.place.device):
+        with tf.device(self.device.place.device):
             feeds = [tf.constant(array) for array in arrays]
         results = self._built[signature](*feeds)
         if self.simulation is not None:
@@ -114,7 +114,7 @@ class Computation:
     def _build(self, arrays: Sequence[np.ndarray]) -> Callable[..., list[Any]]:
         executable = self.executable(*arrays)
         self._bind(executable)
-        return build(executable, self.subject.place, self.simulation, self._variables)
+        return build(executable, self.device.place, self.simulation, self._variables)
 
     def _bind(self, executable: Executable) -> None:
         """A fault that chooses where it strikes chooses here; where there is nothing for it, it does nothing."""
@@ -125,7 +125,7 @@ class Computation:
             dict(executable.constants), (), (), (), executable.fetches[0], {}, {}, (),
         )  # fmt: skip
         try:
-            self.simulation.bind(program, self.subject.seed)
+            self.simulation.bind(program, self.device.seed)
         except UserError:
             self.simulation.fault = None
 

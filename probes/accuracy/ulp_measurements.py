@@ -17,7 +17,7 @@ from probes.accuracy.elementwise import Function
 from probes.accuracy.samples import DTYPES
 from probes.accuracy.subnormals import subnormal_words
 from probes.accuracy.tally import Tally, Worst
-from probes.frame.card import FAIL, NOTE, PASS, Reading, Value
+from probes.frame.device_report import FAIL, NOTE, PASS, Measurement, Value
 from probes.frame.reproducer import Expected, reproducer
 
 FAMILY = "accuracy"
@@ -33,7 +33,7 @@ class TalliedErrors:
     limits: Limits
 
 
-def reading(errors: TalliedErrors, case: str, place: Place, facts: Mapping[str, Value] = {}) -> Reading:
+def measurement(errors: TalliedErrors, case: str, place: Place, facts: Mapping[str, Value] = {}) -> Measurement:
     """`fail` beyond what is promised and what was measured elsewhere, `note` between the two or without a promise."""
     function, found = errors.function, errors.tally
     status = NOTE if errors.limits.promised is None and not function.exact else PASS
@@ -42,7 +42,7 @@ def reading(errors: TalliedErrors, case: str, place: Place, facts: Mapping[str, 
     figures = {**_figures(errors), **facts}
     says = (_exactly if function.exact else _in_ulp)(errors) + subnormal_words(facts)
     program = _program(errors, place) if status == FAIL else ""
-    return Reading(FAMILY, function.op, errors.dtype_name, case, status, says, figures, program)
+    return Measurement(FAMILY, function.op, errors.dtype_name, case, status, says, figures, program)
 
 
 def _figures(errors: TalliedErrors) -> dict[str, Value]:

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from diag.common.wording import counted
-from probes.frame.card import FAIL, NOTE, STATUSES, UNSUPPORTED, Card, Reading
+from probes.frame.device_report import FAIL, NOTE, STATUSES, UNSUPPORTED, DeviceReport, Measurement
 from probes.report.families import FINGERPRINT, HEADLINES, headline, summary
 
 MOST_FAILURES, MOST_NOTES, MOST_REASONS = 25, 6, 6
@@ -29,10 +29,10 @@ TITLES = {
 MARKS = {FAIL: "[bold red]FAIL[/bold red]", NOTE: "[yellow]note[/yellow]", UNSUPPORTED: "[dim]none[/dim]"}
 
 
-def render(card: Card, console: Console, options: argparse.Namespace) -> None:
+def render(card: DeviceReport, console: Console, options: argparse.Namespace) -> None:
     """All of a card in some sixty lines; every reading with `--verbose`."""
     _header(card, console)
-    families = list(dict.fromkeys(reading.family for reading in card.readings))
+    families = list(dict.fromkeys(measurement.family for measurement in card.measurements))
     if FINGERPRINT in families:
         _section(console, TITLES[FINGERPRINT])
         _fingerprint(console, card.of(FINGERPRINT), options.verbose)
@@ -41,11 +41,11 @@ def render(card: Card, console: Console, options: argparse.Namespace) -> None:
     for family in families:
         _section(console, TITLES.get(family, family.capitalize()))
         _family(console, family, card.of(family), options.verbose)
-    _unsupported(console, [r for r in card.readings if r.status == UNSUPPORTED], options.verbose)
+    _unsupported(console, [r for r in card.measurements if r.status == UNSUPPORTED], options.verbose)
     _closing(console, card, options)
 
 
-def _header(card: Card, console: Console) -> None:
+def _header(card: DeviceReport, console: Console) -> None:
     known = card.environment
     device = known.get("device", {})
     console.print(f"[bold]{escape(card.place)}[/bold]  {escape(str(known.get('chip', '')))}", highlight=False)
@@ -72,80 +72,84 @@ def _switches(known: Any) -> dict[str, str]:
     return {"onednn": "oneDNN", "op_determinism": "op determinism"}
 
 
-def _fingerprint(console: Console, readings: Sequence[Reading], verbose: bool) -> None:
-    shown = [r for r in readings if r.status != UNSUPPORTED]
+def _fingerprint(console: Console, measurements: Sequence[Measurement], verbose: bool) -> None:
+    shown = [r for r in measurements if r.status != UNSUPPORTED]
     chosen = shown if verbose else headline(shown)
-    by_op: dict[str, list[Reading]] = {}
-    for reading in chosen:
-        by_op.setdefault(reading.op, []).append(reading)
+    by_op: dict[str, list[Measurement]] = {}
+    for measurement in chosen:
+        by_op.setdefault(measurement.op, []).append(measurement)
     alike: dict[object, list[str]] = {}
     for op, of in by_op.items():
-        alike.setdefault(tuple(_arithmetic(reading) for reading in of), []).append(op)
+        alike.setdefault(tuple(_arithmetic(measurement) for measurement in of), []).append(op)
     for ops in alike.values():
         _line(console, f"[bold]{escape(', '.join(ops))}[/bold]")
         rows = Table(box=None, padding=(0, 1, 0, 0), show_header=False, pad_edge=False)
         rows.add_column(min_width=11, no_wrap=True)
         rows.add_column(overflow="fold")
         for same in zip(*(by_op[op] for op in ops), strict=True):
-            reading = min(same, key=lambda each: len(each.says))  # what is said of other shapes is not of all
-            case, says = ("" if reading.case in HEADLINES else reading.case), reading.says
+            measurement = min(same, key=lambda each: len(each.says))  # what is said of other shapes is not of all
+            case, says = ("" if measurement.case in HEADLINES else measurement.case), measurement.says
             if len(case) > LONG_CASE:
                 case, says = "", f"{case}: {says}"
-            rows.add_row(escape(f"  {reading.dtype} {case}".rstrip()), escape(says))
+            rows.add_row(escape(f"  {measurement.dtype} {case}".rstrip()), escape(says))
         console.print(rows, highlight=False)
     if len(chosen) < len(shown):
         _line(console, f"[dim]and {counted(len(shown) - len(chosen), 'detail')}: --verbose[/dim]")
 
 
-def _arithmetic(reading: Reading) -> tuple[object, ...]:
+def _arithmetic(measurement: Measurement) -> tuple[object, ...]:
     """What is alike in ops that do the same; which shapes, and how many, they were asked in is not."""
-    figures = {name: value for name, value in reading.figures.items() if name not in ("shape", "shapes")}
-    return (reading.dtype, reading.case, *figures.items()) if figures else (reading.dtype, reading.case, reading.says)
+    figures = {name: value for name, value in measurement.figures.items() if name not in ("shape", "shapes")}
+    return (
+        (measurement.dtype, measurement.case, *figures.items())
+        if figures
+        else (measurement.dtype, measurement.case, measurement.says)
+    )
 
 
-def _failures(console: Console, card: Card, verbose: bool) -> None:
+def _failures(console: Console, card: DeviceReport, verbose: bool) -> None:
     if not card.failures:
         return
     _section(console, f"[red]{counted(len(card.failures), 'failure')}[/red]")
     shown = card.failures if verbose else card.failures[:MOST_FAILURES]
-    _readings(console, shown)
+    _measurements(console, shown)
     if len(shown) < len(card.failures):
-        rest = Counter(reading.family for reading in card.failures[len(shown) :])
+        rest = Counter(measurement.family for measurement in card.failures[len(shown) :])
         more = ", ".join(f"{number} {family}" for family, number in rest.items())
         _line(console, f"[dim]and {len(card.failures) - len(shown):,} more ({more}): --verbose[/dim]")
 
 
-def _family(console: Console, family: str, readings: Sequence[Reading], verbose: bool) -> None:
+def _family(console: Console, family: str, measurements: Sequence[Measurement], verbose: bool) -> None:
     if verbose:
-        _readings(console, readings)
+        _measurements(console, measurements)
         return
-    for part in summary(family, readings, console.width):
+    for part in summary(family, measurements, console.width):
         if isinstance(part, str):
             _line(console, part)
         else:
             console.print(part)
-    notes = [reading for reading in readings if reading.status == NOTE]
-    _readings(console, notes[:MOST_NOTES])
+    notes = [measurement for measurement in measurements if measurement.status == NOTE]
+    _measurements(console, notes[:MOST_NOTES])
     if len(notes) > MOST_NOTES:
         _line(console, f"[dim]and {counted(len(notes) - MOST_NOTES, 'note')} more: --verbose[/dim]")
 
 
-def _readings(console: Console, readings: Sequence[Reading]) -> None:
+def _measurements(console: Console, measurements: Sequence[Measurement]) -> None:
     """Each with what it says below its name, so that neither is squeezed in 80 columns."""
-    for reading in readings:
-        mark = f"{MARKS[reading.status]} " if reading.status in MARKS else ""
-        _line(console, f"{mark}[bold]{escape(reading.name)}[/bold]")
-        says: RenderableType = escape(reading.says)
+    for measurement in measurements:
+        mark = f"{MARKS[measurement.status]} " if measurement.status in MARKS else ""
+        _line(console, f"{mark}[bold]{escape(measurement.name)}[/bold]")
+        says: RenderableType = escape(measurement.says)
         console.print(Padding(says, (0, 0, 0, 4), expand=False), highlight=False)
 
 
-def _unsupported(console: Console, readings: Sequence[Reading], verbose: bool) -> None:
-    if not readings or verbose:
+def _unsupported(console: Console, measurements: Sequence[Measurement], verbose: bool) -> None:
+    if not measurements or verbose:
         return
-    _section(console, f"Not to be had here ({counted(len(readings), 'probe')})")
-    reasons: dict[str, list[Reading]] = {}
-    for reading in readings:
-        reasons.setdefault(reading.says.rstrip("."), []).append(reading)
+    _section(console, f"Not to be had here ({counted(len(measurements), 'probe')})")
+    reasons: dict[str, list[Measurement]] = {}
+    for measurement in measurements:
+        reasons.setdefault(measurement.says.rstrip("."), []).append(measurement)
     by_size = sorted(reasons.items(), key=lambda item: -len(item[1]))
     for says, of in by_size[:MOST_REASONS]:
         names = ", ".join(dict.fromkeys(f"{r.op} {r.dtype}".strip() for r in of[:3]))
@@ -154,11 +158,11 @@ def _unsupported(console: Console, readings: Sequence[Reading], verbose: bool) -
         _line(console, f"[dim]and {counted(len(by_size) - MOST_REASONS, 'reason')} more: --verbose[/dim]")
 
 
-def _closing(console: Console, card: Card, options: argparse.Namespace) -> None:
+def _closing(console: Console, card: DeviceReport, options: argparse.Namespace) -> None:
     console.print()
     _line(console, ", ".join(f"{card.count(status):,} {status}" for status in STATUSES if card.count(status)))
     again = f"python -m probes --place {card.place}"
-    programs = sum(bool(reading.reproducer) for reading in card.failures)
+    programs = sum(bool(measurement.reproducer) for measurement in card.failures)
     if programs and options.emit is None:
         _next(console, f"{counted(programs, 'program')} that a vendor can run", f"{again} --emit FOLDER")
     elif options.out is None:
