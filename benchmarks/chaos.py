@@ -30,8 +30,7 @@ def trajectories(model: Callable[[], Any], candidate: str, num_steps: int, seed:
     from diag.engine.lanes.lane import Lane
     from diag.engine.lockstep.telescope import Telescope
     from diag.engine.runs.twins import Twins
-    from diag.engine.step.batch import flat_batch
-    from diag.engine.step.tracing import trace
+    from diag.engine.step.tracing import flat_batch, trace
     from diag.machine.places import parse_place
     from tests import zoo
 

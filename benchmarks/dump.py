@@ -89,7 +89,7 @@ def _trace(image_size: int, batch_size: int, folder: Path, portable: bool, dista
     from diag.engine.recordings.dump_policy import parse_dump_policy
     from diag.engine.recordings.recording import Recording, RecordingOptions
     from diag.engine.runs.run import FinishedStep, LockstepRun, Settings
-    from diag.engine.step.batch import flat_batch
+    from diag.engine.step.tracing import flat_batch
     from diag.machine.places import Place
 
     trained = motivating_training(image_size, batch_size)

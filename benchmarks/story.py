@@ -102,7 +102,7 @@ def train(policy: str, place: str, steps: int, trained: Trained | None = None) -
     import tensorflow as tf
 
     from diag.engine.lanes.lane import CompiledSteps, Lane
-    from diag.engine.step.batch import flat_batch
+    from diag.engine.step.tracing import flat_batch
     from diag.machine.places import parse_place
 
     trained = trained or set_up(policy)

@@ -14,9 +14,8 @@ import tensorflow as tf
 
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Lane
-from diag.engine.step.batch import flat_batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.training.setup import Trained, set_up
 from diag.machine.places import Place
 

@@ -88,21 +88,9 @@ def _misreadings(case: WrongOutput) -> Iterator[tuple[str, list[Array]]]:
 
 def _other_orders(x: Array) -> Iterator[tuple[str, Array]]:
     """Of the same shape: axes exchanged, or their elements laid out by another order; turned round; one further."""
-    for a, b in itertools.combinations(range(x.ndim), 2):
-        exchanged = np.swapaxes(x, a, b)
-        if exchanged.shape == x.shape:
-            yield f"with axes {a} and {b} exchanged", exchanged
-        elif min(x.shape[a], x.shape[b]) > 1:
-            yield f"read as if axes {a} and {b} were stored the other way round", exchanged.reshape(x.shape)
+    yield from _exchanged(x)
     long = [axis for axis in range(x.ndim) if x.shape[axis] > 1]
-    if len(long) > 2:
-        yield f"reversed along axes {long[0]} and {long[1]}", np.flip(x, tuple(long[:2]))
-    for axis in long:
-        yield f"reversed along axis {axis}", np.flip(x, axis)
-        yield f"rolled by 1 along axis {axis}", np.roll(x, 1, axis)
-        yield f"rolled by -1 along axis {axis}", np.roll(x, -1, axis)
-        if x.shape[axis] % 2 == 0 and x.shape[axis] > 2:
-            yield f"with the halves of axis {axis} swapped", np.roll(x, x.shape[axis] // 2, axis)
+    yield from _turned_round(x, long)
     for axis in long:
         for step in (1, -1):
             yield f"moved by {step} along axis {axis}, zeros behind it", _moved(x, step, axis)
@@ -111,6 +99,26 @@ def _other_orders(x: Array) -> Iterator[tuple[str, Array]]:
             first, second = long[-3:-1]
             both = _moved(_moved(x, step, first), step, second)
             yield f"moved by {step} along axes {first} and {second}, zeros behind it", both
+
+
+def _exchanged(x: Array) -> Iterator[tuple[str, Array]]:
+    for a, b in itertools.combinations(range(x.ndim), 2):
+        exchanged = np.swapaxes(x, a, b)
+        if exchanged.shape == x.shape:
+            yield f"with axes {a} and {b} exchanged", exchanged
+        elif min(x.shape[a], x.shape[b]) > 1:
+            yield f"read as if axes {a} and {b} were stored the other way round", exchanged.reshape(x.shape)
+
+
+def _turned_round(x: Array, long: Sequence[int]) -> Iterator[tuple[str, Array]]:
+    if len(long) > 2:
+        yield f"reversed along axes {long[0]} and {long[1]}", np.flip(x, tuple(long[:2]))
+    for axis in long:
+        yield f"reversed along axis {axis}", np.flip(x, axis)
+        yield f"rolled by 1 along axis {axis}", np.roll(x, 1, axis)
+        yield f"rolled by -1 along axis {axis}", np.roll(x, -1, axis)
+        if x.shape[axis] % 2 == 0 and x.shape[axis] > 2:
+            yield f"with the halves of axis {axis} swapped", np.roll(x, x.shape[axis] // 2, axis)
 
 
 def _moved(x: Array, step: int, axis: int) -> Array:

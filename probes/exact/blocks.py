@@ -208,5 +208,5 @@ def attention(batch: int, length: int, width: int, dtype: str) -> Case:
         f"{batch} x {length} x {width}", "tf.linalg.matmul(tf.nn.softmax(tf.linalg.matmul(q, k, transpose_b=True)), v)",
         {"q": f"np.zeros(({batch}, {length}, {width}))", "k": sparse(1, (batch, length, width)),
          "v": sparse(2, (batch, length, width), share)},
-        lambda q, k, v: np.broadcast_to(v.mean(1, keepdims=True), v.shape), ulps=ULPS,
+        lambda _q, _k, v: np.broadcast_to(v.mean(1, keepdims=True), v.shape), ulps=ULPS,
     )  # fmt: skip

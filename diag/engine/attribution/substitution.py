@@ -17,8 +17,8 @@ from diag.engine.attribution.edits import pinned_where
 from diag.engine.graphs.locations import OPTIMIZER, OPTIMIZER_LAYER, Location
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.runs.twins import perturbed
-from diag.engine.step.batch import flat_batch
 from diag.engine.step.program import Program
+from diag.engine.step.tracing import flat_batch
 from diag.errors import UserError
 from diag.machine.places import Place
 from diag.numerics.envelope import FEWEST_TWINS

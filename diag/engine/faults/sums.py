@@ -13,8 +13,6 @@ from diag.engine.faults.simulation import Call, Simulation
 _NUM_TERMS = 8  # of a product, between two roundings of its sum
 _CHUNK = 256  # elements of a sum that one group of threads adds up
 
-MatrixProduct = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
 
 def fp16_accumulate() -> Simulation:
     """float16 products whose partial sum is rounded to float16 after every 8 terms.

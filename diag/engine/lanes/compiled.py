@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -37,8 +38,12 @@ def build(
             graph_def = injection.apply(graph_def)
     rewriter = simulation.name if simulation is not None and simulation.rewriter is not None else None
     function = _compile(executable, graph_def, place, variables, rewriter)
-    function.lockstep_keeps = injection  # the fault's functions live as long as what calls them
-    return function  # type: ignore[no-any-return]
+    return function if injection is None else partial(_call, function, injection)  # type: ignore[no-any-return]
+
+
+def _call(function: Callable[..., list[Any]], _injection: Injection, *feeds: tf.Tensor) -> list[Any]:
+    """The functions of a fault live as long as what calls them: TensorFlow holds them by their numbers alone."""
+    return function(*feeds)
 
 
 def _compile(

@@ -24,8 +24,9 @@ from diag.engine.runs.settings import RunPlan, Settings
 from diag.engine.runs.twins import Twins
 from diag.engine.runs.updates import study_updates
 from diag.engine.runs.zooming import Zoom
-from diag.engine.step.batch import Batch, flat_batch
+from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
+from diag.engine.step.tracing import flat_batch
 from diag.engine.step.watching import described
 from diag.engine.truth.unit_judge import GradientTruth
 from diag.errors import UserError

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,6 @@ class Batch:
     @property
     def num_samples(self) -> int:
         return len(next(iter(self.as_dict().values())))
-
-
-def flat_batch(batch: Batch) -> list[Any]:
-    """The arrays of a batch in the order of the program's inputs."""
-    parts = [batch.inputs, batch.targets] + ([] if batch.sample_weight is None else [batch.sample_weight])
-    return [np.asarray(value) for value in tf.nest.flatten(parts)]
 
 
 def leaves(structure: Any, name: str) -> Iterator[tuple[str, Any]]:

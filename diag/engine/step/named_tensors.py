@@ -15,7 +15,6 @@ from traces.schema import STEP, VIEW
 
 ACTIVATIONS, GRADIENTS, DRAWS = "activations", "gradients", "draws"
 WEIGHTS, UPDATES, STATE = "weights", "update", "state"
-ALWAYS_KEPT = frozenset({DRAWS})
 VIEWING = ("Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient")  # hand on what is in their first input
 
 Name = tuple[str, str]
@@ -89,7 +88,7 @@ def series_of(program: Program) -> list[Series]:
 def values_of(
     program: Program, values: Mapping[Port, Any], before: Sequence[Any], after: Sequence[Any]
 ) -> dict[Name, np.ndarray]:
-    """The arrays of one step in one lane, by name; those of `values` that were not tapped are left out."""
+    """The arrays of one step in one lane, by name; those of `values` that were not watched are left out."""
     found = {name: to_numpy(values[port]) for name, port in watched_tensors(program).items() if port in values}
     views = {name: view for name, view in viewed(program).items() if view[1] in values}
     found |= {n: to_numpy(values[source]).reshape(program.graph.shape(p).as_list()) for n, (p, source) in views.items()}

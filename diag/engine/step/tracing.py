@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from diag.engine.graphs.graph import Graph, Node, Port, graph_of
@@ -58,6 +59,11 @@ def batch_structure(batch: Batch) -> tuple[Any, ...]:
     """Inputs, targets and, where there are any, sample weights."""
     weights = () if batch.sample_weight is None else (batch.sample_weight,)
     return (batch.inputs, batch.targets, *weights)
+
+
+def flat_batch(batch: Batch) -> list[np.ndarray]:
+    """The arrays of a batch in the order of the program's inputs."""
+    return [np.asarray(value) for value in tf.nest.flatten(batch_structure(batch))]
 
 
 def trace(model: keras.Model, batch: Batch) -> Program:

@@ -21,21 +21,11 @@ _KEPT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
-class ArrayInfo:
-    """An array's name, its shape without the sample dimension, and its dtype."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
 class DataDescription:
     """Where the data come from and what they are, for the report."""
 
     source: str
     num_samples: int | None  # None: a stream whose end has not been seen
-    arrays: tuple[ArrayInfo, ...]
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -84,9 +74,7 @@ class ArrayBatches(Batches):
         if self._num_samples < batch_size:
             few = f"{self._num_samples} samples are fewer than a batch of {batch_size}"
             notes = (*notes, f"{few}: each batch holds them all")
-        self.description = DataDescription(
-            samples.source, self._num_samples, _array_infos(self._data), samples.class_names, notes
-        )
+        self.description = DataDescription(samples.source, self._num_samples, samples.class_names, notes)
 
     def __getitem__(self, step: int) -> Batch:
         indices = self.indices(step)
@@ -122,7 +110,8 @@ class StreamBatches(Batches):
         self._checksums: list[int] = []
         self._num_classes: Sequence[int | None] = ()
         self._stream, self._next = self._endless(), 0
-        self.description = DataDescription(source, None, _array_infos(self[0]))
+        self.description = DataDescription(source, None)
+        self[0]  # what cannot be read is refused at once
 
     def __getitem__(self, step: int) -> Batch:
         step = operator.index(step)
@@ -168,13 +157,6 @@ class StreamBatches(Batches):
         self._kept_bytes += _num_bytes(batch)
         while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
             self._kept_bytes -= _num_bytes(self._kept.popitem(last=False)[1])
-
-
-def _array_infos(batch: Batch) -> tuple[ArrayInfo, ...]:
-    return tuple(
-        ArrayInfo(name, tuple(int(size) for size in array.shape[1:]), str(array.dtype))
-        for name, array in batch.as_dict().items()
-    )
 
 
 def _num_bytes(batch: Batch) -> int:

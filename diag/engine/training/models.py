@@ -148,7 +148,6 @@ class ChosenLoss:
 
     output: str
     name: str  # as Keras names it: "sparse_categorical_crossentropy"
-    from_logits: bool | None  # None: the loss knows no logits, or the model came with it
     reason: str
 
 
@@ -161,11 +160,7 @@ class Training:
 
     losses: tuple[ChosenLoss, ...]
     optimizer: str
-    learning_rate: float | None  # None: a schedule
-    is_loss_scaled: bool
     policy: str
-    is_users_loss: bool
-    is_users_optimizer: bool
     num_classes: tuple[int | None, ...]
     notes: tuple[str, ...]
 
@@ -189,7 +184,7 @@ def prepare_training(model: keras.Model, inputs: Any, targets: Any) -> Training:
     optimizer = model.optimizer if came_with_optimizer else keras.optimizers.Adam()
     own_loss = _own_loss(model, targets)
     if own_loss:
-        losses = [ChosenLoss("all", own_loss, None, "the model came with it")]
+        losses = [ChosenLoss("all", own_loss, "the model came with it")]
         if not came_with_optimizer:
             model.compile(optimizer=optimizer, loss=None, jit_compile=False)
     else:
@@ -198,7 +193,7 @@ def prepare_training(model: keras.Model, inputs: Any, targets: Any) -> Training:
         specs = tuple(replace(spec, loss=loss.name) for spec, loss in zip(specs, losses, strict=True))
         loss = keras.tree.pack_sequence_as(outputs, [each for _, each in chosen])
         model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
-    return _describe(model, losses, specs, bool(own_loss), came_with_optimizer)
+    return _describe(model, losses, specs)
 
 
 def choose_loss(name: str, output: Any, target: np.ndarray) -> tuple[ChosenLoss, keras.losses.Loss]:
@@ -212,7 +207,7 @@ def choose_loss(name: str, output: Any, target: np.ndarray) -> tuple[ChosenLoss,
     | any other numbers in the predictions' shape | any | mean squared error |
 
     Sequences have their steps between batch and units, in labels and predictions alike.
-    `from_logits` is true unless the output ends in a softmax or a sigmoid (`last_operation`).
+    A cross-entropy is of logits unless the output ends in a softmax or a sigmoid (`last_operation`).
 
     Raises:
         UserError: the shapes fit no row.
@@ -233,18 +228,18 @@ def choose_loss(name: str, output: Any, target: np.ndarray) -> tuple[ChosenLoss,
         kind, reason = keras.losses.CategoricalCrossentropy, f"one-hot labels for {units} units"
     else:
         return (
-            ChosenLoss(name, "mean_squared_error", None, "numeric targets of the predictions' shape"),
+            ChosenLoss(name, "mean_squared_error", "numeric targets of the predictions' shape"),
             keras.losses.MeanSquaredError(),
         )
     logits = last == "other"
-    return ChosenLoss(name, loss_name(kind()), logits, reason), kind(from_logits=logits)
+    return ChosenLoss(name, loss_name(kind()), reason), kind(from_logits=logits)
 
 
 def last_operation(output: Any) -> str:
     """What an output of an eager call was computed with last: "softmax", "sigmoid" or "other".
 
     Keras marks the result of both with their logits (`_keras_logits`, private: its cross-entropies
-    read it to the same end, keras/src/backend/tensorflow/nn.py; tests/engine/test_models.py has the
+    read it to the same end, keras/src/backend/tensorflow/nn.py; tests/engine/training/test_models.py has the
     canary). Reshaping loses the mark, so rows that are distributions count as a softmax without it.
     """
     values = np.asarray(output)
@@ -293,27 +288,16 @@ def _choose_losses(
     return [choose_loss(spec.name, output, target) for (_, target, spec), output in pairs]
 
 
-def _describe(
-    model: keras.Model,
-    losses: list[ChosenLoss],
-    specs: tuple[OutputSpec, ...],
-    is_users_loss: bool,
-    is_users_optimizer: bool,
-) -> Training:
+def _describe(model: keras.Model, losses: list[ChosenLoss], specs: tuple[OutputSpec, ...]) -> Training:
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     optimizer = model.optimizer.inner_optimizer if scaled else model.optimizer
-    rate = optimizer.get_config().get("learning_rate")
     notes = []
     if type(model).train_step is not keras.Model.train_step:
         notes.append(f"{type(model).__name__}.train_step is not followed: the step is forward, loss, gradient, update")
     return Training(
         losses=tuple(losses),
         optimizer=type(optimizer).__name__,
-        learning_rate=float(str(np.float32(rate))) if isinstance(rate, (int, float)) else None,
-        is_loss_scaled=scaled,
         policy=model.dtype_policy.name,
-        is_users_loss=is_users_loss,
-        is_users_optimizer=is_users_optimizer,
         num_classes=tuple(spec.num_classes for spec in specs),
         notes=tuple(notes),
     )

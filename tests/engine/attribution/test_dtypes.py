@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from diag.engine.attribution.dtypes import dtypes_to_try, in_another_dtype, parse
 from diag.engine.lanes.lane import CompiledSteps, Lane
-from diag.engine.step.batch import flat_batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.machine.places import parse_place
 from tests import zoo
 

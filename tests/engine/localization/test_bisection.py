@@ -11,9 +11,8 @@ from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.localization.bisection import RegionRun, op_by_op, region_of, smallest_failing_region
 from diag.engine.lockstep.unit_runs import units_of
-from diag.engine.step.batch import flat_batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.step.units import Unit
 from diag.machine.places import parse_place
 from tests import zoo

@@ -16,9 +16,9 @@ from diag.engine.lockstep.telescope import Telescope
 from diag.engine.runs import twins as module
 from diag.engine.runs.predictions import Predictions, prediction_of
 from diag.engine.runs.twins import Twins, perturbed, weights_of
-from diag.engine.step.batch import Batch, flat_batch
+from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.machine.places import parse_place
 from diag.numerics.ulp import ulp_distance
 from tests import zoo

@@ -12,8 +12,7 @@ from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.runs.updates import AdamSettings, adam_settings_of, study_updates
-from diag.engine.step.batch import flat_batch
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.truth.unit_judge import GradientTruth
 from diag.machine.places import parse_place
 from tests import zoo

@@ -10,10 +10,9 @@ from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.localization.bisection import op_by_op
-from diag.engine.step.batch import flat_batch
 from diag.engine.step.fusion_groups import all_fusion_groups, forward_fusion_groups
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.machine.places import parse_place
 from tests import zoo
 

@@ -12,9 +12,8 @@ import tensorflow as tf
 from diag.engine.graphs.graph import ASSIGN_OPS
 from diag.engine.graphs.locations import BACKWARD, FORWARD, LOSS_LAYER, OPTIMIZER, OPTIMIZER_LAYER, PHASES
 from diag.engine.lanes.lane import CompiledSteps, Lane
-from diag.engine.step.batch import flat_batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.machine.places import parse_place
 from tests import zoo
 

@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.lanes.lane import CompiledSteps, Lane
-from diag.engine.step.batch import Batch, flat_batch
+from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import FORMAT, Damaged, NotStorable, dump, load, with_state
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.errors import UserError
 from diag.machine.places import parse_place
 from tests import zoo

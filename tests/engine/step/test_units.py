@@ -13,9 +13,8 @@ from diag.engine.graphs.locations import LOSS_LAYER
 from diag.engine.lanes.lane import Lane
 from diag.engine.localization.explainers import bypasses
 from diag.engine.lockstep.telescope import Telescope
-from diag.engine.step.batch import flat_batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.step.units import Cut, Unit, cut, whole_step
 from diag.machine.places import parse_place
 from diag.numerics.op_classes import is_random

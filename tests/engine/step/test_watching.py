@@ -11,9 +11,8 @@ from diag.engine.graphs.graph import Port, graph_of
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.rewrites.graph_collection import collected_graphs
 from diag.engine.rewrites.optimized import difference, inspect_step
-from diag.engine.step.batch import flat_batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.step.watching import Readers, fusion_safe, unsafe_to_watch, worth_watching
 from diag.machine.places import parse_place
 from tests import zoo

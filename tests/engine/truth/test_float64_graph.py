@@ -12,9 +12,8 @@ import tensorflow as tf
 from diag.engine.graphs.editing import make_node
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lanes.step_results import UnitInputs
-from diag.engine.step.batch import flat_batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.step.units import Unit, whole_step
 from diag.engine.truth.float64_graph import OperandRounding, Promotion, rounding_nodes
 from diag.engine.truth.truth import UnitTruth
