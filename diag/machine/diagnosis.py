@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
 
+from diag.common.wording import first_line
 from diag.machine import hardware as machine
 from diag.machine.known_combinations import Combination, Device, Machine, matching, shipped
 
@@ -89,8 +90,7 @@ def _load() -> tuple[LoadedTensorFlow | None, str]:
         import_tensorflow()
         return _loaded(), ""
     except Exception as error:  # whatever a plugin or a broken installation raises: it is what was asked for
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return None, f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        return None, f"{type(error).__name__}: {first_line(error) or 'no message'}"
 
 
 def _loaded() -> LoadedTensorFlow:

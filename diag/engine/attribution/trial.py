@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from diag.common.jsonable import json_number
+from diag.common.wording import one_line
 from diag.errors import UserError
 from diag.machine.places import parse_place
 from diag.machine.switches import REWRITING, SWITCHES, merged_environment
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in run(options):
             print(json.dumps(line), flush=True)
     except UserError as error:
-        print(json.dumps({"refused": " ".join(str(error).split())}), flush=True)
+        print(json.dumps({"refused": one_line(error)}), flush=True)
         return error.exit_code
     return 0
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from diag.common.wording import first_line
 from diag.engine.faults.injection import Injection
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.executable import FETCH_PREFIX, Executable, with_fetches
@@ -72,8 +73,8 @@ def _compile(
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             if rewriter is None:
                 raise
-            said = str(error).split("\n")[0][:300]
-            raise UserError(f"rewriter {rewriter}: expected a graph that TensorFlow can import: {said}") from error
+            reason = first_line(error)[:300]
+            raise UserError(f"rewriter {rewriter}: expected a graph that TensorFlow can import: {reason}") from error
 
     if place.execution != "xla":
         return run
