@@ -58,6 +58,11 @@ def run_command(
         return BUG
 
 
+def is_on(choice: str | None) -> bool | None:
+    """What a flag with the choices on and off asks for; None where it was not given."""
+    return None if choice is None else choice == "on"
+
+
 def positive(text: str) -> int:
     try:
         value = int(text)

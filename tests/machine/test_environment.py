@@ -18,8 +18,8 @@ from diag.machine.places import parse_place
 SWITCHED = """
 import json, sys
 import tensorflow as tf
-from diag.engine.environment import environment_of
-from diag.engine.places import parse_place
+from diag.machine.environment import environment_of
+from diag.machine.places import parse_place
 
 tf.config.experimental.enable_tensor_float_32_execution(False)
 tf.config.experimental.enable_op_determinism()

@@ -151,7 +151,7 @@ def test_tf32_is_bad_only_where_the_chip_has_it():
 def test_no_tensorflow_is_loaded():
     """It may be TensorFlow that does not load."""
     code = (
-        "import sys; from diag.engine.known_combinations import shipped; shipped(); print('tensorflow' in sys.modules)"
+        "import sys; from diag.machine.known_combinations import shipped; shipped(); print('tensorflow' in sys.modules)"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True

@@ -16,8 +16,8 @@ from diag.engine.graphs.pinning import restored
 from diag.engine.graphs.tf_runtime import register_function
 from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
 from diag.errors import UserError
-from diag.machine.grappler import runs_rewriters
 from diag.machine.places import Place
+from diag.machine.settings import runs_rewriters
 
 
 def build(

@@ -103,7 +103,7 @@ def apply_policy(name: str | None) -> Iterator[None]:
     """Makes `name` the dtype policy of the layers created meanwhile; None leaves Keras's own.
 
     Raises:
-        UserError: not one of `diag.engine.places.POLICIES`.
+        UserError: not one of `diag.machine.places.POLICIES`.
     """
     if name is not None and name not in POLICIES:
         raise UserError(f"--policy {name} is no dtype policy; expected one of {', '.join(POLICIES)}")

@@ -160,7 +160,7 @@ def test_slow_steps_are_not_tried_unasked_and_it_says_so(run, monkeypatch):
         result_with("kernel"), flagged_step_in(run / "trace.h5", 0, None), None, 60.0, lambda text: None
     )
     assert seen.attribution is None and seen.first_divergence == result_with("kernel").first_divergence
-    assert "python -m diag.attribute" in seen.notes[-1]
+    assert "python -m diag.attribute" in seen.notes[-1].text
 
 
 def test_a_cure_of_the_op_alone_stays_where_nothing_cures_all():
