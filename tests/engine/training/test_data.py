@@ -223,5 +223,5 @@ def test_hints_for_the_motivating_cnn(npz, script):
 
 
 def test_importing_the_module_loads_no_tensorflow():
-    code = "import sys, diag.engine.data; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    code = "import sys, diag.engine.training.data; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
