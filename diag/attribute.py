@@ -33,9 +33,12 @@ def parser() -> OneLineParser:
     parser.add_argument("--place", metavar="PLACE", help="where instead of the candidate's place")
     parser.add_argument("--switches", metavar="NAMES", help=f"only these, with commas between: {', '.join(SWITCHES)}")
     parser.add_argument(
-        "--seconds", type=positive, default=LONGEST, metavar="N",
+        "--seconds",
+        type=positive,
+        default=LONGEST,
+        metavar="N",
         help="what has not been tried by then is left out (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
 

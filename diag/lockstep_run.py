@@ -73,9 +73,16 @@ def _live(request: LockstepRequest, candidate: Place, notices: Notices) -> RunRe
     steps = request.steps or DEFAULT_STEPS
     trained = set_up(request.model, request.data, request.batch_size, steps, request.seed, request.policy)
     settings = Settings(
-        request.reference, candidate, steps, request.seed, request.follow, request.units, request.check_every,
-        twins=request.twins, adam=adam_settings_of(trained.model),
-    )  # fmt: skip
+        request.reference,
+        candidate,
+        steps,
+        request.seed,
+        request.follow,
+        request.units,
+        request.check_every,
+        twins=request.twins,
+        adam=adam_settings_of(trained.model),
+    )
     return record(request, trained, settings, notices)
 
 
@@ -90,9 +97,15 @@ def _against_trace(request: LockstepRequest, candidate: Place, notices: Notices)
             raise UserError(f"--steps {request.steps}: {request.trace} holds {num_recorded} steps with their batches")
         trained = recorded.training(first, "reference")
         settings = Settings(
-            request.reference, candidate, request.steps or num_recorded, recorded.seed, request.follow, request.units,
-            request.check_every, first,
-        )  # fmt: skip
+            request.reference,
+            candidate,
+            request.steps or num_recorded,
+            recorded.seed,
+            request.follow,
+            request.units,
+            request.check_every,
+            first,
+        )
         lane = RecordedLane("reference", recorded, "reference", request.reference, first)
         return record(request, trained, settings, notices, lane)
 
@@ -169,9 +182,15 @@ def _attributed(
     plan, step = recording.plan, result.first_divergence.where.step
     in_step = [divergence for divergence in result.divergences if divergence.where.step == step]
     flagged = FlaggedStep(
-        recording.writer.path, step, plan.settings.candidate, lanes_of(plan.settings.follow),
-        plan.environments["candidate"], plan.program, trained.config, *wrong_alike([d.to_dict() for d in in_step]),
-    )  # fmt: skip
+        recording.writer.path,
+        step,
+        plan.settings.candidate,
+        lanes_of(plan.settings.follow),
+        plan.environments["candidate"],
+        plan.program,
+        trained.config,
+        *wrong_alike([d.to_dict() for d in in_step]),
+    )
     recording.keep(json_report.report(result))  # should the trials be ended, the trace has what was found
     say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))
     return attributed(result, flagged, attribute, seconds / result.steps, say)

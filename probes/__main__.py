@@ -106,9 +106,14 @@ def probe(options: argparse.Namespace) -> int:
     from probes.report import card_report as report
 
     choice = Choice(
-        tuple(options.op or ()), tuple(options.dtype or ()), tuple(options.family or ()), options.quick,
-        options.exhaustive, options.state, options.quiet or options.json,
-    )  # fmt: skip
+        tuple(options.op or ()),
+        tuple(options.dtype or ()),
+        tuple(options.family or ()),
+        options.quick,
+        options.exhaustive,
+        options.state,
+        options.quiet or options.json,
+    )
     with settings.tf32(is_on(options.tf32)), settings.op_determinism(options.deterministic):
         card = card_of_place(place or default_place(options.execution or "eager"), choice, options.seed)
     if options.out is not None:

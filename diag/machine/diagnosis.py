@@ -1,6 +1,6 @@
 """What this machine is: devices, versions, the switches in force, and what is known to go wrong with them.
 
-Where TensorFlow itself does not load, as with a plugin that does not fit it, the rest is said all the same.
+Where TensorFlow itself does not load, as with a plugin that does not fit it, the rest is reported all the same.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
 from diag.common.wording import first_line
@@ -47,11 +46,11 @@ class Diagnosis:
     tensorflow: LoadedTensorFlow | None
     error: str
     variables: Mapping[str, str] = field(default_factory=dict)
-    found: tuple[Combination, ...] = ()
+    combinations: tuple[Combination, ...] = ()
 
     @property
     def is_bad(self) -> bool:
-        return bool(self.error) or any(row.is_bad for row in self.found)
+        return bool(self.error) or any(row.is_bad for row in self.combinations)
 
 
 def diagnose() -> Diagnosis:
@@ -73,14 +72,9 @@ def diagnose() -> Diagnosis:
 
 def installed() -> dict[str, str]:
     """Package -> version; TensorFlow's under its own name, whichever of its packages is installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    version = next((found[name] for name in TENSORFLOWS if name in found), None)
-    return found if version is None else {"tensorflow": version, **found}
+    versions = machine.versions(PACKAGES)
+    version = next((versions[name] for name in TENSORFLOWS if name in versions), None)
+    return versions if version is None else {"tensorflow": version, **versions}
 
 
 def _load() -> tuple[LoadedTensorFlow | None, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,15 @@ READ_AT_START = (
 )
 DRIVER = Path("/proc/driver/nvidia/version")
 PROCESSORS = Path("/proc/cpuinfo")
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> version, of those that are installed."""
+    installed = {}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -69,8 +80,8 @@ def nvidia_driver() -> str:
         text = DRIVER.read_text()
     except OSError:
         return ""
-    found = re.search(r"\bNVRM version:.*?\s(\d+(?:\.\d+)+)\s", text)
-    return found[1] if found else ""
+    version = re.search(r"\bNVRM version:.*?\s(\d+(?:\.\d+)+)\s", text)
+    return version[1] if version else ""
 
 
 def system() -> str:
