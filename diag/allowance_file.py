@@ -1,4 +1,4 @@
-"""A user's own allowances, `--allowances FILE.toml`: read, refused in one line, put in force, said in the notes."""
+"""A user's own allowances, `--allowances FILE.toml`: read, checked, put in force, and named in the notes."""
 
 from __future__ import annotations
 
@@ -39,10 +39,8 @@ def read(path: Path | None) -> tuple[AllowanceRow, ...]:
     except ValueError as error:
         raise UserError(f"{FLAG} {path}: {error}; docs/BOUNDS.md has an example") from error
     for row in rows:
-        if (found := class_of(row.op_type)) in BY_OTHER_MEANS:
-            raise UserError(
-                f"{FLAG} {path}: {row.op_type} {BY_OTHER_MEANS[found]}, and no allowance in ULP applies; leave it out"
-            )
+        if why := BY_OTHER_MEANS.get(class_of(row.op_type)):
+            raise UserError(f"{FLAG} {path}: {row.op_type} {why}, and no allowance in ULP applies; leave it out")
     return rows
 
 

@@ -11,51 +11,40 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diag.common.command import OneLineParser, positive
+from diag.common.command import OneLineParser, command_parser, positive, run_command
 from diag.common.jsonable import json_safe, to_text
 from diag.errors import UserError
 from diag.machine.places import parse_place
 from diag.machine.switches import SWITCHES
 
-NO_CURE, BUG = 1, 3
+NO_CURE = 1
 LONGEST = 600  # seconds
 LOCATION = ("unit", "layer", "variable", "op_index")  # what names a divergence, in report.json
 
 
-def parser() -> argparse.ArgumentParser:
-    made = OneLineParser(
-        prog="python -m diag.attribute", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("trace", metavar="TRACE", type=Path, help="a trace.h5 of diag.lockstep")
-    made.add_argument("--step", metavar="K", type=int, help="the step (default: that of the first divergence)")
-    made.add_argument("--place", metavar="PLACE", help="where instead of the candidate's place")
-    made.add_argument("--switches", metavar="NAMES", help=f"only these, with commas between: {', '.join(SWITCHES)}")
-    made.add_argument(
-        "--seconds", type=positive, default=LONGEST, metavar="N",
+def parser() -> OneLineParser:
+    parser = command_parser("python -m diag.attribute", __doc__)
+    parser.add_argument("trace", metavar="TRACE", type=Path, help="a trace.h5 of diag.lockstep")
+    parser.add_argument("--step", metavar="K", type=int, help="the step (default: that of the first divergence)")
+    parser.add_argument("--place", metavar="PLACE", help="where instead of the candidate's place")
+    parser.add_argument("--switches", metavar="NAMES", help=f"only these, with commas between: {', '.join(SWITCHES)}")
+    parser.add_argument(
+        "--seconds",
+        type=positive,
+        default=LONGEST,
+        metavar="N",
         help="what has not been tried by then is left out (default: %(default)s)",
-    )  # fmt: skip
-    made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
-    return made
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    try:
-        return run(options)
-    except UserError as error:
-        print(f"attribute: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("attribute: interrupted", file=sys.stderr)
-        return UserError.exit_code
-    except Exception:
-        traceback.print_exc()
-        return BUG
+    return run_command("attribute", parser(), run, arguments)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from diag.engine.attribution.attributing import attribute, flagged_step_in, line_of
-    from diag.report import attribution as written
+    from diag.report import attribution as reporting
 
     flagged = flagged_step_in(options.trace, step, place, alike)
     console = Console(quiet=options.json)
@@ -77,12 +66,12 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             print(line_of(trial), file=sys.stderr)
 
-    found, location = attribute(flagged, location, on_trial, only, options.seconds)
+    attribution, location = attribute(flagged, location, on_trial, only, options.seconds)
     if options.json:
         document = {"trace": str(options.trace), "step": step, "place": str(flagged.place), "site": location}
-        print(to_text(json_safe({**document, **written.report(found)})))
-    written.render(found, console)
-    return NO_CURE if found.is_reproduced and not found.workarounds else 0
+        print(to_text(json_safe({**document, **reporting.report(attribution)})))
+    reporting.render(attribution, console)
+    return NO_CURE if attribution.is_reproduced and not attribution.workarounds else 0
 
 
 def switch_names(given: str | None) -> list[str] | None:
@@ -108,17 +97,17 @@ def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | Non
 
     with TraceReader(trace) as reader:
         report, steps = reader.report(), reader.steps
-    found = (report or {}).get("divergences") or []
+    divergences = (report or {}).get("divergences") or []
     if step is None:
-        if not found:
+        if not divergences:
             raise UserError(f"{trace}: its run found no divergence; name a step with --step")
-        step = int(found[0]["step"])
+        step = int(divergences[0]["step"])
     if step not in steps:
         raise UserError(f"--step {step}: {trace} holds the steps {', '.join(map(str, steps[:10])) or 'of no run'}")
-    here = [each for each in found if each["step"] == step]
-    if not here:
+    in_step = [each for each in divergences if each["step"] == step]
+    if not in_step:
         return step, None, ((), ())
-    return step, {key: here[0][key] for key in LOCATION}, wrong_alike(here)
+    return step, {key: in_step[0][key] for key in LOCATION}, wrong_alike(in_step)
 
 
 if __name__ == "__main__":

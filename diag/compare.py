@@ -9,46 +9,34 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from diag.common.command import OneLineParser
+from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.files import write_json
 from diag.common.jsonable import to_text
 from diag.common.wording import counted
 from diag.errors import UserError
 
-DIVERGENCE, BUG = 1, 3
+DIVERGENCE = 1
 LANES = ("reference", "candidate")
 
 
-def parser() -> argparse.ArgumentParser:
-    made = OneLineParser(
-        prog="python -m diag.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parser() -> OneLineParser:
+    parser = command_parser("python -m diag.compare", __doc__)
+    parser.add_argument("reference", metavar="A.h5", type=Path, help="the trace to compare with")
+    parser.add_argument("candidate", metavar="B.h5", type=Path, help="the trace in question")
+    parser.add_argument(
+        "--lane-a", choices=LANES, default="reference", help="of the first trace (default: %(default)s)"
     )
-    made.add_argument("reference", metavar="A.h5", type=Path, help="the trace to compare with")
-    made.add_argument("candidate", metavar="B.h5", type=Path, help="the trace in question")
-    made.add_argument("--lane-a", choices=LANES, default="reference", help="of the first trace (default: %(default)s)")
-    made.add_argument("--lane-b", choices=LANES, default="candidate", help="of the second (default: %(default)s)")
-    made.add_argument("--out", metavar="FILE.json", type=Path, help="write report.json under this name")
-    made.add_argument("--json", action="store_true", help="print report.json and nothing else")
-    return made
+    parser.add_argument("--lane-b", choices=LANES, default="candidate", help="of the second (default: %(default)s)")
+    parser.add_argument("--out", metavar="FILE.json", type=Path, help="write report.json under this name")
+    parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    try:
-        return run(options)
-    except UserError as error:
-        print(f"compare: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("compare: interrupted; nothing was written", file=sys.stderr)
-        return UserError.exit_code
-    except Exception:
-        traceback.print_exc()
-        return BUG
+    return run_command("compare", parser(), run, arguments, interrupted="interrupted; nothing was written")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,10 +70,10 @@ def run(options: argparse.Namespace) -> int:
     elif result.verdict == "identical":
         console = Console(highlight=False)
         console.print(f"[bold green]{same_bits(comparison.num_compared, result.steps)}[/bold green]")
-        for each in (*(f"{lane.name}: {lane.place}" for lane in result.lanes), *result.notes):
+        for each in (*(f"{lane.name}: {lane.place}" for lane in result.lanes), *(note.text for note in result.notes)):
             console.print(f"  {each}", markup=False)
     else:
-        terminal.render(result, Console(), next_commands(options))
+        terminal.render(result, Console(), next_commands(options.reference, options.candidate))
     return DIVERGENCE if result.verdict == "divergence" else 0
 
 
@@ -104,11 +92,11 @@ def same_bits(num_tensors: int, num_steps: int) -> str:
     return f"The traces agree bit for bit: {compared}, by their checksums."
 
 
-def next_commands(options: argparse.Namespace) -> list[str]:
+def next_commands(reference: Path, candidate: Path) -> list[str]:
     """A live candidate can be looked into; a recording can only be compared."""
     return [
-        f"python -m traces diff {options.reference} --other {options.candidate}",
-        f"python -m diag.lockstep --reference trace:{options.reference}  # on the machine of the second trace",
+        f"python -m traces diff {reference} --other {candidate}",
+        f"python -m diag.lockstep --reference trace:{reference}  # on the machine of the second trace",
     ]
 
 

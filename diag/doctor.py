@@ -9,51 +9,36 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 
-from diag.common.command import OneLineParser
+from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.jsonable import to_text
-from diag.errors import UserError
 
-BAD, BUG = 1, 3
+BAD = 1
 
 
-def parser() -> argparse.ArgumentParser:
-    made = OneLineParser(
-        prog="python -m diag.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
-    return made
+def parser() -> OneLineParser:
+    parser = command_parser("python -m diag.doctor", __doc__)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    try:
-        return run(options)
-    except UserError as error:
-        print(f"doctor: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("doctor: interrupted", file=sys.stderr)
-        return UserError.exit_code
-    except Exception:
-        traceback.print_exc()
-        return BUG
+    return run_command("doctor", parser(), run, arguments)
 
 
 def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from diag.machine.diagnosis import diagnose
-    from diag.report import doctor as written
+    from diag.report import doctor as reporting
 
-    found = diagnose()
+    diagnosis = diagnose()
     if options.json:
-        print(to_text(written.report(found)))
+        print(to_text(reporting.report(diagnosis)))
     else:
-        written.render(found, Console())
-    return BAD if found.is_bad else 0
+        reporting.render(diagnosis, Console())
+    return BAD if diagnosis.is_bad else 0
 
 
 if __name__ == "__main__":

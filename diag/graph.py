@@ -8,44 +8,27 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 
 from diag import options as flags
-from diag.common.command import OneLineParser
+from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.jsonable import to_text
-from diag.errors import UserError
 from diag.machine.places import parse_place
 
-BUG = 3
 
-
-def parser() -> argparse.ArgumentParser:
-    made = OneLineParser(
-        prog="python -m diag.graph", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    flags.add_model_flags(made)
-    made.add_argument(
+def parser() -> OneLineParser:
+    parser = command_parser("python -m diag.graph", __doc__)
+    flags.add_model_flags(parser)
+    parser.add_argument(
         "--place", metavar="PLACE", default="CPU:0", help="DEVICE[/EXECUTION][/POLICY] (default: %(default)s)"
     )
-    made.add_argument("--taps", action="store_true", help="compare with the step whose tensors are watched")
-    made.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
-    return made
+    parser.add_argument("--taps", action="store_true", help="compare with the step whose tensors are watched")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    try:
-        return run(options)
-    except UserError as error:
-        print(f"graph: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("graph: interrupted", file=sys.stderr)
-        return UserError.exit_code
-    except Exception:
-        traceback.print_exc()
-        return BUG
+    return run_command("graph", parser(), run, arguments)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from diag.engine.lanes.lane import Lane
     from diag.engine.rewrites.optimized import difference, inspect_step
     from diag.engine.training.setup import set_up
-    from diag.report import graph as written
+    from diag.report import graph as reporting
 
     trained = set_up(options.model, options.data, options.batch_size, 1, options.seed, place.policy)
     program = trained.programs(trained.batches[0])
@@ -68,12 +51,12 @@ def run(options: argparse.Namespace) -> int:
         changed = difference(step, inspect_step(program, lane, program.watched.ports))
         unsafe = {str(port): reason for port, reason in program.watched.refused.items()}
     if options.json:
-        print(to_text(written.report(step, changed, unsafe)))
+        print(to_text(reporting.report(step, changed, unsafe)))
         return 0
     console = Console()
-    written.render(step, console)
+    reporting.render(step, console)
     if changed is not None:
-        written.render_watched(changed, unsafe, console)
+        reporting.render_watched(changed, unsafe, console)
     return 0
 
 

@@ -12,13 +12,12 @@ import argparse
 import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diag.common.command import OneLineParser
+from diag.common.command import BUG, OneLineParser, command_parser, is_on, run_command
 from diag.errors import UserError
 from diag.machine.places import EXECUTIONS, Place, parse_place
 from probes.frame import plan
@@ -27,67 +26,52 @@ from probes.frame.plan import Choice
 if TYPE_CHECKING:
     from probes.frame.device_report import DeviceReport
 
-FAILED, BUG, BROKEN_PIPE = 1, 3, 141
+FAILED = 1
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int32", "int64")
 FAMILIES = ("fingerprint", "exact", "accuracy", "composites", "optimizers", "random")
 COMPARE = "compare"
 
 
-def parser() -> argparse.ArgumentParser:
-    made = OneLineParser(
-        prog="python -m probes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    asked = made.add_argument_group("what is probed")
-    asked.add_argument("--place", metavar="PLACE", help="DEVICE[/EXECUTION] (default: the first GPU, else CPU:0)")
-    asked.add_argument("--execution", choices=EXECUTIONS, help="where --place names none (default: eager)")
-    asked.add_argument("--op", action="append", metavar="GLOB", help="only these ops: MatMul, 'Conv*'; repeatable")
-    asked.add_argument("--dtype", action="append", choices=DTYPES, help="only this dtype; repeatable")
-    asked.add_argument("--family", action="append", choices=FAMILIES, help="only this family of probes; repeatable")
-    asked.add_argument("--quick", action="store_true", help="fewer samples and shapes")
-    asked.add_argument("--exhaustive", action="store_true", help="accuracy over all 2^32 float32 inputs; resumable")
-    asked.add_argument(
+def parser() -> OneLineParser:
+    parser = command_parser("python -m probes", __doc__)
+    probed = parser.add_argument_group("what is probed")
+    probed.add_argument("--place", metavar="PLACE", help="DEVICE[/EXECUTION] (default: the first GPU, else CPU:0)")
+    probed.add_argument("--execution", choices=EXECUTIONS, help="where --place names none (default: eager)")
+    probed.add_argument("--op", action="append", metavar="GLOB", help="only these ops: MatMul, 'Conv*'; repeatable")
+    probed.add_argument("--dtype", action="append", choices=DTYPES, help="only this dtype; repeatable")
+    probed.add_argument("--family", action="append", choices=FAMILIES, help="only this family of probes; repeatable")
+    probed.add_argument("--quick", action="store_true", help="fewer samples and shapes")
+    probed.add_argument("--exhaustive", action="store_true", help="accuracy over all 2^32 float32 inputs; resumable")
+    probed.add_argument(
         "--state", type=Path, metavar="FOLDER", help="where --exhaustive goes on from (default: runs/probes-exhaustive)"
     )
-    asked.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
-    asked.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: on)")
-    asked.add_argument("--deterministic", action="store_true", help="TensorFlow's op determinism")
-    shown = made.add_argument_group("what is printed and written")
+    probed.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
+    probed.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: on)")
+    probed.add_argument("--deterministic", action="store_true", help="TensorFlow's op determinism")
+    shown = parser.add_argument_group("what is printed and written")
     shown.add_argument("--json", action="store_true", help="print the card as JSON and nothing else")
     shown.add_argument("--out", type=Path, metavar="FILE.json", help="write the card there, too")
     shown.add_argument("--emit", type=Path, metavar="FOLDER", help="a program for each failure, to send to a vendor")
     shown.add_argument("--verbose", action="store_true", help="print every reading")
     shown.add_argument("--quiet", action="store_true", help="no progress")
-    return made
+    return parser
 
 
-def comparing_parser() -> argparse.ArgumentParser:
-    made = OneLineParser(prog="python -m probes compare", description="What differs between two cards.")
-    made.add_argument("first", type=Path, metavar="A.json")
-    made.add_argument("second", type=Path, metavar="B.json")
-    made.add_argument("--json", action="store_true", help="print the differences as JSON and nothing else")
-    return made
+def comparing_parser() -> OneLineParser:
+    parser = command_parser("python -m probes compare", "What differs between two cards.")
+    parser.add_argument("first", type=Path, metavar="A.json")
+    parser.add_argument("second", type=Path, metavar="B.json")
+    parser.add_argument("--json", action="store_true", help="print the differences as JSON and nothing else")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
-    comparing = given[:1] == [COMPARE]
     with contextlib.suppress(AttributeError):  # a terminal that lacks a sign of a drawing gets another
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-    options = comparing_parser().parse_args(given[1:]) if comparing else parser().parse_args(given)
-    try:
-        return compare(options) if comparing else probe(options)
-    except UserError as error:
-        print(f"probes: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("probes: interrupted", file=sys.stderr)
-        return UserError.exit_code
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except Exception:
-        traceback.print_exc()
-        return BUG
+    if given[:1] == [COMPARE]:
+        return run_command("probes", comparing_parser(), compare, given[1:], ends_with_reader=True)
+    return run_command("probes", parser(), probe, given, ends_with_reader=True)
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -97,12 +81,12 @@ def compare(options: argparse.Namespace) -> int:
     from probes.frame.device_report import read_report
     from probes.report.comparison import render_comparison
 
-    found = comparing.compare(read_report(options.first), read_report(options.second))
+    comparison = comparing.compare(read_report(options.first), read_report(options.second))
     if options.json:
-        print(comparing.to_json(found), end="")
+        print(comparing.to_json(comparison), end="")
     else:
-        render_comparison(found, Console())
-    return FAILED if found.differs else 0
+        render_comparison(comparison, Console())
+    return FAILED if comparison.differs else 0
 
 
 def probe(options: argparse.Namespace) -> int:
@@ -116,21 +100,32 @@ def probe(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from diag.common.wording import counted
+    from diag.machine import settings
     from probes.frame.device_report import write_atomically
     from probes.frame.emitting import write_reproducers
     from probes.report import device_report as report
 
-    card = report_of_place(place or default_place(options.execution or "eager"), options)
+    choice = Choice(
+        tuple(options.op or ()),
+        tuple(options.dtype or ()),
+        tuple(options.family or ()),
+        options.quick,
+        options.exhaustive,
+        options.state,
+        options.quiet or options.json,
+    )
+    with settings.tf32(is_on(options.tf32)), settings.op_determinism(options.deterministic):
+        card = report_of_place(place or default_place(options.execution or "eager"), choice, options.seed)
     if options.out is not None:
         write_atomically(options.out, card.to_json())
     programs = None if options.emit is None else write_reproducers(card, options.emit)
     if options.json:
         print(card.to_json(ascii_only=True), end="")
         return exit_code(card)
-    report.render(card, Console(), options)
+    report.render(card, Console(), options.verbose, options.out, options.emit)
     if programs is not None:
-        made, of = counted(len(programs), "program"), counted(len(card.failures), "failure")
-        print(f"{made} for {of} written to {options.emit}")
+        written, failures = counted(len(programs), "program"), counted(len(card.failures), "failure")
+        print(f"{written} for {failures} written to {options.emit}")
     return exit_code(card)
 
 
@@ -161,10 +156,9 @@ def default_place(execution: str) -> Place:
     return parse_place("GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0", execution)
 
 
-def report_of_place(place: Place, options: argparse.Namespace) -> DeviceReport:
+def report_of_place(place: Place, choice: Choice, seed: int) -> DeviceReport:
     """Probe a place.  Raises UserError where nothing is left to be probed, or the place does not exist."""
     import numpy as np
-    import tensorflow as tf
 
     from probes.frame.device import DeviceUnderTest
     from probes.frame.device_report import DeviceReport, check_unique
@@ -172,32 +166,27 @@ def report_of_place(place: Place, options: argparse.Namespace) -> DeviceReport:
     from probes.frame.plan import carried_out
     from probes.frame.progress import ProbeProgress
 
-    if options.tf32 is not None:
-        tf.config.experimental.enable_tensor_float_32_execution(options.tf32 == "on")
-    if options.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    choice = Choice(
-        tuple(options.op or ()), tuple(options.dtype or ()), tuple(options.family or ()), options.quick,
-        options.exhaustive, options.state, options.quiet or options.json,
-    )  # fmt: skip
-    device = DeviceUnderTest(place, options.seed)
+    device = DeviceUnderTest(place, seed)
     chosen = planned(choice)
     if not chosen:
-        raise UserError(nothing_fits(options, sorted({each.op for each in planned(Choice())})))
-    quiet = options.quiet or options.json
-    with ProbeProgress(len(chosen), quiet) as progress, np.errstate(all="ignore"):  # infinities and NaN are asked for
+        raise UserError(nothing_fits(choice, sorted({each.op for each in planned(Choice())})))
+    with (
+        ProbeProgress(len(chosen), choice.quiet) as progress,
+        np.errstate(all="ignore"),
+    ):  # infinities and NaN are meant
         measurements = tuple(carried_out(chosen, device, progress.begins))
     check_unique(measurements)
-    return DeviceReport(str(place), device.environment(), options.quick, measurements)
+    return DeviceReport(str(place), device.environment(), choice.quick, measurements)
 
 
-def nothing_fits(options: argparse.Namespace, ops: Sequence[str]) -> str:
-    """What was asked for, and what is like it."""
-    asked = [f"--{name} {value}" for name in ("op", "dtype", "family") for value in getattr(options, name) or ()]
+def nothing_fits(choice: Choice, ops: Sequence[str]) -> str:
+    """What was chosen, and which ops have a name like it."""
+    values_of = {"op": choice.ops, "dtype": choice.dtypes, "family": choice.families}
+    chosen = [f"--{name} {value}" for name, values in values_of.items() for value in values]
     lowered = {op.lower(): op for op in ops}
-    near = [lowered[name] for op in options.op or () for name in get_close_matches(op.lower(), lowered, 4, 0.5)]
+    near = [lowered[name] for op in choice.ops for name in get_close_matches(op.lower(), lowered, 4, 0.5)]
     hint = f"ops like it are {', '.join(near)}" if near else f"there are {len(ops)} ops, such as {', '.join(ops[:8])}"
-    return f"{' '.join(asked)}: no probe fits; {hint}"
+    return f"{' '.join(chosen)}: no probe fits; {hint}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import runpy
 import shutil
@@ -197,11 +196,3 @@ def test_a_model_that_cannot_be_stored_is_named(capsys: pytest.CaptureFixture[st
     assert replay.main([str(trace), "--step", "0"]) == 2
     said = capsys.readouterr().err
     assert "calls a Python function" in said and f"{MODELS}:calls_python" in said and said.count("\n") == 1
-
-
-def test_switches_are_as_they_were_unless_set_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    replay.restore_switches({"NVIDIA_TF32_OVERRIDE": "0", "TF_ENABLE_ONEDNN_OPTS": "0", "PATH": "nowhere"})
-    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "1" and os.environ.pop("TF_ENABLE_ONEDNN_OPTS") == "0"
-    assert os.environ["PATH"] != "nowhere"

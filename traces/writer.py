@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from diag.common.files import replacing
 from diag.errors import UserError
 from traces.encoding import Array
 from traces.hdf5.background import BackgroundQueue
@@ -213,17 +214,11 @@ def _create(path: Path, layout: TraceLayout, documents: Mapping[str, object], po
     """Make the whole skeleton beside `path`, and move it there once readers may look."""
     if path.exists():
         raise UserError(f"The trace {path} exists already; expected a new file; remove it or name another.")
-    unfinished = path.with_name(path.name + ".partial")
-    with explained_creation(path):
-        try:
-            unfinished.write_bytes(skeleton_image(layout, documents, portable=portable))
-            # Rows are written once and whole: a chunk cache would only hold a megabyte for every tensor.
-            file = h5py.File(unfinished, "r+", libver=FORMAT, rdcc_nbytes=0)
-            file.swmr_mode = True
-            os.replace(unfinished, path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+    with explained_creation(path), replacing(path) as unfinished:
+        unfinished.write_bytes(skeleton_image(layout, documents, portable=portable))
+        # Rows are written once and whole: a chunk cache would only hold a megabyte for every tensor.
+        file = h5py.File(unfinished, "r+", libver=FORMAT, rdcc_nbytes=0)
+        file.swmr_mode = True
     claim(path, file)
     return file
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from diag.causes.patterns import describe_elements, describe_values
 from diag.causes.wrong_output import Array, Truth, WrongOutput
+from diag.common.jsonable import json_number
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Cause
@@ -159,9 +160,9 @@ def where(case: WrongOutput) -> dict[str, Any]:
     if index is not None and case.output.size:
         facts["worst"] = {
             "index": list(index),
-            "value": _plain(case.output[index]),
-            "truth": _plain(case.truth[index]),
-            "reference": _plain(case.reference[index]),
+            "value": json_number(float(case.output[index])),
+            "truth": json_number(float(case.truth[index])),
+            "reference": json_number(float(case.reference[index])),
         }
     return facts
 
@@ -194,8 +195,3 @@ def _values(case: WrongOutput) -> str:
             if said:
                 return said
     return ""
-
-
-def _plain(value: Any) -> float | str:
-    number = float(value)
-    return number if math.isfinite(number) else str(number)

@@ -1,15 +1,66 @@
-"""One frame for every command: parser, one-line errors, exit codes."""
+"""What all commands share: their parser, exit codes, and how errors and interrupts end them."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from diag.common.wording import one_line
+from diag.errors import UserError
+
+BUG, BROKEN_PIPE = 3, 141
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says in one line what was given and what was expected, and exits with 2."""
+    """A parser whose errors are one line, with exit code 2: what was given and what was expected."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
+        self.exit(UserError.exit_code, f"{self.prog}: {message}; see --help\n")
+
+
+def command_parser(prog: str, description: str | None) -> OneLineParser:
+    """The parser of a command, whose `--help` shows the docstring of its file with its own line breaks."""
+    return OneLineParser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def run_command(
+    name: str,
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int],
+    arguments: Sequence[str] | None = None,
+    interrupted: str = "interrupted",
+    ends_with_reader: bool = False,
+) -> int:
+    """Run a command and return its exit code; None as `arguments` stands for those of this process.
+
+    A UserError is one line on stderr; any other exception is a bug, with its traceback and exit code 3.
+
+    interrupted: the line for a KeyboardInterrupt, after the command's name.
+    ends_with_reader: end without a word once the reader of a pipe, such as head, has gone.
+    """
+    options = parser.parse_args(arguments)
+    try:
+        return run(options)
+    except UserError as error:
+        print(f"{name}: {one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{name}: {interrupted}", file=sys.stderr)
+        return UserError.exit_code
+    except Exception as error:
+        if ends_with_reader and isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        traceback.print_exc()
+        return BUG
+
+
+def is_on(choice: str | None) -> bool | None:
+    """What a flag with the choices on and off asks for; None where it was not given."""
+    return None if choice is None else choice == "on"
 
 
 def positive(text: str) -> int:

@@ -35,21 +35,28 @@ def refuse_too_large(path: Path, num_bytes: int) -> None:
 
 
 @contextmanager
-def replacing(path: Path, force: bool) -> Iterator[Path]:
-    """A name beside `path` to write to; the file takes the name `path` only at the end, if all went well.
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which becomes `path` at the end, if all went well."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def exported(path: Path, force: bool) -> Iterator[Path]:
+    """As `replacing`, for a file that a person asked for.
 
     Raises:
       UserError: the file exists and `force` is false, or it cannot be written.
     """
     refuse_existing(path, force)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        try:
-            yield partial
+        with replacing(path) as unfinished:
+            yield unfinished
             refuse_existing(path, force)  # another program may have made it meanwhile
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"Cannot write {path}: {error.strerror or error}; expected a folder that exists, can be written and has "
@@ -57,23 +64,23 @@ def replacing(path: Path, force: bool) -> Iterator[Path]:
         ) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that `path` never holds half of it, not even after a kill; raises OSError."""
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_json(path: Path, contents: dict[str, Any]) -> None:
-    """Write a report so that `path` never holds half of one, not even after a kill.
+    """Write a report whole, or not at all.
 
     Raises:
         UserError: the file cannot be written.
     """
     text = to_text(contents)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_text(path, text)
     except OSError as error:
         raise UserError(
             f"Cannot write the report {path}: {error.strerror or error}; expected a folder that exists, can "

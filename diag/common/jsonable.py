@@ -1,4 +1,4 @@
-"""Anything of ours as JSON takes it."""
+"""Values of this program as JSON takes them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+_TEXTS = (str, np.complexfloating)  # of NumPy's scalars, those that JSON takes as text
+
 
 def to_text(contents: dict[str, Any]) -> str:
     return json.dumps(contents, indent=2, allow_nan=False) + "\n"
@@ -18,18 +20,8 @@ def to_text(contents: dict[str, Any]) -> str:
 
 def json_safe(value: Any) -> Any:
     """The same value made of what JSON has; NaN and infinities as strings."""
-    if value is None or isinstance(value, bool):
-        return value
     if isinstance(value, Enum):
         return json_safe(value.value)
-    if isinstance(value, str):
-        return str(value)  # np.str_ too
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return json_number(float(value))
-    if isinstance(value, np.generic):
-        return _scalar(value)
     if isinstance(value, np.ndarray):
         return json_safe(list(value)) if value.ndim else _scalar(value[()])
     if isinstance(value, dict):
@@ -42,16 +34,23 @@ def json_safe(value: Any) -> Any:
         return json_safe(value.to_dict())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: json_safe(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return str(value)
+    return _scalar(value)
 
 
 def _scalar(value: Any) -> Any:
+    """One number, truth or text; anything else as the text that Python makes of it."""
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, np.bool_):
         return bool(value)
-    if isinstance(value, np.integer):
+    if isinstance(value, (int, np.integer)):
         return int(value)
-    if isinstance(value, np.complexfloating):
-        return str(value)
+    if isinstance(value, float) or (isinstance(value, np.generic) and not isinstance(value, _TEXTS)):
+        return _real(value)
+    return str(value)  # np.str_ too
+
+
+def _real(value: Any) -> Any:
     try:
         return json_number(float(value))  # bfloat16 and its like are no np.floating
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""progress."""
+"""A bar that shows how far a command is, on a terminal; elsewhere a line now and then."""
 
 from __future__ import annotations
 

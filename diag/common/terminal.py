@@ -1,4 +1,4 @@
-"""terminal."""
+"""Pieces of terminal output that several reports are made of."""
 
 from __future__ import annotations
 

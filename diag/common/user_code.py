@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from diag.common.wording import first_line
 from diag.errors import UserError
 
 
@@ -42,12 +43,6 @@ def call_function(spec: str, *, flag: str, expected: str) -> Any:
     except (Exception, SystemExit) as error:
         file, _, name = spec.rpartition(":")
         raise UserError(f"{flag} {spec}: {name}() raised {summary_of(error, Path(file))}") from error
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's type and whole message, its line breaks as spaces."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 _GUARD = 'put what it runs as a script under if __name__ == "__main__":'
@@ -90,5 +85,4 @@ def summary_of(error: BaseException, path: Path) -> str:
     lines = [
         f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()
     ]
-    message = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {message}" + (f" (line {lines[-1]})" if lines else "")
+    return f"{type(error).__name__}: {first_line(error)}" + (f" (line {lines[-1]})" if lines else "")

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them."""
+"""Numbers and errors as a person reads them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ def figure(value: float) -> str:
         return f"{value:,.0f}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+
+
+def one_line(text: object) -> str:
+    """A text, or what an error says, with its line breaks as spaces."""
+    return " ".join(str(text).split())
+
+
+def first_line(text: object) -> str:
+    """The first line of a text or of what an error says; empty lines do not count."""
+    return str(text).strip().partition("\n")[0].rstrip()
+
+
+def type_and_message(error: BaseException) -> str:
+    """An exception's type and whole message, in one line."""
+    message = one_line(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def counted(number: int, noun: str) -> str:

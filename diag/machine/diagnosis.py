@@ -1,6 +1,6 @@
 """What this machine is: devices, versions, the switches in force, and what is known to go wrong with them.
 
-Where TensorFlow itself does not load, as with a plugin that does not fit it, the rest is said all the same.
+Where TensorFlow itself does not load, as with a plugin that does not fit it, the rest is reported all the same.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from typing import Any
 
+from diag.common.wording import first_line
 from diag.machine import hardware as machine
 from diag.machine.known_combinations import Combination, Device, Machine, matching, shipped
 
@@ -46,11 +46,11 @@ class Diagnosis:
     tensorflow: LoadedTensorFlow | None
     error: str
     variables: Mapping[str, str] = field(default_factory=dict)
-    found: tuple[Combination, ...] = ()
+    combinations: tuple[Combination, ...] = ()
 
     @property
     def is_bad(self) -> bool:
-        return bool(self.error) or any(row.is_bad for row in self.found)
+        return bool(self.error) or any(row.is_bad for row in self.combinations)
 
 
 def diagnose() -> Diagnosis:
@@ -72,14 +72,9 @@ def diagnose() -> Diagnosis:
 
 def installed() -> dict[str, str]:
     """Package -> version; TensorFlow's under its own name, whichever of its packages is installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    version = next((found[name] for name in TENSORFLOWS if name in found), None)
-    return found if version is None else {"tensorflow": version, **found}
+    versions = machine.versions(PACKAGES)
+    version = next((versions[name] for name in TENSORFLOWS if name in versions), None)
+    return versions if version is None else {"tensorflow": version, **versions}
 
 
 def _load() -> tuple[LoadedTensorFlow | None, str]:
@@ -89,8 +84,7 @@ def _load() -> tuple[LoadedTensorFlow | None, str]:
         import_tensorflow()
         return _loaded(), ""
     except Exception as error:  # whatever a plugin or a broken installation raises: it is what was asked for
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return None, f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        return None, f"{type(error).__name__}: {first_line(error) or 'no message'}"
 
 
 def _loaded() -> LoadedTensorFlow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def environment_of(place: Place) -> dict[str, Any]:
         "onednn": bool(_pywrap_util_port.IsMklEnabled()),
         "soft_placement": tf.config.get_soft_device_placement(),
         "op_determinism": bool(config.is_op_determinism_enabled()),
-        **_versions(PLUGINS),
+        **machine.versions(PLUGINS),
         **_plugin_libraries(),
         **({} if PROCESSOR in device else _gpu_libraries()),
         **machine.variables(os.environ),
@@ -68,13 +67,13 @@ def chip(device: dict[str, str]) -> str:
 
 def _gpu_libraries() -> dict[str, str]:
     build = tf.sysconfig.get_build_info()
-    found = {
+    libraries = {
         "driver": machine.nvidia_driver(),
         "cuda": build.get("cuda_version", ""),
         "cudnn": build.get("cudnn_version", ""),
         "rocm": build.get("rocm_version", ""),
     }
-    return {name: str(version) for name, version in found.items() if version} | _versions(GPU_LIBRARIES)
+    return {name: str(version) for name, version in libraries.items() if version} | machine.versions(GPU_LIBRARIES)
 
 
 def _plugin_libraries() -> dict[str, str]:
@@ -82,13 +81,3 @@ def _plugin_libraries() -> dict[str, str]:
     folder = Path(tf.__file__).parents[1] / "tensorflow-plugins"
     names = sorted(path.name for path in folder.glob("*") if path.suffix in (".so", ".dylib", ".dll", ".pyd"))
     return {"plugins": ", ".join(names)} if names else {}
-
-
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for name in packages:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 PREFIXES = (
     "TF_", "XLA_", "MTL_", "METAL_", "NVIDIA_TF32_", "CUBLAS_", "CUDNN_", "ONEDNN_", "DNNL_", "MKL_", "OMP_", "KMP_",
@@ -22,8 +26,25 @@ OTHERS = (
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",  # set by libraries as they are imported
 )  # fmt: skip
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_AUTH$")
+# Those that TensorFlow reads once, when it is loaded, and that a recorded step is run again with.
+READ_AT_START = (
+    "TF_ENABLE_ONEDNN_OPTS",
+    "NVIDIA_TF32_OVERRIDE",
+    "TF_DETERMINISTIC_OPS",
+    "XLA_FLAGS",
+    "TURN_OFF_REMAPPER",
+)
 DRIVER = Path("/proc/driver/nvidia/version")
 PROCESSORS = Path("/proc/cpuinfo")
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> version, of those that are installed."""
+    installed = {}
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -33,6 +54,13 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in sorted(environment.items())
         if (name in NAMES or name.startswith(PREFIXES)) and not name.startswith(OTHERS) and not _SECRET.search(name)
     }
+
+
+def restore_variables(environment: Mapping[str, Any]) -> None:
+    """Environment variables as a trace recorded them, unless the person set them otherwise."""
+    for name in READ_AT_START:
+        if name in environment:
+            os.environ.setdefault(name, str(environment[name]))
 
 
 def processor() -> str:
@@ -52,8 +80,8 @@ def nvidia_driver() -> str:
         text = DRIVER.read_text()
     except OSError:
         return ""
-    found = re.search(r"\bNVRM version:.*?\s(\d+(?:\.\d+)+)\s", text)
-    return found[1] if found else ""
+    version = re.search(r"\bNVRM version:.*?\s(\d+(?:\.\d+)+)\s", text)
+    return version[1] if version else ""
 
 
 def system() -> str:

@@ -118,8 +118,8 @@ def parse(text: str) -> tuple[Combination, ...]:
 
 def matching(machine: Machine, rows: tuple[Combination, ...]) -> tuple[Combination, ...]:
     """Those that this machine is, the worst first."""
-    found = [row for row in rows if row.when.holds(machine)]
-    return tuple(sorted(found, key=lambda row: LEVELS.index(row.level)))
+    holding = [row for row in rows if row.when.holds(machine)]
+    return tuple(sorted(holding, key=lambda row: LEVELS.index(row.level)))
 
 
 def _combination(row: Mapping[str, Any]) -> Combination:

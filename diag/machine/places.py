@@ -51,10 +51,10 @@ def parse_place(text: str, execution: str | None = None, policy: str | None = No
 
     Raises UserError where the text is no place.
     """
-    device, found_policy = _strip(text.strip(), POLICIES)
-    device, found_execution = _strip(device, EXECUTIONS)
-    execution = found_execution or execution or "graph"
-    policy = found_policy or policy
+    device, named_policy = _strip(text.strip(), POLICIES)
+    device, named_execution = _strip(device, EXECUTIONS)
+    execution = named_execution or execution or "graph"
+    policy = named_policy or policy
     real, simulated = _DEVICE.match(device), _SIMULATED.match(device)
     if real:
         return Place(device, execution, policy)

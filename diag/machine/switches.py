@@ -51,7 +51,9 @@ class Switch:
 
 ONEDNN, REMAPPER, TF32, DETERMINISTIC = "onednn=off", "TURN_OFF_REMAPPER=1", "tf32=off", "deterministic=on"
 GRAPPLER = "grappler=off"
-# The passes of grappler, most likely to fuse first; diag/machine/grappler.py holds the same names.
+# The passes of grappler that a person can turn off by `tf.config.optimizer.set_experimental_options`, most likely to
+# fuse first.  Not among them: what is off unless asked for (debug_stripper, auto_mixed_precision*,
+# pin_to_host_optimization), and what is no pass (min_graph_nodes).
 PASSES = (
     "remapping", "use_plugin_optimizers", "layout_optimizer", "constant_folding", "arithmetic_optimization",
     "dependency_optimization", "loop_optimization", "function_optimization", "shape_optimization",
@@ -144,5 +146,5 @@ def _is_of_a_process(switch: Switch) -> bool:
 
 
 def is_final(names: Sequence[str]) -> bool:
-    """Whether a process can run nothing else after such a trial: op determinism cannot be taken back."""
+    """Whether a process can run nothing else after such a trial: kernels chosen for op determinism outlive it."""
     return any(name in SWITCHES and SWITCHES[name].deterministic for name in names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
@@ -102,13 +101,11 @@ class Statistics:
         return self.num_unequal / self.size if self.size else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON takes them.
+        """The figures by name; the histogram as lower edge -> count of the bins that are not empty.
 
-        JSON has no NaN and no infinities: they become the strings "nan", "inf" and "-inf", which Python's
-        float() reads.  The histogram becomes {lower edge: count} of the bins that are not empty, the edges
-        as "0", "<2^-32" and "2^k".
+        An edge is "0", "<2^-32" or "2^k".
         """
-        values = {field.name: _json_safe(getattr(self, field.name)) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["classes"] = {name: getattr(self.classes, name) for name in CLASS_NAMES}
         names = ["0", f"<2^{kernels.MIN_OCTAVE}"]
         names += [f"2^{k}" for k in range(kernels.MIN_OCTAVE, kernels.MAX_OCTAVE + 1)]
@@ -142,15 +139,3 @@ class ScaledError:
     max: float
     worst_index: Index | None
     num_outside_scale: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON takes them; see `Statistics.to_dict`."""
-        return {field.name: _json_safe(getattr(self, field.name)) for field in fields(self)}
-
-
-def _json_safe(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, tuple):
-        return [_json_safe(each) for each in value]
-    return value

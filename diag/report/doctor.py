@@ -36,7 +36,7 @@ def report(found: Diagnosis) -> dict[str, Any]:
         "libraries": dict(loaded.libraries) if loaded else {},
         "switches": {**here.switches, **(dict(loaded.settings) if loaded else {})},
         "variables": dict(found.variables),
-        "known": [_row(row) for row in found.found],
+        "known": [_row(row) for row in found.combinations],
     }
     safe: dict[str, Any] = json_safe(contents)
     return safe
@@ -71,8 +71,8 @@ def render(found: Diagnosis, console: Console) -> None:
 
 
 def _known(found: Diagnosis, console: Console) -> None:
-    bad = [row for row in found.found if row.is_bad]
-    notes = [row for row in found.found if not row.is_bad]
+    bad = [row for row in found.combinations if row.is_bad]
+    notes = [row for row in found.combinations if not row.is_bad]
     if bad:
         console.print(f"[bold]Known to go wrong here: {counted(len(bad), 'combination')}[/bold]", highlight=False)
     else:

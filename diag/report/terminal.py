@@ -22,7 +22,7 @@ from diag.report.sending import what_to_send
 from diag.report.updates import error_line, sign_lines
 from diag.report.words import moment_of, name_of, num_judged, sentence
 from diag.verdict.findings import Divergence, Observation
-from diag.verdict.result import Amplifier, RunResult
+from diag.verdict.result import SIMULATED, Amplifier, RunResult
 
 MAX_LISTED = 10
 MAX_EVIDENCE = 6
@@ -52,17 +52,13 @@ def _print(parts: Iterator[RenderableType], console: Console) -> None:
 
 def _banner(result: RunResult, width: int) -> Iterator[RenderableType]:
     simulated = [f"{lane.name} {lane.place}" for lane in result.lanes if lane.is_simulated]
-    said = [note for note in result.notes if _is_banner(note)]
-    if simulated and not said:
-        said = [f"SIMULATED: {' and '.join(simulated)} is no real device; a fault is planted in it"]
-    for line in said:
+    lines = [note.text for note in result.notes if note.kind == SIMULATED]
+    if simulated and not lines:
+        lines = [f"SIMULATED: {' and '.join(simulated)} is no real device; a fault is planted in it"]
+    for line in lines:
         yield Text(line, style="bold reverse yellow")
     if not num_judged(result):
         yield Text("NOTHING WAS JUDGED: no output was held against float64 truth", style="bold reverse red")
-
-
-def _is_banner(note: str) -> bool:
-    return note.startswith("SIMULATED")
 
 
 def _verdict(result: RunResult, width: int) -> Iterator[RenderableType]:
@@ -287,7 +283,7 @@ def _steps_listed(steps: Sequence[int]) -> str:
 
 
 def _notes(result: RunResult, width: int) -> Iterator[RenderableType]:
-    notes = [note for note in result.notes if not _is_banner(note)]
+    notes = [note.text for note in result.notes if note.kind != SIMULATED]
     if notes:
         yield facts_table([("note", note) for note in notes])
 

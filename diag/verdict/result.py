@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +53,21 @@ class LaneInfo:
     environment: dict[str, Any] = field(default_factory=dict)
 
 
+SIMULATED, NOTE = "simulated", "note"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a run says besides its verdict: one of kind SIMULATED stands above the report, a NOTE below it."""
+
+    kind: str
+    text: str
+
+
+def as_notes(texts: Iterable[str]) -> tuple[Notice, ...]:
+    return tuple(Notice(NOTE, text) for text in texts)
+
+
 @dataclass(frozen=True)
 class RunResult:
     """The outcome of one run of lockstep.
@@ -78,7 +94,7 @@ class RunResult:
     microscope: tuple[Observation, ...]
     worst: tuple[Observation, ...]
     judged: Judged
-    notes: tuple[str, ...] = ()
+    notes: tuple[Notice, ...] = ()
     twins: Trajectories | None = None
     updates: tuple[AdamFigures, ...] = ()
     attribution: Attribution | None = None  # of the first divergence

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
+from diag.common.files import write_text
 from diag.common.progress import SECONDS_BETWEEN_LINES
 from diag.errors import UserError
 from probes.accuracy.allowed import Limits, limits_of
@@ -114,10 +114,8 @@ class State:
 
     def save(self, num_blocks: int, found: Tally) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        new = self.file.with_suffix(f".{os.getpid()}.new")
         document = {"about": self.about, "num_blocks": num_blocks, "tally": found.to_dict()}
-        new.write_text(json.dumps(document), encoding="utf-8")  # infinities as Python reads them
-        os.replace(new, self.file)
+        write_text(self.file, json.dumps(document))  # infinities as Python reads them
 
 
 def _plain(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 NumPy's and SciPy's float64 functions are off by a few ULP of float64, 2^-27 of an ULP of float32: so an error of
 float32 is right to seven digits, and the share of correctly rounded results too, but for one number in 10^8 that lies
-on the border.  tests/probes/accuracy/test_truth.py holds each against mpmath, at huge arguments and near zeros of the function
-too; where float64 is not good enough, near the zeros of lgamma and digamma, mpmath computes it.
+on the border.  tests/probes/accuracy/test_truth.py holds each against mpmath, at huge arguments and near zeros of the
+function too; where float64 is not good enough, near the zeros of lgamma and digamma, mpmath computes it.
 """
 
 from __future__ import annotations

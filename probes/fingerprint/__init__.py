@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from diag.common.wording import first_line
 from probes.fingerprint import elementwise, ops, summary
 from probes.fingerprint.arithmetic import arithmetic_of, order_of
 from probes.fingerprint.ops import SumShape
@@ -83,7 +84,7 @@ def _tried(shape: SumShape, dtype: str, device: DeviceUnderTest) -> Shaped | str
     try:
         return _shaped(shape, dtype, device)
     except NOT_SUPPORTED as error:
-        return str(error).strip().splitlines()[0][:300]
+        return first_line(error)[:300]
 
 
 def _shaped(shape: SumShape, dtype: str, device: DeviceUnderTest) -> Shaped:

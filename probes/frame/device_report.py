@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from diag.common.files import write_text
+from diag.common.jsonable import json_safe
 from diag.errors import UserError
 
 SCHEMA = "lockstep-card/1"
@@ -90,16 +90,8 @@ class DeviceReport:
 
 def _row(measurement: Measurement, ascii_only: bool) -> str:
     """Compact, and without what is empty: a card has some thousand of them."""
-    row = {name: value for name, value in _plain(asdict(measurement)).items() if value or name in _ALWAYS}
+    row = {name: value for name, value in json_safe(asdict(measurement)).items() if value or name in _ALWAYS}
     return json.dumps(row, allow_nan=False, ensure_ascii=ascii_only, separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 def report_of(text: str, source: str) -> DeviceReport:
@@ -131,14 +123,10 @@ def write_atomically(path: Path, text: str) -> None:
 
     Raises UserError where it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        write_text(path, text)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error}; name a file in a folder with room") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def check_unique(measurements: Iterable[Measurement]) -> None:

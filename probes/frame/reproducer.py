@@ -6,6 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diag.common.wording import one_line
 from diag.machine.environment import environment_of
 from diag.machine.places import Place
 
@@ -62,7 +63,7 @@ def reproducer(
     given = "".join(f"tf.constant({name}), " for name in names).removesuffix(", ")
     chosen = f"[{list(expected.at)}]" if expected.at else ""
     lines = [
-        f'"""{_one_line(title)} Place: {_one_line(str(place))}."""',
+        f'"""{_docstring_line(title)} Place: {_docstring_line(str(place))}."""',
         f"import importlib.metadata, os, platform, {'keras, ' if 'keras.' in expression else ''}numpy as np, "
         "tensorflow as tf",
         *_settings(place),
@@ -115,5 +116,5 @@ def _settings(place: Place) -> list[str]:
     return lines
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.replace("\\", "/").replace('"', "'").split())
+def _docstring_line(text: str) -> str:
+    return one_line(text.replace("\\", "/").replace('"', "'"))

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.machine.places import parse_place
+from diag.numerics.bits import same_bits
 from diag.numerics.op_classes import is_random
 from diag.numerics.ulp import ulp_distance
 from probes.frame.device import DeviceUnderTest
@@ -55,16 +56,12 @@ def drawn(source: Source, num: int, device: DeviceUnderTest) -> list[Draws]:
 
 def _repetition(source: Source, draws: Sequence[Draws]) -> list[str]:
     wrong = []
-    if source.takes_seed and not _same(draws[0], draws[1]):
+    if source.takes_seed and not same_bits(draws[0], draws[1]):
         wrong.append("the same seed gives other numbers the second time")
-    if _same(draws[0], draws[-1]):
+    if same_bits(draws[0], draws[-1]):
         what = "another seed" if source.takes_seed else "the next call"
         wrong.append(f"{what} gives the same {draws[0].size:,} numbers: the generator does not advance")
     return wrong
-
-
-def _same(first: Draws, second: Draws) -> bool:
-    return first.tobytes() == second.tobytes()
 
 
 def _program(source: Source, found: Finding, device: DeviceUnderTest) -> str:
@@ -82,7 +79,7 @@ def _in_words(source: Source, found: Finding) -> str:
 
 
 def _of_stream(name: tuple[str, str, str], case: str, draws: Draws, reference: Draws) -> Measurement:
-    if _same(draws, reference):
+    if same_bits(draws, reference):
         return Measurement(*name, case, PASS, f"bit for bit the stream of {REFERENCE}", {"same_stream": True})
     if np.issubdtype(draws.dtype, np.integer):
         same = False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -29,20 +29,22 @@ TITLES = {
 MARKS = {FAIL: "[bold red]FAIL[/bold red]", NOTE: "[yellow]note[/yellow]", UNSUPPORTED: "[dim]none[/dim]"}
 
 
-def render(card: DeviceReport, console: Console, options: argparse.Namespace) -> None:
-    """All of a card in some sixty lines; every reading with `--verbose`."""
+def render(
+    card: DeviceReport, console: Console, verbose: bool = False, out: Path | None = None, emit: Path | None = None
+) -> None:
+    """All of a card in some sixty lines, every reading where `verbose`; `out` and `emit` are where it was written."""
     _header(card, console)
     families = list(dict.fromkeys(measurement.family for measurement in card.measurements))
     if FINGERPRINT in families:
         _section(console, TITLES[FINGERPRINT])
-        _fingerprint(console, card.of(FINGERPRINT), options.verbose)
+        _fingerprint(console, card.of(FINGERPRINT), verbose)
         families.remove(FINGERPRINT)
-    _failures(console, card, options.verbose)
+    _failures(console, card, verbose)
     for family in families:
         _section(console, TITLES.get(family, family.capitalize()))
-        _family(console, family, card.of(family), options.verbose)
-    _unsupported(console, [r for r in card.measurements if r.status == UNSUPPORTED], options.verbose)
-    _closing(console, card, options)
+        _family(console, family, card.of(family), verbose)
+    _unsupported(console, [r for r in card.measurements if r.status == UNSUPPORTED], verbose)
+    _closing(console, card, out, emit)
 
 
 def _header(card: DeviceReport, console: Console) -> None:
@@ -158,17 +160,17 @@ def _unsupported(console: Console, measurements: Sequence[Measurement], verbose:
         _line(console, f"[dim]and {counted(len(by_size) - MOST_REASONS, 'reason')} more: --verbose[/dim]")
 
 
-def _closing(console: Console, card: DeviceReport, options: argparse.Namespace) -> None:
+def _closing(console: Console, card: DeviceReport, out: Path | None, emit: Path | None) -> None:
     console.print()
     _line(console, ", ".join(f"{card.count(status):,} {status}" for status in STATUSES if card.count(status)))
     again = f"python -m probes --place {card.place}"
     programs = sum(bool(measurement.reproducer) for measurement in card.failures)
-    if programs and options.emit is None:
+    if programs and emit is None:
         _next(console, f"{counted(programs, 'program')} that a vendor can run", f"{again} --emit FOLDER")
-    elif options.out is None:
+    elif out is None:
         _next(console, "Keep this card", f"{again} --out card.json")
-    if options.out is not None:
-        _next(console, "What differs from another card", f"python -m probes compare {options.out} OTHER.json")
+    if out is not None:
+        _next(console, "What differs from another card", f"python -m probes compare {out} OTHER.json")
 
 
 def _next(console: Console, what_for: str, command: str) -> None:

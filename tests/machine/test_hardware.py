@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,12 @@ def test_variables_that_change_arithmetic_and_no_others() -> None:
         "PATH": "/bin",
     }
     assert machine.variables({**left_out, **kept}) == kept
+
+
+def test_variables_are_as_recorded_unless_set_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    machine.restore_variables({"NVIDIA_TF32_OVERRIDE": "0", "TF_ENABLE_ONEDNN_OPTS": "0", "PATH": "nowhere"})
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "1" and os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    assert os.environ["PATH"] != "nowhere"

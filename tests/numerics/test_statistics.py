@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from diag.common.jsonable import json_safe
 from diag.numerics import statistics
 from diag.numerics.formats import FLOAT32, TF32, format_of, round_to
 from diag.numerics.statistics import HISTOGRAM_EDGES, ClassCounts, against_truth, compare, scaled_error
@@ -462,12 +463,12 @@ def test_what_cannot_be_compared_is_refused():
 
 def test_json_takes_the_figures():
     result = compare(array32(1, np.inf, 0), array32(np.nextafter(np.float32(1), np.float32(2)), 3, 0))
-    figures = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    figures = json.loads(json.dumps(json_safe(result), allow_nan=False))
     assert figures["worst_values"] == ["inf", 3]
     assert figures["worst_index"] == [1]
     assert figures["histogram"] == {"0": 1, "2^0": 1}
     assert figures["classes"]["inf_finite"] == 1
-    empty = json.loads(json.dumps(compare(array32(), array32()).to_dict(), allow_nan=False))
+    empty = json.loads(json.dumps(json_safe(compare(array32(), array32())), allow_nan=False))
     assert (empty["max"], empty["worst_index"]) == ("nan", None)
-    scaled = scaled_error(array32(1), np.array([2.0]), 0.0, FLOAT32.unit_roundoff, 0.0).to_dict()
-    assert scaled == {"rms": "inf", "max": "inf", "worst_index": [0], "num_outside_scale": 1}
+    scaled = scaled_error(array32(1), np.array([2.0]), 0.0, FLOAT32.unit_roundoff, 0.0)
+    assert json_safe(scaled) == {"rms": "inf", "max": "inf", "worst_index": [0], "num_outside_scale": 1}

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from probes import __main__ as command
 from probes.frame.device_report import Measurement, report_of
 from tests.probes.device_reports import MEASUREMENTS, card
+from tests.processor_time import seconds_of_children
 
 ROOT = Path(__file__).parents[2]
 FEW = ["--quick", "--family", "random", "--op", "keras.random.dropout", "--quiet"]
@@ -106,10 +106,10 @@ def test_cards_are_compared_and_help_is_given_without_tensorflow(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "80"}
 
     def run(*arguments: str) -> tuple[subprocess.CompletedProcess[str], float]:
-        begun = time.perf_counter()
+        before = seconds_of_children()
         given = [sys.executable, "-m", "probes", *arguments]
         done = subprocess.run(given, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-        return done, time.perf_counter() - begun
+        return done, seconds_of_children() - before
 
     helped = min((run("--help") for _ in range(3)), key=lambda pair: pair[1])
     assert helped[0].returncode == 0 and "--exhaustive" in helped[0].stdout

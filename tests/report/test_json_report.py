@@ -19,7 +19,7 @@ from diag.errors import UserError
 from diag.numerics.statistics import compare
 from diag.report.json_report import report
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
-from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult
+from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult, as_notes
 
 KEYS = {
     "schema", "verdict", "first_divergence", "divergences", "first_bit_difference", "first_nonfinite",
@@ -56,7 +56,7 @@ def result(**changes):
         "microscope": (),
         "worst": (),
         "judged": Judged(34, 812, 3, (0,), ("TopKV2",), ("RandomUniform",)),
-        "notes": ("a note",),
+        "notes": as_notes(["a note"]),
         "files": {"trace": Path("runs/trace.h5")},
     }
     return RunResult(**{**whole, **changes})

@@ -20,7 +20,7 @@ from diag.report.path import MAX_PATH_ROWS, rows_to_keep
 from diag.report.terminal import render
 from diag.report.words import BLAME_WORDS, CAUSE_WORDS, explain_cures, name_of, sentence
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
-from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult
+from diag.verdict.result import NOTE, SIMULATED, Amplifier, Judged, LaneInfo, Notice, RunResult, as_notes
 
 COMPOSITE_RULE = "16 x (float64 spread + reference's own error) + 2 ULP"
 FAULTY = "sim:metal-fused-dense/graph"
@@ -57,7 +57,7 @@ def identical(layer, **where):
 
 
 LANES = (LaneInfo("reference", "CPU:0/graph", False), LaneInfo("candidate", "GPU:0/graph", False))
-SIMULATED = (LANES[0], LaneInfo("candidate", FAULTY, True))
+FAULTY_LANES = (LANES[0], LaneInfo("candidate", FAULTY, True))
 
 CLEAN = RunResult(
     verdict="identical", first_divergence=None, divergences=(), first_bit_difference=None,
@@ -100,7 +100,7 @@ DIVERGED = replace(
     first_nonfinite=observation("loss", step=7),
     amplifiers=(Amplifier(observation("max_pooling2d_2", "backward"), 3.1e-7, 1.2e-3),),
     steps=20,
-    lanes=SIMULATED,
+    lanes=FAULTY_LANES,
     losses={"reference": [0.6931] * 20, "candidate": [0.8127] * 19 + [math.nan]},
     path=(
         *(identical(layer) for layer in CNN_FORWARD),
@@ -124,8 +124,10 @@ DIVERGED = replace(
         ),
     ),
     judged=Judged(34, 812, 3, (0,), ("TopKV2",), ("RandomUniform",)),
-    notes=("SIMULATED: no GPU was found; this run shows what a known Metal fault looks like",
-           "layer lambda has no float64 truth"),
+    notes=(
+        Notice(SIMULATED, "SIMULATED: no GPU was found; this run shows what a known Metal fault looks like"),
+        Notice(NOTE, "layer lambda has no float64 truth"),
+    ),
 )  # fmt: skip
 
 
@@ -375,7 +377,7 @@ def test_paths_and_commands_are_not_broken():
 
 
 def test_names_with_brackets_are_no_markup():
-    text = rendered(replace(DIVERGED, notes=("[red]x[/red] [/]",), model="[bold]"))
+    text = rendered(replace(DIVERGED, notes=as_notes(["[red]x[/red] [/]"]), model="[bold]"))
     assert "[red]x[/red] [/]" in text and "[bold]" in text
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diag.common.wording import first_line
 from diag.errors import UserError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -91,4 +92,4 @@ def _error_number(error: Exception) -> int | None:
 
 def _reason(error: Exception) -> str:
     number = _error_number(error)
-    return os.strerror(number) if number else str(error).splitlines()[0]
+    return os.strerror(number) if number else first_line(error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from diag.common.wording import counted, ranges_of, shape_text
+from diag.common.wording import counted, one_line, ranges_of, shape_text
 from traces.checksums import tensor_checksum
 from traces.hdf5.table import TableReader
 from traces.inspector.reading import InspectedTrace
@@ -113,7 +113,7 @@ def _tensors(name: str, table: TableReader) -> Check:
                 problem, size = _value_problem(table, row, spec, shape, checksum)
                 num_bytes += size
             except Exception as error:  # whatever it is, it is what a damaged file looks like
-                problem = f"{type(error).__name__}: {_line(error)}"
+                problem = f"{type(error).__name__}: {one_line(error)}"
             if problem:
                 problems.append(f"{what}: {problem}")
     said = f"{num_values:,} values read back, {num_bytes:,} bytes, and held against their checksums"
@@ -166,8 +166,4 @@ def _attempt(name: str, read: Callable[[], object]) -> Iterator[str]:
 
 
 def _problem(what: str, error: Exception) -> str:
-    return f"{what}: cannot be read ({type(error).__name__}: {_line(error)})"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return f"{what}: cannot be read ({type(error).__name__}: {one_line(error)})"

@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from diag.common.files import refuse_existing, refuse_too_large, replacing
+from diag.common.files import exported, refuse_existing, refuse_too_large
 from diag.errors import UserError
 from traces.encoding import Array, widen
 from traces.inspector.address import Address, StepSet
@@ -73,7 +73,7 @@ def export_tensors(
         )
     refuse_too_large(path, sum(bytes_per_row(spec) for place in kept for spec in place.entry.specs[:1]))
     num_widened = 0
-    with replacing(path, force) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
+    with exported(path, force) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
         for place in kept:
             value = catalogue.value(place.entry, place.step, place.lane)
             num_widened += value.dtype == ml_dtypes.bfloat16
@@ -100,7 +100,7 @@ def export_table(
         raise UserError(f"The {table} table of {trace.path} has no row that was asked for; nothing is written")
     refuse_too_large(path, 0)
     values = [column.tolist() for column in columns.values()]
-    with replacing(path, force) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with exported(path, force) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_field(column[row]) for column in values] for row in rows)

@@ -13,7 +13,7 @@ from diag.errors import UserError
 from diag.machine.switches import process_of
 from diag.verdict.attribution import Attribution
 from diag.verdict.findings import Divergence
-from diag.verdict.result import RunResult
+from diag.verdict.result import NOTE, Notice, RunResult
 
 # What a person is kept waiting for without having asked: a choice, not a measurement.
 AUTOMATIC_SECONDS = 60.0
@@ -105,4 +105,4 @@ def _expected_seconds(flagged: FlaggedStep, location: dict[str, Any], step_secon
 
 
 def _noted(result: RunResult, text: str) -> RunResult:
-    return replace(result, notes=(*result.notes, text))
+    return replace(result, notes=(*result.notes, Notice(NOTE, text)))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from diag.common.jsonable import json_number
+from diag.common.wording import one_line
 from diag.errors import UserError
 from diag.machine.places import parse_place
 from diag.machine.switches import REWRITING, SWITCHES, merged_environment
@@ -43,27 +44,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in run(options):
             print(json.dumps(line), flush=True)
     except UserError as error:
-        print(json.dumps({"refused": " ".join(str(error).split())}), flush=True)
+        print(json.dumps({"refused": one_line(error)}), flush=True)
         return error.exit_code
     return 0
 
 
 def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from diag.machine.settings import restore_settings, restore_switches
+    from diag.machine.hardware import restore_variables
 
     known = [name for names in options.switches for name in names if name in SWITCHES]
     os.environ.update(merged_environment(known))
     with TraceReader(options.trace) as reader:
         environment = reader.environment("candidate")
-    restore_switches(environment)  # as recorded, but for what was just set
+    restore_variables(environment)  # as recorded, but for what was just set
     from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    restore_settings(environment, None)
     from diag.engine.attribution.trial_runner import FlaggedUnit, TrialRunner
     from diag.engine.recordings.recorded_run import RecordedRun
+    from diag.machine.settings import as_recorded
 
-    with RecordedRun(options.trace) as recorded:
+    with as_recorded(environment), RecordedRun(options.trace) as recorded:
         runner = TrialRunner(recorded, options.step, options.lane, parse_place(options.place))
         location = FlaggedUnit(**options.site) if options.site else runner.first_location()
         yield {"site": None if location is None else location.to_dict()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from diag.engine.step.serialization import with_state
 from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.unit_judge import UnitJudge
 from diag.errors import UserError
-from diag.machine import grappler
+from diag.machine import settings
 from diag.machine.places import Place
 from diag.machine.switches import SWITCHES
 from diag.verdict.attribution import Trial
@@ -92,7 +93,10 @@ class TrialRunner:
             others = [name for name in names if not name.startswith(f"{DTYPE}:")]
             runner = TrialRunner(self.recorded, self.step, self.lane, self.place, changed)
             return replace(runner.trial(others, replace(location, op_index=None)), switches=tuple(names))
-        place = self._set(names)
+        with self._switched(names) as place:
+            return self._trial_at(place, names, location)
+
+    def _trial_at(self, place: Place, names: Sequence[str], location: FlaggedUnit) -> Trial:
         edits = [edit_of(name, self.program) for name in names if name not in SWITCHES]
         telescope = self._telescope(place, edits)
         run = self._run_candidate(telescope)
@@ -107,26 +111,28 @@ class TrialRunner:
 
     def first_location(self) -> FlaggedUnit | None:
         """The first unit out of its bound with no switch touched, None where there is none."""
-        telescope = self._telescope(self._set(()), [])
-        run = self._run_candidate(telescope)
-        for unit_runs in (telescope.run_units(run), [telescope.whole_step_run(run)]):
-            observations = [o for each in unit_runs for o in self._judge.judge(each, False, {})]
-            wrong = [o for o in observations if o.bound is not None and not o.bound.is_explained]
-            if wrong:
-                return FlaggedUnit.of(min(wrong, key=lambda o: o.where.sort_key).where)
+        with self._switched(()) as place:
+            telescope = self._telescope(place, [])
+            run = self._run_candidate(telescope)
+            for unit_runs in (telescope.run_units(run), [telescope.whole_step_run(run)]):
+                observations = [o for each in unit_runs for o in self._judge.judge(each, False, {})]
+                wrong = [o for o in observations if o.bound is not None and not o.bound.is_explained]
+                if wrong:
+                    return FlaggedUnit.of(min(wrong, key=lambda o: o.where.sort_key).where)
         return None
 
-    def _set(self, names: Sequence[str]) -> Place:
-        """Set this process's switches, all of them; returns the place to run at."""
+    @contextmanager
+    def _switched(self, names: Sequence[str]) -> Iterator[Place]:
+        """This process under these switches and no others; gives the place to run at."""
         switches = [SWITCHES[name] for name in names if name in SWITCHES]
-        grappler.set_options({key: value for switch in switches for key, value in switch.grappler.items()})
-        wanted = next((switch.tf32 for switch in switches if switch.tf32 is not None), self.tf32)
-        tf.config.experimental.enable_tensor_float_32_execution(wanted)
-        if any(switch.deterministic for switch in switches):
+        grappler = {key: value for switch in switches for key, value in switch.grappler.items()}
+        tf32 = next((switch.tf32 for switch in switches if switch.tf32 is not None), self.tf32)
+        deterministic = any(switch.deterministic for switch in switches)
+        if deterministic:
             tf.random.set_seed(self.recorded.seed)  # asked for by op determinism
-            tf.config.experimental.enable_op_determinism()
         execution = next((switch.execution for switch in switches if switch.execution), self.place.execution)
-        return replace(self.place, execution=execution)
+        with settings.grappler_options(grappler), settings.tf32(tf32), settings.op_determinism(deterministic):
+            yield replace(self.place, execution=execution)
 
     def _telescope(self, place: Place, edits: Sequence[Edit]) -> Telescope:
         program = with_state(self.program, self.state)

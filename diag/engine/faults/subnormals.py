@@ -10,6 +10,7 @@ from diag.engine.faults.recompute import can_recompute, is_floating, recompute
 from diag.engine.faults.simulation import Call, Simulation
 from diag.engine.graphs.graph import ASSIGN_OPS
 from diag.engine.graphs.locations import OPTIMIZER
+from diag.numerics.bits import same_bits
 from diag.numerics.formats import FLOAT16, format_of, round_to
 
 
@@ -42,13 +43,13 @@ def flushed(array: np.ndarray) -> np.ndarray:
 def _flushing(call: Call) -> list[np.ndarray] | None:
     outputs: Sequence[np.ndarray] = call.outputs
     inputs = [flushed(x) for x in call.inputs]
-    if not _same_bits(inputs, call.inputs):
+    if not all(map(same_bits, inputs, call.inputs)):
         if call.op_type in ASSIGN_OPS:
             outputs = [_assigned(call.op_type, *inputs)]
         elif can_recompute(call):
             outputs = recompute(call, inputs)
     results = [flushed(x) for x in outputs]
-    return None if _same_bits(results, call.outputs) else results
+    return None if all(map(same_bits, results, call.outputs)) else results
 
 
 def _in_flushed_float16(call: Call) -> list[np.ndarray] | None:
@@ -75,7 +76,3 @@ def _narrowed(array: np.ndarray) -> np.ndarray:
     rounded = round_to(array.astype(np.float32), FLOAT16)
     rounded[np.abs(rounded) < FLOAT16.smallest_normal] = 0
     return rounded.astype(array.dtype)
-
-
-def _same_bits(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> bool:
-    return all(a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from diag.common.wording import one_line
+
 _OF_THE_CALL = re.compile(r"\{\{function_node [^}]*\}\} ?")
 _NO_XLA_KERNEL = re.compile(r"No registered '(\w+)' OpKernel for XLA")
 _NO_KERNEL = re.compile(r"Could not find device for node: .*?= (\w+)\[(.*?)\]")
@@ -33,8 +35,8 @@ def reason_of(error: BaseException) -> str:
     text = str(getattr(error, "message", None) or error)
     if text.lstrip().startswith(PREAMBLE):
         text = _NODES.sub("", text.lstrip().removeprefix(PREAMBLE) + "\n")
-    kept = " ".join(_LOCATION.sub("", _FRAMES.sub("", text)).split())
-    return kept or " ".join(text.split()) or type(error).__name__
+    kept = one_line(_LOCATION.sub("", _FRAMES.sub("", text)))
+    return kept or one_line(text) or type(error).__name__
 
 
 def reason(error: Exception) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from diag.common.wording import first_line
 from diag.engine.faults.injection import Injection
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.executable import FETCH_PREFIX, Executable, with_fetches
@@ -16,8 +17,8 @@ from diag.engine.graphs.pinning import restored
 from diag.engine.graphs.tf_runtime import register_function
 from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
 from diag.errors import UserError
-from diag.machine.grappler import runs_rewriters
 from diag.machine.places import Place
+from diag.machine.settings import runs_rewriters
 
 
 def build(
@@ -77,8 +78,8 @@ def _compile(
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             if rewriter is None:
                 raise
-            said = str(error).split("\n")[0][:300]
-            raise UserError(f"rewriter {rewriter}: expected a graph that TensorFlow can import: {said}") from error
+            reason = first_line(error)[:300]
+            raise UserError(f"rewriter {rewriter}: expected a graph that TensorFlow can import: {reason}") from error
 
     if place.execution != "xla":
         return run

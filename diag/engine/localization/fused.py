@@ -2,7 +2,7 @@
 
 A layer is named first.  Where every layer is right by itself and layers compiled together are not, or only the whole
 step is wrong, the ops are searched for across layers: among units with a tensor between them that one op alone reads
-(seams.py), and, if that is not enough, in the whole step.
+(diag/engine/step/fusion_groups.py), and, if that is not enough, in the whole step.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class FusedFaults:
 
     @staticmethod
     def _without_fusion_groups_of_the_named(layers: Sequence[Observation]) -> list[Observation]:
-        """A seam is news only where none of its layers is wrong by itself."""
+        """A fusion group is named only where none of its layers is wrong by itself."""
         named = {o.where.layer for o in layers}
         return [o for o in layers if not named.intersection((o.where.layer or "").split("+")) - {o.where.layer}]
 

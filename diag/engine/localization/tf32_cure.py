@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,20 +12,11 @@ from diag.engine.lanes.step_results import UnitRun
 from diag.engine.lockstep.microscope import Microscope, OpRecord
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.truth.op_judge import output_arrays
+from diag.machine import settings
 from diag.machine.places import Place
 from diag.verdict.findings import Verdict
 
 TF32 = "tf32=off"
-
-
-@contextmanager
-def tf32_off() -> Iterator[None]:
-    was = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    try:
-        yield
-    finally:
-        tf.config.experimental.enable_tensor_float_32_execution(was)
 
 
 def cures_of_op(record: OpRecord | None, microscope: Microscope) -> tuple[str, ...]:
@@ -42,7 +31,7 @@ def cures_of_unit(telescope: Telescope, unit_run: UnitRun, output: int) -> tuple
     own does not.  A unit that is not in the run's own list cannot be run again."""
     if not _has_tf32(telescope.candidate.place) or not unit_run.run.with_boundaries:
         return ()
-    with tf32_off():
+    with settings.tf32(False):
         again = telescope.run_afresh(unit_run.unit, unit_run.run)
     found = telescope.judge.judge(again, True, {})
     return (TF32,) if all(o.verdict is not Verdict.DIVERGENCE for o in found if o.where.output == output) else ()
@@ -55,7 +44,7 @@ def _has_tf32(place: Place) -> bool:
 
 def _is_cured(record: OpRecord, microscope: Microscope) -> bool:
     evidence: Any = record.evidence
-    with tf32_off():
+    with settings.tf32(False):
         outputs = microscope.candidate.run(evidence.node, list(evidence.inputs), [])
     again = replace(evidence, candidate=output_arrays(outputs))
     bound = microscope.judge.judge(again)[record.output].bound

@@ -34,7 +34,7 @@ from diag.numerics.figures import PairStatistics
 from diag.numerics.statistics import compare
 from diag.verdict.findings import Cause, Divergence, Observation, Verdict
 from diag.verdict.ladder import amplifiers_in, first_difference, first_nonfinite, overall
-from diag.verdict.result import Judged, LaneInfo, RunResult
+from diag.verdict.result import Judged, LaneInfo, RunResult, as_notes
 from traces.checksums import tensor_checksum
 
 CPU = Place("CPU:0")
@@ -403,7 +403,7 @@ class RunComparison:
             microscope=(),
             worst=tuple(findings.judged[:WORST_KEPT]),
             judged=Judged(findings.num_judged),
-            notes=tuple(findings.notes),
+            notes=as_notes(findings.notes),
             model=f"the training step recorded in {self.reference.run.path.name}",
             data=f"the batches recorded in {self.reference.run.path.name}",
         )

@@ -18,6 +18,7 @@ from diag.engine.step.program import Program
 from diag.engine.step.serialization import with_state
 from diag.errors import UserError
 from diag.machine.places import Place
+from diag.numerics.bits import same_bits
 from diag.numerics.op_classes import is_random
 from diag.numerics.statistics import compare
 from diag.verdict.replay import Replay, ReplayOutcome, Tensor
@@ -213,7 +214,7 @@ class Replayer:
         if outcome is ReplayOutcome.OTHER:
             recorded = self.run.tensor(step, lane, name)
             statistics = None if recorded is None else compare(recorded, replayed)
-            if again is not None and not _same_bits(replayed, again):
+            if again is not None and not same_bits(replayed, again):
                 outcome, own = ReplayOutcome.UNSTABLE, compare(replayed, again)
         return Tensor(*name, replayed.shape, replayed.dtype.name, outcome, statistics, own)
 
@@ -230,7 +231,3 @@ def _order(program: Program) -> list[Name]:
     ports = watched_tensors(program) | {name: port for name, (port, _) in viewed(program).items()}
     names = [(series.kind, series.name) for series in series_of(program)]
     return sorted(names, key=lambda name: position[ports[name].node] if name in ports else len(position))
-
-
-def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()

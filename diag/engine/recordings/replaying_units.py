@@ -102,7 +102,8 @@ def replay_op(run: RecordedRun, step: int, index: int, lane: str, place: Place, 
 def replay_layer(run: RecordedRun, step: int, layer: str, lane: str, place: Place, replayer: Replayer) -> LayerReplay:
     """Run a layer's units compiled by themselves at a place, on what the CPU's own step gives them.
 
-    Also with the layer that hands it something, or takes something from it, that no one else reads (seams.py).
+    Also with the layer that hands it something, or takes something from it, that no one else reads
+    (diag/engine/step/fusion_groups.py).
 
     `layer` may also name one unit: a variable, for its update.
 

@@ -11,7 +11,7 @@ from diag.engine.runs.settings import Settings
 from diag.engine.runs.twins import Twins
 from diag.engine.step.program import Program
 from diag.verdict.ladder import amplifiers_in, overall
-from diag.verdict.result import Judged, LaneInfo, RunResult
+from diag.verdict.result import Judged, LaneInfo, RunResult, as_notes
 
 
 def result_of(
@@ -43,7 +43,7 @@ def result_of(
         microscope=tuple(findings.ops),
         worst=tuple(worst_of([*findings.layers, *findings.ops])[:WORST_KEPT]),
         judged=judged,
-        notes=(*findings.notes, *findings.advisories.notes),
+        notes=as_notes([*findings.notes, *findings.advisories.notes]),
         updates=tuple(findings.updates),
         rewrites=None if first is None else rewrites_around(first, program, lanes[1]),
         twins=None if twins is None else twins.trajectories(bool(findings.divergences)),

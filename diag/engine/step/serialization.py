@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from diag.common.wording import first_line
 from diag.engine.graphs.graph import OPAQUE, Graph, Node, Port, parse_input
 from diag.engine.graphs.locations import Location
 from diag.engine.graphs.tf_runtime import PYTHON_FUNCTIONS
@@ -182,7 +183,7 @@ def _functions(documents: dict[str, Any], graph_def: Any) -> dict[str, Graph]:
             tf.graph_util.import_graph_def(library, name="")
         except (ValueError, tf.errors.OpError) as error:
             raise UserError(
-                f"The stored training step does not load in TensorFlow {tf.__version__}: {str(error).splitlines()[0]}; "
+                f"The stored training step does not load in TensorFlow {tf.__version__}: {first_line(error)}; "
                 "replay it with the TensorFlow that recorded it."
             ) from error
         bodies = {f.signature.name: body_graph(f, outer) for f in graph_def.library.function}

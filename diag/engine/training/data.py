@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from diag.common.user_code import call_function, names_function, one_line
+from diag.common.user_code import call_function, names_function
+from diag.common.wording import type_and_message
 from diag.engine.step.batch import Batch, map_leaves
 from diag.engine.training.batches import ArrayBatches, Batches, Samples, StreamBatches
 from diag.engine.training.data_checks import check_data, naming
@@ -112,7 +113,7 @@ def _read_npz(path: Path, signature: Signature | None) -> Batch:
             arrays = {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         hint = "; arrays of dtype object cannot be read" if "allow_pickle" in str(error) else ""
-        raise UserError(f"--data {path} cannot be read as .npz: {one_line(error)}{hint}") from error
+        raise UserError(f"--data {path} cannot be read as .npz: {type_and_message(error)}{hint}") from error
     return _from_names(arrays, path, signature)
 
 
@@ -173,7 +174,7 @@ def _as_arrays(part: Any, name: str, spec: str) -> Any:
     try:
         return np.asarray(part)
     except (TypeError, ValueError) as error:
-        raise UserError(f"--data {spec}: {name} cannot be made an array: {one_line(error)}") from error
+        raise UserError(f"--data {spec}: {name} cannot be made an array: {type_and_message(error)}") from error
 
 
 def _in_float32(batch: Batch, signature: Signature | None) -> Batch:

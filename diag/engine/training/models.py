@@ -17,7 +17,8 @@ import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
-from diag.common.user_code import call_function, names_function, one_line
+from diag.common.user_code import call_function, names_function
+from diag.common.wording import type_and_message
 from diag.engine.training.signature import OutputSpec, all_layers, loss_name, pair, signature_of
 from diag.errors import UserError
 from diag.machine.places import POLICIES
@@ -90,7 +91,7 @@ def build_on(model: keras.Model, inputs: Any) -> Any:
     except Exception as error:
         shapes = ", ".join(f"{x.dtype} {tuple(x.shape)}" for x in keras.tree.flatten(inputs))
         raise UserError(
-            f"the model {model.name} fails on the first batch of the data ({shapes}): {one_line(error)}"
+            f"the model {model.name} fails on the first batch of the data ({shapes}): {type_and_message(error)}"
         ) from error
     finally:
         for variable, value in saved:
@@ -102,7 +103,7 @@ def apply_policy(name: str | None) -> Iterator[None]:
     """Makes `name` the dtype policy of the layers created meanwhile; None leaves Keras's own.
 
     Raises:
-        UserError: not one of `diag.engine.places.POLICIES`.
+        UserError: not one of `diag.machine.places.POLICIES`.
     """
     if name is not None and name not in POLICIES:
         raise UserError(f"--policy {name} is no dtype policy; expected one of {', '.join(POLICIES)}")
@@ -130,7 +131,9 @@ def _read_keras_file(spec: str) -> Any:
     try:
         return keras.models.load_model(path)
     except Exception as error:
-        raise UserError(f"--model {spec} cannot be read as a Keras 3 model: {one_line(error)}; {_CUSTOM}") from error
+        raise UserError(
+            f"--model {spec} cannot be read as a Keras 3 model: {type_and_message(error)}; {_CUSTOM}"
+        ) from error
 
 
 def _model_or_error(value: Any, spec: str) -> keras.Model:

@@ -20,6 +20,7 @@ from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
 from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, in_force
+from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
     AbsoluteError,
     Bound,
@@ -335,12 +336,8 @@ def _float_dtypes(evidence: OpEvidence) -> list[Any]:
 
 def _all_equal(evidence: OpEvidence) -> bool:
     return all(
-        np.array_equal(a, b) or _same_bits(a, b) for a, b in zip(evidence.candidate, evidence.reference, strict=True)
+        np.array_equal(a, b) or same_bits(a, b) for a, b in zip(evidence.candidate, evidence.reference, strict=True)
     )
-
-
-def _same_bits(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def num_terms(op: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> float:

@@ -57,7 +57,7 @@ def test_a_recorded_fault_is_found_where_the_live_run_found_it(cpu: Path, tf32: 
     assert (first.where.step, first.where.layer, first.where.phase) == (0, "dense", "forward")
     assert first.cause == live["first_divergence"]["cause"] == "format:tf32-rne" and first.blame == "kernel"
     assert {d.where.layer for d in result.divergences} == {"dense", "dense_1"}  # the last output is not watched
-    assert any("steps 1-2 differ and are not judged" in note for note in result.notes)
+    assert any("steps 1-2 differ and are not judged" in note.text for note in result.notes)
 
 
 def test_rounding_is_told_from_a_fault(cpu: Path) -> None:
@@ -76,7 +76,7 @@ def test_other_random_numbers_are_no_fault_of_what_comes_after_them() -> None:
     result = compared(a, b)
     assert result.verdict == "rounding" and not result.divergences
     assert result.judged.layer_outputs > 0 and result.judged.layer_outputs == len(result.worst)
-    assert any(note.startswith("steps 0: the two drew other random numbers") for note in result.notes)
+    assert any(note.text.startswith("steps 0: the two drew other random numbers") for note in result.notes)
 
 
 # ---- what is not one training

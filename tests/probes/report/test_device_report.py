@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,7 @@ from tests.probes.device_reports import MEASUREMENTS, card
 
 def printed(made: DeviceReport, width: int = 80, **given) -> str:
     text = io.StringIO()
-    options = argparse.Namespace(**{"verbose": False, "emit": None, "out": None, **given})
-    render(made, Console(file=text, width=width), options)
+    render(made, Console(file=text, width=width), **given)
     return text.getvalue()
 
 

@@ -1,0 +1,202 @@
+"""A lockstep run from its request to its result, with the trace and the report that it leaves in a folder.
+
+Importing this loads TensorFlow: call `diag.machine.tensorflow_import.import_tensorflow` before.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+
+import tensorflow as tf
+
+from diag import allowance_file
+from diag.common.files import write_json
+from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_alike
+from diag.engine.attribution.of_run import attributed
+from diag.engine.attribution.substitution import substitute, unit_named
+from diag.engine.lanes.lane import check_device
+from diag.engine.recordings.recorded_lane import RecordedLane
+from diag.engine.recordings.recorded_run import RecordedRun
+from diag.engine.recordings.recording import Recording, RecordingOptions
+from diag.engine.runs.run import LockstepRun
+from diag.engine.runs.settings import Settings
+from diag.engine.runs.updates import adam_settings_of
+from diag.engine.training.setup import Trained, set_up
+from diag.errors import UserError
+from diag.machine import settings as process
+from diag.machine.places import Place, parse_place
+from diag.options import DEFAULT_STEPS
+from diag.report import json_report
+from diag.report.progress import StepProgress
+from diag.request import LockstepRequest
+from diag.verdict.result import SIMULATED, Notice, RunResult, as_notes
+from diag.verdict.substitution import Substitution
+
+SIMULATED_BY_DEFAULT = "sim:metal-fused-dense"
+Notices = tuple[Notice, ...]
+
+
+def run_lockstep(request: LockstepRequest) -> RunResult:
+    """Run, record and report; this process's settings are put back afterwards.
+
+    Raises:
+        UserError: the request cannot be met; nothing is left in its folder unless whole steps are.
+    """
+    with process.tf32(request.tf32), process.op_determinism(request.deterministic):
+        candidate, notices = choose_candidate(request)
+        notices += as_notes(allowance_file.put_in_force(request.allowances_file, request.allowances))
+        for place in (request.reference, candidate):
+            check_device(place)
+        result = (_live if request.trace is None else _against_trace)(request, candidate, notices)
+        write_json(request.folder / "report.json", json_report.report(result))
+        return result
+
+
+def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
+    """The named place, else the first GPU, else a simulated one, and what to say about it."""
+    if request.candidate is not None:
+        return request.candidate, ()
+    if tf.config.list_logical_devices("GPU"):
+        return parse_place("GPU:0", request.execution, request.policy), ()
+    place = parse_place(SIMULATED_BY_DEFAULT, request.execution, request.policy)
+    text = (
+        f"SIMULATED: this machine has no GPU that TensorFlow sees, so the candidate is {place}: the CPU with a known "
+        "fault of a real stack planted in it. What follows shows what the tool does, not what your hardware does."
+    )
+    return place, (Notice(SIMULATED, text),)
+
+
+def _live(request: LockstepRequest, candidate: Place, notices: Notices) -> RunResult:
+    """Both places here."""
+    steps = request.steps or DEFAULT_STEPS
+    trained = set_up(request.model, request.data, request.batch_size, steps, request.seed, request.policy)
+    settings = Settings(
+        request.reference,
+        candidate,
+        steps,
+        request.seed,
+        request.follow,
+        request.units,
+        request.check_every,
+        twins=request.twins,
+        adam=adam_settings_of(trained.model),
+    )
+    return record(request, trained, settings, notices)
+
+
+def _against_trace(request: LockstepRequest, candidate: Place, notices: Notices) -> RunResult:
+    """The candidate here against the reference lane of a trace made elsewhere."""
+    assert request.trace is not None
+    with RecordedRun(request.trace) as recorded:
+        candidate = _in_recorded_policy(candidate, recorded.place("reference"))
+        first = recorded.first_step
+        num_recorded = recorded.num_steps_from(first)
+        if (request.steps or 0) > num_recorded:
+            raise UserError(f"--steps {request.steps}: {request.trace} holds {num_recorded} steps with their batches")
+        trained = recorded.training(first, "reference")
+        settings = Settings(
+            request.reference,
+            candidate,
+            request.steps or num_recorded,
+            recorded.seed,
+            request.follow,
+            request.units,
+            request.check_every,
+            first,
+        )
+        lane = RecordedLane("reference", recorded, "reference", request.reference, first)
+        return record(request, trained, settings, notices, lane)
+
+
+def _in_recorded_policy(candidate: Place, recorded: Place) -> Place:
+    """The candidate computes in the policy that the step was traced in."""
+    policy = recorded.policy or "float32"
+    if candidate.policy not in (None, policy):
+        raise UserError(
+            f"--candidate {candidate}: the recorded step computes in {policy}, and nothing changes that; leave the "
+            "policy out"
+        )
+    return replace(candidate, policy=recorded.policy)
+
+
+def record(
+    request: LockstepRequest,
+    trained: Trained,
+    settings: Settings,
+    notices: Notices,
+    reference: RecordedLane | None = None,
+) -> RunResult:
+    """Run, and write the trace as it goes on."""
+    folder = request.folder
+    kept = RecordingOptions(request.dump_policy, request.snapshot_every, request.portable)
+    opened: list[Recording] = []
+    new_folders = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    try:
+        with StepProgress(settings.steps, quiet=request.quiet) as progress:
+            run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
+            command = ["python", "-m", "diag.lockstep", *request.command]
+            recording = Recording(folder / "trace.h5", run.plan, command, trained, kept)
+            opened.append(recording)
+            if request.substitute is not None:
+                unit_named(request.substitute, run.program)  # refused before the run rather than after it
+            if not request.quiet and recording.is_worth_a_word:
+                print(recording.forecast, file=sys.stderr)
+            for step in run.steps():
+                recording.step(step)
+            result = run.result()
+        recorded = reference.notes if reference is not None else []
+        result = replace(
+            result,
+            notes=(*notices, *as_notes(trained.notes), *result.notes, *as_notes([*recorded, *recording.notes])),
+            model=trained.model_description,
+            data=trained.data_description,
+            files={"trace": str(folder / "trace.h5"), "report": str(folder / "report.json")},
+        )
+        result = _attributed(result, request, recording, trained, time.monotonic() - begun)
+        if request.substitute is not None:
+            result = replace(result, substitution=_substituted(request.substitute, trained, settings))
+        recording.finish(json_report.report(result))
+        return result
+    except BaseException as error:
+        if opened:
+            opened[0].close()
+        if isinstance(error, UserError) and not (opened and opened[0].num_steps):
+            (folder / "trace.h5").unlink(missing_ok=True)  # nothing whole is in it
+        for path in new_folders:
+            if not any(path.iterdir()):
+                path.rmdir()
+        raise
+
+
+def _attributed(
+    result: RunResult, request: LockstepRequest, recording: Recording, trained: Trained, seconds: float
+) -> RunResult:
+    """The first divergence with what cures it, from trials on the trace as it is so far."""
+    attribute = False if request.attribute is None and request.quiet else request.attribute
+    if result.first_divergence is None or attribute is False:
+        return result
+    plan, step = recording.plan, result.first_divergence.where.step
+    in_step = [divergence for divergence in result.divergences if divergence.where.step == step]
+    flagged = FlaggedStep(
+        recording.writer.path,
+        step,
+        plan.settings.candidate,
+        lanes_of(plan.settings.follow),
+        plan.environments["candidate"],
+        plan.program,
+        trained.config,
+        *wrong_alike([d.to_dict() for d in in_step]),
+    )
+    recording.keep(json_report.report(result))  # should the trials be ended, the trace has what was found
+    say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))
+    return attributed(result, flagged, attribute, seconds / result.steps, say)
+
+
+def _substituted(units: str, trained: Trained, settings: Settings) -> Substitution:
+    """The same training once more, each lane on its own path, with units computed by the reference."""
+    places = (settings.reference, settings.candidate)
+    return substitute(units, trained.programs, trained.batches, places, settings.numbers, settings.seed)

@@ -1,0 +1,143 @@
+"""What a lockstep run is asked to do, as one value made from the flags and checked before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diag import allowance_file
+from diag.common.command import is_on
+from diag.engine.recordings.dump_policy import DumpPolicy, parse_dump_policy
+from diag.errors import UserError
+from diag.machine.places import Place
+from diag.numerics.allowances import AllowanceRow
+from diag.options import follow_and_twins, places_of, substituted
+
+SMALLEST_FREE = 64 << 20  # bytes: room for a report and a small trace
+
+
+@dataclass(frozen=True)
+class LockstepRequest:
+    """All that a lockstep run is asked to do.
+
+    folder: where trace.h5 and report.json go.  command: the words after `python -m diag.lockstep`, kept in the trace.
+    candidate: None for the first GPU, or a simulated place where there is none; execution and policy are then its.
+    trace: a recorded reference; `reference` is where its step is judged here.  steps: None for the default number, or
+    for all that `trace` holds.  follow, twins, units, check_every: as in `diag.engine.runs.settings`.
+    substitute: names of units to compute by the reference in a second training.  attribute: whether to look for
+    cures, None for where that is quick.  tf32: None for TensorFlow's default.  quiet: no progress and no advice on
+    stderr.
+    """
+
+    folder: Path
+    command: tuple[str, ...] = ()
+    model: str | None = None
+    data: str | None = None
+    batch_size: int = 32
+    steps: int | None = None
+    seed: int = 0
+    policy: str | None = None
+    execution: str | None = None
+    reference: Place = field(default_factory=lambda: Place("CPU:0"))
+    candidate: Place | None = None
+    trace: Path | None = None
+    follow: str = "reference"
+    twins: int = 0
+    units: str = "layer"
+    check_every: int | None = None
+    substitute: str | None = None
+    attribute: bool | None = None
+    dump_policy: DumpPolicy = field(default_factory=DumpPolicy)
+    snapshot_every: int | None = None
+    portable: bool = False
+    tf32: bool | None = None
+    deterministic: bool = False
+    allowances_file: Path | None = None
+    allowances: tuple[AllowanceRow, ...] = ()
+    quiet: bool = False
+    json: bool = False
+
+
+def request_of(options: argparse.Namespace, given: Sequence[str]) -> LockstepRequest:
+    """The request that flags make; `given` are the words of the command line.
+
+    Raises:
+        UserError: it cannot be asked so.
+    """
+    places = places_of(options)
+    dump_policy = parse_dump_policy(options.dump, options.dump_steps)
+    if places.trace is not None:
+        _check_flags_with_trace(options, given)
+    follow, twins = follow_and_twins(options)
+    substitute = substituted(options.substitute)
+    allowances = allowance_file.read(options.allowances)
+    return LockstepRequest(
+        folder=_output_folder(options.out),
+        command=tuple(given),
+        model=options.model,
+        data=options.data,
+        batch_size=options.batch_size,
+        steps=options.steps,
+        seed=options.seed,
+        policy=options.policy,
+        execution=options.execution,
+        reference=places.reference,
+        candidate=places.candidate,
+        trace=places.trace,
+        follow=follow,
+        twins=twins,
+        units=options.units,
+        check_every=options.check_every,
+        substitute=substitute,
+        attribute=options.attribute,
+        dump_policy=dump_policy,
+        snapshot_every=options.snapshot_every,
+        portable=options.portable,
+        tf32=is_on(options.tf32),
+        deterministic=options.deterministic,
+        allowances_file=options.allowances,
+        allowances=allowances,
+        quiet=options.quiet or options.json,
+        json=options.json,
+    )
+
+
+def _check_flags_with_trace(options: argparse.Namespace, given: Sequence[str]) -> None:
+    """Refuse what a recorded reference settles itself, or cannot do."""
+    for flag in ("--batch-size", "--seed"):
+        if any(word == flag or word.startswith(f"{flag}=") for word in given):
+            raise UserError(
+                f"--reference {options.reference} with {flag}: batches and seed come from the trace; leave {flag} out"
+            )
+    if options.follow == "candidate":
+        raise UserError(
+            f"--reference {options.reference} with --follow candidate: a recorded lane cannot start from another's "
+            "state; take --follow reference, or free"
+        )
+
+
+def _output_folder(named: Path | None) -> Path:
+    """A folder that can be written and holds no earlier run; it is not made yet."""
+    folder = named or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    number = 1
+    while named is None and folder.exists():
+        number += 1
+        folder = folder.with_name(f"{time.strftime('%Y%m%d-%H%M%S')}-{number}")
+    kept = [name for name in ("trace.h5", "report.json") if (folder / name).exists()]
+    if kept:
+        raise UserError(
+            f"--out {folder} already holds {kept[0]}; name a new folder, an earlier run is never overwritten"
+        )
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--out {folder}: {existing} is no folder; name one that can be made")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"--out {folder}: {existing} cannot be written; name a folder that can")
+    if shutil.disk_usage(existing).free < SMALLEST_FREE:
+        raise UserError(f"--out {folder}: less than {SMALLEST_FREE >> 20} MiB free there; name a folder with more room")
+    return folder
