@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from diag.common.wording import ranges_of
@@ -63,6 +63,10 @@ class Address:
     pattern: str
     steps: StepSet | None = None
     lane: str | None = None
+
+    def at(self, steps: StepSet | None) -> Address:
+        """The same address, at these steps where it has none itself."""
+        return self if self.steps else replace(self, steps=steps)
 
     def matches(self, *names: str) -> bool:
         """Whether one of the names is the pattern, brackets and all, or fits it as a glob."""

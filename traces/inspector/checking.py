@@ -25,12 +25,12 @@ class Check:
     """
 
     name: str
-    said: str
+    summary: str
     num_checked: int
     problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return vars(self)
+        return {"name": self.name, "said": self.summary, "num_checked": self.num_checked, "problems": self.problems}
 
 
 def checks_of(trace: InspectedTrace) -> Iterator[Check]:
@@ -61,8 +61,8 @@ def _documents(trace: InspectedTrace) -> Check:
         "programs": lambda: trace.programs,
     }
     problems = [problem for name, read in readings.items() for problem in _attempt(name, read)]
-    said = f"{trace.schema}, by version {trace.version}; {len(readings)} documents read"
-    return Check("documents", said, len(readings), tuple(problems))
+    summary = f"{trace.schema}, by version {trace.version}; {len(readings)} documents read"
+    return Check("documents", summary, len(readings), tuple(problems))
 
 
 def _steps(trace: InspectedTrace) -> Check:
@@ -72,10 +72,10 @@ def _steps(trace: InspectedTrace) -> Check:
     except Exception as error:
         return Check("steps", "unreadable", 0, (_problem("steps", error),))
     of = "" if planned is None else f" of {planned:,} planned"
-    said = f"{len(steps):,} whole{of}" + (f": {ranges_of(steps)}" if steps else "")
+    summary = f"{len(steps):,} whole{of}" + (f": {ranges_of(steps)}" if steps else "")
     if without_batch:
-        said += f"; without their batch: {ranges_of(without_batch)}"
-    return Check("steps", said, len(steps))
+        summary += f"; without their batch: {ranges_of(without_batch)}"
+    return Check("steps", summary, len(steps))
 
 
 def _columns(name: str, table: TableReader) -> Check:
@@ -94,8 +94,8 @@ def _columns(name: str, table: TableReader) -> Check:
             if length < num_rows:  # a run that goes on may have added some
                 problems.append(f"{name}/{column.name}: {length:,} rows, and the table has {num_rows:,}")
     number = len(table.layout.columns)
-    said = f"{counted(number, 'column')} of {counted(num_rows, 'row')}"
-    return Check(f"table {name}", said, number * num_rows, tuple(problems))
+    summary = f"{counted(number, 'column')} of {counted(num_rows, 'row')}"
+    return Check(f"table {name}", summary, number * num_rows, tuple(problems))
 
 
 def _tensors(name: str, table: TableReader) -> Check:
@@ -116,10 +116,10 @@ def _tensors(name: str, table: TableReader) -> Check:
                 problem = f"{type(error).__name__}: {_line(error)}"
             if problem:
                 problems.append(f"{what}: {problem}")
-    said = f"{num_values:,} values read back, {num_bytes:,} bytes, and held against their checksums"
+    summary = f"{num_values:,} values read back, {num_bytes:,} bytes, and held against their checksums"
     if num_sums:
-        said += f"; {num_sums:,} more are checksums alone"
-    return Check(f"tensors of {name}", said, num_values + num_sums, tuple(problems))
+        summary += f"; {num_sums:,} more are checksums alone"
+    return Check(f"tensors of {name}", summary, num_values + num_sums, tuple(problems))
 
 
 def _value_problem(
