@@ -215,7 +215,7 @@ def test_a_bug_of_ours_keeps_its_traceback(run, small: Path, monkeypatch: pytest
     def broken(*_: object) -> None:
         raise KeyError("forgotten")
 
-    monkeypatch.setattr("traces.inspector.listing.listing_of", broken)
+    monkeypatch.setattr("traces.commands.ls.listing_of", broken)
     done = run("ls", small)
     assert done.code == 3
     assert "Traceback" in done.err and "forgotten" in done.err

@@ -14,7 +14,7 @@ from traces.encoding import Array
 from traces.inspector.address import Address, StepSet
 from traces.inspector.judgements import Judgement, TensorName, judgements
 from traces.inspector.reading import InspectedTrace
-from traces.schema import TensorSpec
+from traces.schema import TensorKey, TensorSpec
 
 SNAPSHOTS, BATCHES, ACTIVATIONS = "snapshots", "batches", "activations"
 
@@ -85,17 +85,27 @@ class StoredTensor:
     @property
     def checksum(self) -> int | None:
         """Of what the step had, be it kept or not; None where nothing was handed over."""
-        return self.catalogue.checksum(self.entry, self.step, self.lane)
+        if self.entry.is_of_steps:
+            return self.catalogue.trace.checksums(self.step).get(self._key)
+        return self.catalogue.state_checksums(self.entry.kind, self.step, self.lane).get(self.entry.name)
 
     @property
     def is_kept(self) -> bool:
-        """Whether the value itself is stored, and not just its checksum."""
-        return self.catalogue.holds(self.entry, self.step, self.lane)
+        """Whether the value itself is stored, and not just its checksum; of states and batches all are."""
+        if self.entry.is_of_steps:
+            return self._key in self.catalogue.trace.kept(self.step)
+        return self.checksum is not None
 
     @property
     def value(self) -> Array:
         """A value that the trace holds, in its own dtype."""
-        return self.catalogue.value(self.entry, self.step, self.lane)
+        if self.entry.is_of_steps:
+            return self.catalogue.trace.tensor(self.step, *self._key)
+        return self.catalogue.state(self.entry.kind, self.step, self.lane)[self.entry.name]
+
+    @property
+    def _key(self) -> TensorKey:
+        return self.lane, self.entry.kind, self.entry.name
 
 
 class Catalogue:
@@ -112,8 +122,9 @@ class Catalogue:
             *_entries((BATCHES, spec, "") for spec in layout.batch),
         ]
         """In the layout's order, which is that of the model."""
-        self._state = lru_cache(maxsize=2)(self._read_state)
-        self._checksums = lru_cache(maxsize=None)(self._read_checksums)
+        self.state = lru_cache(maxsize=2)(self._read_state)
+        """A snapshot's or a batch's values by name, of a kind, a step and a lane."""
+        self.state_checksums = lru_cache(maxsize=None)(self._read_state_checksums)
 
     def select(self, address: Address) -> list[Entry]:
         """The entries whose path, name, kind or layer the pattern matches, in the lane it names if it does.
@@ -165,27 +176,16 @@ class Catalogue:
 
     def steps_kept(self, entry: Entry) -> list[int]:
         """The steps of which some lane's value is stored."""
-        return [step for step in self.steps_of(entry) if any(self.holds(entry, step, lane) for lane in entry.lanes)]
-
-    def holds(self, entry: Entry, step: int, lane: str) -> bool:
-        if entry.is_of_steps:
-            return (lane, entry.kind, entry.name) in self.trace.kept(step)
-        return entry.name in self._checksums(entry.kind, step, lane)  # of these all are stored
-
-    def value(self, entry: Entry, step: int, lane: str) -> Array:
-        if entry.is_of_steps:
-            return self.trace.tensor(step, lane, entry.kind, entry.name)
-        return self._state(entry.kind, step, lane)[entry.name]
-
-    def checksum(self, entry: Entry, step: int, lane: str) -> int | None:
-        if entry.is_of_steps:
-            return self.trace.checksums(step).get((lane, entry.kind, entry.name))
-        return self._checksums(entry.kind, step, lane).get(entry.name)
+        return [
+            step
+            for step in self.steps_of(entry)
+            if any(StoredTensor(self, entry, step, lane).is_kept for lane in entry.lanes)
+        ]
 
     def _read_state(self, kind: str, step: int, lane: str) -> dict[str, Array]:
         return self.trace.batch(step) if kind == BATCHES else self.trace.snapshot(step, lane)
 
-    def _read_checksums(self, kind: str, step: int, lane: str) -> dict[str, int]:
+    def _read_state_checksums(self, kind: str, step: int, lane: str) -> dict[str, int]:
         if kind == SNAPSHOTS:
             return self.trace.snapshot_checksums(step, lane)
         return self.trace.batch_checksums(step) if step in self.trace.batch_steps else {}

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from traces.inspector.catalogue import Entry
 from traces.inspector.header import Header
-from traces.inspector.judgements import Judgement, tensor_of_unit
+from traces.inspector.judgements import Judgement, TensorName, tensor_of_unit
 from traces.inspector.listing import LayerRow, Listing, StepRow, TensorRow
 from traces.schema import StepRecord, TensorSpec, TraceLayout
 from traces.views import listing as listing_text
@@ -201,8 +201,8 @@ def large_listing(num_layers: int, num_steps: int) -> Listing:
         excess = 611.0 if (layer, step) == (142, 17) else (layer + step) / 1000
         name = f"block_{layer // 10}/depthwise_separable_convolution_{layer}"
         verdict = "divergence" if excess > 1 else "rounding"
-        tensor = ("activations", name)
-        return Judgement("units", 0, step, "forward", name, "", "layer:output", -1, "", 0, excess, verdict, tensor)
+        tensor = TensorName("activations", name)
+        return Judgement("units", 0, tensor, step, "forward", name, "", "layer:output", -1, "", 0, excess, verdict)
 
     by_layer = [{step: judged(layer, step) for step in range(num_steps)} for layer in range(num_layers)]
     steps = []
