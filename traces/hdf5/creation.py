@@ -49,24 +49,14 @@ def create_table(group: h5py.Group, layout: TableLayout, trace: TraceLayout, *, 
         _create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows, False)
 
 
-def create_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> h5py.Dataset:
-    """A dataset of these texts, for good."""
-    encoded = [text.encode() for text in texts]
-    dataset = group.create_dataset(name, data=np.array(encoded, _text_dtype(encoded)))
+def create_text(group: h5py.Group, name: str, text: str | Sequence[str]) -> h5py.Dataset:
+    """A dataset of one text, or of several, for good."""
+    texts = [text] if isinstance(text, str) else text
+    encoded = [each.encode() for each in texts]
+    dtype = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
+    dataset = group.create_dataset(name, data=np.array(encoded[0] if isinstance(text, str) else encoded, dtype))
     dataset.attrs.update(TEXT_ATTRIBUTES)
     return dataset
-
-
-def create_text(group: h5py.Group, name: str, text: str) -> None:
-    """A dataset of one text, for good."""
-    encoded = text.encode()
-    dataset = group.create_dataset(name, data=np.array(encoded, _text_dtype([encoded])))
-    dataset.attrs.update(TEXT_ATTRIBUTES)
-
-
-def _text_dtype(encoded: Sequence[bytes]) -> np.dtype[Any]:
-    dtype: np.dtype[Any] = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
-    return dtype
 
 
 def _create_tensor(

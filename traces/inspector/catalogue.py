@@ -176,11 +176,11 @@ class Catalogue:
 
     def steps_kept(self, entry: Entry) -> list[int]:
         """The steps of which some lane's value is stored."""
-        return [
-            step
-            for step in self.steps_of(entry)
-            if any(StoredTensor(self, entry, step, lane).is_kept for lane in entry.lanes)
-        ]
+        return [step for step in self.steps_of(entry) if self.is_kept(entry, step)]
+
+    def is_kept(self, entry: Entry, step: int) -> bool:
+        """Whether some lane's value is stored."""
+        return any(StoredTensor(self, entry, step, lane).is_kept for lane in entry.lanes)
 
     def _read_state(self, kind: str, step: int, lane: str) -> dict[str, Array]:
         return self.trace.batch(step) if kind == BATCHES else self.trace.snapshot(step, lane)

@@ -30,16 +30,22 @@ class StepRow:
 
 
 @dataclass(frozen=True)
-class TensorRow:
-    """One tensor over the steps chosen; `worst_at` has the worst judgement of each step that has one."""
+class JudgedRow:
+    """What was judged in several steps; `worst_at` has the worst judgement of each step that has one."""
 
-    entry: Entry
-    steps_kept: tuple[int, ...]
     worst_at: dict[int, Judgement]
 
     @property
     def worst(self) -> Judgement | None:
         return worst_of(self.worst_at.values())
+
+
+@dataclass(frozen=True)
+class TensorRow(JudgedRow):
+    """One tensor over the steps chosen."""
+
+    entry: Entry
+    steps_kept: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -56,16 +62,11 @@ class TensorRow:
 
 
 @dataclass(frozen=True)
-class LayerRow:
+class LayerRow(JudgedRow):
     """One layer, with the judgements of its ops too; the loss and the optimizer have no tensors."""
 
     name: str
     tensors: tuple[TensorRow, ...]
-    worst_at: dict[int, Judgement]
-
-    @property
-    def worst(self) -> Judgement | None:
-        return worst_of(self.worst_at.values())
 
 
 @dataclass(frozen=True)
@@ -119,14 +120,14 @@ def listing_of(trace: InspectedTrace, address: Address) -> Listing:
     ]
     return Listing(
         header_of(trace),
-        tuple(_step_rows(trace, of_steps, rows, steps)),
-        tuple(_layer_rows(trace, of_steps, rows, steps)),
-        tuple(TensorRow(entry, tuple(catalogue.steps_kept(entry)), {}) for entry in entries if not entry.is_of_steps),
+        tuple(_step_rows(catalogue, of_steps, rows, steps)),
+        tuple(_layer_rows(catalogue, of_steps, rows, steps)),
+        tuple(TensorRow({}, entry, tuple(catalogue.steps_kept(entry))) for entry in entries if not entry.is_of_steps),
     )
 
 
 def _step_rows(
-    trace: InspectedTrace, entries: Sequence[Entry], rows: Sequence[Judgement], steps: Sequence[int]
+    catalogue: Catalogue, entries: Sequence[Entry], rows: Sequence[Judgement], steps: Sequence[int]
 ) -> list[StepRow]:
     by_step: dict[int, list[Judgement]] = {step: [] for step in steps}
     for row in rows:
@@ -138,7 +139,7 @@ def _step_rows(
             num_judged=sum(row.is_judged for row in of_step),
             num_unjudged=sum(not row.is_judged for row in of_step),
             num_divergences=sum(row.verdict == DIVERGENCE for row in of_step),
-            num_tensors_kept=sum(_is_kept(trace, entry, step) for entry in entries),
+            num_tensors_kept=sum(catalogue.is_kept(entry, step) for entry in entries),
             num_tensors=len(entries),
         )
         for step, of_step in by_step.items()
@@ -146,18 +147,18 @@ def _step_rows(
 
 
 def _layer_rows(
-    trace: InspectedTrace, entries: Sequence[Entry], rows: Sequence[Judgement], steps: Sequence[int]
+    catalogue: Catalogue, entries: Sequence[Entry], rows: Sequence[Judgement], steps: Sequence[int]
 ) -> list[LayerRow]:
     """In the order the layers run; those that are not among them stand behind, as they come."""
     of_tensor = _by_step(worst_by(rows, lambda row: (row.tensor, row.step)))
     of_layer = _by_step(worst_by(rows, lambda row: (row.layer, row.step)))
     tensors: dict[str, list[TensorRow]] = {}
     for entry in entries:
-        kept = tuple(step for step in steps if _is_kept(trace, entry, step))
-        tensors.setdefault(entry.layer, []).append(TensorRow(entry, kept, of_tensor.get(entry.tensor_name, {})))
-    order = {layer: place for place, layer in enumerate(trace.layout.layers)}
+        kept = tuple(step for step in steps if catalogue.is_kept(entry, step))
+        tensors.setdefault(entry.layer, []).append(TensorRow(of_tensor.get(entry.tensor_name, {}), entry, kept))
+    order = {layer: place for place, layer in enumerate(catalogue.trace.layout.layers)}
     layers = sorted(dict.fromkeys([*tensors, *of_layer]), key=lambda layer: order.get(layer, len(order)))
-    return [LayerRow(layer, tuple(tensors.get(layer, ())), of_layer.get(layer, {})) for layer in layers]
+    return [LayerRow(of_layer.get(layer, {}), layer, tuple(tensors.get(layer, ()))) for layer in layers]
 
 
 def _by_step(worst: dict[tuple[Any, int], Judgement]) -> dict[Any, dict[int, Judgement]]:
@@ -165,7 +166,3 @@ def _by_step(worst: dict[tuple[Any, int], Judgement]) -> dict[Any, dict[int, Jud
     for (key, step), row in worst.items():
         by_key.setdefault(key, {})[step] = row
     return by_key
-
-
-def _is_kept(trace: InspectedTrace, entry: Entry, step: int) -> bool:
-    return any(spec.key in trace.kept(step) for spec in entry.specs)

@@ -214,7 +214,7 @@ def large_listing(num_layers: int, num_steps: int) -> Listing:
         name = of_layer[0].layer
         spec = TensorSpec(name, (32, 8, 8, 64), "float32", "reference", "activations")
         layers.append(
-            LayerRow(name, (TensorRow(Entry("activations", name, name, (spec,)), (17,), of_layer),), of_layer)
+            LayerRow(of_layer, name, (TensorRow(of_layer, Entry("activations", name, name, (spec,)), (17,)),))
         )
     header = Header(
         "trace.h5", "lockstep-trace/1", "0.1", "", {}, (), {}, "", tuple(range(num_steps)), num_steps, {}, None
