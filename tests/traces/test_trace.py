@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from traces.reader import TraceReader
-from traces.schema import Column, StepRecord, TensorKey, TensorSpec, TraceLayout, op_columns
+from traces.schema import Column, RunDocuments, StepRecord, TensorKey, TensorSpec, TraceLayout, op_columns
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -66,14 +66,17 @@ def any_step(step: int, rows: int | None = None) -> dict[TensorKey, np.ndarray]:
     return {spec.key: any_bits(spec, step, rows) for spec in LAYOUT.tensors}
 
 
-def write(path: Path, **options: Any) -> TraceWriter:
+def write(path: Path, settings: dict[str, Any] | None = None, **options: Any) -> TraceWriter:
     return TraceWriter(
         path,
         LAYOUT,
-        environment={lane: {"device": lane, "tf32": False} for lane in LANES},
-        command=["python", "-m", "diag.lockstep"],
-        seeds={"numpy": 1},
-        model_config={"class_name": "Sequential"},
+        RunDocuments(
+            environment={lane: {"device": lane, "tf32": False} for lane in LANES},
+            command=["python", "-m", "diag.lockstep"],
+            seeds={"numpy": 1},
+            model_config={"class_name": "Sequential"},
+            settings=settings or {},
+        ),
         **options,
     )
 
@@ -257,7 +260,7 @@ def test_how_the_run_went_comes_back(tmp_path: Path) -> None:
 
 def test_the_excess_of_each_layer_comes_back(tmp_path: Path) -> None:
     layout = TraceLayout(lanes=("reference",), layers=("conv", "Größe", "dense"))
-    with TraceWriter(tmp_path / "trace.h5", layout, environment={"reference": {}}) as trace:
+    with TraceWriter(tmp_path / "trace.h5", layout, RunDocuments({"reference": {}})) as trace:
         trace.append_step(StepRecord(0, 0, {"reference": 1.0}, excess={"dense": 0.25, "conv": np.inf}))
         trace.append_step(StepRecord(1, 0, {"reference": 1.0}))
         with pytest.raises(ValueError, match="no such layer"):

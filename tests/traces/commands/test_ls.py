@@ -12,7 +12,7 @@ from traces.inspector.catalogue import Entry
 from traces.inspector.header import Header
 from traces.inspector.judgements import Judgement, TensorName, tensor_of_unit
 from traces.inspector.listing import LayerRow, Listing, StepRow, TensorRow
-from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.views import listing as listing_text
 from traces.writer import TraceWriter
 
@@ -134,15 +134,15 @@ def test_a_trace_with_no_whole_step(run, write_empty) -> None:
 @pytest.fixture
 def write_empty(tmp_path: Path) -> Path:
     layout = TraceLayout(steps=4, tensors=(TensorSpec("dense", (2,), "float32", "reference", "activations"),))
-    with TraceWriter(tmp_path / "trace.h5", layout, environment={"reference": {}, "candidate": {}}):
+    with TraceWriter(tmp_path / "trace.h5", layout, RunDocuments({"reference": {}, "candidate": {}})):
         pass
     return tmp_path / "trace.h5"
 
 
 def test_a_step_written_again_counts_once(run, tmp_path: Path) -> None:
     spec = TensorSpec("dense", (2,), "float32", "reference", "activations")
-    with TraceWriter(tmp_path / "trace.h5", TraceLayout(lanes=("reference",), tensors=(spec,)),
-                     environment={"reference": {}}) as trace:  # fmt: skip
+    layout = TraceLayout(lanes=("reference",), tensors=(spec,))
+    with TraceWriter(tmp_path / "trace.h5", layout, RunDocuments({"reference": {}})) as trace:
         for step, loss in ((0, 1.0), (1, 2.0), (1, 3.0)):
             trace.append_step(StepRecord(step, 0, {"reference": loss}))
     done = run("ls", tmp_path / "trace.h5")
@@ -169,7 +169,7 @@ def test_a_unit_is_one_tensor_or_none(unit: str, layer: str, variable: str, tens
 def test_a_divergence_is_worse_than_a_larger_benign_excess(run, tmp_path: Path) -> None:
     """Of a tie decided the other way, or a Winograd convolution, an excess is no divergence (docs/BOUNDS.md)."""
     layout = TraceLayout()
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}, "candidate": {}})) as trace:
         trace.append_step(StepRecord(0, 0, {"reference": 1.0, "candidate": 1.0}))
         row = {column.name: None for column in layout.unit_columns} | {"step": 0, "layer": "pool"}
         trace.append_units([
@@ -184,7 +184,7 @@ def test_outputs_of_one_layer_are_not_told_apart_by_guess(run, tmp_path: Path) -
     layout = TraceLayout(
         tensors=tuple(TensorSpec(name, (2,), "float32", "reference", "activations") for name in ("split", "split:1"))
     )
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}, "candidate": {}})) as trace:
         trace.append_step(StepRecord(0, 0, {"reference": 1.0, "candidate": 1.0}))
         row = {column.name: None for column in layout.unit_columns}
         trace.append_units([row | {"step": 0, "unit": "layer:output", "layer": "split", "excess": 3.0}])
