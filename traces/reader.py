@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from traces.hdf5.opening import open_trace
 from traces.hdf5.skeleton import BLOBS
 from traces.hdf5.table import TableReader
 from traces.schema import TensorKey, TraceLayout
+
+Value = TypeVar("Value")
 
 
 class TraceReader:
@@ -44,7 +46,6 @@ class TraceReader:
 
     def _open_parts(self) -> None:
         self.layout = TraceLayout.from_json(self._document("layout"))
-        """What the trace may hold: lanes, planned steps, tensors, variables, columns."""
         self._tables = {
             name: TableReader(self._file[name], table, self.layout) for name, table in self.layout.tables.items()
         }
@@ -102,15 +103,12 @@ class TraceReader:
     @property
     def losses(self) -> dict[str, Array]:
         """Each lane's loss, one float64 a whole step."""
-        with explained_reading(self.path):
-            return {lane: self._tables["steps"].column(f"loss/{lane}") for lane in self.layout.lanes}
+        return {lane: self._column("steps", f"loss/{lane}") for lane in self.layout.lanes}
 
     @property
     def excess(self) -> Array:
         """Each whole step's largest excess of each of the layout's layers: (steps, layers), NaN for none."""
-        with explained_reading(self.path):
-            steps = self._tables["steps"]
-            return steps.column("excess") if self.layout.layers else np.empty((steps.num_rows, 0))
+        return self._column("steps", "excess") if self.layout.layers else np.empty((len(self.steps), 0))
 
     @property
     def snapshots(self) -> list[int]:
@@ -118,16 +116,12 @@ class TraceReader:
         return self._numbers("snapshots", "step")
 
     def snapshot(self, step: int, lane: str) -> dict[str, Array]:
-        """A lane's variables as they were before a step, by path."""
+        """A lane's variables as they were before a step, by path; before step 0 it is the initial state."""
         return self._row_tensors("snapshots", self._row("snapshots", "step", step), lane)
 
     def snapshot_checksums(self, step: int, lane: str) -> dict[str, int]:
         """The `tensor_checksum` of each variable of a snapshot, by path."""
         return self._row_checksums("snapshots", self._row("snapshots", "step", step), lane)
-
-    def initial_state(self, lane: str) -> dict[str, Array]:
-        """A lane's variables before step 0, by path."""
-        return self.snapshot(0, lane)
 
     def batch(self, step: int) -> dict[str, Array]:
         """The batch a step was given, by component."""
@@ -144,10 +138,6 @@ class TraceReader:
         numbers = zip(self.steps, self._numbers("steps", "batch"), strict=False)  # a run may add a step meanwhile
         return [step for step, batch in numbers if batch in stored]
 
-    def is_checked(self, step: int) -> bool:
-        """Whether units of a step were run by themselves, not only the whole step compared."""
-        return bool(self._numbers("steps", "checked")[self._row("steps", "step", step)])
-
     def names(self, kind: str) -> list[str]:
         """The names of one kind of tensor, in the layout's order."""
         return list(dict.fromkeys(spec.name for spec in self.layout.tensors if spec.kind == kind))
@@ -155,39 +145,28 @@ class TraceReader:
     def tensor(self, step: int, lane: str, kind: str, name: str) -> Array:
         """A step's tensor in its own dtype, bit for bit as it was."""
         row, key = self._row("steps", "step", step), self._known((lane, kind, name))
-        with explained_reading(self.path):
-            array = self._tables["steps"].tensor(row, key)
+        array = self._read("steps", lambda table: table.tensor(row, key))
         if array is None:
             raise KeyError(f"Step {step} of {self.path} was written without {key}.")
         return array
 
     def kept_in(self, step: int) -> frozenset[TensorKey]:
-        """The tensors of a step that `tensor` can give back: `holds`, of all at once."""
+        """The tensors of a step that `tensor` can give back; of others there may be a checksum all the same."""
         row = self._row("steps", "step", step)
-        with explained_reading(self.path):
-            return self._tables["steps"].kept_in(row)
-
-    def holds(self, step: int, lane: str, kind: str, name: str) -> bool:
-        """Whether `tensor` can give this one back; of others there may be a checksum all the same."""
-        row, key = self._row("steps", "step", step), self._known((lane, kind, name))
-        with explained_reading(self.path):
-            return self._tables["steps"].shape(row, key) is not None
+        return self._read("steps", lambda table: table.kept_in(row))
 
     def checksum(self, step: int, lane: str, kind: str, name: str) -> int | None:
         """The `tensor_checksum` of what the step had, kept or not; None where it was not handed over."""
         row, key = self._row("steps", "step", step), self._known((lane, kind, name))
-        with explained_reading(self.path):
-            return self._tables["steps"].checksum(row, key)
+        return self._read("steps", lambda table: table.checksum(row, key))
 
     def op_table(self) -> dict[str, Array]:
         """The op table's columns, of equal length; text as Python strings."""
-        with explained_reading(self.path):
-            return self._tables["ops"].columns()
+        return self._read("ops", TableReader.columns)
 
     def unit_table(self) -> dict[str, Array]:
         """The unit table's columns, of equal length; text as Python strings."""
-        with explained_reading(self.path):
-            return self._tables["units"].columns()
+        return self._read("units", TableReader.columns)
 
     def report(self) -> dict[str, Any] | None:
         """The last report written, if any was."""
@@ -202,12 +181,7 @@ class TraceReader:
     def __enter__(self) -> TraceReader:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _document(self, name: str) -> Any:
@@ -215,8 +189,14 @@ class TraceReader:
             return json.loads(self._file[name][()])
 
     def _numbers(self, table: str, column: str) -> list[int]:
+        return [int(number) for number in self._column(table, column)]
+
+    def _column(self, table: str, name: str) -> Array:
+        return self._read(table, lambda reader: reader.column(name))
+
+    def _read(self, table: str, read: Callable[[TableReader], Value]) -> Value:
         with explained_reading(self.path):
-            return [int(number) for number in self._tables[table].column(column)]
+            return read(self._tables[table])
 
     def _row(self, table: str, column: str, number: int) -> int:
         """The row of a number; the last, if a step was written again after a rewind."""
@@ -236,14 +216,10 @@ class TraceReader:
 
     def _row_checksums(self, table: str, row: int, lane: str) -> dict[str, int]:
         """The checksums of one row's tensors of one lane, by name."""
-        reader = self._tables[table]
-        with explained_reading(self.path):
-            found = {spec.name: reader.checksum(row, spec.key) for spec in reader.layout.tensors if spec.lane == lane}
-        return {name: checksum for name, checksum in found.items() if checksum is not None}
+        checksums = self._read(table, lambda reader: reader.checksums(row))
+        return {name: checksum for (of, _, name), checksum in checksums.items() if of == lane}
 
     def _row_tensors(self, table: str, row: int, lane: str) -> dict[str, Array]:
         """One row's tensors of one lane, by name."""
-        reader = self._tables[table]
-        with explained_reading(self.path):
-            found = {spec.name: reader.tensor(row, spec.key) for spec in reader.layout.tensors if spec.lane == lane}
-        return {name: array for name, array in found.items() if array is not None}
+        tensors = self._read(table, lambda reader: reader.tensors(row, lane))
+        return {name: array for (_, _, name), array in tensors.items()}

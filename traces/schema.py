@@ -179,6 +179,32 @@ class TableLayout:
 
 
 @dataclass(frozen=True)
+class RunDocuments:
+    """What is written of a run at its start; any JSON.
+
+    `environment` is what each lane ran on, by lane; `command` the command line; `settings` how the run was asked
+    to go; `model_config` is Keras' own, or None for a model that has none.
+    """
+
+    environment: Mapping[str, Mapping[str, object]]
+    command: Sequence[str] = ()
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    model_config: Mapping[str, object] | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    def to_json(self, layout: TraceLayout) -> dict[str, object]:
+        """Each document by its name in the file."""
+        return {
+            **{f"environment/{lane}": dict(self.environment[lane]) for lane in layout.lanes},
+            "command": list(self.command),
+            "layout": layout.to_json(),
+            "seeds": dict(self.seeds),
+            "settings": dict(self.settings),
+            "model_config": None if self.model_config is None else dict(self.model_config),
+        }
+
+
+@dataclass(frozen=True)
 class StepRecord:
     """One whole step: what is written of it, in any lane, in one go.
 

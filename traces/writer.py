@@ -8,7 +8,6 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -24,7 +23,7 @@ from traces.hdf5.failures import explained_creation, explained_writing
 from traces.hdf5.opening import claim
 from traces.hdf5.skeleton import BLOBS, FORMAT, skeleton_image
 from traces.hdf5.table import TableWriter
-from traces.schema import Column, StepRecord, TableLayout, TensorKey, TraceLayout
+from traces.schema import Column, RunDocuments, StepRecord, TableLayout, TensorKey, TraceLayout
 
 QUEUE_BYTES = 256 << 20
 
@@ -40,11 +39,7 @@ class TraceWriter:
     Args:
       path: a file that does not exist yet.
       layout: everything that will be written.
-      environment: what each lane ran on, by lane; any JSON.
-      command: the command line.
-      seeds: by name.
-      settings: how the run was asked to go; any JSON.
-      model_config: Keras' own, or None for a model that has none.
+      documents: what the run is.
       portable: write plain datasets, with no filter and no differences, for any HDF5 reader.
       queue_bytes: how much may wait to be written; one larger record is let in by itself.
 
@@ -57,28 +52,16 @@ class TraceWriter:
         self,
         path: str | os.PathLike[str],
         layout: TraceLayout,
+        documents: RunDocuments,
         *,
-        environment: Mapping[str, Mapping[str, object]],
-        command: Sequence[str] = (),
-        seeds: Mapping[str, int] | None = None,
-        model_config: Mapping[str, object] | None = None,
-        settings: Mapping[str, object] | None = None,
         portable: bool = False,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
         self.path = Path(path)
         self.layout = layout
-        documents = {
-            **{f"environment/{lane}": dict(environment[lane]) for lane in layout.lanes},
-            "command": list(command),
-            "layout": layout.to_json(),
-            "seeds": dict(seeds or {}),
-            "settings": dict(settings or {}),
-            "model_config": None if model_config is None else dict(model_config),
-        }
         self._closed = False
         self._batches_seen: set[int] = set()
-        self._file = _create(self.path, layout, documents, portable)
+        self._file = _create(self.path, layout, documents.to_json(layout), portable)
         self._tables = {name: TableWriter(self._file[name], table, layout) for name, table in layout.tables.items()}
         self._blobs = {name: BlobWriter(self._file[name]) for name in BLOBS}
         self._queue = BackgroundQueue(queue_bytes)
@@ -152,12 +135,7 @@ class TraceWriter:
     def __enter__(self) -> TraceWriter:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _write_blob(self, group: str, document: bytes) -> None:

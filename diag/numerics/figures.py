@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from diag.numerics import kernels
-
 Index: TypeAlias = tuple[int, ...]
 
+MIN_OCTAVE, MAX_OCTAVE = -32, 63
+
 HISTOGRAM_EDGES: npt.NDArray[np.float64] = np.concatenate(
-    ([0.0, np.nextafter(0.0, 1.0)], 2.0 ** np.arange(kernels.MIN_OCTAVE, kernels.MAX_OCTAVE + 1))
+    ([0.0, np.nextafter(0.0, 1.0)], 2.0 ** np.arange(MIN_OCTAVE, MAX_OCTAVE + 1))
 )
 """Lower edge of each bin of `Statistics.histogram`: exactly 0, below 2^-32, then [2^k, 2^(k+1)) for k from
 -32 to 63, the last without end."""
@@ -107,8 +107,8 @@ class Statistics:
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["classes"] = {name: getattr(self.classes, name) for name in CLASS_NAMES}
-        names = ["0", f"<2^{kernels.MIN_OCTAVE}"]
-        names += [f"2^{k}" for k in range(kernels.MIN_OCTAVE, kernels.MAX_OCTAVE + 1)]
+        names = ["0", f"<2^{MIN_OCTAVE}"]
+        names += [f"2^{k}" for k in range(MIN_OCTAVE, MAX_OCTAVE + 1)]
         values["histogram"] = {name: int(n) for name, n in zip(names, self.histogram, strict=True) if n}
         return values
 

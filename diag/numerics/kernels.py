@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from diag.numerics.figures import MAX_OCTAVE, MIN_OCTAVE
 from diag.numerics.ulp import PairClass
 
 Array = npt.NDArray[Any]
@@ -24,7 +25,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 BLOCK = 1024
 
 # Bins of the inner histogram: 0, everything below 2^MIN_OCTAVE, then BINS_PER_OCTAVE to each octave.
-MIN_OCTAVE, MAX_OCTAVE = -32, 63
 OCTAVE_BITS = 6
 BINS_PER_OCTAVE = 1 << OCTAVE_BITS
 NUM_BINS = 2 + (MAX_OCTAVE - MIN_OCTAVE + 1) * BINS_PER_OCTAVE

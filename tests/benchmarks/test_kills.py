@@ -9,7 +9,7 @@ import hdf5plugin  # noqa: F401  registers the filters the tensors are compresse
 import numpy as np
 
 from benchmarks.kills import Kill, disagreements, inspect
-from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -21,7 +21,7 @@ LAYOUT = TraceLayout(
 
 
 def record(path: Path, num_steps: int) -> None:
-    with TraceWriter(path, LAYOUT, environment={lane: {} for lane in LANES}) as trace:
+    with TraceWriter(path, LAYOUT, RunDocuments({lane: {} for lane in LANES})) as trace:
         trace.write_program(b"a step")
         trace.write_batch(0, {"inputs": np.ones(4, np.float32)})
         trace.write_snapshot(0, {lane: {"kernel": np.ones(3, np.float32)} for lane in LANES})

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from traces.__main__ import main
-from traces.schema import StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -109,11 +109,13 @@ def op_rows() -> list[dict[str, Any]]:
 def write_trace(path: Path, change: Callable[[int, dict], None] | None = None, **options: Any) -> Path:
     """Steps 0, 1 and 2, of which 1 keeps only its gradients; a snapshot before step 0 and a batch."""
     environment = {lane: {"place": f"{lane}:0", "tensorflow": "2.21.0"} for lane in LANES}
-    with TraceWriter(
-        path, LAYOUT, environment=environment, command=["python", "-m", "diag.lockstep", "--steps", "6"],
-        seeds={"seed": 3}, model_config={"class_name": "Sequential", "config": {"name": "tiny", "layers": [{}, {}]}},
-        **options,
-    ) as trace:  # fmt: skip
+    documents = RunDocuments(
+        environment,
+        ["python", "-m", "diag.lockstep", "--steps", "6"],
+        seeds={"seed": 3},
+        model_config={"class_name": "Sequential", "config": {"name": "tiny", "layers": [{}, {}]}},
+    )
+    with TraceWriter(path, LAYOUT, documents, **options) as trace:
         kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
         trace.write_snapshot(0, {lane: {"dense/kernel": kernel} for lane in LANES})
         trace.write_batch(5, {"inputs": np.full((2, 2), 0.5, np.float32)})

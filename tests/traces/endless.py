@@ -17,7 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from diag.errors import UserError
-from traces.schema import Column, StepRecord, TensorSpec, TraceLayout
+from traces.schema import Column, RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -65,7 +65,7 @@ def ops(step: int) -> list[dict[str, object]]:
 
 def write(path: str, num_steps: int) -> None:
     environment = {lane: {"device": "CPU:0"} for lane in LANES}
-    with TraceWriter(path, LAYOUT, environment=environment, command=["endless"], seeds={"seed": 3}) as trace:
+    with TraceWriter(path, LAYOUT, RunDocuments(environment, command=["endless"], seeds={"seed": 3})) as trace:
         for step in range(num_steps):
             trace.write_batch(step, {"inputs": bits(step, (8, 3))})
             trace.write_snapshot(step, {lane: {"dense": bits(step, (64, 9), lane)} for lane in LANES})

@@ -13,7 +13,7 @@ import xxhash
 
 from traces.checksums import tensor_checksum
 from traces.reader import TraceReader
-from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -80,7 +80,7 @@ def test_what_is_not_kept_leaves_its_checksum(tmp_path: Path, portable: bool) ->
     path, tensors = tmp_path / "trace.h5", step_tensors()
     del tensors["candidate", "gradient", "half"]
     kept = [("reference", "gradient", "dense"), ("candidate", "gradient", "dense")]
-    with TraceWriter(path, LAYOUT, environment={lane: {} for lane in LANES}, portable=portable) as trace:
+    with TraceWriter(path, LAYOUT, RunDocuments({lane: {} for lane in LANES}), portable=portable) as trace:
         for step, keep in enumerate((None, kept, [])):
             trace.append_step(StepRecord(step, 0, {lane: 0.0 for lane in LANES}, tensors, keep))
     with TraceReader(path) as trace:
@@ -89,7 +89,6 @@ def test_what_is_not_kept_leaves_its_checksum(tmp_path: Path, portable: bool) ->
             for key in LAYOUT.tables["steps"].by_key:
                 expected = tensor_checksum(tensors[key]) if key in tensors else None
                 assert trace.checksum(step, *key) == expected
-                assert trace.holds(step, *key) == (key in keep)
                 if key in keep:
                     assert tensor_checksum(trace.tensor(step, *key)) == expected
                 else:
@@ -98,12 +97,12 @@ def test_what_is_not_kept_leaves_its_checksum(tmp_path: Path, portable: bool) ->
         with pytest.raises(KeyError, match="has no tensor"):
             trace.checksum(0, "truth", "gradient", "dense")
         with pytest.raises(KeyError, match="has no step 3"):
-            trace.holds(3, *kept[0])
+            trace.kept_in(3)
 
 
 def test_a_value_that_is_not_kept_takes_no_room(tmp_path: Path) -> None:
     path = tmp_path / "trace.h5"
-    with TraceWriter(path, LAYOUT, environment={lane: {} for lane in LANES}) as trace:
+    with TraceWriter(path, LAYOUT, RunDocuments({lane: {} for lane in LANES})) as trace:
         trace.append_step(StepRecord(0, 0, {lane: 0.0 for lane in LANES}, step_tensors(), keep=()))
     with h5py.File(path) as file:
         assert file["steps/tensors/gradient/dense/reference"].shape == (0, 4, 300)
@@ -113,7 +112,7 @@ def test_a_value_that_is_not_kept_takes_no_room(tmp_path: Path) -> None:
 
 def test_snapshots_and_batches_have_checksums(tmp_path: Path) -> None:
     state = {"kernel": np.array([1, -0.0, np.nan], np.float16)}
-    with TraceWriter(tmp_path / "trace.h5", LAYOUT, environment={lane: {} for lane in LANES}) as trace:
+    with TraceWriter(tmp_path / "trace.h5", LAYOUT, RunDocuments({lane: {} for lane in LANES})) as trace:
         trace.write_snapshot(2, {"reference": state})
         trace.write_batch(7, {"inputs": np.arange(3, dtype=np.int32)})
         trace.append_step(StepRecord(0, 7, {lane: 0.0 for lane in LANES}))
@@ -125,7 +124,7 @@ def test_snapshots_and_batches_have_checksums(tmp_path: Path) -> None:
 
 def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     tensors, loss = step_tensors(), {lane: 0.0 for lane in LANES}
-    with TraceWriter(tmp_path / "trace.h5", LAYOUT, environment={lane: {} for lane in LANES}) as trace:
+    with TraceWriter(tmp_path / "trace.h5", LAYOUT, RunDocuments({lane: {} for lane in LANES})) as trace:
         with pytest.raises(ValueError, match="beside it"):
             trace.append_step(StepRecord(0, 0, loss, tensors, [("candidate", "gradient", "dense")]))
         with pytest.raises(ValueError, match="Only what is handed over can be kept"):

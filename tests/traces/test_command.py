@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
 
 ROOT = Path(__file__).parents[2]
@@ -137,7 +137,7 @@ def test_a_trace_that_is_still_written(tmp_path: Path) -> None:
         given = [sys.executable, "-m", "traces", arguments[0], str(tmp_path / "t.h5"), *arguments[1:]]
         return subprocess.run(given, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {"place": "CPU:0"}}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {"place": "CPU:0"}})) as trace:
         for step in range(2):
             value = np.full(4, step + 0.5, np.float32)
             trace.append_step(StepRecord(step, 0, {"reference": 1.0}, {spec.key: value}))
@@ -158,7 +158,7 @@ def test_a_layer_is_the_same_in_every_command(run, tmp_path: Path) -> None:
         tensors=tuple(TensorSpec(n, (2,), "float32", lane, k) for k, n in names.items() for lane in lanes)
     )
     path = tmp_path / "t.h5"
-    with TraceWriter(path, layout, environment={lane: {} for lane in lanes}) as trace:
+    with TraceWriter(path, layout, RunDocuments({lane: {} for lane in lanes})) as trace:
         tensors = {spec.key: np.ones(2, np.float32) for spec in layout.tensors}
         trace.append_step(StepRecord(0, 0, {"reference": 1.0, "candidate": 1.0}, tensors))
         row = {column.name: None for column in layout.unit_columns}
@@ -179,7 +179,7 @@ def test_the_last_step_is_a_whole_one(run, tmp_path: Path) -> None:
     layout = TraceLayout(
         lanes=("reference",), tensors=(TensorSpec("dense", (2,), "float32", "reference", "update"),), variables=(spec,)
     )
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}})) as trace:
         value = np.ones(2, np.float32)
         for step in range(3):
             trace.write_snapshot(step, {"reference": {"dense": value}})
@@ -215,7 +215,7 @@ def test_a_bug_of_ours_keeps_its_traceback(run, small: Path, monkeypatch: pytest
     def broken(*_: object) -> None:
         raise KeyError("forgotten")
 
-    monkeypatch.setattr("traces.inspector.listing.listing_of", broken)
+    monkeypatch.setattr("traces.commands.ls.listing_of", broken)
     done = run("ls", small)
     assert done.code == 3
     assert "Traceback" in done.err and "forgotten" in done.err

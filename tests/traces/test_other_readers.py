@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from traces.schema import StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -49,7 +49,7 @@ def value(spec: TensorSpec, step: int) -> np.ndarray:
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "trace.h5"
     environment = {lane: {"device": "CPU:0"} for lane in LANES}
-    with TraceWriter(path, LAYOUT, environment=environment, portable=request.param) as trace:
+    with TraceWriter(path, LAYOUT, RunDocuments(environment), portable=request.param) as trace:
         trace.write_program(b"a step")
         trace.write_batch(0, {"inputs": np.ones((3, 3), np.float32)})
         trace.write_snapshot(5, {lane: {"dense/kernel": np.ones((5, 5), np.float32)} for lane in LANES})
@@ -94,7 +94,7 @@ def test_silx_plots_the_losses_of_all_lanes(path: Path) -> None:
 def test_a_trace_of_no_layers_shows_the_losses(tmp_path: Path) -> None:
     nxdata = pytest.importorskip("silx.io.nxdata")
     layout = TraceLayout(lanes=("reference",))
-    with TraceWriter(tmp_path / "trace.h5", layout, environment={"reference": {}}) as trace:
+    with TraceWriter(tmp_path / "trace.h5", layout, RunDocuments({"reference": {}})) as trace:
         trace.append_step(StepRecord(0, 0, {"reference": 1.5}))
         trace.append_step(StepRecord(1, 0, {"reference": 0.5}))
     with h5py.File(tmp_path / "trace.h5") as file:

@@ -14,7 +14,7 @@ import pytest
 
 from diag.errors import UserError
 from traces.reader import TraceReader
-from traces.schema import Column, StepRecord, TensorKey, TensorSpec, TraceLayout
+from traces.schema import Column, RunDocuments, StepRecord, TensorKey, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -26,7 +26,7 @@ LAYOUT = TraceLayout(
 
 
 def write(path: Path) -> TraceWriter:
-    return TraceWriter(path, LAYOUT, environment={lane: {} for lane in LANES})
+    return TraceWriter(path, LAYOUT, RunDocuments({lane: {} for lane in LANES}))
 
 
 def assert_refused(path: Path, *parts: str) -> None:

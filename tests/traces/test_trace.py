@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from traces.reader import TraceReader
-from traces.schema import Column, StepRecord, TensorKey, TensorSpec, TraceLayout, op_columns
+from traces.schema import Column, RunDocuments, StepRecord, TensorKey, TensorSpec, TraceLayout, op_columns
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -66,14 +66,17 @@ def any_step(step: int, rows: int | None = None) -> dict[TensorKey, np.ndarray]:
     return {spec.key: any_bits(spec, step, rows) for spec in LAYOUT.tensors}
 
 
-def write(path: Path, **options: Any) -> TraceWriter:
+def write(path: Path, settings: dict[str, Any] | None = None, **options: Any) -> TraceWriter:
     return TraceWriter(
         path,
         LAYOUT,
-        environment={lane: {"device": lane, "tf32": False} for lane in LANES},
-        command=["python", "-m", "diag.lockstep"],
-        seeds={"numpy": 1},
-        model_config={"class_name": "Sequential"},
+        RunDocuments(
+            environment={lane: {"device": lane, "tf32": False} for lane in LANES},
+            command=["python", "-m", "diag.lockstep"],
+            seeds={"numpy": 1},
+            model_config={"class_name": "Sequential"},
+            settings=settings or {},
+        ),
         **options,
     )
 
@@ -138,8 +141,8 @@ def test_what_surrounds_the_steps_comes_back(tmp_path: Path) -> None:
         assert trace.report() == {"verdict": "divergence"}
         assert trace.snapshots == [0, 5]
         for lane in LANES:
-            assert trace.initial_state(lane).keys() == {"dense/kernel"}
-            assert_same_bits(trace.initial_state(lane)["dense/kernel"], state[lane]["dense/kernel"])
+            assert trace.snapshot(0, lane).keys() == {"dense/kernel"}
+            assert_same_bits(trace.snapshot(0, lane)["dense/kernel"], state[lane]["dense/kernel"])
         assert_same_bits(trace.snapshot(5, "reference")["dense/kernel"], state["candidate"]["dense/kernel"])
         for name, written in batch.items():
             assert_same_bits(trace.batch(1)[name], written)
@@ -249,14 +252,15 @@ def test_how_the_run_went_comes_back(tmp_path: Path) -> None:
         assert trace.settings == {"follow": "free", "steps": 4}
         assert trace.schema == "lockstep-trace/1"
         assert trace.steps_with_batches == [0, 1, 2]
-        assert [trace.is_checked(step) for step in range(4)] == [True, False, True, False]
         with pytest.raises(KeyError, match="has no step 4"):
-            trace.is_checked(4)
+            trace.kept_in(4)
+    with h5py.File(tmp_path / "trace.h5") as file:
+        assert file["steps/checked"][()].tolist() == [1, 0, 1, 0]
 
 
 def test_the_excess_of_each_layer_comes_back(tmp_path: Path) -> None:
     layout = TraceLayout(lanes=("reference",), layers=("conv", "Größe", "dense"))
-    with TraceWriter(tmp_path / "trace.h5", layout, environment={"reference": {}}) as trace:
+    with TraceWriter(tmp_path / "trace.h5", layout, RunDocuments({"reference": {}})) as trace:
         trace.append_step(StepRecord(0, 0, {"reference": 1.0}, excess={"dense": 0.25, "conv": np.inf}))
         trace.append_step(StepRecord(1, 0, {"reference": 1.0}))
         with pytest.raises(ValueError, match="no such layer"):

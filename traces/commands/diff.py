@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from diag.errors import UserError
 from traces.commands import flags
-
-if TYPE_CHECKING:
-    from traces.inspector.catalogue import Catalogue
-    from traces.inspector.comparison import Comparison
+from traces.inspector.address import StepSet, parse_address, parse_lanes
+from traces.inspector.catalogue import Catalogue
+from traces.inspector.comparison import TraceComparison, compare_pairs
+from traces.inspector.pairing import PairSelection, pair_all, pair_two
+from traces.inspector.reading import opened
+from traces.views import comparison as comparison_text
+from traces.views.terminal import print_result
 
 SCHEMA = "lockstep-trace-diff/1"
 DIFFERENT = 1
@@ -44,21 +46,21 @@ class DiffCommand:
         flags.add_json(parser)
 
     def run(self, options: argparse.Namespace) -> int:
-        from traces.inspector.catalogue import Catalogue
-        from traces.inspector.reading import opened
-
         with ExitStack() as stack:
             a = Catalogue(stack.enter_context(opened(options.file)))
             b = a if options.other is None else Catalogue(stack.enter_context(opened(_another_file(options))))
-            found = _compared(options, a, b)
-            if options.json:
-                _print_json(options, found)
-            else:
-                from traces.views import comparison as comparison_text
-                from traces.views import terminal
-
-                terminal.write(lambda width: comparison_text.render(found, options.all, width))
-        return 0 if found.is_same else DIFFERENT
+            comparison = _compare(options, a, b)
+            print_result(
+                options.json,
+                SCHEMA,
+                lambda: {
+                    "trace": str(options.file),
+                    "other": None if options.other is None else str(options.other),
+                    **comparison.to_dict(options.all),
+                },
+                lambda width: comparison_text.render(comparison, options.all, width),
+            )
+        return 0 if comparison.is_same else DIFFERENT
 
 
 def _another_file(options: argparse.Namespace) -> Path:
@@ -69,27 +71,22 @@ def _another_file(options: argparse.Namespace) -> Path:
     return other
 
 
-def _compared(options: argparse.Namespace, a: Catalogue, b: Catalogue) -> Comparison:
-    from traces.inspector.address import parse_address, parse_lanes
-    from traces.inspector.comparison import comparison_of
-    from traces.inspector.pairing import Question, pair_all, pair_two
-
-    first = parse_address(options.a, a.trace.layout.lanes)
-    second = None if options.b is None else parse_address(options.b, b.trace.layout.lanes)
+def _compare(options: argparse.Namespace, a: Catalogue, b: Catalogue) -> TraceComparison:
+    known_lanes = a.trace.layout.lanes
+    first = parse_address(options.a, known_lanes)
+    second = None if options.b is None else parse_address(options.b, known_lanes)
     step_pair, steps = _steps(options.steps, a, b)
-    lanes = parse_lanes(options.lanes, a.trace.layout.lanes)
+    lanes = parse_lanes(options.lanes, known_lanes)
     if second is not None:
-        return comparison_of(pair_two(Question(a, b, step_pair, steps, lanes), first, second))
+        return compare_pairs(pair_two(PairSelection(a, b, step_pair, steps, lanes), first, second))
     if first.steps is not None:
         steps = a.choose(a.select(first), first.steps)
     lanes = (first.lane,) if first.lane else lanes
-    return comparison_of(pair_all(Question(a, b, step_pair, steps, lanes), first))
+    return compare_pairs(pair_all(PairSelection(a, b, step_pair, steps, lanes), first))
 
 
 def _steps(texts: list[str] | None, a: Catalogue, b: Catalogue) -> tuple[tuple[int, int] | None, frozenset[int] | None]:
     """A pair of steps, or some steps, or neither."""
-    from traces.inspector.address import StepSet
-
     if not texts:
         return None, None
     if len(texts) == 1:
@@ -98,21 +95,3 @@ def _steps(texts: list[str] | None, a: Catalogue, b: Catalogue) -> tuple[tuple[i
     if len(texts) > 2 or any(len(steps) != 1 for steps in chosen):
         raise UserError(f"--steps {' '.join(texts)}: expected such as 0,3-5, or two single steps, such as 3 4")
     return (chosen[0][0], chosen[1][0]), None
-
-
-def _print_json(options: argparse.Namespace, found: Comparison) -> None:
-    from diag.common.jsonable import print_document
-
-    listed = found.compared if options.all else found.differing
-    contents = {
-        "trace": str(options.file),
-        "other": None if options.other is None else str(options.other),
-        "same": found.is_same,
-        "num_compared": len(found.compared),
-        "num_differing": len(found.differing),
-        "only_a": found.pairing.only_a,
-        "only_b": found.pairing.only_b,
-        "first": found.differing[0].to_dict() if found.differing else None,
-        "differences": [each.to_dict() for each in listed],
-    }
-    print_document(SCHEMA, contents)

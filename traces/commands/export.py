@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from diag.errors import UserError
 from traces.commands import flags
-
-if TYPE_CHECKING:
-    from traces.inspector.exporting import Exported
+from traces.inspector.address import parse_address, parse_lanes
+from traces.inspector.catalogue import Catalogue
+from traces.inspector.exporting import ExportedFile, TargetFile, export_table, export_tensors
+from traces.inspector.reading import opened
+from traces.views import exporting as exporting_text
+from traces.views.terminal import print_result
 
 SCHEMA = "lockstep-trace-export/1"
 TENSORS, TABLE = ".npz", ".csv"
@@ -32,34 +34,25 @@ class ExportCommand:
         flags.add_json(parser)
 
     def run(self, options: argparse.Namespace) -> int:
-        form = options.to.suffix
-        if form not in (TENSORS, TABLE):
+        suffix = options.to.suffix
+        if suffix not in (TENSORS, TABLE):
             raise UserError(f"--to {options.to} is of no known kind; expected a name that ends in {TENSORS} or {TABLE}")
-        if options.table and form != TABLE:
+        if options.table and suffix != TABLE:
             raise UserError(f"--table {options.table} is for a {TABLE} file; received --to {options.to}")
-        found = _export(options, form)
-        if options.json:
-            from diag.common.jsonable import print_document
-
-            print_document(SCHEMA, {"trace": str(options.file), **found.to_dict()})
-        else:
-            from traces.views import exporting as exporting_text
-            from traces.views import terminal
-
-            terminal.write(lambda width: exporting_text.render(found))
+        exported = _export(options)
+        print_result(
+            options.json,
+            SCHEMA,
+            lambda: {"trace": str(options.file), **vars(exported)},
+            lambda width: exporting_text.render(exported),
+        )
         return 0
 
 
-def _export(options: argparse.Namespace, form: str) -> Exported:
-    from traces.inspector.address import StepSet, parse_address, parse_lanes
-    from traces.inspector.catalogue import Catalogue
-    from traces.inspector.exporting import export_table, export_tensors
-    from traces.inspector.reading import opened
-
-    steps = StepSet(options.steps) if options.steps else None
+def _export(options: argparse.Namespace) -> ExportedFile:
+    steps, target = flags.steps_of(options), TargetFile(options.to, options.force)
     with opened(options.file) as trace:
-        address = parse_address(options.pattern, trace.layout.lanes)
-        if form == TABLE:
-            return export_table(trace, options.table or "ops", address, steps, options.to, options.force)
-        lanes = parse_lanes(options.lanes, trace.layout.lanes)
-        return export_tensors(Catalogue(trace), address, steps, lanes, options.to, options.force)
+        address = parse_address(options.pattern, trace.layout.lanes).at(steps)
+        if options.to.suffix == TABLE:
+            return export_table(trace, options.table or "ops", address, target)
+        return export_tensors(Catalogue(trace), address, parse_lanes(options.lanes, trace.layout.lanes), target)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Protocol
 
+from traces.inspector.address import StepSet
+
 
 class Command(Protocol):
     """One subcommand; its docstring is its help."""
@@ -35,6 +37,10 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", "--step", metavar="STEPS", help="such as 3, 0,3-5, last or '*'; the same as @STEPS behind a name"
     )
+
+
+def steps_of(options: argparse.Namespace) -> StepSet | None:
+    return StepSet(options.steps) if options.steps else None
 
 
 def add_lanes(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 
 from traces.commands import flags
+from traces.inspector.address import parse_address
+from traces.inspector.listing import listing_of
+from traces.inspector.reading import opened
+from traces.views import listing as listing_text
+from traces.views.terminal import print_result
 
 SCHEMA = "lockstep-trace-ls/1"
 
@@ -20,20 +25,13 @@ class LsCommand:
         flags.add_json(parser)
 
     def run(self, options: argparse.Namespace) -> int:
-        from traces.inspector.address import StepSet, parse_address
-        from traces.inspector.listing import listing_of
-        from traces.inspector.reading import opened
-
-        steps = StepSet(options.steps) if options.steps else None
+        steps = flags.steps_of(options)
         with opened(options.file) as trace:
-            found = listing_of(trace, parse_address(options.pattern, trace.layout.lanes), steps)
-        if options.json:
-            from diag.common.jsonable import print_document
-
-            print_document(SCHEMA, found.to_dict(options.all))
-        else:
-            from traces.views import listing as listing_text
-            from traces.views import terminal
-
-            terminal.write(lambda width: listing_text.render(found, options.all, width))
+            listing = listing_of(trace, parse_address(options.pattern, trace.layout.lanes).at(steps))
+        print_result(
+            options.json,
+            SCHEMA,
+            lambda: listing.to_dict(options.all),
+            lambda width: listing_text.render(listing, options.all, width),
+        )
         return 0

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from diag.common.command import positive
 from diag.errors import UserError
 from traces.commands import flags
-
-if TYPE_CHECKING:
-    from traces.inspector.address import Address, StepSet
-    from traces.inspector.judgements import Judgement
-    from traces.inspector.reading import InspectedTrace
+from traces.inspector.address import Address, StepSet, parse_address, parse_lanes
+from traces.inspector.catalogue import Catalogue
+from traces.inspector.inspection import inspect_tensors
+from traces.inspector.judgements import judgements
+from traces.inspector.reading import InspectedTrace, opened
+from traces.inspector.rows import rows_of_op, table_of, worst_rows
+from traces.views import inspection as inspection_text
+from traces.views import rows as rows_text
+from traces.views.terminal import print_result
 
 TENSORS_SCHEMA, ROWS_SCHEMA = "lockstep-trace-show/1", "lockstep-trace-rows/1"
 MAX_TENSORS = 8
@@ -45,80 +47,49 @@ class ShowCommand:
         flags.add_json(parser)
 
     def run(self, options: argparse.Namespace) -> int:
-        from traces.inspector.address import StepSet, parse_address
-        from traces.inspector.judgements import judgements
-        from traces.inspector.reading import opened
-        from traces.inspector.rows import table_of
-
         if (options.path is None) == (options.op is None):
             raise UserError("show needs either a PATH, such as activations/dense@3 or ops, or --op I; see show --help")
-        steps = StepSet(options.steps) if options.steps else None
+        steps = flags.steps_of(options)
         with opened(options.file) as trace:
             if options.op is not None:
-                _show_op(options, trace, judgements(trace), steps)
+                _show_op(options, trace, steps)
                 return 0
-            address = parse_address(options.path, trace.layout.lanes)
+            address = parse_address(options.path, trace.layout.lanes).at(steps)
             if table_of(address.pattern):
-                _show_rows(options, trace, judgements(trace), address, steps)
+                _show_rows(options, trace, address)
             else:
-                _show_tensors(options, trace, address, steps)
+                _show_tensors(options, trace, address)
         return 0
 
 
-def _show_tensors(options: argparse.Namespace, trace: InspectedTrace, address: Address, steps: StepSet | None) -> None:
-    from traces.inspector.address import parse_lanes
-    from traces.inspector.catalogue import Catalogue
-    from traces.inspector.inspection import views_of
-
+def _show_tensors(options: argparse.Namespace, trace: InspectedTrace, address: Address) -> None:
+    path, limit = str(trace.path), None if options.all else MAX_TENSORS
     lanes = (address.lane,) if address.lane else parse_lanes(options.lanes, trace.layout.lanes)
-    limit = None if options.all else MAX_TENSORS
-    views, num_hidden = views_of(Catalogue(trace), address, steps, lanes, options.worst or NUM_ELEMENTS, limit)
-    if options.json:
-        from diag.common.jsonable import print_document
-
-        contents = {"trace": str(trace.path), "tensors": [view.to_dict() for view in views], "num_hidden": num_hidden}
-        print_document(TENSORS_SCHEMA, contents)
-    else:
-        from traces.views import inspection as inspection_text
-        from traces.views import terminal
-
-        terminal.write(lambda width: inspection_text.render(str(trace.path), views, num_hidden, width))
+    tensors, num_hidden = inspect_tensors(Catalogue(trace), address, lanes, options.worst or NUM_ELEMENTS, limit)
+    print_result(
+        options.json,
+        TENSORS_SCHEMA,
+        lambda: {"trace": path, "tensors": tensors, "num_hidden": num_hidden},
+        lambda width: inspection_text.render(path, tensors, num_hidden, width),
+    )
 
 
-def _show_op(
-    options: argparse.Namespace, trace: InspectedTrace, rows: Sequence[Judgement], steps: StepSet | None
-) -> None:
-    from traces.inspector.rows import rows_of_op
-
-    views = rows_of_op(trace, rows, options.op, steps)
-    if options.json:
-        from diag.common.jsonable import print_document
-
-        print_document(ROWS_SCHEMA, {"trace": str(trace.path), "rows": [view.to_dict() for view in views]})
-    else:
-        from traces.views import rows as rows_text
-        from traces.views import terminal
-
-        terminal.write(lambda width: rows_text.render_op(str(trace.path), views, width))
+def _show_op(options: argparse.Namespace, trace: InspectedTrace, steps: StepSet | None) -> None:
+    path, rows = str(trace.path), rows_of_op(trace, judgements(trace), options.op, steps)
+    print_result(
+        options.json,
+        ROWS_SCHEMA,
+        lambda: {"trace": path, "rows": rows},
+        lambda width: rows_text.render_op(path, rows, width),
+    )
 
 
-def _show_rows(
-    options: argparse.Namespace,
-    trace: InspectedTrace,
-    rows: Sequence[Judgement],
-    address: Address,
-    steps: StepSet | None,
-) -> None:
-    from traces.inspector.rows import worst_rows
-
-    views, num_rows = worst_rows(trace, rows, address, steps, options.worst or NUM_ROWS)
-    if options.json:
-        from diag.common.jsonable import print_document
-
-        contents = {"trace": str(trace.path), "rows": [view.to_dict() for view in views], "num_rows": num_rows}
-        print_document(ROWS_SCHEMA, contents)
-    else:
-        from traces.views import rows as rows_text
-        from traces.views import terminal
-
-        terminal.write(lambda width: rows_text.render_worst(str(trace.path), views, num_rows, width))
+def _show_rows(options: argparse.Namespace, trace: InspectedTrace, address: Address) -> None:
+    path = str(trace.path)
+    rows, num_rows = worst_rows(trace, judgements(trace), address, options.worst or NUM_ROWS)
+    print_result(
+        options.json,
+        ROWS_SCHEMA,
+        lambda: {"trace": path, "rows": rows, "num_rows": num_rows},
+        lambda width: rows_text.render_worst(path, rows, num_rows, width),
+    )

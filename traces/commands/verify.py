@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 
 from traces.commands import flags
+from traces.inspector.checking import checks_of, nothing_checked
+from traces.inspector.reading import opened
+from traces.views import checking as checking_text
+from traces.views.terminal import print_result
 
 SCHEMA = "lockstep-trace-verify/1"
 WRONG = 1
@@ -18,20 +22,14 @@ class VerifyCommand:
         flags.add_json(parser)
 
     def run(self, options: argparse.Namespace) -> int:
-        from traces.inspector.checking import checks_of, nothing_checked
-        from traces.inspector.reading import opened
-
+        path = str(options.file)
         with opened(options.file) as trace:
             checks = list(checks_of(trace))
         is_sound = not nothing_checked(checks) and not any(check.problems for check in checks)
-        if options.json:
-            from diag.common.jsonable import print_document
-
-            contents = {"trace": str(options.file), "sound": is_sound, "checks": [each.to_dict() for each in checks]}
-            print_document(SCHEMA, contents)
-        else:
-            from traces.views import checking as checking_text
-            from traces.views import terminal
-
-            terminal.write(lambda width: checking_text.render(str(options.file), checks, is_sound))
+        print_result(
+            options.json,
+            SCHEMA,
+            lambda: {"trace": path, "sound": is_sound, "checks": checks},
+            lambda width: checking_text.render(path, checks, is_sound),
+        )
         return 0 if is_sound else WRONG

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -36,7 +36,7 @@ def create_table(group: h5py.Group, layout: TableLayout, trace: TraceLayout, *, 
         compressed = column.dtype == "text" and not portable
         row: tuple[int, ...] = () if column.width is None else (column.width,)
         rows = max(1, NUMBERS_PER_CHUNK // (column.width or 1))
-        dataset = _create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, compressed)
+        dataset = _create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, **_filter(compressed))
         if column.dtype == "text":
             dataset.attrs.update(TEXT_ATTRIBUTES)
     for spec in layout.tensors:
@@ -44,29 +44,19 @@ def create_table(group: h5py.Group, layout: TableLayout, trace: TraceLayout, *, 
     if layout.tensors:
         num_axes = max(1, *(len(spec.shape) for spec in layout.tensors))
         shape = (len(layout.tensors), num_axes)
-        _create_growing(group, "extent", shape, np.dtype("<i4"), 1, not portable, fill=ABSENT)
+        _create_growing(group, "extent", shape, np.dtype("<i4"), 1, fillvalue=ABSENT, **_filter(not portable))
         rows = max(1, SMALL_ROW_BYTES // (8 * len(layout.tensors)))
-        _create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows, False)
+        _create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows)
 
 
-def create_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> h5py.Dataset:
-    """A dataset of these texts, for good."""
-    encoded = [text.encode() for text in texts]
-    dataset = group.create_dataset(name, data=np.array(encoded, _text_dtype(encoded)))
+def create_text(group: h5py.Group, name: str, text: str | Sequence[str]) -> h5py.Dataset:
+    """A dataset of one text, or of several, for good."""
+    texts = [text] if isinstance(text, str) else text
+    encoded = [each.encode() for each in texts]
+    dtype = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
+    dataset = group.create_dataset(name, data=np.array(encoded[0] if isinstance(text, str) else encoded, dtype))
     dataset.attrs.update(TEXT_ATTRIBUTES)
     return dataset
-
-
-def create_text(group: h5py.Group, name: str, text: str) -> None:
-    """A dataset of one text, for good."""
-    encoded = text.encode()
-    dataset = group.create_dataset(name, data=np.array(encoded, _text_dtype([encoded])))
-    dataset.attrs.update(TEXT_ATTRIBUTES)
-
-
-def _text_dtype(encoded: Sequence[bytes]) -> np.dtype[Any]:
-    dtype: np.dtype[Any] = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
-    return dtype
 
 
 def _create_tensor(
@@ -79,7 +69,8 @@ def _create_tensor(
     dtype = difference_dtype(stored) if base else stored
     path = tensor_path(spec, trace.lanes)
     missing = dtype.type(np.nan) if dtype.kind in "fc" else None  # what other readers see of a row that holds none
-    dataset = _create_growing(group, path, stored_shape(spec), dtype, rows, not (small or portable), missing)
+    compression = _filter(not (small or portable))
+    dataset = _create_growing(group, path, stored_shape(spec), dtype, rows, fillvalue=missing, **compression)
     dataset.attrs["dtype"] = spec.dtype
     if spec.observed != STEP:
         dataset.attrs["observed"] = spec.observed
@@ -88,18 +79,21 @@ def _create_tensor(
 
 
 def _create_growing(
-    group: h5py.Group, path: str, shape: tuple[int, ...], dtype: Any, rows: int, compressed: bool, fill: Any = None
+    group: h5py.Group, path: str, shape: tuple[int, ...], dtype: Any, rows: int, **storage: Any
 ) -> h5py.Dataset:
-    """A dataset of no rows of `shape` yet, in chunks of `rows` of them or of parts of one."""
+    """A dataset of no rows of `shape` yet, in chunks of `rows` of them or of parts of one; `storage` as h5py's."""
     return group.create_dataset(
         path,
         shape=(0, *shape),
         maxshape=(None, *shape),
         dtype=dtype,
         chunks=(rows, *chunk_of_row(shape, np.dtype(dtype).itemsize)),
-        fillvalue=fill,
-        **(hdf5plugin.Bitshuffle() if compressed else {}),
+        **storage,
     )
+
+
+def _filter(compressed: bool) -> Mapping[str, Any]:
+    return hdf5plugin.Bitshuffle() if compressed else {}
 
 
 def chunk_of_row(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -53,11 +53,9 @@ def explained_reading(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         number = _error_number(error)
         if number == errno.EAGAIN:
-            reason = "another process has it locked"
-            advice = "close the program that has it open for writing"
+            reason, advice = "another process has it locked", "close the program that has it open for writing"
         elif number in (errno.EACCES, errno.EPERM):
-            reason = os.strerror(number)
-            advice = "ask its owner, or copy it to where you may read it"
+            reason, advice = os.strerror(number), "ask its owner, or copy it to where you may read it"
         elif "already open" in str(error):
             reason = "it is unfinished, and this process has it open already"
             advice = "close it there, or read it from another process"
@@ -84,9 +82,8 @@ def explained_gaps(path: Path) -> Iterator[None]:
 
 def _error_number(error: Exception) -> int | None:
     """The system's errno, which HDF5 puts only into its message."""
-    found = re.search(r"errno = (\d+)", str(error))
-    if found:
-        return int(found.group(1))
+    if named := re.search(r"errno = (\d+)", str(error)):
+        return int(named[1])
     return error.errno if isinstance(error, OSError) else None
 
 

@@ -73,10 +73,10 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _refuse_others(path: Path, schema: str) -> None:
-    found = re.fullmatch(rf"{SCHEMA_NAME}/(\d+)", schema)
-    if found is None:
+    version = re.fullmatch(rf"{SCHEMA_NAME}/(\d+)", schema)
+    if version is None:
         raise _no_trace(path, "an HDF5 file of another kind")
-    if int(found[1]) > SCHEMA_VERSION:
+    if int(version[1]) > SCHEMA_VERSION:
         raise UserError(
             f"The trace {path} has schema {schema}, newer than this program; expected at most {SCHEMA}; "
             "install a newer tf-lockstep."

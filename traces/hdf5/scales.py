@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import h5py
 import numpy as np
 
-from traces.hdf5.creation import create_texts
+from traces.hdf5.creation import create_text
 from traces.schema import TableLayout, TraceLayout, tensor_path
 
 _NO_VALUES = "This is a netCDF dimension but not a netCDF variable.{:>10}"
@@ -73,11 +73,11 @@ def _label_layers(group: h5py.Group, layers: Sequence[str], scales: Scales) -> N
     """An axis of numbers, as NXdata wants it, with the names beside."""
     layer = group.create_dataset(LAYER, data=np.arange(len(layers)))
     layer.make_scale(LAYER)
-    scales.attach(create_texts(group, "layer_name", layers), [layer])
+    scales.attach(create_text(group, "layer_name", layers), [layer])
 
 
 def _label_tensors(group: h5py.Group, paths: Sequence[str], row: h5py.Dataset, scales: Scales) -> None:
-    tensor = create_texts(group, "tensor", paths)
+    tensor = create_text(group, "tensor", paths)
     tensor.make_scale("tensor")
     num_axes = group["extent"].shape[2]
     scales.attach(group["checksum"], [row, tensor])

@@ -106,11 +106,17 @@ class TableReader:
         values: Array = (dataset.asstr() if is_text else dataset)[:num_rows]
         return values
 
-    def columns(self) -> dict[str, Array]:
-        """All columns, cut to one length."""
-        columns = {column.name: self.column(column.name) for column in self.layout.columns}
-        num_rows = min(map(len, columns.values()))
+    def columns(self, names: Collection[str] | None = None) -> dict[str, Array]:
+        """Those of the named columns (None: all) that the table has, cut to one length."""
+        known = [column.name for column in self.layout.columns if names is None or column.name in names]
+        columns = {name: self.column(name) for name in known}
+        num_rows = min(map(len, columns.values()), default=0)
         return {name: values[:num_rows] for name, values in columns.items()}
+
+    def tensors(self, row: int, lane: str) -> dict[TensorKey, Array]:
+        """The values of one lane that a row holds."""
+        values = {spec.key: self.tensor(row, spec.key) for spec in self.layout.tensors if spec.lane == lane}
+        return {key: value for key, value in values.items() if value is not None}
 
     def tensor(self, row: int, key: TensorKey) -> Array | None:
         """One row's value, bit for bit as it was written; None where the row holds none."""
@@ -141,6 +147,13 @@ class TableReader:
         """The checksum of what was handed over, be it kept or not; None where nothing was."""
         checksum = int(self._dataset("checksum", row + 1)[row, self._order[key]])
         return None if checksum == NO_CHECKSUM else checksum
+
+    def checksums(self, row: int) -> dict[TensorKey, int]:
+        """All checksums of a row, in one read: 2,000 tensors one by one take 0.2 ms each."""
+        if not self._order:
+            return {}
+        checksums = self._dataset("checksum", row + 1)[row].tolist()
+        return {key: checksums[order] for key, order in self._order.items() if checksums[order] != NO_CHECKSUM}
 
     def _read(self, spec: TensorSpec, row: int, shape: tuple[int, ...]) -> Array:
         if 0 in shape:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from diag.common.wording import ranges_of
 from diag.errors import UserError
 
 LAST = "last"
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_STEPS = re.compile(rf"\*|{LAST}|(\d+)(?:-(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class StepSet:
 
     def __post_init__(self) -> None:
         for part in self._parts:
-            if part not in ("*", LAST) and not _RANGE.fullmatch(part):
+            if not _STEPS.fullmatch(part):
                 raise UserError(f"Steps {self.text!r} cannot be read; expected such as 3 or 0,3-5 or last or '*'")
 
     def select(self, available: Iterable[int], what: str = "steps") -> list[int]:
@@ -46,15 +46,15 @@ class StepSet:
             return available
         if part == LAST:
             return available[-1:]
-        first, end = _edges(part)
-        if first == end and first not in available:
-            raise UserError(f"There is no step {first}; the trace holds {_listed(available, what)}")
-        return [number for number in available if first <= number <= end]
+        first, _, end = part.partition("-")
+        if int(first) == int(end or first) and int(first) not in available:
+            raise UserError(f"There is no step {int(first)}; the trace holds {_listed(available, what)}")
+        return [number for number in available if int(first) <= number <= int(end or first)]
 
 
 @dataclass(frozen=True)
 class Address:
-    """A pattern over names, and the steps and the lane where they were said.
+    """A pattern over names, and the steps and the lane where they are named.
 
     `text` is what was given; `pattern` is a glob, in which `*` crosses slashes.
     """
@@ -63,6 +63,10 @@ class Address:
     pattern: str
     steps: StepSet | None = None
     lane: str | None = None
+
+    def at(self, steps: StepSet | None) -> Address:
+        """The same address, at these steps where it has none itself."""
+        return self if self.steps else replace(self, steps=steps)
 
     def matches(self, *names: str) -> bool:
         """Whether one of the names is the pattern, brackets and all, or fits it as a glob."""
@@ -77,7 +81,8 @@ def parse_address(text: str, lanes: Sequence[str]) -> Address:
     """
     pattern, at, place = text.rpartition("@")
     steps, colon, lane = place.partition(":")
-    if not at or not _reads_as_steps(steps, colon):
+    reads_as_steps = all(map(_STEPS.fullmatch, steps.split(","))) if steps else bool(colon)
+    if not at or not reads_as_steps:
         return Address(text, text)
     if colon and lane not in lanes:
         raise UserError(f"{text!r} names no lane of this trace; expected after the colon one of {', '.join(lanes)}")
@@ -85,25 +90,13 @@ def parse_address(text: str, lanes: Sequence[str]) -> Address:
 
 
 def parse_lanes(text: str | None, lanes: Sequence[str]) -> tuple[str, ...] | None:
-    """One or two lanes, as "candidate" or "reference,candidate"; None where nothing was said."""
+    """One or two lanes, as "candidate" or "reference,candidate"; None where none are named."""
     if text is None:
         return None
-    found = tuple(text.replace(" ", "").split(","))
-    if len(found) > 2 or any(lane not in lanes for lane in found):
+    chosen = tuple(text.replace(" ", "").split(","))
+    if len(chosen) > 2 or any(lane not in lanes for lane in chosen):
         raise UserError(f"Lanes {text!r} are not known; expected one, or two with a comma, of {', '.join(lanes)}")
-    return found
-
-
-def _reads_as_steps(text: str, colon: str) -> bool:
-    if not text:
-        return bool(colon)
-    return all(part in ("*", LAST) or _RANGE.fullmatch(part) for part in text.split(","))
-
-
-def _edges(part: str) -> tuple[int, int]:
-    found = _RANGE.fullmatch(part)
-    assert found is not None  # checked when the set was made
-    return int(found[1]), int(found[2] or found[1])
+    return chosen
 
 
 def _listed(available: Sequence[int], what: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -12,9 +12,9 @@ from diag.common.wording import shape_text
 from diag.errors import UserError
 from traces.encoding import Array
 from traces.inspector.address import Address, StepSet
-from traces.inspector.judgements import Judgement, judgements
+from traces.inspector.judgements import Judgement, TensorName, judgements
 from traces.inspector.reading import InspectedTrace
-from traces.schema import TensorSpec
+from traces.schema import TensorKey, TensorSpec
 
 SNAPSHOTS, BATCHES, ACTIVATIONS = "snapshots", "batches", "activations"
 
@@ -32,8 +32,12 @@ class Entry:
     specs: tuple[TensorSpec, ...]
 
     @property
+    def tensor_name(self) -> TensorName:
+        return TensorName(self.kind, self.name)
+
+    @property
     def path(self) -> str:
-        return f"{self.kind}/{self.name}"
+        return self.tensor_name.path
 
     @property
     def lanes(self) -> tuple[str, ...]:
@@ -61,6 +65,49 @@ class Entry:
         return "/".join(dict.fromkeys(shape_text(spec.shape) for spec in self.specs))
 
 
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of one trace, at a step and in a lane, which is "" for what all lanes share."""
+
+    catalogue: Catalogue
+    entry: Entry
+    step: int
+    lane: str
+
+    @property
+    def address(self) -> str:
+        return f"{self.entry.path}@{self.step}" + (f":{self.lane}" if self.lane else "")
+
+    @property
+    def dtype(self) -> str:
+        return next(spec.dtype for spec in self.entry.specs if spec.lane == self.lane)
+
+    @property
+    def checksum(self) -> int | None:
+        """Of what the step had, be it kept or not; None where nothing was handed over."""
+        if self.entry.is_of_steps:
+            return self.catalogue.trace.checksums(self.step).get(self._key)
+        return self.catalogue.state_checksums(self.entry.kind, self.step, self.lane).get(self.entry.name)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the value itself is stored, and not just its checksum; of states and batches all are."""
+        if self.entry.is_of_steps:
+            return self._key in self.catalogue.trace.kept(self.step)
+        return self.checksum is not None
+
+    @property
+    def value(self) -> Array:
+        """A value that the trace holds, in its own dtype."""
+        if self.entry.is_of_steps:
+            return self.catalogue.trace.tensor(self.step, *self._key)
+        return self.catalogue.state(self.entry.kind, self.step, self.lane)[self.entry.name]
+
+    @property
+    def _key(self) -> TensorKey:
+        return self.lane, self.entry.kind, self.entry.name
+
+
 class Catalogue:
     """The entries of a trace, the values behind them, and how they were judged."""
 
@@ -68,15 +115,16 @@ class Catalogue:
         self.trace = trace
         self.judgements = judgements(trace)
         layout = trace.layout
-        layer_of = _Layers(trace, self.judgements)
+        layer_of = _layer_finder(trace, self.judgements)
         self.entries = [
             *_entries((spec.kind, spec, layer_of(spec)) for spec in layout.tensors),
             *_entries((SNAPSHOTS, spec, "") for spec in layout.variables),
             *_entries((BATCHES, spec, "") for spec in layout.batch),
         ]
         """In the layout's order, which is that of the model."""
-        self._state = lru_cache(maxsize=2)(self._read_state)
-        self._checksums = lru_cache(maxsize=None)(self._read_checksums)
+        self.state = lru_cache(maxsize=2)(self._read_state)
+        """A snapshot's or a batch's values by name, of a kind, a step and a lane."""
+        self.state_checksums = lru_cache(maxsize=None)(self._read_state_checksums)
 
     def select(self, address: Address) -> list[Entry]:
         """The entries whose path, name, kind or layer the pattern matches, in the lane it names if it does.
@@ -84,9 +132,8 @@ class Catalogue:
         Raises:
           UserError: there is none.
         """
-        found = self.matching(address)
-        if found:
-            return found
+        if entries := self.matching(address):
+            return entries
         named = self.matching(replace(address, lane=None))
         if not named:
             raise UserError(f"Nothing in {self.trace.path} is called {address.pattern!r}; {self._nearest(address)}")
@@ -102,17 +149,15 @@ class Catalogue:
         """The whole steps; of a variable in snapshots, the steps before which a state was stored."""
         return self.trace.snapshot_steps if entry.kind == SNAPSHOTS else self.trace.whole_steps
 
-    def places(self, address: Address, steps: StepSet | None) -> list[tuple[Entry, int]]:
-        """The entries an address selects, each at those of its steps that the address or else `steps` chooses.
+    def places(self, address: Address) -> list[tuple[Entry, int]]:
+        """The entries an address selects, each at those of its steps that the address chooses.
 
         Raises:
           UserError: it selects none, or a step that none of them has.
         """
-        entries, wanted = self.select(address), address.steps or steps
-        if wanted is None:
-            return [(entry, step) for entry in entries for step in self.steps_of(entry)]
-        chosen = self.choose(entries, wanted)
-        return [(entry, step) for entry in entries for step in self.steps_of(entry) if step in chosen]
+        entries = self.select(address)
+        chosen = self.choose(entries, address.steps) if address.steps else None
+        return [(e, step) for e in entries for step in self.steps_of(e) if chosen is None or step in chosen]
 
     def choose(self, entries: Iterable[Entry], wanted: StepSet) -> frozenset[int]:
         """Those of the steps of any of these entries that are wanted.
@@ -131,30 +176,16 @@ class Catalogue:
 
     def steps_kept(self, entry: Entry) -> list[int]:
         """The steps of which some lane's value is stored."""
-        return [step for step in self.steps_of(entry) if any(self.holds(entry, step, lane) for lane in entry.lanes)]
+        return [step for step in self.steps_of(entry) if self.is_kept(entry, step)]
 
-    def holds(self, entry: Entry, step: int, lane: str) -> bool:
-        """Whether the value itself is stored, and not just its checksum."""
-        if entry.is_of_steps:
-            return (lane, entry.kind, entry.name) in self.trace.kept(step)
-        return entry.name in self._checksums(entry.kind, step, lane)  # of these all are stored
-
-    def value(self, entry: Entry, step: int, lane: str) -> Array:
-        """A value that the trace holds, in its own dtype."""
-        if entry.is_of_steps:
-            return self.trace.tensor(step, lane, entry.kind, entry.name)
-        return self._state(entry.kind, step, lane)[entry.name]
-
-    def checksum(self, entry: Entry, step: int, lane: str) -> int | None:
-        """Of what the step had, be it kept or not; None where nothing was handed over."""
-        if entry.is_of_steps:
-            return self.trace.checksums(step).get((lane, entry.kind, entry.name))
-        return self._checksums(entry.kind, step, lane).get(entry.name)
+    def is_kept(self, entry: Entry, step: int) -> bool:
+        """Whether some lane's value is stored."""
+        return any(StoredTensor(self, entry, step, lane).is_kept for lane in entry.lanes)
 
     def _read_state(self, kind: str, step: int, lane: str) -> dict[str, Array]:
         return self.trace.batch(step) if kind == BATCHES else self.trace.snapshot(step, lane)
 
-    def _read_checksums(self, kind: str, step: int, lane: str) -> dict[str, int]:
+    def _read_state_checksums(self, kind: str, step: int, lane: str) -> dict[str, int]:
         if kind == SNAPSHOTS:
             return self.trace.snapshot_checksums(step, lane)
         return self.trace.batch_checksums(step) if step in self.trace.batch_steps else {}
@@ -167,31 +198,31 @@ class Catalogue:
 
 def _entries(specs: Iterable[tuple[str, TensorSpec, str]]) -> list[Entry]:
     """One entry for each kind and name, wherever its lanes stand."""
-    found: dict[tuple[str, str], tuple[str, list[TensorSpec]]] = {}
+    entries: dict[tuple[str, str], tuple[str, list[TensorSpec]]] = {}
     for kind, spec, layer in specs:
-        found.setdefault((kind, spec.name), (layer, []))[1].append(spec)
-    return [Entry(kind, name, layer, tuple(lanes)) for (kind, name), (layer, lanes) in found.items()]
+        entries.setdefault((kind, spec.name), (layer, []))[1].append(spec)
+    return [Entry(kind, name, layer, tuple(lanes)) for (kind, name), (layer, lanes) in entries.items()]
 
 
-class _Layers:
-    """Which layer a step's tensor belongs to; "" where nothing says so."""
+def _layer_finder(trace: InspectedTrace, judgements: Iterable[Judgement]) -> Callable[[TensorSpec], str]:
+    """Says which layer a step's tensor belongs to; "" where nothing says so."""
+    activations = {spec.name for spec in trace.layout.tensors if spec.kind == ACTIVATIONS}
+    layers = activations | set(trace.layout.layers)
+    variables = {spec.name for spec in trace.layout.variables}
+    of_variables = {
+        each.tensor.name: each.layer
+        for each in judgements
+        if each.tensor and each.layer and each.tensor.kind != ACTIVATIONS
+    }
 
-    def __init__(self, trace: InspectedTrace, judgements: Iterable[Judgement]) -> None:
-        self._activations = {spec.name for spec in trace.layout.tensors if spec.kind == ACTIVATIONS}
-        self._known = self._activations | set(trace.layout.layers)
-        self._variables = {spec.name for spec in trace.layout.variables}
-        self._of_variables = {
-            each.tensor[1]: each.layer
-            for each in judgements
-            if each.tensor and each.layer and each.tensor[0] != ACTIVATIONS
-        }
-
-    def __call__(self, spec: TensorSpec) -> str:
+    def layer_of(spec: TensorSpec) -> str:
         """Of an output, its layer; of a variable, the layer it was judged in, and else the path above it."""
         if spec.kind == ACTIVATIONS:
             first = re.sub(r":\d+$", "", spec.name)  # a layer's second output is called LAYER:1
-            return first if first in self._activations else spec.name
-        if spec.name in self._of_variables:
-            return self._of_variables[spec.name]
+            return first if first in activations else spec.name
+        if spec.name in of_variables:
+            return of_variables[spec.name]
         above = spec.name.rpartition("/")[0]
-        return above if above in self._known or spec.name in self._variables else ""
+        return above if above in layers or spec.name in variables else ""
+
+    return layer_of

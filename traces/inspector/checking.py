@@ -25,29 +25,36 @@ class Check:
     """
 
     name: str
-    said: str
+    summary: str
     num_checked: int
     problems: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return vars(self)
+        return {"name": self.name, "said": self.summary, "num_checked": self.num_checked, "problems": self.problems}
 
 
 def checks_of(trace: InspectedTrace) -> Iterator[Check]:
     """Every check, as it is done; together they read the whole file once."""
     yield _documents(trace)
-    yield _steps(trace)
+    yield _or_unreadable("steps", "steps", partial(_steps, trace))
     for name, table in trace.table_readers.items():
-        yield _columns(name, table)
+        yield _or_unreadable(f"table {name}", f"{name}/complete", partial(_columns, name, table))
     for name, table in trace.table_readers.items():
         if table.layout.tensors:
             yield _tensors(name, table)
-    yield _report(trace)
+    yield _or_unreadable("report", "report", partial(_report, trace))
 
 
 def nothing_checked(checks: list[Check]) -> bool:
     """Whether no step, no row and no value was there to be right or wrong."""
     return not any(check.num_checked for check in checks if check.name != "documents")
+
+
+def _or_unreadable(name: str, part: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except Exception as error:  # whatever it is, it is what a damaged file looks like
+        return Check(name, "unreadable", 0, (_problem(part, error),))
 
 
 def _documents(trace: InspectedTrace) -> Check:
@@ -60,31 +67,24 @@ def _documents(trace: InspectedTrace) -> Check:
         "model_config": lambda: trace.model_config,
         "programs": lambda: trace.programs,
     }
-    problems = [problem for name, read in readings.items() for problem in _attempt(name, read)]
-    said = f"{trace.schema}, by version {trace.version}; {len(readings)} documents read"
-    return Check("documents", said, len(readings), tuple(problems))
+    problems = tuple(problem for name, read in readings.items() for problem in _problems_reading(name, read))
+    summary = f"{trace.schema}, by version {trace.version}; {len(readings)} documents read"
+    return Check("documents", summary, len(readings), problems)
 
 
 def _steps(trace: InspectedTrace) -> Check:
-    try:
-        steps, planned = trace.whole_steps, trace.layout.steps
-        without_batch = [step for step in steps if step not in trace.batch_steps]
-    except Exception as error:
-        return Check("steps", "unreadable", 0, (_problem("steps", error),))
+    steps, planned = trace.whole_steps, trace.layout.steps
+    without_batch = [step for step in steps if step not in trace.batch_steps]
     of = "" if planned is None else f" of {planned:,} planned"
-    said = f"{len(steps):,} whole{of}" + (f": {ranges_of(steps)}" if steps else "")
+    summary = f"{len(steps):,} whole{of}" + (f": {ranges_of(steps)}" if steps else "")
     if without_batch:
-        said += f"; without their batch: {ranges_of(without_batch)}"
-    return Check("steps", said, len(steps))
+        summary += f"; without their batch: {ranges_of(without_batch)}"
+    return Check("steps", summary, len(steps))
 
 
 def _columns(name: str, table: TableReader) -> Check:
     """All columns as long as the table says it is; a trace's own reader would cut them to the shortest."""
-    problems = []
-    try:
-        num_rows = table.num_rows
-    except Exception as error:
-        return Check(f"table {name}", "unreadable", 0, (_problem(f"{name}/complete", error),))
+    num_rows, problems = table.num_rows, []
     for column in table.layout.columns:
         try:
             length = len(table.column(column.name))
@@ -94,16 +94,15 @@ def _columns(name: str, table: TableReader) -> Check:
             if length < num_rows:  # a run that goes on may have added some
                 problems.append(f"{name}/{column.name}: {length:,} rows, and the table has {num_rows:,}")
     number = len(table.layout.columns)
-    said = f"{counted(number, 'column')} of {counted(num_rows, 'row')}"
-    return Check(f"table {name}", said, number * num_rows, tuple(problems))
+    summary = f"{counted(number, 'column')} of {counted(num_rows, 'row')}"
+    return Check(f"table {name}", summary, number * num_rows, tuple(problems))
 
 
 def _tensors(name: str, table: TableReader) -> Check:
     """Every value read back, and held against its checksum."""
     num_values, num_bytes, num_sums, problems = 0, 0, 0, []
-    for row in range(_rows(table)):
+    for row in range(_num_rows(table)):
         for spec in table.layout.tensors:
-            what = f"{name} row {row}, {'/'.join(filter(None, [spec.kind, spec.name, spec.lane]))}"
             try:
                 checksum, shape = table.checksum(row, spec.key), table.shape(row, spec.key)
                 num_sums += checksum is not None and shape is None
@@ -115,11 +114,12 @@ def _tensors(name: str, table: TableReader) -> Check:
             except Exception as error:  # whatever it is, it is what a damaged file looks like
                 problem = f"{type(error).__name__}: {one_line(error)}"
             if problem:
-                problems.append(f"{what}: {problem}")
-    said = f"{num_values:,} values read back, {num_bytes:,} bytes, and held against their checksums"
+                path = "/".join(filter(None, [spec.kind, spec.name, spec.lane]))
+                problems.append(f"{name} row {row}, {path}: {problem}")
+    summary = f"{num_values:,} values read back, {num_bytes:,} bytes, and held against their checksums"
     if num_sums:
-        said += f"; {num_sums:,} more are checksums alone"
-    return Check(f"tensors of {name}", said, num_values + num_sums, tuple(problems))
+        summary += f"; {num_sums:,} more are checksums alone"
+    return Check(f"tensors of {name}", summary, num_values + num_sums, tuple(problems))
 
 
 def _value_problem(
@@ -132,17 +132,13 @@ def _value_problem(
     assert value is not None  # it has a shape
     if checksum is None:
         return "a value without a checksum", value.nbytes
-    found = tensor_checksum(value)
-    return (
-        "" if found == checksum else f"checksum {found:016x}, and it was written with {checksum:016x}"
-    ), value.nbytes
+    actual = tensor_checksum(value)
+    problem = "" if actual == checksum else f"checksum {actual:016x}, and it was written with {checksum:016x}"
+    return problem, value.nbytes
 
 
 def _report(trace: InspectedTrace) -> Check:
-    try:
-        report = trace.report()
-    except Exception as error:
-        return Check("report", "unreadable", 0, (_problem("report", error),))
+    report = trace.report()
     if report is None:
         return Check("report", "none yet: the run goes on, or was stopped before it", 0)
     schema, verdict = str(report.get("schema", "")), report.get("verdict")
@@ -151,14 +147,14 @@ def _report(trace: InspectedTrace) -> Check:
     return Check("report", f"{schema}, {verdict}", 1, tuple(problems))
 
 
-def _rows(table: TableReader) -> int:
+def _num_rows(table: TableReader) -> int:
     try:
         return table.num_rows
     except Exception:
         return 0  # the check of the columns says so
 
 
-def _attempt(name: str, read: Callable[[], object]) -> Iterator[str]:
+def _problems_reading(name: str, read: Callable[[], object]) -> Iterator[str]:
     try:
         read()
     except Exception as error:  # whatever it is, it is what a damaged file looks like

@@ -1,25 +1,24 @@
-"""What `diff` finds: for each pair of tensors whether the bits are the same, and by how much they differ."""
+"""What `diff` reports: for each pair of tensors whether the bits are the same, and by how much they differ."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diag.common.wording import shape_text
 from diag.errors import UserError
+from diag.numerics.figures import PairStatistics
 from traces.encoding import Array
-from traces.inspector.elements import as_real, num_different_bits
-from traces.inspector.pairing import Pairing, Side
-
-if TYPE_CHECKING:
-    from diag.numerics.figures import PairStatistics
+from traces.inspector.catalogue import StoredTensor
+from traces.inspector.elements import as_real, compare_values, num_different_bits
+from traces.inspector.pairing import Pairing
 
 VALUES, CHECKSUMS, INCOMPARABLE, ONE_SIDED = "values", "checksums", "incomparable", "one-sided"
 
 
 @dataclass(frozen=True)
-class Difference:
+class TensorComparison:
     """How two tensors compare.
 
     `by` says how that is known: `VALUES`; `CHECKSUMS`, where they agree or a value is not stored;
@@ -28,8 +27,8 @@ class Difference:
     sign of zero or the payload of a NaN differs.
     """
 
-    a: Side
-    b: Side
+    a: StoredTensor
+    b: StoredTensor
     is_same: bool
     by: str
     num_bits_differ: int = 0
@@ -44,76 +43,82 @@ class Difference:
             "by": self.by,
             "note": self.note or None,
             "num_bits_differ": self.num_bits_differ if self.pair else None,
-            "compared": None if self.pair is None else self.pair.to_dict(),
+            "compared": self.pair,
         }
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TraceComparison:
     """Of everything asked for, in the order it happened."""
 
     pairing: Pairing
-    compared: tuple[Difference, ...]
+    compared: tuple[TensorComparison, ...]
 
     @property
-    def differing(self) -> list[Difference]:
+    def differing(self) -> list[TensorComparison]:
         return [each for each in self.compared if not each.is_same]
 
     @property
     def is_same(self) -> bool:
         return not (self.differing or self.pairing.only_a or self.pairing.only_b)
 
+    def to_dict(self, everything: bool) -> dict[str, Any]:
+        differing = self.differing
+        return {
+            "same": self.is_same,
+            "num_compared": len(self.compared),
+            "num_differing": len(differing),
+            "only_a": self.pairing.only_a,
+            "only_b": self.pairing.only_b,
+            "first": differing[0] if differing else None,
+            "differences": self.compared if everything else differing,
+        }
 
-def comparison_of(pairing: Pairing) -> Comparison:
+
+def compare_pairs(pairing: Pairing) -> TraceComparison:
     """Compare all pairs.
 
     Raises:
       UserError: there is nothing on either side, so that "the same" would say nothing.
     """
     compared = tuple(_compared(pairing))
-    if not pairing.pairs and not (pairing.only_a or pairing.only_b):
-        raise UserError(
-            "Nothing that was asked for has two sides, at these steps and in these lanes (batches have no lanes); "
-            "expected two steps, or --other FILE"
-        )
-    if not compared and not (pairing.only_a or pairing.only_b):
+    if compared or pairing.only_a or pairing.only_b:
+        return TraceComparison(pairing, compared)
+    if pairing.pairs:
         raise UserError("There is nothing to compare: neither a value nor a checksum is stored of what was asked for")
-    return Comparison(pairing, compared)
+    raise UserError(
+        "Nothing that was asked for has two sides, at these steps and in these lanes (batches have no lanes); "
+        "expected two steps, or --other FILE"
+    )
 
 
-def _compared(pairing: Pairing) -> Iterator[Difference]:
+def _compared(pairing: Pairing) -> Iterator[TensorComparison]:
     for a, b in pairing.pairs:
-        sums = a.checksum, b.checksum
-        if sums == (None, None):
+        checksums = a.checksum, b.checksum
+        if checksums == (None, None):
             continue  # neither lane of a step that handed nothing over
-        dtypes = _dtype(a), _dtype(b)
-        if None in sums:
-            present, absent = (a, b) if sums[1] is None else (b, a)
-            yield Difference(a, b, False, ONE_SIDED, note=f"{present.address} is there, {absent.address} is not")
-        elif dtypes[0] == dtypes[1] and sums[0] == sums[1]:
-            yield Difference(a, b, True, CHECKSUMS)
+        if None in checksums:
+            present, absent = (a, b) if checksums[1] is None else (b, a)
+            note = f"{present.address} is there, {absent.address} is not"
+            yield TensorComparison(a, b, False, ONE_SIDED, note=note)
+        elif a.dtype == b.dtype and checksums[0] == checksums[1]:
+            yield TensorComparison(a, b, True, CHECKSUMS)
         elif not (a.is_kept and b.is_kept):
-            yield Difference(a, b, False, CHECKSUMS, note="by their checksums; a value is not stored")
+            yield TensorComparison(a, b, False, CHECKSUMS, note="by their checksums; a value is not stored")
         else:
-            yield _by_values(a, b)
+            yield _compared_values(a, b)
 
 
-def _by_values(a: Side, b: Side) -> Difference:
-    from diag.numerics.statistics import compare  # numba, which takes 0.3 s to import: only where values differ
-
-    one, other = (side.catalogue.value(side.entry, side.step, side.lane) for side in (a, b))
+def _compared_values(a: StoredTensor, b: StoredTensor) -> TensorComparison:
+    one, other = a.value, b.value
     if one.dtype != other.dtype or one.shape != other.shape:
-        return Difference(a, b, False, INCOMPARABLE, note=f"{_form(one, other)} against {_form(other, one)}")
-    one, other = as_real(one), as_real(other)
-    num_differ = num_different_bits(one, other)
-    return Difference(a, b, num_differ == 0, VALUES, num_differ, compare(one, other))
+        note = f"{_form(one, other)} against {_form(other, one)}"
+        return TensorComparison(a, b, False, INCOMPARABLE, note=note)
+    num_differ = num_different_bits(as_real(one), as_real(other))
+    return TensorComparison(a, b, num_differ == 0, VALUES, num_differ, compare_values(one, other))
 
 
 def _form(array: Array, other: Array) -> str:
     """The shape, and the dtype where that is another."""
     shape = shape_text(array.shape)
     return shape if array.dtype == other.dtype else f"{array.dtype.name} {shape}"
-
-
-def _dtype(side: Side) -> str:
-    return next(spec.dtype for spec in side.entry.specs if spec.lane == side.lane)

@@ -1,4 +1,4 @@
-"""Single elements of tensors: their values, their bits, where they lie; and one lane's figures."""
+"""Figures of tensors: of one by itself, of two compared, and their single elements with their bits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from diag.numerics.figures import PairStatistics
 from diag.numerics.formats import format_of
 from diag.numerics.ulp import PairClass, classify, ulp_distance
 from traces.encoding import Array
@@ -17,7 +18,7 @@ Index = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Scalar:
+class ElementValue:
     """One number: as text that reads back to the same bits where they are not a NaN's, and its bits in hex."""
 
     text: str
@@ -33,8 +34,8 @@ class Element:
     """
 
     index: Index
-    values: tuple[Scalar, ...]
-    ulp: int | None = None
+    ulp: int | None
+    values: tuple[ElementValue, ...]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ def as_real(array: Array) -> Array:
     if array.dtype.kind != "c":
         return array
     return np.ascontiguousarray(array).reshape(array.shape).view(f"f{array.itemsize // 2}").reshape(*array.shape, 2)
+
+
+def compare_values(reference: Array, candidate: Array) -> PairStatistics:
+    """The statistics of two tensors of one dtype and shape."""
+    from diag.numerics.statistics import compare  # numba, which takes 0.3 s to import: only where values are compared
+
+    return compare(as_real(reference), as_real(candidate))
 
 
 def num_different_bits(a: Array, b: Array) -> int:
@@ -100,15 +108,15 @@ def worst_elements(reference: Array, candidate: Array, number: int) -> list[Elem
         broken = np.isin(kinds, (PairClass.NAN_NUMBER, PairClass.INF_OPPOSITE, PairClass.INF_FINITE))
         size = np.where(broken, np.inf, distances.astype(np.float64))
     else:
-        size = np.abs(_difference(reference, candidate)).reshape(-1)
-    found = _largest(np.where(differs, size, -np.inf), number)
+        size = np.abs(candidate.astype(np.float64) - reference.astype(np.float64)).reshape(-1)  # only to rank by
+    largest = _largest(np.where(differs, size, -np.inf), number)
     return [
         Element(
-            _index(i, reference.shape),
-            (_scalar(reference.flat[i]), _scalar(candidate.flat[i])),
-            None if distances is None or distances[i] < 0 else int(distances[i]),
+            index=_index(i, reference.shape),
+            ulp=None if distances is None or distances[i] < 0 else int(distances[i]),
+            values=(_value(reference.flat[i]), _value(candidate.flat[i])),
         )
-        for i in found
+        for i in largest
         if differs[i]
     ]
 
@@ -120,7 +128,7 @@ def largest_elements(array: Array, number: int) -> list[Element]:
         size = np.abs(array.astype(np.float64)).reshape(-1)
     # A NaN ranks above an infinity: the one in place of the other, and every finite size below both.
     rank = np.where(np.isnan(size), np.inf, np.where(np.isinf(size), np.finfo(np.float64).max, size))
-    return [Element(_index(i, array.shape), (_scalar(array.flat[i]),)) for i in _largest(rank, number)]
+    return [Element(_index(i, array.shape), None, (_value(array.flat[i]),)) for i in _largest(rank, number)]
 
 
 def _largest(key: Array, number: int) -> list[int]:
@@ -130,13 +138,8 @@ def _largest(key: Array, number: int) -> list[int]:
         return []
     threshold = np.partition(key, key.size - number)[key.size - number]
     above = np.flatnonzero(key > threshold)
-    found = np.concatenate((above, np.flatnonzero(key == threshold)[: number - above.size]))
-    return [int(i) for i in found[np.lexsort((found, -key[found]))]]
-
-
-def _difference(a: Array, b: Array) -> Array:
-    """Of integers or booleans, rounded; only to rank them by."""
-    return np.asarray(b.astype(np.float64) - a.astype(np.float64))
+    largest = np.concatenate((above, np.flatnonzero(key == threshold)[: number - above.size]))
+    return [int(i) for i in largest[np.lexsort((largest, -key[largest]))]]
 
 
 def _bits(array: Array) -> Array:
@@ -161,8 +164,8 @@ def _rms(values: Array) -> float:
     return largest * math.sqrt(float(np.mean(np.square(values / largest))))
 
 
-def _scalar(value: Any) -> Scalar:
-    return Scalar(str(value), value.tobytes()[::-1].hex())
+def _value(value: Any) -> ElementValue:
+    return ElementValue(str(value), value.tobytes()[::-1].hex())
 
 
 def _index(flat: int, shape: Index) -> Index:

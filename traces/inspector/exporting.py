@@ -16,16 +16,22 @@ import numpy as np
 from diag.common.files import exported, refuse_existing, refuse_too_large
 from diag.errors import UserError
 from traces.encoding import Array, widen
-from traces.inspector.address import Address, StepSet
-from traces.inspector.catalogue import Catalogue, Entry
+from traces.inspector.address import Address
+from traces.inspector.catalogue import Catalogue, StoredTensor
 from traces.inspector.reading import InspectedTrace
 from traces.schema import bytes_per_row
 
-TABLES = ("ops", "units", "steps")
+
+@dataclass(frozen=True)
+class TargetFile:
+    """The file to write, and whether one of that name may be overwritten."""
+
+    path: Path
+    force: bool
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedFile:
     """What a file holds: `names` of its arrays or columns; `num_left_out` are tensors with a checksum only."""
 
     path: str
@@ -34,77 +40,60 @@ class Exported:
     num_left_out: int = 0
     num_widened: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        return vars(self)
-
-
-@dataclass(frozen=True)
-class _Place:
-    entry: Entry
-    step: int
-    lane: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.entry.path}@{self.step}" + (f":{self.lane}" if self.lane else "")
-
 
 def export_tensors(
-    catalogue: Catalogue, address: Address, steps: StepSet | None, lanes: Sequence[str] | None, path: Path, force: bool
-) -> Exported:
-    """Write the values an address selects, one array each under the address of its own.
+    catalogue: Catalogue, address: Address, lanes: Sequence[str] | None, target: TargetFile
+) -> ExportedFile:
+    """Write the values an address selects, one array each under its address.
 
     NumPy has no bfloat16, which goes as float32, and exactly so.
 
     Raises:
       UserError: nothing is stored of what was asked for, or the file cannot be written.
     """
-    refuse_existing(path, force)
-    places = [
-        _Place(entry, step, lane)
-        for entry, step in catalogue.places(address, steps)
+    refuse_existing(target.path, target.force)
+    tensors = [
+        StoredTensor(catalogue, entry, step, lane)
+        for entry, step in catalogue.places(address)
         for lane in entry.lanes
         if lanes is None or lane in ("", *lanes)
     ]
-    kept = [place for place in places if catalogue.holds(place.entry, place.step, place.lane)]
+    kept = [tensor for tensor in tensors if tensor.is_kept]
     if not kept:
         raise UserError(
             f"Of what {address.text!r} names no value is stored; see what is kept with: python -m traces ls"
         )
-    refuse_too_large(path, sum(bytes_per_row(spec) for place in kept for spec in place.entry.specs[:1]))
+    refuse_too_large(target.path, sum(bytes_per_row(tensor.entry.specs[0]) for tensor in kept))
     num_widened = 0
-    with exported(path, force) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
-        for place in kept:
-            value = catalogue.value(place.entry, place.step, place.lane)
+    with exported(target.path, target.force) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
+        for tensor in kept:
+            value = tensor.value
             num_widened += value.dtype == ml_dtypes.bfloat16
-            _add_array(file, place.name, value)
-    return Exported(
-        str(path), tuple(place.name for place in kept), num_left_out=len(places) - len(kept), num_widened=num_widened
-    )
+            _add_array(file, tensor.address, value)
+    names = tuple(tensor.address for tensor in kept)
+    return ExportedFile(str(target.path), names, None, len(tensors) - len(kept), num_widened)
 
 
-def export_table(
-    trace: InspectedTrace, table: str, address: Address, steps: StepSet | None, path: Path, force: bool
-) -> Exported:
-    """Write the rows of a table whose layer, variable or type of op the address matches.
+def export_table(trace: InspectedTrace, table: str, address: Address, target: TargetFile) -> ExportedFile:
+    """Write the rows of a table ("ops", "units", "steps") whose layer, variable or type of op the address matches.
 
     Numbers are written so that they read back to the same float64; a missing one is an empty field.
 
     Raises:
       UserError: there is no such row, or the file cannot be written.
     """
-    refuse_existing(path, force)
-    columns = _steps_table(trace) if table == "steps" else trace.tables[table]
-    rows = list(_matching(columns, address, steps))
+    refuse_existing(target.path, target.force)
+    columns = _losses(trace) if table == "steps" else trace.tables[table]
+    rows = list(_matching(columns, address))
     if not rows:
         raise UserError(f"The {table} table of {trace.path} has no row that was asked for; nothing is written")
-    refuse_too_large(path, 0)
+    refuse_too_large(target.path, 0)
     values = [column.tolist() for column in columns.values()]
-    with exported(path, force) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with exported(target.path, target.force) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows([_field(column[row]) for column in values] for row in rows)
-    return Exported(str(path), tuple(columns), num_rows=len(rows))
+    return ExportedFile(str(target.path), tuple(columns), num_rows=len(rows))
 
 
 def _add_array(file: zipfile.ZipFile, name: str, value: Array) -> None:
@@ -114,15 +103,14 @@ def _add_array(file: zipfile.ZipFile, name: str, value: Array) -> None:
         np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def _steps_table(trace: InspectedTrace) -> dict[str, Array]:
+def _losses(trace: InspectedTrace) -> dict[str, Array]:
     """Each whole step's losses."""
     return {"step": np.asarray(trace.steps), **{f"loss/{lane}": losses for lane, losses in trace.losses.items()}}
 
 
-def _matching(columns: dict[str, Array], address: Address, steps: StepSet | None) -> Iterator[int]:
+def _matching(columns: dict[str, Array], address: Address) -> Iterator[int]:
     numbers = columns["step"].tolist() if "step" in columns else []
-    wanted = address.steps or steps
-    chosen = set(wanted.select(sorted(set(numbers)))) if wanted else None
+    chosen = set(address.steps.select(sorted(set(numbers)))) if address.steps else None
     texts = [columns[name].tolist() for name in ("layer", "variable", "op_type") if name in columns]
     for row in range(len(next(iter(columns.values()), ()))):
         if (chosen is None or numbers[row] in chosen) and address.matches(*(text[row] for text in texts), ""):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from diag.errors import UserError
-from diag.numerics.statistics import PairStatistics, compare
+from diag.numerics.figures import PairStatistics
 from traces.encoding import Array
-from traces.inspector.address import Address, StepSet
-from traces.inspector.catalogue import Catalogue, Entry
-from traces.inspector.elements import Element, LaneFigures, as_real, lane_figures, largest_elements, worst_elements
-from traces.inspector.judgements import Judgement
+from traces.inspector.address import Address
+from traces.inspector.catalogue import Catalogue, Entry, StoredTensor
+from traces.inspector.elements import (
+    Element,
+    LaneFigures,
+    compare_values,
+    lane_figures,
+    largest_elements,
+    worst_elements,
+)
+from traces.inspector.judgements import Judgement, worst_of
 
 
 @dataclass(frozen=True)
@@ -48,86 +55,77 @@ class TensorView:
             "step": self.step,
             "lanes": self.lanes,
             "checksums": {lane: None if sum is None else f"{sum:016x}" for lane, sum in self.checksums.items()},
-            "statistics": [vars(figures) for figures in self.figures],
-            "compared": None if self.pair is None else self.pair.to_dict(),
+            "statistics": self.figures,
+            "compared": self.pair,
             "not_compared": self.not_compared or None,
-            "elements": [
-                {"index": each.index, "ulp": each.ulp, "values": [vars(value) for value in each.values]}
-                for each in self.elements
-            ],
+            "elements": self.elements,
             "judged": [
-                {"phase": row.phase, "unit": row.unit, "excess": row.excess, "verdict": row.verdict}
-                for row in self.judged
+                {name: getattr(row, name) for name in ("phase", "unit", "excess", "verdict")} for row in self.judged
             ],
         }
 
 
-def views_of(
-    catalogue: Catalogue,
-    address: Address,
-    steps: StepSet | None,
-    lanes: Sequence[str] | None,
-    num_elements: int,
-    limit: int | None,
+def inspect_tensors(
+    catalogue: Catalogue, address: Address, lanes: Sequence[str] | None, num_elements: int, limit: int | None
 ) -> tuple[list[TensorView], int]:
     """The tensors an address names, in the layout's order, and how many more than `limit` there are.
 
-    Of a tensor whose step is not said, the step of its largest excess is taken among those that hold it, and
+    Of a tensor whose step is not named, the step of its largest excess is taken among those that hold it, and
     else the first of them.
 
     Raises:
       UserError: it names none, or a lane has no such tensor.
     """
-    if address.steps or steps:
-        places = catalogue.places(address, steps)
+    if address.steps:
+        places = catalogue.places(address)
     else:
         places = [(entry, _likely_step(catalogue, entry)) for entry in catalogue.select(address)]
     shown = places[:limit]
-    views = [_view(catalogue, entry, step, lanes, num_elements) for entry, step in shown]
-    return views, len(places) - len(shown)
+    return [_view(catalogue, entry, step, lanes, num_elements) for entry, step in shown], len(places) - len(shown)
 
 
 def _likely_step(catalogue: Catalogue, entry: Entry) -> int:
     kept = catalogue.steps_kept(entry) or list(catalogue.steps_of(entry))
     if not kept:
         raise UserError(f"{entry.path} is stored of no step: the trace {catalogue.trace.path} holds no whole step yet")
-    judged = [row for row in catalogue.judgements if row.tensor == (entry.kind, entry.name) and row.step in set(kept)]
-    return max(judged, key=lambda row: row.rank).step if judged else kept[0]
+    worst = worst_of(row for row in catalogue.judgements if row.tensor == entry.tensor_name and row.step in set(kept))
+    return worst.step if worst else kept[0]
 
 
 def _view(catalogue: Catalogue, entry: Entry, step: int, lanes: Sequence[str] | None, num_elements: int) -> TensorView:
     lanes = ("",) if entry.is_shared else tuple(lanes or entry.lanes[:2])
     if missing := [lane for lane in lanes if lane not in entry.lanes]:
         raise UserError(f"{entry.path} has no lane {missing[0]!r}; expected one of {', '.join(entry.lanes)}")
-    values = {lane: catalogue.value(entry, step, lane) for lane in lanes if catalogue.holds(entry, step, lane)}
-    pair, not_compared = _compared(values, lanes)
-    arrays = list(values.values())
+    stored = [StoredTensor(catalogue, entry, step, lane) for lane in lanes]
+    values = {tensor.lane: tensor.value for tensor in stored if tensor.is_kept}
+    not_compared = _not_compared(values, lanes)
+    pair: PairStatistics | None = None
     elements: list[Element] = []
-    if pair is not None:
-        elements = worst_elements(arrays[0], arrays[1], num_elements)
-    elif len(arrays) == 1:
-        elements = largest_elements(arrays[0], num_elements)
+    if len(lanes) == 2 and not not_compared:
+        reference, candidate = values.values()
+        pair, elements = compare_values(reference, candidate), worst_elements(reference, candidate, num_elements)
+    elif len(values) == 1:
+        elements = largest_elements(next(iter(values.values())), num_elements)
     return TensorView(
         entry=entry,
         step=step,
         lanes=lanes,
-        checksums={lane: catalogue.checksum(entry, step, lane) for lane in lanes},
+        checksums={tensor.lane: tensor.checksum for tensor in stored},
         figures=tuple(lane_figures(lane, array) for lane, array in values.items()),
         pair=pair,
         not_compared=not_compared,
         elements=tuple(elements),
-        judged=tuple(
-            row for row in catalogue.judgements if row.tensor == (entry.kind, entry.name) and row.step == step
-        ),
+        judged=tuple(row for row in catalogue.judgements if row.tensor == entry.tensor_name and row.step == step),
     )
 
 
-def _compared(values: dict[str, Array], lanes: Sequence[str]) -> tuple[PairStatistics | None, str]:
+def _not_compared(values: Mapping[str, Array], lanes: Sequence[str]) -> str:
+    """Why two lanes cannot be compared, if they cannot."""
     if len(lanes) < 2:
-        return None, ""
+        return ""
     if missing := [lane for lane in lanes if lane not in values]:
-        return None, f"no value of {' and '.join(missing)} is stored"
+        return f"no value of {' and '.join(missing)} is stored"
     a, b = (values[lane] for lane in lanes)
     if a.dtype != b.dtype or a.shape != b.shape:
-        return None, f"{lanes[0]} is {a.dtype.name} {a.shape}, {lanes[1]} {b.dtype.name} {b.shape}"
-    return compare(as_real(a), as_real(b)), ""
+        return f"{lanes[0]} is {a.dtype.name} {a.shape}, {lanes[1]} {b.dtype.name} {b.shape}"
+    return ""

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from traces.encoding import Array
 from traces.inspector.reading import InspectedTrace
 
 DIVERGENCE, UNJUDGED = "divergence", "unjudged"
 TABLES = ("ops", "units")
-COLUMNS = (
-    "step", "phase", "layer", "variable", "unit", "index", "op_type", "output", "excess", "verdict",
-)  # fmt: skip
+MISSING: Mapping[str, Any] = {
+    "step": -1,
+    "phase": "",
+    "layer": "",
+    "variable": "",
+    "unit": "",
+    "index": -1,
+    "op_type": "",
+    "output": -1,
+    "excess": math.nan,
+    "verdict": "",
+}
+"""The columns that a judgement is made of, in its order, and what stands for one that a table lacks."""
 
-TensorName: TypeAlias = tuple[str, str]
-"""(kind, name)"""
 Key = TypeVar("Key")
+
+
+class TensorName(NamedTuple):
+    """What a step's tensor is called in every lane."""
+
+    kind: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.kind}/{self.name}"
 
 
 class Judgement(NamedTuple):
@@ -29,6 +48,7 @@ class Judgement(NamedTuple):
 
     table: str
     row: int
+    tensor: TensorName | None
     step: int
     phase: str
     layer: str
@@ -39,7 +59,6 @@ class Judgement(NamedTuple):
     output: int
     excess: float
     verdict: str
-    tensor: TensorName | None
 
     @property
     def subject(self) -> str:
@@ -51,11 +70,12 @@ class Judgement(NamedTuple):
         return f"op {self.op_index} {self.op_type}{output}" + (f" of {of}" if of else "")
 
     def subject_within(self, layer: str) -> str:
-        """The same where the layer is said already."""
+        """The same where the layer is named already."""
         if not layer or not self.tensor:
             return self.subject.removesuffix(f" of {layer}").removeprefix(f"{layer}: ")
-        kind, name = self.tensor
-        return kind if name == layer else f"{kind} {name.removeprefix(layer + '/')}"
+        if self.tensor.name == layer:
+            return self.tensor.kind
+        return f"{self.tensor.kind} {self.tensor.name.removeprefix(layer + '/')}"
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -71,7 +91,11 @@ def judgements(trace: InspectedTrace) -> list[Judgement]:
     """All rows of both tables, in their order; columns that a trace lacks read as missing."""
     names = {spec.name for spec in trace.layout.tensors if spec.kind == "activations"}
     several = frozenset(name.removesuffix(":1") for name in names if name.endswith(":1"))
-    return [row for table in TABLES for row in _rows(table, trace.columns(table, COLUMNS), several)]
+    return [row for table in TABLES for row in _rows(table, trace.columns(table, tuple(MISSING)), several)]
+
+
+def worst_of(rows: Iterable[Judgement]) -> Judgement | None:
+    return max(rows, key=lambda row: row.rank, default=None)
 
 
 def worst_by(rows: Iterable[Judgement], key: Callable[[Judgement], Key]) -> dict[Key, Judgement]:
@@ -85,50 +109,36 @@ def worst_by(rows: Iterable[Judgement], key: Callable[[Judgement], Key]) -> dict
 
 
 def tensor_of_unit(unit: str, layer: str, variable: str) -> TensorName | None:
-    """The step's tensor that a unit's output is, by the unit table's own words for it."""
+    """The step's tensor that a unit's output is; `unit` is as in the unit table, such as "layer:output of dense"."""
     _, _, name = unit.partition(":")
     if name == "output" and layer:
-        return "activations", layer
-    if name.startswith("output of "):
-        return "activations", name.removeprefix("output of ")
-    if name.startswith("gradient of "):
-        return "gradients", name.removeprefix("gradient of ")
+        return TensorName("activations", layer)
+    for prefix, kind in (("output of ", "activations"), ("gradient of ", "gradients")):
+        if name.startswith(prefix):
+            return TensorName(kind, name.removeprefix(prefix))
     if variable and name in ("value", "momentum", "velocity"):
-        return "update" if name == "value" else name, variable
+        return TensorName("update" if name == "value" else name, variable)
     return None
 
 
-def _rows(table: str, columns: Mapping[str, Array], several: frozenset[str]) -> Iterable[Judgement]:
+def _rows(table: str, columns: Mapping[str, Array], several: frozenset[str]) -> Iterator[Judgement]:
+    """`several` are the layers of several outputs: each is called "output", so which tensor is meant is not known."""
     num_rows = len(next(iter(columns.values()), ()))
-
-    def column(name: str, missing: Any) -> list[Any]:
-        return columns[name].tolist() if name in columns else [missing] * num_rows
-
-    names = zip(*(column(name, "") for name in ("unit", "layer", "variable")), strict=True)
-    tensors = {each: _tensor_unless_ambiguous(each, several) for each in set(names)}
-    for row, (step, phase, layer, variable, unit, op_index, op_type, output, excess, verdict) in enumerate(
-        zip(
-            column("step", -1), *(column(name, "") for name in ("phase", "layer", "variable", "unit")),
-            column("index", -1), column("op_type", ""), column("output", -1), column("excess", math.nan),
-            column("verdict", ""), strict=True,
-        )
-    ):  # fmt: skip
-        tensor = tensors[unit, layer, variable]
-        yield Judgement(
-            table, row, step, phase, layer, variable, unit, op_index, op_type, output, excess, verdict, tensor
-        )
-
-
-def _tensor_unless_ambiguous(names: tuple[str, str, str], several: frozenset[str]) -> TensorName | None:
-    """A layer of several outputs calls each of them "output": which tensor is meant, it does not say."""
-    tensor = tensor_of_unit(*names)
-    return None if tensor and tensor[0] == "activations" and tensor[1] in several else tensor
+    cells = [columns[name].tolist() if name in columns else [missing] * num_rows for name, missing in MISSING.items()]
+    tensors: dict[tuple[str, str, str], TensorName | None] = {}
+    for number, row in enumerate(zip(*cells, strict=True)):
+        _, _, layer, variable, unit, *_ = row
+        if (unit, layer, variable) not in tensors:
+            tensor = tensor_of_unit(unit, layer, variable)
+            is_ambiguous = tensor is not None and tensor.kind == "activations" and tensor.name in several
+            tensors[unit, layer, variable] = None if is_ambiguous else tensor
+        yield Judgement(table, number, tensors[unit, layer, variable], *row)
 
 
 def _unit_subject(judged: Judgement) -> str:
     kind, _, name = judged.unit.partition(":")
     if judged.tensor:
-        return "/".join(judged.tensor)
+        return judged.tensor.path
     if kind == "step":
         return f"whole step: {name}"
     of = judged.variable or judged.layer

@@ -26,7 +26,8 @@ class RowView:
 
 def table_of(pattern: str) -> str | None:
     """The table that a pattern such as "ops" or "units/dense*" is about."""
-    return next((table for table in TABLES if pattern == table or pattern.startswith(f"{table}/")), None)
+    table = pattern.partition("/")[0]
+    return table if table in TABLES else None
 
 
 def rows_of_op(trace: InspectedTrace, rows: Sequence[Judgement], op: int, steps: StepSet | None) -> list[RowView]:
@@ -36,19 +37,17 @@ def rows_of_op(trace: InspectedTrace, rows: Sequence[Judgement], op: int, steps:
       UserError: there is none.
     """
     of_ops = [row for row in rows if row.table == "ops"]
-    found = [row for row in of_ops if row.op_index == op]
-    if not found:
-        held = ranges_of(sorted({row.op_index for row in of_ops}))
-        holds = f"holds ops {held}" if held else "is empty: no step was looked at op by op"
+    of_op = [row for row in of_ops if row.op_index == op]
+    if not of_op:
+        stored = ranges_of(sorted({row.op_index for row in of_ops}))
+        holds = f"holds ops {stored}" if stored else "is empty: no step was looked at op by op"
         raise UserError(f"The op table of {trace.path} has no op {op}; it {holds}")
-    if steps:
-        chosen = steps.select(dict.fromkeys(row.step for row in found), f"op {op} at steps")
-        found = [row for row in found if row.step in chosen]
-    return [_view(trace, row) for row in found]
+    chosen = _at_steps(of_op, steps, f"op {op} at steps")
+    return [_view(trace, row) for row in chosen]
 
 
 def worst_rows(
-    trace: InspectedTrace, rows: Sequence[Judgement], address: Address, steps: StepSet | None, number: int
+    trace: InspectedTrace, rows: Sequence[Judgement], address: Address, number: int
 ) -> tuple[list[RowView], int]:
     """The worst rows of a table, and how many there are of which these are the worst.
 
@@ -57,16 +56,21 @@ def worst_rows(
     Raises:
       UserError: there is none.
     """
-    table = table_of(address.pattern)
-    rest = Address(address.text, address.pattern.partition("/")[2] or "*")
-    found = [row for row in rows if row.table == table and rest.matches(row.layer, row.variable, row.op_type)]
-    if not found:
+    table, _, pattern = address.pattern.partition("/")
+    of_table = Address(address.text, pattern or "*")
+    matching = [row for row in rows if row.table == table and of_table.matches(row.layer, row.variable, row.op_type)]
+    if not matching:
         raise UserError(f"The {table} table of {trace.path} has no row that {address.pattern!r} matches")
-    if wanted := address.steps or steps:
-        chosen = set(wanted.select(sorted({row.step for row in found}), f"these {table} at steps"))
-        found = [row for row in found if row.step in chosen]
-    worst_first = sorted(found, key=lambda row: row.rank, reverse=True)
-    return [_view(trace, row) for row in worst_first[:number]], len(found)
+    chosen = _at_steps(matching, address.steps, f"these {table} at steps")
+    worst_first = sorted(chosen, key=lambda row: row.rank, reverse=True)
+    return [_view(trace, row) for row in worst_first[:number]], len(chosen)
+
+
+def _at_steps(rows: Sequence[Judgement], steps: StepSet | None, what: str) -> Sequence[Judgement]:
+    if steps is None:
+        return rows
+    chosen = set(steps.select(sorted({row.step for row in rows}), what))
+    return [row for row in rows if row.step in chosen]
 
 
 def _view(trace: InspectedTrace, row: Judgement) -> RowView:

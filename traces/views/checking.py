@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from diag.common.terminal import facts_table
 from diag.common.wording import counted
 from traces.inspector.checking import Check
-from traces.views.terminal import BAD, GOOD, facts, next_commands
+from traces.views.terminal import BAD, GOOD, next_commands
 
 MAX_PROBLEMS = 25
 
 
 def render(path: str, checks: Sequence[Check], is_sound: bool) -> Iterator[RenderableType]:
     problems = [problem for check in checks for problem in check.problems]
-    yield facts([("trace", path), *((check.name, check.said) for check in checks)])
+    yield facts_table([("trace", path), *((check.name, check.summary) for check in checks)])
     yield Text()
     if is_sound:
         yield Text(f"Sound: nothing is wrong in {counted(len(checks), 'check')}.", style=GOOD)

@@ -8,22 +8,22 @@ from pathlib import Path
 from rich.console import RenderableType
 from rich.text import Text
 
+from diag.common.terminal import Unbroken
 from diag.common.wording import counted, size_text
-from traces.inspector.exporting import Exported
-from traces.views.terminal import FAINT, GOOD, TITLE, Unbroken
+from traces.inspector.exporting import ExportedFile
+from traces.views.terminal import FAINT, GOOD, TITLE
 
 
-def render(found: Exported) -> Iterator[RenderableType]:
-    held = counted(len(found.names), "tensor" if found.num_rows is None else "column")
-    rows = "" if found.num_rows is None else f", {counted(found.num_rows, 'row')}"
-    yield Unbroken(f"Wrote {found.path}", style=GOOD)
-    yield Text(f"{held}{rows}, {size_text(Path(found.path).stat().st_size)}")
-    if found.num_left_out:
-        yield Text(f"{counted(found.num_left_out, 'tensor')} left out: only a checksum is stored", style=FAINT)
-    if found.num_widened:
-        yield Text(f"{counted(found.num_widened, 'tensor')} of bfloat16 written as float32, exactly", style=FAINT)
+def render(exported: ExportedFile) -> Iterator[RenderableType]:
+    path, num_rows = exported.path, exported.num_rows
+    contents = counted(len(exported.names), "tensor" if num_rows is None else "column")
+    rows = "" if num_rows is None else f", {counted(num_rows, 'row')}"
+    yield Unbroken(f"Wrote {path}", style=GOOD)
+    yield Text(f"{contents}{rows}, {size_text(Path(path).stat().st_size)}")
+    if exported.num_left_out:
+        yield Text(f"{counted(exported.num_left_out, 'tensor')} left out: only a checksum is stored", style=FAINT)
+    if exported.num_widened:
+        yield Text(f"{counted(exported.num_widened, 'tensor')} of bfloat16 written as float32, exactly", style=FAINT)
     yield Text("\nNext", style=TITLE)
-    if found.num_rows is None:
-        yield Unbroken(f"  numpy.load({found.path!r})[{found.names[0]!r}]")
-    else:
-        yield Unbroken(f"  pandas.read_csv({found.path!r})")
+    read = f"numpy.load({path!r})[{exported.names[0]!r}]" if num_rows is None else f"pandas.read_csv({path!r})"
+    yield Unbroken(f"  {read}")

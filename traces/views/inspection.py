@@ -8,21 +8,27 @@ from itertools import groupby
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from diag.common.terminal import facts_table
 from diag.common.wording import counted, figure, shape_text
 from diag.numerics.figures import HISTOGRAM_EDGES, PairStatistics
 from traces.inspector.elements import Element
 from traces.inspector.inspection import TensorView
 from traces.inspector.judgements import Judgement
 from traces.schema import VIEW
-from traces.views.terminal import BAD, FAINT, TITLE, Row, facts, next_commands, number, row, table, width_of, word
+from traces.views.terminal import BAD, FAINT, TITLE, TextRow, next_commands, number, row, table, width_of, word
 
 LONGEST_BAR = 40
 EIGHTHS = " ▏▎▍▌▋▊▉"
 CLASS_WORDS = {
-    "nan_nan": "NaN in both", "nan_number": "NaN in one", "inf_inf": "same infinity",
-    "inf_opposite": "opposite infinities", "inf_finite": "infinite in one", "both_zero": "zero in both",
-    "opposite_signs": "opposite signs", "subnormals": "subnormal in one or both",
-}  # fmt: skip
+    "nan_nan": "NaN in both",
+    "nan_number": "NaN in one",
+    "inf_inf": "same infinity",
+    "inf_opposite": "opposite infinities",
+    "inf_finite": "infinite in one",
+    "both_zero": "zero in both",
+    "opposite_signs": "opposite signs",
+    "subnormals": "subnormal in one or both",
+}
 
 
 def render(path: str, views: Sequence[TensorView], num_hidden: int, width: int) -> Iterator[RenderableType]:
@@ -37,13 +43,13 @@ def render(path: str, views: Sequence[TensorView], num_hidden: int, width: int) 
 
 def _view(view: TensorView, width: int) -> Iterator[RenderableType]:
     yield Text(view.address, style=TITLE)
-    yield facts(_about(view))
+    yield facts_table(_about(view))
     if view.figures:
         yield Text()
         yield _lanes_table(view, width)
     if view.pair is not None:
         yield Text()
-        yield facts(_pair_facts(view.pair, view.lanes))
+        yield facts_table(_pair_facts(view.pair, view.lanes))
         yield from _histogram(view.pair, width)
     elif view.not_compared:
         yield Text(f"Not compared: {view.not_compared}.")
@@ -180,20 +186,19 @@ def _elements_table(view: TensorView, width: int) -> Group:
     wide = [number("ULP")] if compared else []
     columns = [word("index"), *map(number, lanes), *wide, *(number(f"{lane}\nbits") for lane in lanes)]
     rows = [_wide_row(each, compared) for each in view.elements]
-    made = table(title, columns, rows, width)
     if width_of(columns, rows) <= width:
-        return made
+        return table(title, columns, rows, width)
     columns = [word("index"), *map(number, lanes), *wide]
     return table(title, columns, [line for each in view.elements for line in _narrow_rows(each, compared)], width)
 
 
-def _wide_row(element: Element, compared: bool) -> Row:
+def _wide_row(element: Element, compared: bool) -> TextRow:
     ulp = [_ulp_text(element)] if compared else []
     bits = [f"0x{value.bits}" for value in element.values]
     return row(_index_text(element), *(value.text for value in element.values), *ulp, *bits)
 
 
-def _narrow_rows(element: Element, compared: bool) -> Iterator[Row]:
+def _narrow_rows(element: Element, compared: bool) -> Iterator[TextRow]:
     ulp = [_ulp_text(element)] if compared else []
     yield row(_index_text(element), *(value.text for value in element.values), *ulp)
     yield row("", *(f"0x{value.bits}" for value in element.values), *([""] if compared else []), style=FAINT)

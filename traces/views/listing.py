@@ -8,12 +8,13 @@ from itertools import groupby
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from diag.common.terminal import facts_table
 from diag.common.wording import counted, figure, ranges_of
 from traces.inspector.catalogue import SNAPSHOTS
 from traces.inspector.header import facts_of
-from traces.inspector.judgements import DIVERGENCE, Judgement
+from traces.inspector.judgements import DIVERGENCE, Judgement, worst_of
 from traces.inspector.listing import LayerRow, Listing, StepRow, TensorRow
-from traces.views.terminal import BAD, FAINT, TITLE, Row, facts, name, next_commands, number, row, table, word
+from traces.views.terminal import BAD, FAINT, TITLE, TextRow, name, next_commands, number, row, table, word
 
 MAX_LINES = 60
 """A tree of more lines than this is cut to one line a layer, and to the worst layers."""
@@ -24,21 +25,21 @@ MAX_RANGES = 4
 NO_LAYER = "(of no layer)"
 
 
-def render(found: Listing, everything: bool, width: int) -> Iterator[RenderableType]:
-    yield facts([*facts_of(found.header), *_kept_facts(found.steps)])
+def render(listing: Listing, everything: bool, width: int) -> Iterator[RenderableType]:
+    yield facts_table([*facts_of(listing.header), *_kept_facts(listing.steps)])
     yield Text()
-    if found.steps:
-        yield _steps_table(found.steps, everything, width)
-    elif not found.header.steps:
+    if listing.steps:
+        yield _steps_table(listing.steps, everything, width)
+    elif not listing.header.steps:
         yield Text("No step is whole yet.", style=BAD)
     if everything:
-        yield from _trees_by_step(found, width)
-    elif len(found.layers) + found.num_tensors <= MAX_LINES:
-        yield from _tree(found, width)
+        yield from _trees_by_step(listing, width)
+    elif len(listing.layers) + listing.num_tensors <= MAX_LINES:
+        yield from _tree(listing, width)
     else:
-        yield from _worst_layers(found.layers, found.num_tensors, width)
-    yield from _others(found.others, everything)
-    yield from next_commands(_next(found))
+        yield from _worst_layers(listing.layers, listing.num_tensors, width)
+    yield from _others(listing.others, everything)
+    yield from next_commands(_next(listing))
 
 
 # -- steps -----------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ def _steps_table(steps: Sequence[StepRow], everything: bool, width: int) -> Grou
     return table(title, [*columns, name("\nwhere it is worst")], rows, width)
 
 
-def _step_line(group: Sequence[StepRow]) -> Row:
+def _step_line(group: Sequence[StepRow]) -> TextRow:
     worst, num_divergences = _worst(group), sum(step.num_divergences for step in group)
     return row(
         ranges_of(step.step for step in group),
@@ -75,7 +76,7 @@ def _likeness(step: StepRow) -> tuple[bool, bool]:
 
 
 def _worst(group: Sequence[StepRow | LayerRow]) -> Judgement | None:
-    return max((each.worst for each in group if each.worst), key=lambda judged: judged.rank, default=None)
+    return worst_of(each.worst for each in group if each.worst)
 
 
 def _judged_text(group: Sequence[StepRow]) -> str:
@@ -87,7 +88,7 @@ def _kept_facts(steps: Sequence[StepRow]) -> Iterator[tuple[str, str]]:
     """Of which steps how many tensors are kept in full; of the others the checksums are."""
     by_number: dict[int, list[int]] = {}
     for step in steps:
-        by_number.setdefault(step.num_kept, []).append(step.step)
+        by_number.setdefault(step.num_tensors_kept, []).append(step.step)
     if not steps or not steps[0].num_tensors:
         return
     texts = []
@@ -101,16 +102,16 @@ def _kept_facts(steps: Sequence[StepRow]) -> Iterator[tuple[str, str]]:
 # -- layers and tensors ----------------------------------------------------------------------------
 
 
-def _tree(found: Listing, width: int) -> Iterator[RenderableType]:
-    if found.layers:
+def _tree(listing: Listing, width: int) -> Iterator[RenderableType]:
+    if listing.layers:
         yield Text()
-        yield _tree_table(_title(found.layers, found.num_tensors), found.layers, None, width)
+        yield _tree_table(_title(listing.layers, listing.num_tensors), listing.layers, None, width)
 
 
-def _trees_by_step(found: Listing, width: int) -> Iterator[RenderableType]:
-    for step in found.steps:
+def _trees_by_step(listing: Listing, width: int) -> Iterator[RenderableType]:
+    for step in listing.steps:
         yield Text()
-        yield _tree_table(f"Step {step.step}", found.layers, step.step, width)
+        yield _tree_table(f"Step {step.step}", listing.layers, step.step, width)
 
 
 def _tree_table(title: str, layers: Sequence[LayerRow], step: int | None, width: int) -> Group:
@@ -121,7 +122,7 @@ def _tree_table(title: str, layers: Sequence[LayerRow], step: int | None, width:
     return table(title, columns, rows, width)
 
 
-def _layer_lines(layer: LayerRow, step: int | None) -> Iterator[Row]:
+def _layer_lines(layer: LayerRow, step: int | None) -> Iterator[TextRow]:
     def judged_cells(of: LayerRow | TensorRow) -> tuple[tuple[str, ...], str]:
         judged = of.worst if step is None else of.worst_at.get(step)
         cells = _worst_cells(judged)
@@ -131,13 +132,10 @@ def _layer_lines(layer: LayerRow, step: int | None) -> Iterator[Row]:
     yield row(layer.name or NO_LAYER, "", "", *cells, "", style=style or TITLE)
     for tensor in layer.tensors:
         cells, style = judged_cells(tensor)
-        kept = (
-            ranges_of(tensor.steps_kept, MAX_RANGES) or "none"
-            if step is None
-            else "yes"
-            if step in tensor.steps_kept
-            else "no"
-        )
+        if step is None:
+            kept = ranges_of(tensor.steps_kept, MAX_RANGES) or "none"
+        else:
+            kept = "yes" if step in tensor.steps_kept else "no"
         yield row(f"  {tensor.entry.path}", tensor.entry.shape, tensor.entry.dtype, *cells, kept, style=style)
 
 
@@ -147,11 +145,14 @@ def _worst_layers(layers: Sequence[LayerRow], num_tensors: int, width: int) -> I
     shown, hidden = (worst_first[:MAX_LAYERS], worst_first[MAX_LAYERS:]) if len(layers) > MAX_LINES else (layers, [])
     rows = [
         row(
-            layer.name or NO_LAYER, f"{len(layer.tensors):,}", *_worst_cells(layer.worst),
-            layer.worst.subject_within(layer.name) if layer.worst else "", style=_style(layer.worst),
+            layer.name or NO_LAYER,
+            f"{len(layer.tensors):,}",
+            *_worst_cells(layer.worst),
+            layer.worst.subject_within(layer.name) if layer.worst else "",
+            style=_style(layer.worst),
         )
         for layer in shown
-    ]  # fmt: skip
+    ]
     title = _title(layers, num_tensors) + (", worst first" if hidden else "")
     columns = (name("layer"), number("tensors"), number("worst\nexcess"), number("\nat"), name("\nwhere it is worst"))
     yield Text()
@@ -195,17 +196,17 @@ def _others(tensors: Sequence[TensorRow], everything: bool) -> Iterator[Renderab
             lines += [("", f"{each.entry.path}  {each.entry.shape} {each.entry.dtype}") for each in group]
     if lines:
         yield Text()
-        yield facts(lines)
+        yield facts_table(lines)
 
 
-def _next(found: Listing) -> Iterator[Sequence[str]]:
-    path = found.header.path
-    rows = [layer.worst for layer in found.layers if layer.worst]
-    tensors = [each for layer in found.layers for each in layer.tensors if each.worst and each.steps_kept]
+def _next(listing: Listing) -> Iterator[Sequence[str]]:
+    path = listing.header.path
+    rows = [layer.worst for layer in listing.layers if layer.worst]
+    tensors = [each for layer in listing.layers for each in layer.tensors if each.worst and each.steps_kept]
+    worst, worst_op = worst_of(rows), worst_of(each for each in rows if each.op_index >= 0)
     worst_tensor = max(tensors, key=lambda each: _rank(each.worst), default=None)
-    worst_op = max((each for each in rows if each.op_index >= 0), key=lambda each: each.rank, default=None)
-    if rows and found.num_tensors + len(found.layers) > MAX_LINES:
-        yield "ls", path, max(rows, key=lambda each: each.rank).layer or "*"
+    if worst and listing.num_tensors + len(listing.layers) > MAX_LINES:
+        yield "ls", path, worst.layer or "*"
     if worst_tensor and worst_tensor.worst and worst_tensor.worst.step in worst_tensor.steps_kept:
         yield "show", path, f"{worst_tensor.entry.path}@{worst_tensor.worst.step}"
     if worst_op:

@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from diag.common.terminal import facts_table
 from diag.common.wording import figure
 from traces.inspector.judgements import DIVERGENCE, Judgement
 from traces.inspector.rows import RowView
-from traces.views.terminal import BAD, FAINT, TITLE, facts, name, next_commands, number, row, table, word
+from traces.views.terminal import BAD, FAINT, TITLE, name, next_commands, number, row, table, word
 
 SOURCES = {
     "reference_local": "reference\nagainst truth",
@@ -20,6 +21,9 @@ SOURCES = {
     "propagated": "candidate\nagainst reference",
 }
 """Prefix of a statistic's column, and what is compared: on the same inputs, and last on each lane's own."""
+
+
+IN_HEADING = ("step", "phase", "index", "op_type", "output", "unit", "excess", "bound", "verdict")
 
 
 def render_op(path: str, views: Sequence[RowView], width: int) -> Iterator[RenderableType]:
@@ -36,12 +40,16 @@ def render_worst(path: str, views: Sequence[RowView], num_rows: int, width: int)
     columns = (number("excess"), number("step"), word("phase"), name("unit"), word("shape"), word("verdict"))
     rows = [
         row(
-            figure(view.judged.excess), str(view.judged.step), view.judged.phase, view.judged.subject,
-            str(view.columns.get("shape", "")), view.judged.verdict,
+            figure(view.judged.excess),
+            str(view.judged.step),
+            view.judged.phase,
+            view.judged.subject,
+            str(view.columns.get("shape", "")),
+            view.judged.verdict,
             style=BAD if view.judged.verdict == DIVERGENCE else "",
         )
         for view in views
-    ]  # fmt: skip
+    ]
     yield table(f"{which}{of}", columns, rows, width)
     yield from next_commands(_next(path, views))
 
@@ -49,14 +57,9 @@ def render_worst(path: str, views: Sequence[RowView], num_rows: int, width: int)
 def _detail(view: RowView, width: int) -> Iterator[RenderableType]:
     judged, columns = view.judged, view.columns
     yield Text(f"{judged.subject}, step {judged.step}, {judged.phase}", style=TITLE)
-    own = {key: value for key, value in columns.items() if _source(key) is None}
-    said = ("step", "phase", "index", "op_type", "output", "unit", "excess", "bound", "verdict")
-    yield facts(
-        [
-            ("verdict", _verdict_text(judged, _number(own.get("bound")))),
-            *((key, str(value)) for key, value in own.items() if key not in said and str(value)),
-        ]
-    )
+    others = {key: str(value) for key, value in columns.items() if key not in IN_HEADING and _source(key) is None}
+    verdict = _verdict_text(judged, _number(columns.get("bound")))
+    yield facts_table([("verdict", verdict), *((key, text) for key, text in others.items() if text)])
     yield from _statistics(columns, width)
 
 
@@ -92,7 +95,7 @@ def _next(path: str, views: Sequence[RowView]) -> Iterator[Sequence[str]]:
     if judged.table == "ops" and len(views) > 1:
         yield "show", path, "--op", str(judged.op_index), "--step", str(judged.step)
     if judged.tensor:
-        yield "show", path, f"{'/'.join(judged.tensor)}@{judged.step}"
+        yield "show", path, f"{judged.tensor.path}@{judged.step}"
     if judged.layer:
         yield "ls", path, judged.layer
     yield "export", path, "--to", f"{judged.table}.csv", "--table", judged.table

@@ -1,15 +1,17 @@
-"""What the texts of all subcommands share: tables that fit, facts, lines that are not to be broken."""
+"""How every subcommand prints what it has: as one JSON document, or as tables that fit the terminal."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from diag.common.jsonable import print_document
+from diag.common.terminal import Unbroken
 from diag.common.wording import shortened
 
 GOOD, BAD, FAINT, TITLE = "bold green", "bold red", "dim", "bold"
@@ -17,24 +19,23 @@ _BETWEEN = "  "
 _SHORTEST = 8  # an elastic column is not cut below this
 
 
-def console() -> Console:
-    """Names of layers may look like markup; they are printed as they are."""
-    return Console(markup=False, highlight=False, emoji=False)
-
-
-class Unbroken(Text):
-    """A path or a command: to be copied whole, however wide the console."""
-
-
-def write(parts: Callable[[int], Iterable[RenderableType]]) -> None:
-    """Print what is made for the width of the terminal."""
-    to = console()
-    for part in parts(to.width):
-        to.print(part, soft_wrap=isinstance(part, Unbroken))
+def print_result(
+    as_json: bool,
+    schema: str,
+    document: Callable[[], Mapping[str, Any]],
+    text: Callable[[int], Iterable[RenderableType]],
+) -> None:
+    """Print a result as one JSON document, or as text for the width of the terminal."""
+    if as_json:
+        print_document(schema, document())
+        return
+    console = Console(markup=False, highlight=False, emoji=False)  # a layer's name may look like markup
+    for part in text(console.width):
+        console.print(part, soft_wrap=isinstance(part, Unbroken))
 
 
 @dataclass(frozen=True)
-class Column:
+class TextColumn:
     """A heading, of which "\\n" makes two lines; an elastic one is cut, in the middle, where room is short."""
 
     heading: str
@@ -42,29 +43,29 @@ class Column:
     is_elastic: bool = False
 
 
-def name(heading: str) -> Column:
-    return Column(heading, is_elastic=True)
+def name(heading: str) -> TextColumn:
+    return TextColumn(heading, is_elastic=True)
 
 
-def word(heading: str) -> Column:
-    return Column(heading)
+def word(heading: str) -> TextColumn:
+    return TextColumn(heading)
 
 
-def number(heading: str) -> Column:
-    return Column(heading, is_number=True)
+def number(heading: str) -> TextColumn:
+    return TextColumn(heading, is_number=True)
 
 
 @dataclass(frozen=True)
-class Row:
+class TextRow:
     cells: tuple[str, ...]
     style: str = ""
 
 
-def row(*cells: str, style: str = "") -> Row:
-    return Row(cells, style)
+def row(*cells: str, style: str = "") -> TextRow:
+    return TextRow(cells, style)
 
 
-def table(title: str, columns: Sequence[Column], rows: Sequence[Row], width: int) -> Group:
+def table(title: str, columns: Sequence[TextColumn], rows: Sequence[TextRow], width: int) -> Group:
     """A table no wider than `width` as long as its rigid columns are not.
 
     A line of text each: `rich.table` takes six times as long, which 100,000 lines of `ls --all` would feel.
@@ -81,7 +82,7 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[Row], width: int
     return Group(*lines)
 
 
-def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+def _line(cells: Sequence[str], columns: Sequence[TextColumn], widths: Sequence[int]) -> str:
     fitted = (shortened(cell, width) for cell, width in zip(cells, widths, strict=True))
     aligned = (
         cell.rjust(width) if column.is_number else cell.ljust(width)
@@ -90,19 +91,19 @@ def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
     return _BETWEEN.join(aligned).rstrip()
 
 
-def width_of(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+def width_of(columns: Sequence[TextColumn], rows: Sequence[TextRow]) -> int:
     """How wide the table is if nothing is cut."""
     return sum(_widths(columns, rows)) + len(_BETWEEN) * (len(columns) - 1)
 
 
-def _widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+def _widths(columns: Sequence[TextColumn], rows: Sequence[TextRow]) -> list[int]:
     return [
         max(len(text) for text in (*column.heading.split("\n"), *(each.cells[i] for each in rows)))
         for i, column in enumerate(columns)
     ]
 
 
-def _fitted(widths: list[int], columns: Sequence[Column], width: int) -> list[int]:
+def _fitted(widths: list[int], columns: Sequence[TextColumn], width: int) -> list[int]:
     """Take what is too much from the widest elastic columns."""
     elastic = [i for i, column in enumerate(columns) if column.is_elastic]
     too_much = sum(widths) + len(_BETWEEN) * (len(widths) - 1) - width
@@ -113,15 +114,6 @@ def _fitted(widths: list[int], columns: Sequence[Column], width: int) -> list[in
         widths[widest] -= 1
         too_much -= 1
     return widths
-
-
-def facts(pairs: Iterable[tuple[str, str]]) -> Table:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style=FAINT, no_wrap=True)
-    grid.add_column(overflow="fold")
-    for label, text in pairs:
-        grid.add_row(label, Text(text))
-    return grid
 
 
 def next_commands(commands: Iterable[Sequence[str]]) -> Iterator[RenderableType]:

@@ -31,7 +31,7 @@ from diag.numerics.bounds import Bound
 from diag.numerics.figures import Statistics
 from diag.verdict.findings import Observation
 from traces.checksums import tensor_checksum
-from traces.schema import Column, StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
+from traces.schema import Column, RunDocuments, StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -80,11 +80,13 @@ class Recording:
         self.writer = TraceWriter(
             path,
             layout,
-            environment=dict(plan.environments),
-            command=list(command),
-            seeds={"seed": settings.seed},
-            settings=self._settings(stored),
-            model_config=trained.config,
+            RunDocuments(
+                environment=dict(plan.environments),
+                command=list(command),
+                seeds={"seed": settings.seed},
+                settings=self._settings(stored),
+                model_config=trained.config,
+            ),
             portable=options.portable,
         )
         self._programs: set[int] = set()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from traces.commands.diff import SCHEMA
-from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
 
 
@@ -132,7 +132,7 @@ def test_two_traces(run, write, small: Path, tmp_path: Path) -> None:
 
 def test_what_only_one_trace_has_is_a_difference(run, small: Path, tmp_path: Path) -> None:
     layout = TraceLayout(tensors=(TensorSpec("pool", (1,), "float32", "reference", "activations"),))
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}, "candidate": {}})) as trace:
         losses = {"reference": 1.0, "candidate": 1.0}
         trace.append_step(StepRecord(9, 0, losses, {("reference", "activations", "pool"): np.ones(1, np.float32)}))
     done = run("diff", small, "*", "--other", tmp_path / "t.h5", "--json")
@@ -161,7 +161,7 @@ def zeros(path: Path, dtypes: dict[str, str], steps: dict[int, tuple[str, ...]])
         lanes=("reference",),
         tensors=tuple(TensorSpec(name, (2,), dtype, "reference", "activations") for name, dtype in dtypes.items()),
     )
-    with TraceWriter(path, layout, environment={"reference": {}}) as trace:
+    with TraceWriter(path, layout, RunDocuments({"reference": {}})) as trace:
         for step, names in steps.items():
             tensors = {("reference", "activations", name): np.zeros(2, dtypes[name]) for name in names}
             trace.append_step(StepRecord(step, 0, {"reference": 1.0}, tensors))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traces.schema import TraceLayout
+from traces.schema import RunDocuments, TraceLayout
 from traces.writer import TraceWriter
 
 
@@ -82,7 +82,7 @@ def test_rows_are_chosen_too_and_losses_are_a_table(run, small: Path, tmp_path: 
 
 def test_infinities_stay_infinite(run, tmp_path: Path) -> None:
     layout = TraceLayout()
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}, "candidate": {}})) as trace:
         row = {column.name: None for column in layout.op_columns}
         trace.append_ops([row | {"step": 0, "layer": 'a "b", c', "excess": math.inf}])
     run("export", tmp_path / "t.h5", "--to", tmp_path / "ops.csv")

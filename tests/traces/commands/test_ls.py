@@ -10,9 +10,9 @@ from rich.console import Console
 
 from traces.inspector.catalogue import Entry
 from traces.inspector.header import Header
-from traces.inspector.judgements import Judgement, tensor_of_unit
+from traces.inspector.judgements import Judgement, TensorName, tensor_of_unit
 from traces.inspector.listing import LayerRow, Listing, StepRow, TensorRow
-from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.views import listing as listing_text
 from traces.writer import TraceWriter
 
@@ -134,15 +134,15 @@ def test_a_trace_with_no_whole_step(run, write_empty) -> None:
 @pytest.fixture
 def write_empty(tmp_path: Path) -> Path:
     layout = TraceLayout(steps=4, tensors=(TensorSpec("dense", (2,), "float32", "reference", "activations"),))
-    with TraceWriter(tmp_path / "trace.h5", layout, environment={"reference": {}, "candidate": {}}):
+    with TraceWriter(tmp_path / "trace.h5", layout, RunDocuments({"reference": {}, "candidate": {}})):
         pass
     return tmp_path / "trace.h5"
 
 
 def test_a_step_written_again_counts_once(run, tmp_path: Path) -> None:
     spec = TensorSpec("dense", (2,), "float32", "reference", "activations")
-    with TraceWriter(tmp_path / "trace.h5", TraceLayout(lanes=("reference",), tensors=(spec,)),
-                     environment={"reference": {}}) as trace:  # fmt: skip
+    layout = TraceLayout(lanes=("reference",), tensors=(spec,))
+    with TraceWriter(tmp_path / "trace.h5", layout, RunDocuments({"reference": {}})) as trace:
         for step, loss in ((0, 1.0), (1, 2.0), (1, 3.0)):
             trace.append_step(StepRecord(step, 0, {"reference": loss}))
     done = run("ls", tmp_path / "trace.h5")
@@ -169,7 +169,7 @@ def test_a_unit_is_one_tensor_or_none(unit: str, layer: str, variable: str, tens
 def test_a_divergence_is_worse_than_a_larger_benign_excess(run, tmp_path: Path) -> None:
     """Of a tie decided the other way, or a Winograd convolution, an excess is no divergence (docs/BOUNDS.md)."""
     layout = TraceLayout()
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}, "candidate": {}})) as trace:
         trace.append_step(StepRecord(0, 0, {"reference": 1.0, "candidate": 1.0}))
         row = {column.name: None for column in layout.unit_columns} | {"step": 0, "layer": "pool"}
         trace.append_units([
@@ -184,7 +184,7 @@ def test_outputs_of_one_layer_are_not_told_apart_by_guess(run, tmp_path: Path) -
     layout = TraceLayout(
         tensors=tuple(TensorSpec(name, (2,), "float32", "reference", "activations") for name in ("split", "split:1"))
     )
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}, "candidate": {}})) as trace:
         trace.append_step(StepRecord(0, 0, {"reference": 1.0, "candidate": 1.0}))
         row = {column.name: None for column in layout.unit_columns}
         trace.append_units([row | {"step": 0, "unit": "layer:output", "layer": "split", "excess": 3.0}])
@@ -201,8 +201,8 @@ def large_listing(num_layers: int, num_steps: int) -> Listing:
         excess = 611.0 if (layer, step) == (142, 17) else (layer + step) / 1000
         name = f"block_{layer // 10}/depthwise_separable_convolution_{layer}"
         verdict = "divergence" if excess > 1 else "rounding"
-        tensor = ("activations", name)
-        return Judgement("units", 0, step, "forward", name, "", "layer:output", -1, "", 0, excess, verdict, tensor)
+        tensor = TensorName("activations", name)
+        return Judgement("units", 0, tensor, step, "forward", name, "", "layer:output", -1, "", 0, excess, verdict)
 
     by_layer = [{step: judged(layer, step) for step in range(num_steps)} for layer in range(num_layers)]
     steps = []
@@ -214,7 +214,7 @@ def large_listing(num_layers: int, num_steps: int) -> Listing:
         name = of_layer[0].layer
         spec = TensorSpec(name, (32, 8, 8, 64), "float32", "reference", "activations")
         layers.append(
-            LayerRow(name, (TensorRow(Entry("activations", name, name, (spec,)), (17,), of_layer),), of_layer)
+            LayerRow(of_layer, name, (TensorRow(of_layer, Entry("activations", name, name, (spec,)), (17,)),))
         )
     header = Header(
         "trace.h5", "lockstep-trace/1", "0.1", "", {}, (), {}, "", tuple(range(num_steps)), num_steps, {}, None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.views.inspection import bar_of
 from traces.writer import TraceWriter
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_shown(refused, small: Path, arguments: tuple[str, ...], 
 
 def test_a_lane_that_has_no_such_tensor(refused, tmp_path: Path) -> None:
     layout = TraceLayout(tensors=(TensorSpec("pool", (1,), "float32", "reference", "activations"),))
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}, "candidate": {}})) as trace:
         losses = {"reference": 1.0, "candidate": 1.0}
         trace.append_step(StepRecord(0, 0, losses, {("reference", "activations", "pool"): np.ones(1, np.float32)}))
     for command in ("show", "ls"):
@@ -194,7 +194,7 @@ def test_a_lane_that_has_no_such_tensor(refused, tmp_path: Path) -> None:
 def test_lanes_of_another_dtype_are_not_compared(run, tmp_path: Path) -> None:
     lanes = {"reference": "float32", "candidate": "float16"}
     layout = TraceLayout(tensors=tuple(TensorSpec("mix", (2,), d, lane, "activations") for lane, d in lanes.items()))
-    with TraceWriter(tmp_path / "t.h5", layout, environment={lane: {} for lane in lanes}) as trace:
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({lane: {} for lane in lanes})) as trace:
         tensors = {(lane, "activations", "mix"): np.ones(2, dtype) for lane, dtype in lanes.items()}
         trace.append_step(StepRecord(0, 0, dict.fromkeys(lanes, 1.0), tensors))
     found = shown(run, tmp_path / "t.h5", "mix")

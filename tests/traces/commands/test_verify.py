@@ -11,7 +11,7 @@ import hdf5plugin  # noqa: F401  to write into what is compressed
 import numpy as np
 import pytest
 
-from traces.schema import StepRecord, TensorSpec, TraceLayout
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
 
 
@@ -130,7 +130,7 @@ def test_bytes_that_rot_on_the_disk(run, write, tmp_path: Path) -> None:
 
 def test_what_holds_nothing_is_not_called_sound(run, tmp_path: Path) -> None:
     layout = TraceLayout(steps=3, tensors=(TensorSpec("dense", (2,), "float32", "reference", "activations"),))
-    with TraceWriter(tmp_path / "t.h5", layout, environment={"reference": {}, "candidate": {}}):
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}, "candidate": {}})):
         pass
     done = run("verify", tmp_path / "t.h5")
     assert done.code == 1
@@ -140,8 +140,8 @@ def test_what_holds_nothing_is_not_called_sound(run, tmp_path: Path) -> None:
 
 def test_a_trace_with_no_report_is_sound_as_far_as_it_goes(run, tmp_path: Path) -> None:
     spec = TensorSpec("dense", (2,), "float32", "reference", "activations")
-    with TraceWriter(tmp_path / "t.h5", TraceLayout(lanes=("reference",), tensors=(spec,)),
-                     environment={"reference": {}}) as trace:  # fmt: skip
+    layout = TraceLayout(lanes=("reference",), tensors=(spec,))
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}})) as trace:
         trace.append_step(StepRecord(0, 0, {"reference": 1.0}, {spec.key: np.ones(2, np.float32)}))
     done = run("verify", tmp_path / "t.h5")
     assert done.code == 0
