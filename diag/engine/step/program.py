@@ -7,8 +7,10 @@ by unit, the microscope executes it op by op, the truth lane executes it in floa
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -92,10 +94,24 @@ class Program:
         feeds = (*self.batch_inputs, *fed.values())
         return Executable(graph, self.functions, graph_def, feeds, self.captures, self.constants, tuple(fetches))
 
-    @property
+    @cached_property
     def random_ports(self) -> tuple[Port, ...]:
         """What the step's random ops draw, outside loops."""
         return tuple(Port(node.name, 0) for node in self.graph if is_random(node.op))
+
+    @cached_property
+    def weight_of(self) -> dict[Port, str]:
+        """The variable that a gradient is of, by the gradient's port."""
+        return {port: name for name, port in reversed(self.gradients.items())}
+
+    @cached_property
+    def layers_of(self) -> dict[Port, list[str]]:
+        """The layers that hand on a port, the first called first."""
+        found: dict[Port, list[str]] = defaultdict(list)
+        for layer, ports in self.layer_outputs.items():
+            for port in dict.fromkeys(ports):
+                found[port].append(layer)
+        return dict(found)
 
     def initial_state(self) -> list[tf.Tensor]:
         return [tf.identity(variable.value) for variable in self.keras_variables]

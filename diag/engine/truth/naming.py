@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from diag.engine.graphs.graph import Node, Port
 from diag.engine.graphs.locations import OPTIMIZER
 from diag.engine.lanes.step_results import UnitRun
+from diag.engine.step.named_tensors import ACTIVATIONS, GRADIENTS, Name
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
 from diag.verdict.findings import Where
@@ -17,7 +19,7 @@ def where_of(program: Program, order_of: Mapping[str, int], unit_run: UnitRun, i
     unit, step = unit_run.unit, unit_run.run.step
     if index < len(unit.outputs):
         port = unit.outputs[index]
-        phase, order, name = unit.phase(port), order_of[port.node], port_name(program, unit, port)
+        phase, order, name = unit.phase(port), order_of[port.node], tensor_name(program, unit, port).in_unit(unit)
     else:
         variable = unit.writes[index - len(unit.outputs)]
         writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
@@ -38,30 +40,43 @@ def where_of_op(step: int, node: Node, output: int) -> Where:
     return Where(step, location.phase, "op", *unit, node.op, location.index, output, name, location.index or 0)
 
 
-def port_name(program: Program, unit: Unit, port: Port) -> str:
-    """`gradient of W`, `output`, `output of L`, or the op's own name."""
-    for name, gradient in program.gradients.items():
-        if gradient == port:
-            return f"gradient of {name}"
-    for layer, ports in program.layer_outputs.items():
-        if port in ports and (unit.layer in (layer, STEP) or layer in unit.joined):
-            return "output" if layer == unit.layer else f"output of {layer}"
-    return port.node.split("/")[-1]
+@dataclass(frozen=True)
+class TensorName:
+    """What a tensor of a step is: the gradient of a variable, the output of a layer, or an op's own result."""
+
+    kind: str  # GRADIENTS, ACTIVATIONS, or "" for an op's
+    of: str
+
+    def in_unit(self, unit: Unit) -> str:
+        """`gradient of W`, `output` of the unit's own layer, `output of L`, or the op's name."""
+        if self.kind == GRADIENTS:
+            return f"gradient of {self.of}"
+        if self.kind == ACTIVATIONS:
+            return "output" if self.of == unit.layer else f"output of {self.of}"
+        return self.of
 
 
-def propagated_key(program: Program, unit_run: UnitRun, index: int) -> tuple[str, str] | None:
+def tensor_name(program: Program, unit: Unit, port: Port) -> TensorName:
+    """As a unit knows it: of the layers that hand a tensor on, those in the unit."""
+    if port in program.weight_of:
+        return TensorName(GRADIENTS, program.weight_of[port])
+    for layer in program.layers_of.get(port, ()):
+        if unit.layer in (layer, STEP) or layer in unit.joined:
+            return TensorName(ACTIVATIONS, layer)
+    return TensorName("", port.node.split("/")[-1])
+
+
+def propagated_key(program: Program, unit_run: UnitRun, index: int) -> Name | None:
     """(kind, name) under which the whole steps were compared; None where this was not watched."""
     unit = unit_run.unit
     if index >= len(unit.outputs):
         spec = program.variables[unit.writes[index - len(unit.outputs)]]
         return (spec.kind, spec.of or spec.name)
     port = unit.outputs[index]
-    name = port_name(program, unit, port)
-    if name == "output":
+    name = tensor_name(program, unit, port)
+    if name.kind == ACTIVATIONS and name.of == unit.layer:
         position = program.layer_outputs[unit.layer].index(port)
-        return ("activations", unit.layer if position == 0 else f"{unit.layer}:{position}")
-    if name.startswith("gradient of "):
-        return ("gradients", name.removeprefix("gradient of "))
-    if name.startswith("output of "):
-        return ("activations", name.removeprefix("output of "))
+        return (ACTIVATIONS, unit.layer if position == 0 else f"{unit.layer}:{position}")
+    if name.kind:
+        return (name.kind, name.of)
     return ("loss", "loss") if port == program.loss else None

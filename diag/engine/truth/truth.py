@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -254,22 +255,21 @@ class UnitTruth:
     def _feed_given_outputs(self, promotion: Promotion, graph_def: Any) -> list[int]:
         """Let nodes of a later phase read given outputs of an earlier one; returns which outputs are given."""
         graph = self.unit.executable.graph
+        readers: dict[str, list[Any]] = defaultdict(list)
+        for node in graph_def.node:
+            for text in node.input if node.name in graph.by_name else ():
+                readers[_with_index(text)].append(node)
         given: list[int] = []
         for index, port in enumerate(self.unit.outputs):
-            phase = PHASES.index(self.unit.phase(port))
             if graph.dtype(port) not in FLOATS:
                 continue
-            source = str(promotion.wide_port(port))
-            name = f"lockstep_given/{len(given)}"
-            readers = [
-                node for node in graph_def.node
-                if (known := graph.by_name.get(node.name)) is not None
-                and PHASES.index(known.location.phase) > phase and any(_same(text, source) for text in node.input)
-            ]  # fmt: skip
-            if not readers:
+            source, phase = str(promotion.wide_port(port)), PHASES.index(self.unit.phase(port))
+            later = [n for n in readers[source] if PHASES.index(graph.by_name[n.name].location.phase) > phase]
+            if not later:
                 continue
-            for node in readers:
-                inputs = [f"{name}:0" if _same(text, source) else text for text in node.input]
+            name = f"lockstep_given/{len(given)}"
+            for node in later:
+                inputs = [f"{name}:0" if _with_index(text) == source else text for text in node.input]
                 del node.input[:]
                 node.input.extend(inputs)
             placeholder = make_node(name, "Placeholder", [], dtype=tf.float64)
@@ -313,5 +313,6 @@ class UnitTruth:
         return [*outputs, *written]
 
 
-def _same(text: str, source: str) -> bool:
-    return (text if ":" in text else f"{text}:0") == source
+def _with_index(text: str) -> str:
+    """An input as `node:0`, which a GraphDef may write `node`."""
+    return text if ":" in text else f"{text}:0"
