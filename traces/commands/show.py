@@ -10,7 +10,6 @@ from traces.commands import flags
 from traces.inspector.address import Address, StepSet, parse_address, parse_lanes
 from traces.inspector.catalogue import Catalogue
 from traces.inspector.inspection import inspect_tensors
-from traces.inspector.judgements import judgements
 from traces.inspector.reading import InspectedTrace, opened
 from traces.inspector.rows import rows_of_op, table_of, worst_rows
 from traces.views import inspection as inspection_text
@@ -75,7 +74,7 @@ def _show_tensors(options: argparse.Namespace, trace: InspectedTrace, address: A
 
 
 def _show_op(options: argparse.Namespace, trace: InspectedTrace, steps: StepSet | None) -> None:
-    path, rows = str(trace.path), rows_of_op(trace, judgements(trace), options.op, steps)
+    path, rows = str(trace.path), rows_of_op(trace, options.op, steps)
     print_result(
         options.json,
         ROWS_SCHEMA,
@@ -86,7 +85,7 @@ def _show_op(options: argparse.Namespace, trace: InspectedTrace, steps: StepSet 
 
 def _show_rows(options: argparse.Namespace, trace: InspectedTrace, address: Address) -> None:
     path = str(trace.path)
-    rows, num_rows = worst_rows(trace, judgements(trace), address, options.worst or NUM_ROWS)
+    rows, num_rows = worst_rows(trace, address, options.worst or NUM_ROWS)
     print_result(
         options.json,
         ROWS_SCHEMA,

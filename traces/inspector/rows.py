@@ -9,7 +9,7 @@ from typing import Any
 from diag.common.wording import ranges_of
 from diag.errors import UserError
 from traces.inspector.address import Address, StepSet
-from traces.inspector.judgements import TABLES, Judgement
+from traces.inspector.judgements import TABLES, Judgement, judgements
 from traces.inspector.reading import InspectedTrace
 
 
@@ -30,13 +30,13 @@ def table_of(pattern: str) -> str | None:
     return table if table in TABLES else None
 
 
-def rows_of_op(trace: InspectedTrace, rows: Sequence[Judgement], op: int, steps: StepSet | None) -> list[RowView]:
+def rows_of_op(trace: InspectedTrace, op: int, steps: StepSet | None) -> list[RowView]:
     """An op's rows, one for each output and step.
 
     Raises:
       UserError: there is none.
     """
-    of_ops = [row for row in rows if row.table == "ops"]
+    of_ops = [row for row in judgements(trace) if row.table == "ops"]
     of_op = [row for row in of_ops if row.op_index == op]
     if not of_op:
         stored = ranges_of(sorted({row.op_index for row in of_ops}))
@@ -46,9 +46,7 @@ def rows_of_op(trace: InspectedTrace, rows: Sequence[Judgement], op: int, steps:
     return [_view(trace, row) for row in chosen]
 
 
-def worst_rows(
-    trace: InspectedTrace, rows: Sequence[Judgement], address: Address, number: int
-) -> tuple[list[RowView], int]:
+def worst_rows(trace: InspectedTrace, address: Address, number: int) -> tuple[list[RowView], int]:
     """The worst rows of a table, and how many there are of which these are the worst.
 
     The address is a table's name, and behind a slash a glob over layers, variables and types of op.
@@ -58,7 +56,8 @@ def worst_rows(
     """
     table, _, pattern = address.pattern.partition("/")
     of_table = Address(address.text, pattern or "*")
-    matching = [row for row in rows if row.table == table and of_table.matches(row.layer, row.variable, row.op_type)]
+    in_table = [row for row in judgements(trace) if row.table == table]
+    matching = [row for row in in_table if of_table.matches(row.layer, row.variable, row.op_type)]
     if not matching:
         raise UserError(f"The {table} table of {trace.path} has no row that {address.pattern!r} matches")
     chosen = _at_steps(matching, address.steps, f"these {table} at steps")

@@ -179,29 +179,24 @@ def _edge_text(bin: int) -> str:
 
 def _elements_table(view: TensorView, width: int) -> Group:
     """On one line each if that fits, and else with the bits below the values."""
-    compared = view.pair is not None
-    lanes = view.lanes if compared else (view.figures[0].lane or "value",)
-    what = "worst" if compared else "largest"
+    is_compared = view.pair is not None
+    lanes = view.lanes if is_compared else (view.figures[0].lane or "value",)
+    what = "worst" if is_compared else "largest"
     title = f"The {what} element" if len(view.elements) == 1 else f"The {len(view.elements)} {what} elements"
-    wide = [number("ULP")] if compared else []
-    columns = [word("index"), *map(number, lanes), *wide, *(number(f"{lane}\nbits") for lane in lanes)]
-    rows = [_wide_row(each, compared) for each in view.elements]
-    if width_of(columns, rows) <= width:
-        return table(title, columns, rows, width)
-    columns = [word("index"), *map(number, lanes), *wide]
-    return table(title, columns, [line for each in view.elements for line in _narrow_rows(each, compared)], width)
-
-
-def _wide_row(element: Element, compared: bool) -> TextRow:
-    ulp = [_ulp_text(element)] if compared else []
-    bits = [f"0x{value.bits}" for value in element.values]
-    return row(_index_text(element), *(value.text for value in element.values), *ulp, *bits)
-
-
-def _narrow_rows(element: Element, compared: bool) -> Iterator[TextRow]:
-    ulp = [_ulp_text(element)] if compared else []
-    yield row(_index_text(element), *(value.text for value in element.values), *ulp)
-    yield row("", *(f"0x{value.bits}" for value in element.values), *([""] if compared else []), style=FAINT)
+    columns = [word("index"), *map(number, lanes), *([number("ULP")] if is_compared else [])]
+    cells = [
+        [_index_text(each), *(value.text for value in each.values), *([_ulp_text(each)] if is_compared else [])]
+        for each in view.elements
+    ]
+    bits = [[f"0x{value.bits}" for value in each.values] for each in view.elements]
+    wide_columns = [*columns, *(number(f"{lane}\nbits") for lane in lanes)]
+    wide_rows = [row(*upper, *lower) for upper, lower in zip(cells, bits, strict=True)]
+    if width_of(wide_columns, wide_rows) <= width:
+        return table(title, wide_columns, wide_rows, width)
+    rows: list[TextRow] = []
+    for upper, lower in zip(cells, bits, strict=True):
+        rows += [row(*upper), row("", *lower, *([""] if is_compared else []), style=FAINT)]
+    return table(title, columns, rows, width)
 
 
 def _index_text(element: Element) -> str:

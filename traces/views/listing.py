@@ -33,11 +33,14 @@ def render(listing: Listing, everything: bool, width: int) -> Iterator[Renderabl
     elif not listing.header.steps:
         yield Text("No step is whole yet.", style=BAD)
     if everything:
-        yield from _trees_by_step(listing, width)
-    elif len(listing.layers) + listing.num_tensors <= MAX_LINES:
-        yield from _tree(listing, width)
-    else:
+        for step in listing.steps:
+            yield Text()
+            yield _tree_table(f"Step {step.step}", listing.layers, step.step, width)
+    elif len(listing.layers) + listing.num_tensors > MAX_LINES:
         yield from _worst_layers(listing.layers, listing.num_tensors, width)
+    elif listing.layers:
+        yield Text()
+        yield _tree_table(_title(listing.layers, listing.num_tensors), listing.layers, None, width)
     yield from _others(listing.others, everything)
     yield from next_commands(_next(listing))
 
@@ -100,18 +103,6 @@ def _kept_facts(steps: Sequence[StepRow]) -> Iterator[tuple[str, str]]:
 
 
 # -- layers and tensors ----------------------------------------------------------------------------
-
-
-def _tree(listing: Listing, width: int) -> Iterator[RenderableType]:
-    if listing.layers:
-        yield Text()
-        yield _tree_table(_title(listing.layers, listing.num_tensors), listing.layers, None, width)
-
-
-def _trees_by_step(listing: Listing, width: int) -> Iterator[RenderableType]:
-    for step in listing.steps:
-        yield Text()
-        yield _tree_table(f"Step {step.step}", listing.layers, step.step, width)
 
 
 def _tree_table(title: str, layers: Sequence[LayerRow], step: int | None, width: int) -> Group:
