@@ -45,8 +45,11 @@ def test_names_are_unique_and_cover_what_networks_use() -> None:
 def test_a_healthy_place_fails_nothing(place: str) -> None:
     """A few cases of every float32 probe."""
     quick = [each for each in exact.probes(Choice(quick=True)) if each.dtype == "float32"]
-    found = list(carried_out(quick, DeviceUnderTest(parse_place(place)), lambda probe: None))
+    subject = DeviceUnderTest(parse_place(place))
+    found = list(carried_out(quick, subject, lambda probe: None))
     assert [each.name for each in found if each.status == FAIL] == []
+    if not subject.environment()["onednn"]:
+        pytest.skip("TensorFlow uses no oneDNN here (no AVX512_VNNI), which alone convolves NCHW and groups on the CPU")
     assert [each.name for each in found if each.status == UNSUPPORTED] == []
     assert sum(each.status == PASS for each in found) > 100
     tried = [each for each in found if each.figures["cases"] - each.figures["unsupported_cases"] >= 1]
