@@ -232,7 +232,7 @@ class Microscope:
         isolated = self._isolated(evidence) if any(_is_out(judgement) for judgement in judgements) else None
         repeated = None if all(identical) else self._repeated(evidence)
         if repeated is not None:
-            judgements, repeated = self._worse(evidence, judgements, repeated)
+            evidence, judgements, repeated = self._worse(evidence, judgements, repeated)
         for output, (judgement, at_reference) in enumerate(zip(judgements, of_reference, strict=True)):
             where = where_of_op(self.step, node, output)
             x = evidence.candidate[output]
@@ -290,16 +290,15 @@ class Microscope:
 
     def _worse(
         self, evidence: OpEvidence, judgements: list[OpJudgement], repeated: list[Any]
-    ) -> tuple[list[OpJudgement], list[Any]]:
+    ) -> tuple[OpEvidence, list[OpJudgement], list[Any]]:
         """Of two runs that differ, the one further out of its bound is the op's output; gives also the other."""
         if evidence.truth is None:
-            return judgements, repeated
+            return evidence, judgements, repeated
         others = self.judge.against(evidence, repeated, evidence.reference)
         worst = [max((j.bound.excess for j in each if j.bound), default=0.0) for each in (judgements, others)]
         if worst[1] <= max(worst[0], 1.0):
-            return judgements, repeated
-        evidence.candidate, repeated = repeated, evidence.candidate
-        return others, repeated
+            return evidence, judgements, repeated
+        return replace(evidence, candidate=repeated), others, evidence.candidate
 
     def _judgements(
         self, evidence: OpEvidence, identical: bool

@@ -22,7 +22,7 @@ from diag.engine.localization.explainers import UnitExplainer, upstream_of
 from diag.engine.lockstep.steps import batch_values, reference_step
 from diag.engine.lockstep.unit_runs import UnitRunner, units_of, whole_step_run
 from diag.engine.recordings.recorded_run import RecordedRun, summary
-from diag.engine.runs.findings import worst_of
+from diag.engine.runs.findings import Findings
 from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import with_state
@@ -33,12 +33,11 @@ from diag.machine.places import Place
 from diag.numerics.figures import PairStatistics
 from diag.numerics.statistics import compare
 from diag.verdict.findings import Cause, Divergence, Observation, Verdict
-from diag.verdict.ladder import amplifiers_in, first_difference, first_nonfinite, overall
+from diag.verdict.ladder import amplifiers_in, overall
 from diag.verdict.result import Judged, LaneInfo, RunResult, as_notes
 from traces.checksums import tensor_checksum
 
 CPU = Place("CPU:0")
-WORST_KEPT = 40
 
 
 @dataclass(frozen=True)
@@ -77,16 +76,10 @@ class RecordedSide:
 
 
 @dataclass
-class _Findings:
-    divergences: list[Divergence] = field(default_factory=list)
-    judged: list[Observation] = field(default_factory=list)
-    path: list[Observation] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    first_bit: Observation | None = None
-    first_nonfinite: Observation | None = None
-    first_other: tuple[int, str, str] | None = None  # of which only the checksums are known to differ
-    any_bit_differs: bool = False
-    num_judged: int = 0
+class _Findings(Findings):
+    """first_other: a tensor of which only the checksums are known to differ, as (step, kind, name)."""
+
+    first_other: tuple[int, str, str] | None = None
     num_paired: int = 0
     unjudged_steps: list[int] = field(default_factory=list)
     other_random_outputs: list[int] = field(default_factory=list)
@@ -228,7 +221,7 @@ class RunComparison:
         parts = self._parts(program)
         run = self._step_run(step, parts, state)
         keyed = {_live_key(name): statistics for name, statistics in propagated.items()}
-        first = not self.findings.judged
+        first = not self.findings.layers
         unit_runs = self._layer_runs(run, parts)
         observations = [o for unit_run in unit_runs for o in parts.judge.judge(unit_run, first, keyed)]
         judged_outputs = {f"output of {o.where.layer}" for o in observations if o.where.name == "output"}
@@ -238,7 +231,7 @@ class RunComparison:
         else:
             self.findings.other_random_outputs.append(step)
         observations.sort(key=lambda o: o.where.sort_key)
-        self._remember(observations)
+        self.findings.see_units(observations)
         self._explain([o for o in observations if o.verdict is Verdict.DIVERGENCE], unit_runs, parts.judge)
 
     def _parts(self, program: Program) -> _Parts:
@@ -325,15 +318,6 @@ class RunComparison:
         )
         return replace(whole_step_run(unit, replace(run, candidate=filled)), run=run, judged=frozenset(judged))
 
-    def _remember(self, observations: Sequence[Observation]) -> None:
-        findings = self.findings
-        findings.num_judged += len(observations)
-        findings.judged = worst_of([*findings.judged, *observations])
-        if not findings.divergences:
-            findings.path = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]
-        findings.first_bit = findings.first_bit or first_difference(observations)
-        findings.first_nonfinite = findings.first_nonfinite or first_nonfinite(observations)
-
     def _explain(self, flagged: Sequence[Observation], unit_runs: Sequence[UnitRun], judge: UnitJudge) -> None:
         """A divergence for each layer that is wrong on its own inputs; of the rest of a step only the first."""
         layers = [o for o in flagged if o.where.unit == "layer"]
@@ -347,7 +331,7 @@ class RunComparison:
                     cause = explainer.explain(unit_run, observation.where.output, observation.bound)
             divergence = Divergence.of(observation.where, cause, self._blame(cause.name), observation.excess)
             divergence = divergence.with_evidence(output_name=observation.where.name, recorded=True)
-            self.findings.divergences.append(self._with_own_report(divergence))
+            self.findings.add(self._with_own_report(divergence))
 
     def _blame(self, cause: str) -> str:
         """A recording cannot be taken apart op by op: an op left out is the rewriter's work, the rest a kernel's."""
@@ -388,8 +372,8 @@ class RunComparison:
         sides = {"reference": self.reference, "candidate": self.candidate}
         return RunResult(
             verdict=overall(findings.divergences, findings.any_bit_differs),
-            first_divergence=min(findings.divergences, key=lambda d: d.where.sort_key, default=None),
-            divergences=tuple(sorted(findings.divergences, key=lambda d: d.where.sort_key)),
+            first_divergence=next(iter(findings.divergences), None),
+            divergences=tuple(findings.divergences),
             first_bit_difference=findings.first_bit,
             first_nonfinite=findings.first_nonfinite,
             amplifiers=tuple(amplifiers_in(findings.path)),
@@ -401,8 +385,8 @@ class RunComparison:
             losses={name: self._losses(side) for name, side in sides.items()},
             path=tuple(findings.path),
             microscope=(),
-            worst=tuple(findings.judged[:WORST_KEPT]),
-            judged=Judged(findings.num_judged),
+            worst=tuple(findings.layers),
+            judged=Judged(findings.num_layer_outputs),
             notes=as_notes(findings.notes),
             model=f"the training step recorded in {self.reference.run.path.name}",
             data=f"the batches recorded in {self.reference.run.path.name}",
@@ -411,7 +395,7 @@ class RunComparison:
     def _refuse_nothing(self) -> None:
         """To find bits that differ and to judge none of them is no answer."""
         findings = self.findings
-        if findings.first_other is None or findings.num_judged:
+        if findings.first_other is None or findings.num_layer_outputs:
             if not findings.num_paired:
                 raise UserError(f"{self.reference.run.path} and {self.candidate.run.path} hold nothing to compare")
             return

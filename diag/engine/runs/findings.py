@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from diag.numerics.adam import AdamFigures
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.advisories import Advisories
 from diag.verdict.findings import Divergence, Observation, Verdict
-from diag.verdict.ladder import first_difference, first_nonfinite
+from diag.verdict.ladder import amplifying_ops, first_difference, first_nonfinite
 from diag.verdict.result import Amplifier
 
 WORST_KEPT = 40
@@ -46,6 +46,18 @@ class Findings:
             on_path = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]
             self.path = sorted(on_path, key=lambda o: o.where.sort_key)
         self.see_firsts(observations)
+
+    def see_ops(self, ops: Sequence[Observation], fallbacks: Collection[str]) -> None:
+        """All op outputs of a step; fallbacks: ops that ran on the CPU for want of a kernel."""
+        unjudged = [o for o in ops if o.verdict is Verdict.UNJUDGED]
+        self.num_op_outputs += len(ops)
+        self.num_unjudged += len(unjudged)
+        self.unjudged |= {o.where.op_type or "" for o in unjudged}
+        self.fallbacks |= set(fallbacks)
+        self.advisories.add(ops)
+        self.amplifying = self.amplifying or amplifying_ops(ops)
+        self.ops = worst_of([*self.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
+        self.see_firsts(ops)
 
     def see_firsts(self, observations: Sequence[Observation]) -> None:
         self.first_bit = self.first_bit or first_difference(observations)

@@ -295,7 +295,6 @@ class LockstepRun:
         self.attention.explain(fused.explained)
         if flagged and not self.findings.path:
             self.findings.path = list(flagged)
-        self.findings.see_firsts(ops)
         step.ops += ops
 
     def _step_twins(self, step: FinishedStep) -> None:

@@ -12,13 +12,13 @@ from diag.engine.localization.explainers import OpExplainer
 from diag.engine.localization.tf32_cure import cures_of_op
 from diag.engine.lockstep.history import History, num_rows_of
 from diag.engine.lockstep.microscope import Microscope, OpRecord, snapshot_lanes
-from diag.engine.runs.findings import Findings, worst_of
+from diag.engine.runs.findings import Findings
 from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.runs.settings import Settings
 from diag.engine.step.program import Program
 from diag.engine.truth.op_judge import DECISION_FLIP, NORMWISE
 from diag.verdict.findings import Cause, Divergence, Observation, Verdict
-from diag.verdict.ladder import amplifying_ops, blame_of_op
+from diag.verdict.ladder import blame_of_op
 
 # What explains a layer that is out of its bound although no op of it is at fault.
 INNOCENT = (DECISION_FLIP, NORMWISE)
@@ -63,21 +63,11 @@ class Zoom:
         )
         explainer = OpExplainer(microscope.judge)
         ops = microscope.run(run.batch)
-        findings.fallbacks |= microscope.fallbacks
-        self._count(ops)
+        findings.see_ops(ops, microscope.fallbacks)
         for observation in ops:
             if observation.verdict is Verdict.DIVERGENCE:
                 findings.add(_divergence(observation, cures.get(observation.where.location, ())))
-        findings.ops = worst_of([*findings.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
         return ops, [o for o in ops if o.note in INNOCENT and o.differs]
-
-    def _count(self, ops: list[Observation]) -> None:
-        findings, unjudged = self.findings, [o for o in ops if o.verdict is Verdict.UNJUDGED]
-        findings.num_op_outputs += len(ops)
-        findings.num_unjudged += len(unjudged)
-        findings.unjudged |= {o.where.op_type or "" for o in unjudged}
-        findings.advisories.add(ops)
-        findings.amplifying = findings.amplifying or amplifying_ops(ops)
 
 
 def _divergence(observation: Observation, cures: tuple[str, ...]) -> Divergence:

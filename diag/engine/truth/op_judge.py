@@ -63,7 +63,7 @@ class OpJudgement:
 class Measures:
     """What an op's bounds are measured by, one a output; taken once, from truth and the reference.
 
-    scale: |A||B| of a contraction.  sums_in: the format its sums have to be kept in.  sticks, reference_errors:
+    scale: |A||B| of a contraction.  sums_in: the format its sums have to be kept in.  spreads, reference_errors:
     of a composite.  None where the op's class has no such measure.
     """
 
@@ -103,6 +103,37 @@ class OpEvidence:
         by_allowance = found in (ErrorClass.ROUNDED_ONCE, ErrorClass.FUNCTION)
         return ErrorClass.COMPOSITE if by_allowance and self.allowance(PLACES) is None else found
 
+    def truth_by(self, op_truth: OpTruth) -> Arrays | None:
+        """Float64 results, computed once; None where there are none."""
+        if self.truth is None:
+            self.truth = op_truth.outputs(self.node, self.inputs)
+        return self.truth
+
+    def measures_by(self, op_truth: OpTruth) -> Measures:
+        """What its bounds are measured by, computed once, of an op that has truth."""
+        if self.measures is None:
+            self.measures = self._measures(op_truth)
+        return self.measures
+
+    def _measures(self, op_truth: OpTruth) -> Measures:
+        assert self.truth is not None
+        if self.error_class is ErrorClass.CONTRACTION:
+            scale = op_truth.scale(self.node, self.inputs)
+            return Measures(scale, None if scale is None else _sums_in(self, scale))
+        if self.error_class is not ErrorClass.COMPOSITE:
+            return Measures()
+        if self.node.op in SOFTMAXES:
+            sizes = sizes_of(self.node.op, [to_numpy(tensor) for tensor in self.inputs])
+            return Measures(sizes, [_working_format(self)] * len(sizes))
+        spreads = op_truth.spreads(self.node, self.inputs, self.truth)
+        errors = [
+            absolute_error(x, where_both_overflow(x, other, truth))
+            if x.dtype.kind not in "biu"
+            else AbsoluteError(0.0, 0.0, None)
+            for x, other, truth in zip(self.reference, self.candidate, self.truth, strict=True)
+        ]
+        return Measures(spreads=spreads, reference_errors=errors)
+
     def allowance(self, kinds: Sequence[str]) -> AllowanceRow | None:
         """The widest row of the kinds of place that an output may be computed at."""
         dtype = self.candidate[0].dtype.name if self.candidate else "float32"
@@ -120,17 +151,16 @@ class OpJudge:
         self.places = (reference, candidate)
 
     def judge(self, evidence: OpEvidence) -> list[OpJudgement]:
-        """Judge the candidate's outputs; fills in the evidence's truth and measures."""
+        """Judge the candidate's outputs."""
         if is_random(evidence.node.op):
             return [OpJudgement(None, note="random") for _ in evidence.candidate]
         if evidence.error_class is ErrorClass.EXACT and _all_equal(evidence):
             return [OpJudgement(exact_bound(x, x)) for x in evidence.candidate]
-        if evidence.truth is None:
-            evidence.truth = self.truth.outputs(evidence.node, evidence.inputs)
-        if evidence.truth is None and evidence.error_class is ErrorClass.EXACT:
+        truth = evidence.truth_by(self.truth)
+        if truth is None and evidence.error_class is ErrorClass.EXACT:
             pairs = zip(evidence.candidate, evidence.reference, strict=True)
             return [OpJudgement(exact_bound(x, reference)) for x, reference in pairs]
-        if evidence.truth is None:
+        if truth is None:
             return [OpJudgement(None, note="no float64 kernel") for _ in evidence.candidate]
         return self.against(evidence, evidence.candidate, evidence.reference)
 
@@ -156,8 +186,7 @@ class OpJudge:
         dtype = outputs[0].dtype.name if outputs else "float32"
         kinds = kinds_of(place or self.places[1], node.op, attributes(node.proto), node.proto, dtype)
         row = evidence.allowance(kinds) or evidence.allowance(PLACES)
-        if evidence.measures is None:
-            evidence.measures = self._measures(evidence)
+        evidence.measures_by(self.truth)
         found = []
         for index, (x, other, raw) in enumerate(zip(outputs, others, evidence.truth, strict=True)):
             if x.dtype.kind in "biu":
@@ -196,24 +225,6 @@ class OpJudge:
             if bound.is_explained:
                 return bound
         return None
-
-    def _measures(self, evidence: OpEvidence) -> Measures:
-        assert evidence.truth is not None
-        if evidence.error_class is ErrorClass.CONTRACTION:
-            scale = self.truth.scale(evidence.node, evidence.inputs)
-            return Measures(scale, None if scale is None else _sums_in(evidence, scale))
-        if evidence.error_class is not ErrorClass.COMPOSITE:
-            return Measures()
-        if evidence.node.op in SOFTMAXES:
-            sizes = sizes_of(evidence.node.op, [to_numpy(tensor) for tensor in evidence.inputs])
-            return Measures(sizes, [_working_format(evidence)] * len(sizes))
-        spreads = self.truth.spreads(evidence.node, evidence.inputs, evidence.truth)
-        pairs = zip(evidence.reference, evidence.candidate, evidence.truth, strict=True)
-        errors = [
-            AbsoluteError(0.0, 0.0, None) if x.dtype.kind in "biu"
-            else absolute_error(x, where_both_overflow(x, other, truth)) for x, other, truth in pairs
-        ]  # fmt: skip
-        return Measures(spreads=spreads, reference_errors=errors)
 
 
 def _bound(
