@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Computation:
         if signature not in self._built:
             self._built[signature] = self._build(arrays)
         if self.simulation is not None:
-            self.simulation.step = self.num_calls
+            self.simulation.enter_step(self.num_calls)
         self.num_calls += 1
         with tf.device(self.device.place.device):
             feeds = [tf.constant(array) for array in arrays]
@@ -127,7 +128,7 @@ class Computation:
         try:
             self.simulation.bind(program, self.device.seed)
         except UserError:
-            self.simulation.fault = None
+            self.simulation = replace(self.simulation, fault=None)
 
     def _traced(self, arrays: Sequence[np.ndarray]) -> Executable:
         @tf.function(autograph=False)

@@ -7,6 +7,7 @@ as `diag.lockstep` traces any model's, so faults and rewriters that look for a t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -66,11 +67,11 @@ class KnownGradientSteps:
             self.program = trace(model, Batch(self._batch(weights), self.targets))
         _check_placed(device, self.program)
         simulation = simulation_of(device.place)
-        if simulation is not None and simulation.bind is not None:
+        if simulation is not None:
             try:
-                simulation.bind(self.program, device.seed)
+                simulation.bind_to(self.program, device.seed)
             except UserError:  # there is nothing for it in this step
-                simulation.fault = None
+                simulation = replace(simulation, fault=None)
         self.lane = Lane("probe", device.place, simulation, self.program.initial_state())
         self._steps = CompiledSteps(self.lane, self.program)
         self._num_steps = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest import mock
 
@@ -121,17 +121,18 @@ def _recording(simulation: Simulation, strikes: Strikes, aim: Aim | None) -> Sim
                 strikes.by_rewriter.update(_rewritten(programs[0], node.name))
         return result
 
-    def recording_bind(program: Any, seed: int) -> None:
+    def recording_bind(program: Any, seed: int) -> Any:
         programs.append(program)
         if aim is not None and not targets:
             targets.append(aim.op(program, simulation.op_types))
-        if bind is not None:
-            bind(program, seed)
+        return None if bind is None else bind(program, seed)
 
-    simulation.fault = recording_fault if fault is not None else None
-    simulation.rewriter = recording_rewriter if rewriter is not None else None
-    simulation.bind = recording_bind
-    return simulation
+    return replace(
+        simulation,
+        fault=recording_fault if fault is not None else None,
+        rewriter=recording_rewriter if rewriter is not None else None,
+        bind=recording_bind,
+    )
 
 
 def _wiring(node: Any) -> tuple[str, ...]:

@@ -26,13 +26,7 @@ _BIT_WORTH = 10  # 2^-10 of the element's leading bit
 def one_bit() -> Simulation:
     """In step `seed % 3` one op, drawn by the seed, has a mantissa bit of one element wrong."""
     fault = OneBit()
-    simulation = Simulation("one-bit", fault)
-
-    def bind(program: Program, seed: int) -> None:
-        simulation.op_types = frozenset({fault.bind(program, seed)})
-
-    simulation.bind = bind
-    return simulation
+    return Simulation("one-bit", fault, bind=fault.bind)
 
 
 class OneBit:
@@ -50,8 +44,8 @@ class OneBit:
         self.output = 0
         self.fraction = 0.0
 
-    def bind(self, program: Program, seed: int) -> str:
-        """Choose step, op and element; returns the op's type.
+    def bind(self, program: Program, seed: int) -> tuple[str]:
+        """Choose step, op and element; returns the one type of op to look at.
 
         Raises UserError where no op computes two floating numbers.
         """
@@ -63,7 +57,7 @@ class OneBit:
         node = program.graph.by_name[port.node]
         self.step, self.index, self.output = seed % _NUM_STEPS, node.location.index, port.index
         self.fraction = random.random()
-        return node.op
+        return (node.op,)
 
     def __call__(self, call: Call) -> list[np.ndarray] | None:
         if self.index is None:

@@ -60,10 +60,21 @@ class Simulation:
     fault: FaultFunction | None = None
     rewriter: Rewriter | None = None
     op_types: frozenset[str] | None = None
-    bind: Callable[[Any, int], None] | None = None  # told the program and the seed before the first step
+    bind: Callable[[Any, int], Any] | None = None  # takes program and seed; may return the op types to look at
     memory: dict[Any, Any] = field(default_factory=dict)
     step: int = 0
     error: UserError | None = None  # what the fault did wrong itself
+
+    def bind_to(self, program: Any, seed: int) -> None:
+        """Before the first step: a fault that strikes somewhere in a program chooses where.
+
+        Raises UserError where the program has nothing for it.
+        """
+        op_types = None if self.bind is None else self.bind(program, seed)
+        self.op_types = self.op_types if op_types is None else frozenset(op_types)
+
+    def enter_step(self, step: int) -> None:
+        self.step = step
 
     def check(self) -> None:
         """Raises the UserError of a fault that went wrong itself, once the step that called it has ended."""

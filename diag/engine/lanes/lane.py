@@ -75,8 +75,8 @@ class Lane:
         """A lane at a place, its variables those of the program before the first step."""
         check_device(place)
         simulation = simulation_of(place)
-        if simulation is not None and simulation.bind is not None:
-            simulation.bind(program, seed)
+        if simulation is not None:
+            simulation.bind_to(program, seed)
         return cls(name, place, simulation, program.initial_state(), edits)
 
     @property
@@ -122,7 +122,7 @@ class Lane:
 
     def enter_step(self, step: int) -> None:
         if self.simulation is not None:
-            self.simulation.step = step
+            self.simulation.enter_step(step)
 
     def place_feeds(self, values: Sequence[Any]) -> list[tf.Tensor]:
         with tf.device(self.place.device):

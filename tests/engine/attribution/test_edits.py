@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.attribution.edits import EditedLane, edit_of, pinned_where, split_of
+from diag.engine.attribution.edits import edit_of, pinned_where, split_of
 from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.locations import FORWARD
 from diag.engine.graphs.pinning import is_pinned, pin_in, restored
@@ -69,8 +69,7 @@ def test_an_edit_changes_no_bit_on_the_cpu(program, name):
     batch = batch_for(mlp)
     inputs = [tf.constant(batch.inputs), tf.constant(batch.targets)]
     plain = Lane.at("plain", parse_place("CPU:0"), program, 0)
-    edited = EditedLane.at("edited", parse_place("CPU:0"), program, 0)
-    edited.edits = (edit_of(name, program),)
+    edited = Lane.at("edited", parse_place("CPU:0"), program, 0, [edit_of(name, program)])
     for lane in (plain, edited):
         CompiledSteps(lane, program).run(inputs, ())
     for mine, theirs in zip(plain.variables, edited.variables, strict=True):

@@ -45,7 +45,7 @@ for index, names in enumerate(trials):
 
 
 @pytest.fixture
-def request(tmp_path, monkeypatch) -> TrialRequest:
+def trial_request(tmp_path, monkeypatch) -> TrialRequest:
     (tmp_path / "a_trial_of_tests.py").write_text(TRIAL)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(matrix, "TRIAL", "a_trial_of_tests")
@@ -53,27 +53,27 @@ def request(tmp_path, monkeypatch) -> TrialRequest:
     return TrialRequest(tmp_path / "trace.h5", 3, "reference", PLACE)
 
 
-def asked(request: TrialRequest) -> list[str]:
-    return Path(request.trace).with_name("asked").read_text().splitlines()
+def asked(trial_request: TrialRequest) -> list[str]:
+    return Path(trial_request.trace).with_name("asked").read_text().splitlines()
 
 
-def test_trials_that_can_share_a_process_do_and_figures_come_back(request):
-    results = run_trials(request, [(), ("execution=eager",), ("onednn=off",), ("grappler=off",)])
-    assert asked(request) == ['[[], ["execution=eager"], ["grappler=off"]]', '[["onednn=off"]]']
+def test_trials_that_can_share_a_process_do_and_figures_come_back(trial_request):
+    results = run_trials(trial_request, [(), ("execution=eager",), ("onednn=off",), ("grappler=off",)])
+    assert asked(trial_request) == ['[[], ["execution=eager"], ["grappler=off"]]', '[["onednn=off"]]']
     assert results.trials[()].unit == 5.0
     assert results.trials[("onednn=off",)].step == float("inf")
     assert results.trials[("grappler=off",)].step_seconds == 0.25
     assert results.location == {"layer": "dense"}
 
 
-def test_what_cannot_be_taken_back_comes_last_in_its_process(request):
-    run_trials(request, [(), ("deterministic=on",), ("grappler=off",)])
-    assert asked(request) == ['[[], ["grappler=off"], ["deterministic=on"]]']
+def test_what_cannot_be_taken_back_comes_last_in_its_process(trial_request):
+    run_trials(trial_request, [(), ("deterministic=on",), ("grappler=off",)])
+    assert asked(trial_request) == ['[[], ["grappler=off"], ["deterministic=on"]]']
 
 
-def test_a_later_process_is_told_what_is_known_and_runs_nothing_that_this_answers(request):
-    run_trials(request, [(), ("execution=eager",), ("onednn=off",)])
-    first, second = map(json.loads, Path(request.trace).with_name("known").read_text().splitlines())
+def test_a_later_process_is_told_what_is_known_and_runs_nothing_that_this_answers(trial_request):
+    run_trials(trial_request, [(), ("execution=eager",), ("onednn=off",)])
+    first, second = map(json.loads, Path(trial_request.trace).with_name("known").read_text().splitlines())
     assert first == []
     known = [trial_in(tuple(line["switches"]), line) for line in second]
     assert [trial.switches for trial in known] == [(), ("execution=eager",)]
@@ -81,23 +81,23 @@ def test_a_later_process_is_told_what_is_known_and_runs_nothing_that_this_answer
     assert not what_is_implied(("grappler=off",), known[:1]) and not what_is_implied(("onednn=off",), known)
 
 
-def test_a_process_that_dies_costs_one_trial(request):
-    results = run_trials(request, [(), ("a",), ("die",), ("b",)])
+def test_a_process_that_dies_costs_one_trial(trial_request):
+    results = run_trials(trial_request, [(), ("a",), ("die",), ("b",)])
     assert results.trials[("a",)].unit == results.trials[("b",)].unit == 0.5
     assert "code 3" in results.trials[("die",)].reason
     assert "something of C++" in results.trials[("die",)].reason
-    assert len(asked(request)) == 2
+    assert len(asked(trial_request)) == 2
 
 
-def test_a_process_that_hangs_is_ended(request):
-    slow = TrialRequest(request.trace, 3, "reference", PLACE, limit=2.0)
+def test_a_process_that_hangs_is_ended(trial_request):
+    slow = TrialRequest(trial_request.trace, 3, "reference", PLACE, limit=2.0)
     results = run_trials(slow, [(), ("hang",)])
     assert results.trials[("hang",)].reason == "no result within 2 s"
 
 
-def test_when_the_time_is_up_what_was_tried_stays_and_the_rest_is_named(request):
+def test_when_the_time_is_up_what_was_tried_stays_and_the_rest_is_named(trial_request):
     begun = time.monotonic()
-    short = replace(request, deadline=begun + 3.0)
+    short = replace(trial_request, deadline=begun + 3.0)
     results = run_trials(short, [(), ("a",), ("hang",), ("b",), ("onednn=off",)])
     assert time.monotonic() - begun < 30.0
     assert results.trials[("a",)].unit == 0.5
@@ -105,19 +105,19 @@ def test_when_the_time_is_up_what_was_tried_stays_and_the_rest_is_named(request)
         assert results.trials[names].skipped and results.trials[names].reason == matrix.OUT_OF_TIME
 
 
-def test_a_step_that_is_right_as_recorded_is_tried_no_further(request, monkeypatch):
+def test_a_step_that_is_right_as_recorded_is_tried_no_further(trial_request, monkeypatch):
     monkeypatch.setenv("BASELINE", "0.5")
     monkeypatch.setitem(vars(matrix), "TRIAL", "a_trial_of_tests")
-    text = (request.trace.parent / "a_trial_of_tests.py").read_text()
-    (request.trace.parent / "a_trial_of_tests.py").write_text(text.replace('"inf"', "0.5"))
-    results = run_trials(request, [(), ("a",), ("onednn=off",)])
+    text = (trial_request.trace.parent / "a_trial_of_tests.py").read_text()
+    (trial_request.trace.parent / "a_trial_of_tests.py").write_text(text.replace('"inf"', "0.5"))
+    results = run_trials(trial_request, [(), ("a",), ("onednn=off",)])
     assert list(results.trials) == [()]
 
 
-def test_a_trace_that_cannot_answer_is_the_persons_to_know(request, monkeypatch):
+def test_a_trace_that_cannot_answer_is_the_persons_to_know(trial_request, monkeypatch):
     monkeypatch.setenv("REFUSE", "1")
     with pytest.raises(UserError, match="no such step"):
-        run_trials(request, [()])
+        run_trials(trial_request, [()])
 
 
 def test_one_process_at_a_time_on_a_gpu():
