@@ -50,11 +50,11 @@ def explain(case: WrongOutput) -> Cause:
     """The hypothesis that explains the case, the more specific before the more general."""
     with np.errstate(all="ignore"):
         for hypotheses in (CONCLUSIVE, EXPLAINING, COSTLY, DESCRIBING):
-            found = _accepted(case, hypotheses)
-            if found:
-                others = list(dict.fromkeys(cause.name for cause in found[1:] if cause.name != found[0].name))
+            result = _accepted(case, hypotheses)
+            if result:
+                others = list(dict.fromkeys(cause.name for cause in result[1:] if cause.name != result[0].name))
                 also = {"also_explained_by": others} if others else {}
-                return found[0].with_facts(**also, **_where(case, found[0]))
+                return result[0].with_facts(**also, **_where(case, result[0]))
         return Cause(facts={**where(case), **_nearest(case)})
 
 

@@ -27,9 +27,9 @@ def describe_elements(wrong: npt.NDArray[Any], axes: Sequence[str] = ()) -> dict
         axes: names of the axes; "axis-K index" where there are none.
     """
     wrong = np.asarray(wrong, bool)
-    found: dict[str, Any] = {"num_wrong": int(wrong.sum()), "size": int(wrong.size)}
-    if not found["num_wrong"] or not wrong.ndim:
-        return found
+    result: dict[str, Any] = {"num_wrong": int(wrong.sum()), "size": int(wrong.size)}
+    if not result["num_wrong"] or not wrong.ndim:
+        return result
     names = list(axes) if len(axes) == wrong.ndim else [f"axis-{axis} index" for axis in range(wrong.ndim)]
     said: dict[str, str] = {}
     for axis, name in enumerate(names):
@@ -37,10 +37,10 @@ def describe_elements(wrong: npt.NDArray[Any], axes: Sequence[str] = ()) -> dict
         if text:
             said[name] = text
     scattered = "everywhere" if wrong.all() else "scattered over all axes"
-    found["where"] = "all in " + "; ".join(said.values()) if said else scattered
+    result["where"] = "all in " + "; ".join(said.values()) if said else scattered
     if said and wrong[np.ix_(*(np.flatnonzero(_touched(wrong, axis)) for axis in range(wrong.ndim)))].all():
-        found["every_element_there"] = True
-    return found
+        result["every_element_there"] = True
+    return result
 
 
 def _touched(wrong: Mask, axis: int) -> Mask:

@@ -98,9 +98,9 @@ def _contiguous_from(source: Array, output: Array) -> int | None:
 
 def copied(case: WrongOutput) -> dict[str, Any]:
     """Whether a wrong slice along some axis holds what belongs in another: evidence for wrong elements."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if not case.is_floating or not np.isfinite(case.truth).all():
-        return found
+        return result
     for axis in range(case.truth.ndim):
         name = case.axes[axis] if len(case.axes) == case.truth.ndim else f"axis-{axis} index"
         rest = math.prod(case.truth.shape) // max(case.truth.shape[axis], 1)
@@ -110,10 +110,10 @@ def copied(case: WrongOutput) -> dict[str, Any]:
         for index in touched[:FEW]:
             said = _holds(np.take(case.output, index, axis).astype(np.float64), case.truth, axis, int(index))
             if said:
-                found[f"{name} {int(index)}"] = said.format(name=name)
-        if found:
-            return {"holds": found}
-    return found
+                result[f"{name} {int(index)}"] = said.format(name=name)
+        if result:
+            return {"holds": result}
+    return result
 
 
 def _holds(values: Array, truth: Truth, axis: int, index: int) -> str:

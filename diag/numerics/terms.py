@@ -35,8 +35,8 @@ class Terms:
 
     @property
     def products(self) -> Wide:
-        found: Wide = self.left * self.right
-        return found
+        result: Wide = self.left * self.right
+        return result
 
     def along(self, names: Sequence[str]) -> Wide:
         """Contributions to each element by index along some adjacent axes, (elements, their joint length)."""
@@ -45,8 +45,8 @@ class Terms:
         joint = math.prod(length for length, keep in zip(lengths, kept, strict=True) if keep)
         dropped = tuple(axis + 1 for axis, keep in enumerate(kept) if not keep)
         products = (self.weight * self.products).reshape(-1, *lengths)
-        found: Wide = products.sum(axis=dropped).reshape(-1, joint)
-        return found
+        result: Wide = products.sum(axis=dropped).reshape(-1, joint)
+        return result
 
 
 def unraveled(flat: npt.NDArray[np.intp], shape: Sequence[int]) -> npt.NDArray[np.intp]:
@@ -171,8 +171,8 @@ class _Window:
 
     def reads(self, axis: int, output: Array, tap: Array) -> Array:
         """Which place of the image an output reads through a tap of the kernel; outside, there are zeros."""
-        found: Array = output * self.strides[axis] + tap * self.dilations[axis] - self.before[axis]
-        return found
+        result: Array = output * self.strides[axis] + tap * self.dilations[axis] - self.before[axis]
+        return result
 
     def writers(self, axis: int, place: Array, tap: Array) -> tuple[Array, Array]:
         """Which output reads a place of the image through a tap, and whether there is one."""

@@ -50,13 +50,13 @@ def _place_in_step(where: Where) -> dict[str, Any]:
 
 
 def _bit_difference(observation: Observation) -> dict[str, Any]:
-    found = _place_in_step(observation.where)
+    result = _place_in_step(observation.where)
     statistics = observation.propagated
     if statistics is None:
-        return found
+        return result
     reference, candidate = statistics.worst_values or (None, None)
     return {
-        **found,
+        **result,
         "num_unequal": statistics.num_unequal,
         "num_zero_sign": statistics.num_zero_sign,
         "size": statistics.size,

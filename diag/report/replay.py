@@ -57,7 +57,7 @@ def _lane(replay: Replay) -> dict[str, Any]:
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "kind": tensor.kind,
         "name": tensor.name,
         "shape": tensor.shape,
@@ -66,12 +66,12 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
     }
     for key, statistics in (("from_recorded", tensor.statistics), ("from_itself", tensor.own)):
         if statistics is not None:
-            found[key] = {
+            result[key] = {
                 "num_unequal": statistics.num_unequal,
                 "max_ulp": statistics.max,
                 "normwise_relative_error": statistics.normwise_relative_error,
             }
-    return found
+    return result
 
 
 def render(replays: Sequence[Replay], changed: Mapping[str, Any], console: Console) -> None:
@@ -131,17 +131,17 @@ def _facts_of(replay: Replay) -> list[tuple[str, str]]:
         start += f"; from it {run} ran again and ended {ended}"
     recorded, now = replay.loss
     kinds = Counter(tensor.kind for tensor in replay.tensors)
-    found = [
+    result = [
         ("state", start),
         ("loss", f"{now:.9g}" if recorded == now else f"{recorded:.9g} recorded, {now:.9g} now"),
         ("compared", ", ".join(f"{kind} {number}" for kind, number in kinds.items())),
     ]
     if replay.recorded_place != replay.place:
-        found.insert(0, ("recorded", f"at {replay.recorded_place}"))
+        result.insert(0, ("recorded", f"at {replay.recorded_place}"))
     given = sum(tensor.outcome.value == "given" for tensor in replay.tensors)
     if given:
-        found.append(("given", f"{counted(given, 'draw')} taken from the trace, not drawn again"))
-    return found
+        result.append(("given", f"{counted(given, 'draw')} taken from the trace, not drawn again"))
+    return result
 
 
 def _left_out(others: Sequence[Tensor], with_values: Sequence[Tensor]) -> list[Tensor]:

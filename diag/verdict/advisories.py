@@ -52,21 +52,21 @@ class Advisories:
 
     @property
     def notes(self) -> list[str]:
-        found = [
+        result = [
             f"{_listed([op for key, op in self.benign.items() if key[0] == kind])}: {words}, no fault"
             for kind, words in BENIGN.items() if any(key[0] == kind for key in self.benign)
         ]  # fmt: skip
         if self.reference_out:
-            found.append(
+            result.append(
                 f"the reference is the one that is out of its bound in {_listed(list(self.reference_out.values()))}: "
                 "the candidate is nearer to float64 truth there"
             )
         if self.inconclusive:
-            found.append(
+            result.append(
                 f"inconclusive: {_listed(list(self.inconclusive.values()))} differ on the same inputs and have no "
                 "float64 truth to be held against"
             )
-        return found
+        return result
 
     def as_judged(self) -> dict[str, Any]:
         """The fields of `Judged` that these fill."""

@@ -120,7 +120,7 @@ def first_nonfinite(observations: Sequence[Observation]) -> Observation | None:
 
 def amplifiers_in(path: Sequence[Observation]) -> list[Amplifier]:
     """Units, innocent themselves, whose output differs far more than anything before it did."""
-    found: list[Amplifier] = []
+    result: list[Amplifier] = []
     inherited = 0.0
     for observation in path:
         if observation.propagated is None or observation.where.phase == "optimizer":
@@ -128,9 +128,9 @@ def amplifiers_in(path: Sequence[Observation]) -> list[Amplifier]:
         produced = observation.propagated.normwise_relative_error
         innocent = observation.verdict is not Verdict.DIVERGENCE
         if innocent and inherited > 0 and produced > AMPLIFIES * inherited:
-            found.append(Amplifier(observation, inherited, produced))
+            result.append(Amplifier(observation, inherited, produced))
         inherited = max(inherited, produced)
-    return found
+    return result
 
 
 def amplifying_ops(ops: Sequence[Observation]) -> list[Amplifier]:

@@ -57,8 +57,8 @@ def inputs(source: str, target: str, seed: int) -> npt.NDArray[Any]:
     if target.startswith("int"):
         most = 31 if target == "int32" else 53
         fractions = generator.uniform(-1, 1, NUM_EACH) * np.exp2(generator.uniform(0, most, NUM_EACH))
-        found = np.concatenate([fractions, np.arange(-99, 100) / 2]).astype(DTYPES[source])
-        return found[np.abs(found.astype(np.float64)) < 2.0**most * (1 - 2.0**-8)]
+        result = np.concatenate([fractions, np.arange(-99, 100) / 2]).astype(DTYPES[source])
+        return result[np.abs(result.astype(np.float64)) < 2.0**most * (1 - 2.0**-8)]
     if source in ("float16", "bfloat16"):
         return samples.all_numbers(DTYPES[source])
     dense = np.concatenate([samples.stratified(NUM_EACH, generator), samples.hard()])

@@ -134,7 +134,7 @@ def over_all(
 
     compute: the op on a float32 array.  watch: told blocks done, of how many.
     """
-    done, found = state.load()
+    done, result = state.load()
     saved = time.monotonic()
     todo = blocks[done:]
     cores = joblib.cpu_count()
@@ -146,14 +146,14 @@ def over_all(
         y = compute(x)
         if chosen is not None:
             x, y, truth = x[chosen], y[chosen], truth[chosen]
-        found = found.plus(tally(function, [x], y, truth, limits))
+        result = result.plus(tally(function, [x], y, truth, limits))
         now = time.monotonic()
         if now - saved > SECONDS_BETWEEN_SAVES or number == len(blocks):
-            state.save(number, found)
+            state.save(number, result)
             saved = now
         if watch:
             watch(number, len(blocks))
-    return found
+    return result
 
 
 def _truth(

@@ -91,9 +91,9 @@ def share_of(num_terms: int, dtype: str, num_factors: int = 2) -> float:
 def _evaluated(text: str) -> np.ndarray:
     namespace: dict[str, Any] = {"np": np}
     exec(SPARSE, namespace)
-    made = np.asarray(eval(text, namespace))
-    made.flags.writeable = False
-    return made
+    result = np.asarray(eval(text, namespace))
+    result.flags.writeable = False
+    return result
 
 
 def numpy_dtype(name: str) -> Any:

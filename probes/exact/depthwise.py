@@ -101,7 +101,7 @@ def dilated(dtype: str) -> list[Case]:
 
 
 def along_one_axis(dtype: str) -> list[Case]:
-    made = []
+    result = []
     for batch, length, inputs, outputs, kernel, stride, padding, gap in (
         (2, 17, 3, 4, 3, 1, "SAME", 1),
         (1, 9, 5, 1025, 1, 1, "SAME", 1),
@@ -112,7 +112,7 @@ def along_one_axis(dtype: str) -> list[Case]:
         (3, 33, 16, 513, 3, 1, "VALID", 1),
     ):
         share = share_of(inputs * kernel, dtype)
-        made.append(
+        result.append(
             case(f"{batch} x {length} x {inputs}, kernel {kernel}, {outputs} outputs, stride {stride}, dilation {gap}, "
                  f"{padding}",
                  f'tf.nn.conv1d(x, w, {stride}, "{padding}", dilations={gap})',
@@ -121,7 +121,7 @@ def along_one_axis(dtype: str) -> list[Case]:
                  lambda x, w, s=stride, p=padding, g=gap: oracles.convolution(x, w, Geometry((s,), p, (g,))),
                  axes=("batch", "step", "channel"), is_sum=True, tolerates=kernel > 1)
         )  # fmt: skip
-    return made
+    return result
 
 
 def transposed(num_axes: int, dtype: str) -> list[Case]:

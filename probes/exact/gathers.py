@@ -93,9 +93,9 @@ def scatter_update(dtype: str) -> Iterator[Case]:
 
 
 def _replaced(x: np.ndarray, i: np.ndarray, g: np.ndarray) -> np.ndarray:
-    made = x.copy()
-    made[i] = g
-    return made
+    result = x.copy()
+    result[i] = g
+    return result
 
 
 def embedding(dtype: str) -> Iterator[Case]:

@@ -91,9 +91,9 @@ def in_used_memory(dtype: str) -> dict[str, list[Case]]:
 
 
 def _rows(g: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    made = np.zeros(shape)
-    made[[5, 17]] = g
-    return made
+    result = np.zeros(shape)
+    result[[5, 17]] = g
+    return result
 
 
 def _of_nan(case: Case) -> dict[str, Data]:

@@ -36,20 +36,20 @@ def lengths_of(dtype: str) -> tuple[int, ...]:
 
 
 def top_k(dtype: str) -> list[Case]:
-    made = []
+    result = []
     for k in KS:
         for length in (33, 129, lengths_of(dtype)[-1]):
-            made.append(
+            result.append(
                 case(f"k = {k} of {length}", f"tf.raw_ops.TopKV2(input=x, k={k})", {"x": distinct(3, length, dtype)},
                      lambda x, k=k: [-np.sort(-x, -1)[:, :k], np.argsort(-x, -1)[:, :k]], axes=("row", "index"))
             )  # fmt: skip
-        made.append(  # equal numbers come in their own order, says TensorFlow's documentation
+        result.append(  # equal numbers come in their own order, says TensorFlow's documentation
             case(f"k = {k} of 65 with ties", f"tf.raw_ops.TopKV2(input=x, k={k})",
                  {"x": f"np.random.RandomState({k}).randint(-5, 5, (2, 65))"},
                  lambda x, k=k: [-np.sort(-x, -1)[:, :k], np.argsort(-x, -1, kind="stable")[:, :k]],
                  axes=("row", "index"))
         )  # fmt: skip
-    return made
+    return result
 
 
 def sort(dtype: str) -> list[Case]:
@@ -72,18 +72,18 @@ def argsort(dtype: str) -> list[Case]:
 def largest(op: str, dtype: str) -> list[Case]:
     """No two numbers of a row are equal."""
     find = np.argmax if op == "ArgMax" else np.argmin
-    made = [
+    result = [
         case(f"3 rows of {length}", f"tf.raw_ops.{op}(input=x, dimension=1)", {"x": distinct(3, length, dtype)},
              lambda x: find(x, 1))
         for length in lengths_of(dtype)[1::2]
     ]  # fmt: skip
     for axis in (0, 1, 2):
-        made.append(
+        result.append(
             case(f"5 x 6 x 7 along {axis}", f"tf.raw_ops.{op}(input=x, dimension={axis})",
                  {"x": "(np.random.RandomState(1).permutation(210) - 105).reshape(5, 6, 7)"},
                  lambda x, axis=axis: find(x, axis))
         )  # fmt: skip
-    return made
+    return result
 
 
 def ties(op: str, dtype: str) -> Probe:

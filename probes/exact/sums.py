@@ -82,13 +82,13 @@ def over_axes(op: str, numpy_op: Callable[..., np.ndarray], dtype: str) -> list[
 
 def over_lengths(op: str, numpy_op: Callable[..., np.ndarray], dtype: str) -> list[Case]:
     lengths = [16, 128, 1024, 8192, 32768] if op == "Mean" else LONG
-    made = [reduction(op, numpy_op, (length, 3), (0,), False, dtype) for length in lengths[::2]]
-    made += [reduction(op, numpy_op, (2, length), (1,), False, dtype) for length in lengths[1::2]]
-    made.append(reduction(op, numpy_op, (65537, 2), (1,), False, dtype))  # many short ones
-    made.append(reduction(op, numpy_op, (2, 65537), (0,), False, dtype))
+    result = [reduction(op, numpy_op, (length, 3), (0,), False, dtype) for length in lengths[::2]]
+    result += [reduction(op, numpy_op, (2, length), (1,), False, dtype) for length in lengths[1::2]]
+    result.append(reduction(op, numpy_op, (65537, 2), (1,), False, dtype))  # many short ones
+    result.append(reduction(op, numpy_op, (2, 65537), (0,), False, dtype))
     if op in ("Sum", "Prod"):
-        made.append(reduction(op, numpy_op, (0, 3), (0,), False, dtype))
-    return made
+        result.append(reduction(op, numpy_op, (0, 3), (0,), False, dtype))
+    return result
 
 
 def logical(op: str, numpy_op: Callable[..., np.ndarray]) -> list[Case]:
@@ -139,7 +139,7 @@ def bias_gradient(dtype: str) -> list[Case]:
 def segments(op: str, dtype: str) -> list[Case]:
     """Some ids are named by no row; unsorted ids may be negative: those rows are dropped."""
     is_sorted, largest = op.startswith("Segment"), op.endswith("Max")
-    made = []
+    result = []
     for number, (shape, count) in enumerate(_SEGMENTED):
         rows = shape[0]
         if largest:  # an empty segment has no maximum: every id is there
@@ -160,12 +160,12 @@ def segments(op: str, dtype: str) -> list[Case]:
                 else f"np.arange({rows}) % {min(count, rows)}"
             )
             body = body.replace(f"num_segments={count}", f"num_segments={min(count, rows)}")
-        made.append(
+        result.append(
             case(f"{' x '.join(map(str, shape))}, {count} segments", body, {"x": data, "i": indices(ids)},
                  lambda x, i, op=op, count=count: _by_segment(op, x, i, count),
                  is_sum=not largest)
         )  # fmt: skip
-    return made
+    return result
 
 
 _SEGMENTED: tuple[tuple[tuple[int, ...], int], ...] = (
@@ -182,16 +182,16 @@ def _by_segment(op: str, x: np.ndarray, ids: np.ndarray, count: int) -> np.ndarr
 
 
 def cumulative(dtype: str) -> list[Case]:
-    made = []
+    result = []
     for shape, axis in (((3, 17), 1), ((33, 5), 0), ((2, 1025), 1), ((4, 129, 3), 1), ((1, 4097), 1), ((32769,), 0)):
         for exclusive, reverse in ((False, False), (True, False), (False, True), (True, True)):
-            made.append(
+            result.append(
                 case(f"{' x '.join(map(str, shape))} axis {axis}{', exclusive' * exclusive}{', reverse' * reverse}",
                      f"tf.raw_ops.Cumsum(x=x, axis={axis}, exclusive={exclusive}, reverse={reverse})",
                      {"x": sparse(sum(shape), shape, share_of(shape[axis], dtype, 1))},
                      lambda x, a=axis, e=exclusive, r=reverse: _cumulated(x, a, e, r), is_sum=True)
             )  # fmt: skip
-    return made[::3] + made[1::6]
+    return result[::3] + result[1::6]
 
 
 def _cumulated(x: np.ndarray, axis: int, exclusive: bool, reverse: bool) -> np.ndarray:
@@ -203,12 +203,12 @@ def _cumulated(x: np.ndarray, axis: int, exclusive: bool, reverse: bool) -> np.n
 
 def batch_means(dtype: str) -> list[Case]:
     """The mean that batch normalization takes while it trains, over a power of two elements; always float32."""
-    made = []
+    result = []
     for shape, layout in (((4, 4, 4, 3), "NHWC"), ((1, 8, 16, 17), "NHWC"), ((2, 4, 4, 129), "NHWC"),
                           ((8, 16, 16, 33), "NHWC"), ((1, 2, 2, 1025), "NHWC"), ((2, 5, 8, 8), "NCHW")):  # fmt: skip
         axis = 1 if layout == "NCHW" else 3
         count = int(np.prod(shape)) // shape[axis]
-        made.append(
+        result.append(
             case(f"{' x '.join(map(str, shape))} {layout}",
                  f"ones, none = tf.ones([{shape[axis]}]), tf.constant([], tf.float32)\n"
                  "return tf.raw_ops.FusedBatchNormV3(x=x, scale=ones, offset=ones, mean=none, variance=none, "
@@ -217,7 +217,7 @@ def batch_means(dtype: str) -> list[Case]:
                  lambda x, axis=axis: x.mean(tuple(i for i in range(4) if i != axis)), axes=("channel",),
                  ulps=WELFORD)
         )  # fmt: skip
-    return made
+    return result
 
 
 def moments(dtype: str) -> list[Case]:

@@ -89,10 +89,10 @@ def reading_rows(dtype: str) -> list[Case]:
 
 def adding_rows(dtype: str) -> list[Case]:
     def oracle(x: np.ndarray, i: np.ndarray, g: np.ndarray) -> np.ndarray:
-        made = x.copy()
+        result = x.copy()
         for row, added in zip(i, g, strict=True):
-            made[row] += added
-        return made
+            result[row] += added
+        return result
 
     return [
         case(f"{rows} rows to {shape}", "",

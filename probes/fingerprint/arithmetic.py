@@ -59,7 +59,7 @@ class OpArithmetic:
     most_bits: int
 
     def figures(self) -> dict[str, Value]:
-        made: dict[str, Value] = {
+        result: dict[str, Value] = {
             "input": str(self.inputs[0]),
             "input_bits": self.inputs[0].bits,
             "exact_products": self.exact_products,
@@ -76,8 +76,8 @@ class OpArithmetic:
             "subnormal_sums": self.subnormals.sums,
         }
         if self.inputs[1] != self.inputs[0]:
-            made["second_input"] = str(self.inputs[1])
-        return made
+            result["second_input"] = str(self.inputs[1])
+        return result
 
     @property
     def terms_added_as_one(self) -> int:
@@ -186,9 +186,9 @@ def _kept(asked: Sum, order: Order, seed: int) -> dict[str, Any]:
     """Of the running sum; where M does not absorb (rounding up, to odd) a plain sequence is tried for a tree."""
     tree = order.tree
     if tree is None:
-        found = _of_tree(asked, sequence(asked.num_terms), seed)
-        if order.is_stable and found["width"].fewest == found["width"].most and found["rounding"] in RULES:
-            return found
+        result = _of_tree(asked, sequence(asked.num_terms), seed)
+        if order.is_stable and result["width"].fewest == result["width"].most and result["rounding"] in RULES:
+            return result
         return {"width": Width(0, 0, False), "rounding": NOT_TOLD, "extra_bits": None, "rounded_every": None,
                 "conversion": ""}  # fmt: skip
     return _of_tree(asked, tree, seed)

@@ -41,8 +41,8 @@ def input_formats(asked: Sum) -> tuple[InputFormat, InputFormat]:
     ones = np.ones_like(at)
     at[:, 0] = probes
     if not asked.has_factors:
-        found = _explained(probes, asked(at), asked.format)
-        return found, found
+        result = _explained(probes, asked(at), asked.format)
+        return result, result
     first, second = asked(at, ones), asked(ones * (at != 0), np.where(at != 0, at, 1.0))
     formats = _explained(probes, first, asked.format), _explained(probes, second, asked.format)
     return tuple(_split(asked, each) for each in formats)  # type: ignore[return-value]
@@ -99,13 +99,13 @@ def two_parts(x: Doubles, part: Format) -> Doubles:
 
 
 def _explained(values: Doubles, answers: Doubles, own: Format) -> InputFormat:
-    for found, read in candidates(own):
+    for result, read in candidates(own):
         with np.errstate(all="ignore"):
             expected = round_to(read(values), own)
         # An infinite operand times the zeros beside it is NaN in a sum, infinite alone.
         beyond = ~np.isfinite(expected)
         if np.array_equal(answers[~beyond], expected[~beyond]) and not np.isfinite(answers[beyond]).any():
-            return found
+            return result
     return UNKNOWN
 
 

@@ -26,10 +26,10 @@ class Shaped:
     order_far: Order | None
 
     def figures(self) -> dict[str, Value]:
-        made = self.arithmetic.figures()
+        result = self.arithmetic.figures()
         if self.order_far is not None:
-            made["order_of_distant_terms"] = self.order_far.words
-        return made
+            result["order_of_distant_terms"] = self.order_far.words
+        return result
 
     @property
     def is_stable(self) -> bool:

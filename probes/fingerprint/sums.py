@@ -60,11 +60,11 @@ class Sum:
 
 def _exact(values: Doubles, dtype: np.dtype[Any]) -> Array:
     with np.errstate(over="ignore", under="ignore"):
-        made = values.astype(dtype)
-    same = np.isnan(values) | (made.astype(np.float64) == values)
+        result = values.astype(dtype)
+    same = np.isnan(values) | (result.astype(np.float64) == values)
     if not same.all():
         raise ValueError(f"{dtype} does not hold {values[~same][0]!r}")
-    return made
+    return result
 
 
 def factors(values: Doubles) -> tuple[Doubles, Doubles]:

@@ -51,12 +51,12 @@ def reveal(ask: Ask, num_terms: int, seed: int = 0) -> Tree:
         return 0
     asked = _Leaves(ask, num_terms)
     try:
-        found = _tree_of(list(range(num_terms)), asked)
+        result = _tree_of(list(range(num_terms)), asked)
     except NotATree:
         asked.check_again()
         raise
-    _verify(found, asked, seed)
-    return found
+    _verify(result, asked, seed)
+    return result
 
 
 class _Leaves:
@@ -93,15 +93,15 @@ def _tree_of(members: Sequence[int], asked: _Leaves) -> Tree:
     sizes = asked.of(first, rest)
     if len(members) == asked.num_terms > 2 and set(sizes) == {2}:
         raise NothingLost("a large number absorbs nothing")
-    found: Tree = first
+    result: Tree = first
     num_leaves = 1
     for size in sorted(set(sizes)):
         joining = [other for other, under in zip(rest, sizes, strict=True) if under == size]
         num_leaves += len(joining)
         if size != num_leaves:
             raise NotATree(f"{size} leaves under a node of {num_leaves}")
-        found = _node([found, *_children(joining, size, asked)])
-    return found
+        result = _node([result, *_children(joining, size, asked)])
+    return result
 
 
 def _children(members: list[int], parent_size: int, asked: _Leaves) -> Iterator[Tree]:

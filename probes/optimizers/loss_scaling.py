@@ -80,12 +80,12 @@ class _Expected:
             self.scale, self.counter = self.scale / 2, 0
 
     def differences(self, state: dict[str, np.ndarray], before: np.ndarray) -> list[str]:
-        found = []
+        result = []
         if not np.array_equal(state["weight"].astype(np.float64), self.weight):
             at = int(np.argmax(state["weight"] != self.weight))
-            found.append(f"weight {at} is {state['weight'][at]:g} and should be {self.weight[at]:g}")
+            result.append(f"weight {at} is {state['weight'][at]:g} and should be {self.weight[at]:g}")
         for name, expected in (("dynamic_scale", self.scale), ("step_counter", self.counter),
                                ("iteration", self.iteration)):  # fmt: skip
             if float(state[name]) != expected:
-                found.append(f"{name} is {float(state[name]):g} and should be {expected:g}")
-        return found
+                result.append(f"{name} is {float(state[name]):g} and should be {expected:g}")
+        return result

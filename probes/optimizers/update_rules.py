@@ -64,10 +64,10 @@ def adam(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State
     m, v = state["momentum"], state["velocity"]
     m = m + (g - m) * a.complement("beta_1")
     v = v + (g.square() - v) * a.complement("beta_2")
-    made = {"momentum": m, "velocity": v}
+    result = {"momentum": m, "velocity": v}
     if a.config["amsgrad"]:
-        v = made["velocity_hat"] = state["velocity_hat"].maximum(v)
-    return made | {WEIGHT: state[WEIGHT] - m * alpha / (v.sqrt() + a.setting("epsilon"))}
+        v = result["velocity_hat"] = state["velocity_hat"].maximum(v)
+    return result | {WEIGHT: state[WEIGHT] - m * alpha / (v.sqrt() + a.setting("epsilon"))}
 
 
 def nadam(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
@@ -107,15 +107,15 @@ def sgd(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
 
 def rmsprop(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
     rho, rest = a.setting("rho"), a.complement("rho")
-    made = {"velocity": rho * state["velocity"] + rest * g.square()}
-    denominator = made["velocity"]
+    result = {"velocity": rho * state["velocity"] + rest * g.square()}
+    denominator = result["velocity"]
     if a.config["centered"]:
-        mean = made["average_gradient"] = rho * state["average_gradient"] + rest * g
+        mean = result["average_gradient"] = rho * state["average_gradient"] + rest * g
         denominator = denominator - mean.square()
     moved = a.rate * g / (denominator + a.setting("epsilon")).sqrt()
     if a.config["momentum"]:
-        moved = made["momentum"] = a.setting("momentum") * state["momentum"] + moved
-    return made | {WEIGHT: state[WEIGHT] - moved}
+        moved = result["momentum"] = a.setting("momentum") * state["momentum"] + moved
+    return result | {WEIGHT: state[WEIGHT] - moved}
 
 
 def adagrad(a: EnclosingArithmetic, state: State, g: Enclosure, step: int) -> State:
@@ -159,11 +159,11 @@ def after_step(name: str, a: EnclosingArithmetic, state: State, gradient: Enclos
     if a.config.get("weight_decay"):
         decayed = state[WEIGHT] - state[WEIGHT] * a.setting("weight_decay") * a.rate
         state = state | {WEIGHT: decayed}
-    made = RULES[name](a, state, gradient, step)
+    result = RULES[name](a, state, gradient, step)
     if a.config.get("use_ema"):
         momentum = a.setting("ema_momentum") if step else a.number(0)
-        made["average"] = momentum * state["average"] + (a.number(1) - momentum) * made[WEIGHT]
-    return made
+        result["average"] = momentum * state["average"] + (a.number(1) - momentum) * result[WEIGHT]
+    return result
 
 
 def _clipped(a: EnclosingArithmetic, g: Enclosure) -> Enclosure:

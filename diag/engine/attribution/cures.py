@@ -90,9 +90,9 @@ def _layer_in(config: Any, name: str) -> tuple[str, dict[str, Any]]:
         if isinstance(settings, dict) and settings.get("name") == name and "class_name" in config:
             return str(config["class_name"]), settings
     for inner in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
-        found = _layer_in(inner, name)
-        if found[1]:
-            return found
+        result = _layer_in(inner, name)
+        if result[1]:
+            return result
     return "Layer", {}
 
 

@@ -142,8 +142,8 @@ class _Cast:
 
 def with_dtypes(program: Program, names: Sequence[str]) -> Program:
     """The program with every `dtype:LAYERS=DTYPE` among the names made to it."""
-    made: Any = program
+    result: Any = program
     for name in names:
         if name.startswith(f"{DTYPE}:"):
-            made = in_another_dtype(made, *parse(name))
-    return made  # type: ignore[no-any-return]
+            result = in_another_dtype(result, *parse(name))
+    return result  # type: ignore[no-any-return]

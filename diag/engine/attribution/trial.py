@@ -27,15 +27,15 @@ from traces.reader import TraceReader
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m diag.engine.attribution.trial", description=__doc__)
-    made.add_argument("trace", type=Path)
-    made.add_argument("--step", type=int, required=True)
-    made.add_argument("--lane", default="reference")
-    made.add_argument("--place", required=True)
-    made.add_argument("--site", type=json.loads, default=None)
-    made.add_argument("--switches", type=json.loads, required=True)
-    made.add_argument("--known", type=json.loads, default=[])
-    return made
+    parser = argparse.ArgumentParser(prog="python -m diag.engine.attribution.trial", description=__doc__)
+    parser.add_argument("trace", type=Path)
+    parser.add_argument("--step", type=int, required=True)
+    parser.add_argument("--lane", default="reference")
+    parser.add_argument("--place", required=True)
+    parser.add_argument("--site", type=json.loads, default=None)
+    parser.add_argument("--switches", type=json.loads, required=True)
+    parser.add_argument("--known", type=json.loads, default=[])
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -59,7 +59,7 @@ def assignments(program: Program) -> dict[int, int]:
     Handles are followed into the functions that are called, since under loss scaling the whole
     update stands in a branch.
     """
-    found: dict[int, int] = {}
+    result: dict[int, int] = {}
 
     def walk(graph: Graph, handles: dict[str, int]) -> None:
         for node in graph:
@@ -71,7 +71,7 @@ def assignments(program: Program) -> dict[int, int]:
             elif node.op in _UPDATES and node.location.phase == OPTIMIZER:
                 variable, index = sources[0], node.location.index
                 if variable is not None and index is not None:
-                    found[index] = variable
+                    result[index] = variable
 
     def enter(node: Node, arguments: list[int | None]) -> None:
         for name in node.function_names():
@@ -80,4 +80,4 @@ def assignments(program: Program) -> dict[int, int]:
             walk(body, {inner: variable for inner, variable in known if variable is not None})
 
     walk(program.graph, dict(program.captures))
-    return found
+    return result

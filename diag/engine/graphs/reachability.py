@@ -14,13 +14,13 @@ T = TypeVar("T", bound=Hashable)
 
 def reachable(start: Iterable[T], follow: Callable[[T], Iterable[T]]) -> KeysView[T]:
     """All that can be reached from `start`, itself included, as a set in the order in which it is met."""
-    found = dict.fromkeys(start)
-    waiting = list(found)
+    result = dict.fromkeys(start)
+    waiting = list(result)
     while waiting:
-        new = [each for each in dict.fromkeys(follow(waiting.pop())) if each not in found]
-        found.update(dict.fromkeys(new))
+        new = [each for each in dict.fromkeys(follow(waiting.pop())) if each not in result]
+        result.update(dict.fromkeys(new))
         waiting.extend(new)
-    return found.keys()
+    return result.keys()
 
 
 def ancestors(graph: Graph, names: Iterable[str]) -> KeysView[str]:

@@ -25,10 +25,10 @@ PYTHON_FUNCTIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
 def op_def(op_type: str) -> Any:
     """The OpDef of an op type; raises KeyError where there is none."""
-    found = op_def_registry.get(op_type)
-    if found is None:
+    result = op_def_registry.get(op_type)
+    if result is None:
         raise KeyError(op_type)
-    return found
+    return result
 
 
 def _plain(value: Any) -> Any:

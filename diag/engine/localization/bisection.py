@@ -219,11 +219,11 @@ def op_by_op(
 
 def _variables(unit: Unit, state: Sequence[Any], lane: Lane) -> list[Any]:
     """Variables of their own for what a unit captures, by the indices of the program's."""
-    found: list[Any] = [None] * len(lane.variables)
+    result: list[Any] = [None] * len(lane.variables)
     with tf.device(lane.place.device):
         for index in unit.executable.captures.values():
-            found[index] = tf.Variable(state[index], trainable=False)
-    return found
+            result[index] = tf.Variable(state[index], trainable=False)
+    return result
 
 
 def _visible(node: Node) -> list[Port]:

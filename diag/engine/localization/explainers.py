@@ -158,10 +158,10 @@ class UnitExplainer:
             x, reference, of_candidate[output], bound, judge=judge, before=before,
             out_of_bound=self._wrong(x, of_candidate[output], spreads[output], bound),
         )  # fmt: skip
-        found = explain(wrong_output)
-        if found.name == "skipped-update":
-            return found
-        return self._operand_format(run, output, judge) or self._missing_op(run, output, judge) or found
+        result = explain(wrong_output)
+        if result.name == "skipped-update":
+            return result
+        return self._operand_format(run, output, judge) or self._missing_op(run, output, judge) or result
 
     @staticmethod
     def _before(run: UnitRun, output: int) -> npt.NDArray[Any] | None:
@@ -222,7 +222,7 @@ def bypasses(unit: Unit, output: int, length: int) -> list[tuple[Port, Port, tup
     """
     graph = unit.executable.graph
     upstream = upstream_of(unit, output)
-    found = []
+    result = []
     for node in graph:
         if node.name not in upstream or node.is_silent or not node.dtypes or node.dtypes[0] not in FLOATS:
             continue
@@ -235,8 +235,8 @@ def bypasses(unit: Unit, output: int, length: int) -> list[tuple[Port, Port, tup
             ]
         for source, chain in paths:
             if graph.dtype(source) == node.dtypes[0] and graph.shape(source) == node.shapes[0]:
-                found.append((Port(node.name, 0), source, tuple(reversed(chain))))
-    return found
+                result.append((Port(node.name, 0), source, tuple(reversed(chain))))
+    return result
 
 
 def upstream_of(unit: Unit, output: int) -> Set[str]:

@@ -58,22 +58,22 @@ class FusedFaults:
             unit_run = self._run_of(observation)
             return unit_run.unit.op_indices if unit_run is not None else frozenset()
 
-        found: list[Divergence] = []
+        result: list[Divergence] = []
         for observation in self._without_fusion_groups_of_the_named(unexplained_layers(flagged, guilty, ops_of)):
             self.explained |= {o.where.location for o in flagged if o.where.layer == observation.where.layer}
             unit_run = self._run_of(observation)
             if unit_run is None:
-                found.append(self._divergence(observation, observation.where, Cause(), None))
+                result.append(self._divergence(observation, observation.where, Cause(), None))
                 continue
             if (alone := implicated(observation, ops, unit_run.unit.op_indices)) is not None:
-                found.append(self._of_an_op(_Suspect(observation, unit_run), alone))
+                result.append(self._of_an_op(_Suspect(observation, unit_run), alone))
                 continue
             suspects = [_Suspect(observation, unit_run)]
             if observation.where.unit == STEP:
                 suspects = self._across_layers(unit_run) or suspects
             for suspect in suspects:
-                found.append(self._named(suspect, with_region and not found))
-        return found
+                result.append(self._named(suspect, with_region and not result))
+        return result
 
     @staticmethod
     def _without_fusion_groups_of_the_named(layers: Sequence[Observation]) -> list[Observation]:

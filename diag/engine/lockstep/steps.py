@@ -169,16 +169,16 @@ class LockstepSteps:
             for layer, outputs in self.program.layer_outputs.items()
             for index, port in enumerate(outputs)
         }
-        found = {
+        result = {
             key: _pair(compared.values[port], candidate.values[port])
             for key, port in {**activations, **ports}.items()
             if port in candidate.values
         }
         for spec, a, b in zip(self.program.variables, compared.after, candidate.after, strict=True):
-            found[spec.kind, spec.of or spec.name] = _pair(a, b)
+            result[spec.kind, spec.of or spec.name] = _pair(a, b)
         loss = self.program.loss
-        found["loss", "loss"] = _pair(compared.values[loss], candidate.values[loss])
-        return found
+        result["loss", "loss"] = _pair(compared.values[loss], candidate.values[loss])
+        return result
 
 
 def _pair(reference: Any, candidate: Any) -> PairStatistics:

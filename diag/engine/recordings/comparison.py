@@ -183,15 +183,15 @@ class RunComparison:
         return self.findings.num_paired
 
     def _propagated(self, step: int) -> dict[Name, PairStatistics]:
-        found: dict[Name, PairStatistics] = {}
+        result: dict[Name, PairStatistics] = {}
         for name in self.names:
             a, b = self.reference.checksum(step, name), self.candidate.checksum(step, name)
             if a is not None and a == b:
                 continue
             x, y = self.reference.tensor(step, name), self.candidate.tensor(step, name)
             if x is not None and y is not None and x.shape == y.shape:
-                found[name] = compare(x, y)
-        return found
+                result[name] = compare(x, y)
+        return result
 
     def _note_bits(self, step: int) -> None:
         for name in self.names:

@@ -141,10 +141,10 @@ class RecordedRun:
         """A tensor of a step, None where it was not kept."""
         if (lane, *name) not in self.reader.kept_in(step):
             return None
-        found = self.reader.tensor(step, lane, *name)
-        if tensor_checksum(found) != self.reader.checksum(step, lane, *name):
+        result = self.reader.tensor(step, lane, *name)
+        if tensor_checksum(result) != self.reader.checksum(step, lane, *name):
             raise self._damage(f"{' '.join(name)} of step {step}")
-        return found
+        return result
 
     def _kept_at(self, ports: Mapping[Name, Port], step: int, lane: str) -> dict[Port, np.ndarray]:
         found = {port: self.tensor(step, lane, name) for name, port in ports.items()}

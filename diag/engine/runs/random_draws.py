@@ -41,13 +41,13 @@ class RandomStreams:
         distribution that the op promises, is a divergence.  Any other is another valid stream: noted, and shared
         from then on so that the lockstep sees what lies behind it.
         """
-        found, others = [], []
+        result, others = [], []
         for node, drawn in draws:
             last = self._last.get(node.name)
             if last is not None and last.shape == drawn.shape and np.array_equal(last, drawn):
-                found.append(self._divergence(step, node, frozen=True, same_as_step=step - 1))
+                result.append(self._divergence(step, node, frozen=True, same_as_step=step - 1))
             elif self._is_no_stream(node, drawn):
-                found.append(self._divergence(step, node, frozen=False, other_distribution=True))
+                result.append(self._divergence(step, node, frozen=False, other_distribution=True))
             else:
                 others.append(node)
             self._last[node.name] = drawn
@@ -59,7 +59,7 @@ class RandomStreams:
                 "from here on"
             )
         self.are_shared = True
-        return found
+        return result
 
     @staticmethod
     def _is_no_stream(node: Node, drawn: Any) -> bool:

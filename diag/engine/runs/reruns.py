@@ -155,18 +155,18 @@ def _is_wrong(observations: Sequence[Observation]) -> bool:
 
 def _changes(lane: str, changed: Sequence[str], unstable: Collection[str]) -> list[str]:
     """Which bits depend on being watched, and which on nothing that a step is given."""
-    watched, found = [name for name in changed if name not in unstable], []
+    watched, result = [name for name in changed if name not in unstable], []
     if unstable:
-        found.append(
+        result.append(
             f"the {lane} is not deterministic: the same step run again leaves other bits in {len(unstable)} variables "
             f"({_some(sorted(unstable))})"
         )
     if watched:
-        found.append(
+        result.append(
             f"watching changes the {lane}: without taps the step leaves other bits in {len(watched)} variables "
             f"({_some(watched)})"
         )
-    return found
+    return result
 
 
 def _some(names: Sequence[str]) -> str:

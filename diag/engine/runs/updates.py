@@ -59,7 +59,7 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
     before = run.reference.before
     slots = {(variable.of, variable.kind): index for index, variable in enumerate(program.variables)}
     weights = {variable.name: index for index, variable in enumerate(program.variables)}
-    found = []
+    result = []
     for name, port in program.gradients.items():
         if port not in truth.of:  # not watched
             continue
@@ -79,8 +79,8 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
         )
         of_reference = absolute_error(to_numpy(run.reference.values[port]), truth.of[port][0]).max
         allowed = COMPOSITE * (spread.max + of_reference) / scale
-        found.append(judge_adam(name, adam, allowed, to_numpy(before[weight]), reference, candidate))
-    return found
+        result.append(judge_adam(name, adam, allowed, to_numpy(before[weight]), reference, candidate))
+    return result
 
 
 def _loss_scale(program: Program, state: Sequence[Any]) -> float | None:

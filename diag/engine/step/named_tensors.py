@@ -43,14 +43,14 @@ def watched_tensors(program: Program) -> dict[Name, Port]:
 def viewed(program: Program) -> dict[Name, tuple[Port, Port]]:
     """Layer outputs that are not watched, each with the watched tensor that it shows in another shape."""
     graph, watched = program.graph, frozenset(program.watched.ports)
-    found: dict[Name, tuple[Port, Port]] = {}
+    result: dict[Name, tuple[Port, Port]] = {}
     for name, port in _outputs(program).items():
         source = port
         while source not in watched and graph.by_name[source.node].op in VIEWING:
             source = graph.by_name[source.node].inputs[0]
         if port not in watched and source in watched and graph.shape(port).is_fully_defined():
-            found[name] = port, source
-    return found
+            result[name] = port, source
+    return result
 
 
 def _outputs(program: Program) -> dict[Name, Port]:
@@ -70,30 +70,32 @@ def variable_names(program: Program) -> list[Name]:
 def series_of(program: Program) -> list[Series]:
     """Everything that a step of the program shows, in its order of execution."""
     graph = program.graph
-    found = [
+    result = [
         Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name)
         for (kind, name), port in watched_tensors(program).items()
     ]
-    found += [
+    result += [
         Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name, VIEW)
         for (kind, name), (port, _) in viewed(program).items()
     ]
     for (kind, name), spec in zip(variable_names(program), program.variables, strict=True):
-        found.append(Series(kind, name, tuple(spec.shape), spec.dtype))
+        result.append(Series(kind, name, tuple(spec.shape), spec.dtype))
         if kind == WEIGHTS:
-            found.append(Series(UPDATES, name, tuple(spec.shape), spec.dtype))
-    return found
+            result.append(Series(UPDATES, name, tuple(spec.shape), spec.dtype))
+    return result
 
 
 def values_of(
     program: Program, values: Mapping[Port, Any], before: Sequence[Any], after: Sequence[Any]
 ) -> dict[Name, np.ndarray]:
     """The arrays of one step in one lane, by name; those of `values` that were not watched are left out."""
-    found = {name: to_numpy(values[port]) for name, port in watched_tensors(program).items() if port in values}
+    result = {name: to_numpy(values[port]) for name, port in watched_tensors(program).items() if port in values}
     views = {name: view for name, view in viewed(program).items() if view[1] in values}
-    found |= {n: to_numpy(values[source]).reshape(program.graph.shape(p).as_list()) for n, (p, source) in views.items()}
+    result |= {
+        n: to_numpy(values[source]).reshape(program.graph.shape(p).as_list()) for n, (p, source) in views.items()
+    }
     for (kind, name), old, new in zip(variable_names(program), before, after, strict=True):
-        found[kind, name] = to_numpy(new)
+        result[kind, name] = to_numpy(new)
         if kind == WEIGHTS:
-            found[UPDATES, name] = to_numpy(new) - to_numpy(old)
-    return found
+            result[UPDATES, name] = to_numpy(new) - to_numpy(old)
+    return result

@@ -187,10 +187,10 @@ class OpJudge:
         kinds = kinds_of(place or self.places[1], node.op, attributes(node.proto), node.proto, dtype)
         row = evidence.allowance(kinds) or evidence.allowance(PLACES)
         evidence.measures_by(self.truth)
-        found = []
+        result = []
         for index, (x, other, raw) in enumerate(zip(outputs, others, evidence.truth, strict=True)):
             if x.dtype.kind in "biu":
-                found.append(OpJudgement(exact_bound(x, raw.astype(x.dtype))))
+                result.append(OpJudgement(exact_bound(x, raw.astype(x.dtype))))
                 continue
             expected = where_both_overflow(x, other, raw)
             statistics = _statistics(x, expected)
@@ -201,8 +201,8 @@ class OpJudge:
             if not bound.is_explained and (settled := settle_ties(evidence, x, expected)) is not None:
                 again = _bound(evidence, index, x, settled, _statistics(x, settled), row)
                 bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
-            found.append(OpJudgement(bound, statistics, note))
-        return found
+            result.append(OpJudgement(bound, statistics, note))
+        return result
 
     def _normwise(
         self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]
@@ -281,11 +281,11 @@ def _sums_in(evidence: OpEvidence, scale: Sequence[npt.NDArray[Any]]) -> list[Fo
     if own.unit_roundoff <= FLOAT32.unit_roundoff or not is_product(evidence.node.op):
         return [own] * len(scale)
     assert evidence.truth is not None
-    found = []
+    result = []
     for x, truth, size in zip(evidence.reference, evidence.truth, scale, strict=True):
         terms = num_terms(evidence.node.op, [tuple(t.shape) for t in evidence.inputs], x.shape)
-        found.append(FLOAT32 if contraction_bound(x, truth, size, terms, FLOAT32).is_explained else own)
-    return found
+        result.append(FLOAT32 if contraction_bound(x, truth, size, terms, FLOAT32).is_explained else own)
+    return result
 
 
 def sums_in(evidence: OpEvidence, output: int) -> Format:

@@ -101,9 +101,9 @@ class OpTruth:
             if node.op == "MaxPoolGrad":  # which element won is decided by the values as they are
                 absolute = [*values[:-1], absolute[-1]]
             outputs = execute(node.op, absolute, attrs, len(node.dtypes), "CPU:0")
-            found = [to_numpy(output) for output in outputs]
-            if dtype == tf.float64 or all(np.isfinite(x).all() for x in found if x.dtype == np.float32):
-                return found
+            result = [to_numpy(output) for output in outputs]
+            if dtype == tf.float64 or all(np.isfinite(x).all() for x in result if x.dtype == np.float32):
+                return result
         return None
 
     def mixed_scale(self, node: Node, inputs: Sequence[Any]) -> npt.NDArray[Any] | None:
