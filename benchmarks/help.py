@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from benchmarks.timing import DeviceUnderTest, Row, interleaved
+from benchmarks.timing import Row, TimedTask, interleaved
 
 NAME = "help"
 TARGET = 0.5
@@ -20,8 +20,8 @@ def measure(rounds: int) -> Iterator[Row]:
     found = interleaved(
         rounds,
         {
-            "help": DeviceUnderTest(lambda: _run("-m", "diag.lockstep", "--help")),
-            "nothing": DeviceUnderTest(lambda: _run("-c", "pass")),
+            "help": TimedTask(lambda: _run("-m", "diag.lockstep", "--help")),
+            "nothing": TimedTask(lambda: _run("-c", "pass")),
         },
     )
     help, nothing = found["help"], found["nothing"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks.timing import DeviceUnderTest, Row, interleaved, ratio
+from benchmarks.timing import Row, TimedTask, interleaved, ratio
 from benchmarks.workload import Workload
 from diag.engine.lanes.lane import Lane
 from diag.engine.lockstep.microscope import Microscope
@@ -57,15 +57,15 @@ def measure(workload: Workload, rounds: int) -> Iterator[Row]:
     for bits, state in (("all bits equal", workload.start), ("values differ", workload.moved)):
         rewind = partial(looking.load, state)
         subjects = {
-            "plain": DeviceUnderTest(looking.plain_steps, rewind),
-            "statistics": DeviceUnderTest(partial(looking.look, truth_everywhere=False), rewind),
-            "truth": DeviceUnderTest(partial(looking.look, truth_everywhere=True), rewind),
+            "plain": TimedTask(looking.plain_steps, rewind),
+            "statistics": TimedTask(partial(looking.look, truth_everywhere=False), rewind),
+            "truth": TimedTask(partial(looking.look, truth_everywhere=True), rewind),
         }
         found = interleaved(rounds, subjects)
         what = f"microscope, statistics, {bits} / {PLAIN}"
         yield ratio(NAME, what, found["statistics"], found["plain"], TARGET_STATISTICS)
         what = f"microscope, float64 truth and bounds, {bits} / {PLAIN}"
         yield ratio(NAME, what, found["truth"], found["plain"], TARGET_TRUTH)
-    keras = DeviceUnderTest(partial(keras_steps, workload, len(looking.lanes)))
-    found = interleaved(rounds, {"plain": DeviceUnderTest(looking.plain_steps), "keras": keras})
+    keras = TimedTask(partial(keras_steps, workload, len(looking.lanes)))
+    found = interleaved(rounds, {"plain": TimedTask(looking.plain_steps), "keras": keras})
     yield ratio(NAME, f"two steps of Keras with run_eagerly / {PLAIN}", found["keras"], found["plain"], None)

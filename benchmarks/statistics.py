@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.timing import DeviceUnderTest, Row, interleaved, speedup
+from benchmarks.timing import Row, TimedTask, interleaved, speedup
 from diag.numerics.figures import HISTOGRAM_EDGES, Statistics
 from diag.numerics.formats import FLOAT32
 from diag.numerics.statistics import against_truth, compare
@@ -94,7 +94,7 @@ def measure(image_size: int, batch_size: int, rounds: int) -> Iterator[Row]:
     )
     for what, plain, kernel in pairs:
         require_same(plain(), kernel())
-        found = interleaved(rounds, {"plain": DeviceUnderTest(plain), "kernel": DeviceUnderTest(kernel)}, warm_up=False)
+        found = interleaved(rounds, {"plain": TimedTask(plain), "kernel": TimedTask(kernel)}, warm_up=False)
         what = f"{what}, {r.size:,} float32 / the same figures in plain NumPy"
         yield speedup(NAME, what, found["kernel"], found["plain"], TARGET)
 

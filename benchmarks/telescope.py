@@ -7,7 +7,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from benchmarks.timing import DeviceUnderTest, Row, interleaved, ratio
+from benchmarks.timing import Row, TimedTask, interleaved, ratio
 from benchmarks.workload import Workload
 from diag.engine.lanes.lane import CompiledSteps
 from diag.engine.lanes.step_results import StepRun
@@ -62,9 +62,9 @@ def measure(workload: Workload, rounds: int) -> Iterator[Row]:
     rewind = partial(watching.reference.load, workload.start)
     for bits, state in (("all bits equal", workload.start), ("values differ", workload.moved)):
         subjects = {
-            "plain": DeviceUnderTest(watching.plain_steps, rewind),
-            "watched": DeviceUnderTest(partial(watching.watched_step, state), rewind),
-            "checked": DeviceUnderTest(partial(watching.checked_step, state), rewind),
+            "plain": TimedTask(watching.plain_steps, rewind),
+            "watched": TimedTask(partial(watching.watched_step, state), rewind),
+            "checked": TimedTask(partial(watching.checked_step, state), rewind),
         }
         found = interleaved(rounds, subjects)
         watched = found["watched"] * (1 - 1 / CHECK_EVERY) + found["checked"] * (1 / CHECK_EVERY)

@@ -23,7 +23,7 @@ MIN_ROUNDS = 2
 
 
 @dataclass(frozen=True)
-class DeviceUnderTest:
+class TimedTask:
     """What is timed.  `prepare` runs before each round of it, untimed."""
 
     run: Callable[[], object]
@@ -102,16 +102,16 @@ class Row:
         return {**asdict(self), "met": self.met}
 
 
-def interleaved(rounds: int, subjects: Mapping[str, DeviceUnderTest], warm_up: bool = True) -> dict[str, Seconds]:
-    """Time the subjects in turn, after one untimed round that traces and compiles."""
+def interleaved(rounds: int, tasks: Mapping[str, TimedTask], warm_up: bool = True) -> dict[str, Seconds]:
+    """Time the tasks in turn, after one untimed round that traces and compiles."""
     if warm_up:
-        for device in subjects.values():
-            device.timed()
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
+        for task in tasks.values():
+            task.timed()
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in tasks}
     began = time.perf_counter()
     for number in range(rounds):
-        for name in sorted(subjects, reverse=number % 2 == 1):
-            found[name].append(subjects[name].timed())
+        for name in sorted(tasks, reverse=number % 2 == 1):
+            found[name].append(tasks[name].timed())
         if number + 1 >= MIN_ROUNDS and time.perf_counter() - began > LONGEST_SECONDS:
             break
     return {name: _summary(each) for name, each in found.items()}
@@ -122,16 +122,16 @@ def _summary(rounds: list[tuple[float, float]]) -> Seconds:
     return Seconds(min(clock), median(clock), min(cpu), len(rounds))
 
 
-def ratio(name: str, what: str, device: Seconds, baseline: Seconds, target: float | None) -> Row:
+def ratio(name: str, what: str, task: Seconds, baseline: Seconds, target: float | None) -> Row:
     """How many times longer the subject takes than its baseline."""
     return Row(
-        name, what, device.shortest / baseline.shortest, device.median / baseline.median,
-        device.cpu / baseline.cpu if baseline.cpu else None, "x", target,
-        f"{device.shortest:.3g} s / {baseline.shortest:.3g} s, {device.rounds} rounds",
+        name, what, task.shortest / baseline.shortest, task.median / baseline.median,
+        task.cpu / baseline.cpu if baseline.cpu else None, "x", target,
+        f"{task.shortest:.3g} s / {baseline.shortest:.3g} s, {task.rounds} rounds",
     )  # fmt: skip
 
 
-def speedup(name: str, what: str, device: Seconds, baseline: Seconds, target: float | None) -> Row:
+def speedup(name: str, what: str, task: Seconds, baseline: Seconds, target: float | None) -> Row:
     """How many times faster the subject is than its baseline."""
-    inverse = ratio(name, what, baseline, device, target)
+    inverse = ratio(name, what, baseline, task, target)
     return replace(inverse, unit="x faster")

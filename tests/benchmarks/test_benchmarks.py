@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from benchmarks.timing import DeviceUnderTest, Row, Seconds, interleaved, ratio, speedup
+from benchmarks.timing import Row, Seconds, TimedTask, interleaved, ratio, speedup
 
 ROWS = {"telescope": 4, "microscope": 5, "statistics": 3, "help": 1}
 if sys.platform == "linux":
@@ -54,10 +54,10 @@ def seconds(shortest, median):
 
 
 @pytest.mark.parametrize(
-    ("subject", "met"), [(seconds(2.0, 2.0), "met"), (seconds(4.0, 4.0), "not met"), (seconds(2.0, 4.0), "unsure")]
+    ("task", "met"), [(seconds(2.0, 2.0), "met"), (seconds(4.0, 4.0), "not met"), (seconds(2.0, 4.0), "unsure")]
 )
-def test_a_ratio_is_met_where_both_estimates_say_so(device, met):
-    assert ratio("", "", device, seconds(1.0, 1.0), 3.0).met == met
+def test_a_ratio_is_met_where_both_estimates_say_so(task, met):
+    assert ratio("", "", task, seconds(1.0, 1.0), 3.0).met == met
 
 
 def test_a_speedup_is_the_inverse_and_has_a_lower_limit():
@@ -72,12 +72,12 @@ def test_what_has_no_target_is_not_judged():
 
 def test_rounds_are_interleaved_and_turned_about():
     order = []
-    subjects = {name: DeviceUnderTest(lambda name=name: order.append(name)) for name in "ab"}
-    found = interleaved(3, subjects)
+    tasks = {name: TimedTask(lambda name=name: order.append(name)) for name in "ab"}
+    found = interleaved(3, tasks)
     assert "".join(order) == "ab" + "ab" + "ba" + "ab"  # the first two are the warm-up
     assert found["a"].rounds == 3
 
 
 def test_preparing_is_not_timed():
-    (taken,) = interleaved(1, {"a": DeviceUnderTest(lambda: None, prepare=lambda: time.sleep(0.05))}).values()
+    (taken,) = interleaved(1, {"a": TimedTask(lambda: None, prepare=lambda: time.sleep(0.05))}).values()
     assert taken.shortest < 0.05

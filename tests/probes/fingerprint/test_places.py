@@ -18,7 +18,7 @@ from probes.frame.device import DeviceUnderTest
 from probes.frame.device_report import NOTE, Measurement, check_unique
 from probes.frame.plan import Choice, carried_out
 
-CORES = Path(__file__).parents[1] / "simulated_cores.py"
+CORES = Path(__file__).with_name("simulated_cores.py")
 FLOAT32, FLOAT16, BFLOAT16 = np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 PRODUCT, VECTORS = ops.matmul(32, 32, 32), ops.matmul(1, 16, 1)
 

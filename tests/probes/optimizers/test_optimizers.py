@@ -135,8 +135,8 @@ def test_float16_enlarges_some_updates_a_thousandfold():
 
 
 def test_loss_scaling_is_exact_and_what_it_ignores_is_seen():
-    assert [each.status for each in loss_scaling._readings(at("CPU:0"))] == [PASS]
-    (ignored,) = loss_scaling._readings(at("sim:ignored-found-inf"))
+    assert [each.status for each in loss_scaling._measurements(at("CPU:0"))] == [PASS]
+    (ignored,) = loss_scaling._measurements(at("sim:ignored-found-inf"))
     assert ignored.status == FAIL and "infinite" in ignored.says
 
 
