@@ -1,1 +1,1 @@
-"""Execution: places, lanes, and the two engines that run one training step in several of them."""
+"""One training step run in two places, judged against float64, and searched for what is wrong."""

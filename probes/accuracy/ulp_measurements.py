@@ -1,4 +1,4 @@
-"""A tally of errors as a reading: its figures, a line for a person, a program for a vendor."""
+"""A tally of errors as a measurement: its figures, a line for a person, a program for a vendor."""
 
 from __future__ import annotations
 

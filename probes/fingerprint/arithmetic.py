@@ -1,4 +1,4 @@
-"""All that the probes tell of one sum, and its one-line description.  NumPy only."""
+"""All that is measured of one sum, and its one-line description.  NumPy only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which format an op reads its operands: told by single products x * 1 and 1 * x.  NumPy only.
+"""In which format an op reads its operands: by single products x * 1 and 1 * x.  NumPy only.
 
 Each candidate is a function float64 -> float64; the first that explains every answer is taken, the plainest first.
 """

@@ -1,1 +1,1 @@
-"""A probe, its reading, the card, and the place that is asked."""
+"""A probe, its measurements, the report of a device, and the device under test."""

@@ -1,4 +1,4 @@
-"""setups."""
+"""The optimizers that are probed, each with the settings it is made with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""source."""
+"""One source of random numbers: the op or Keras function, its law, and how it is seeded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The matrix of switches, tried on one recorded step: which processes, in which order, and what they said.
+"""The matrix of switches, tried on one recorded step: in which processes, in which order, and with which results.
 
 Trials that can share a process do: starting TensorFlow takes longer than a small step.  A process that dies or
 hangs costs one trial, and the rest of its trials begin again in a new one.

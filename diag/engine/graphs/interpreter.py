@@ -1,4 +1,4 @@
-"""Walking a graph op by op, loops and branches included.
+"""Executing a graph op by op, loops and branches included.
 
 The walker knows the order and the wiring; what a value is, and what computing one op means, is
 the handler's affair: one lane's tensors, or those of several lanes side by side.

@@ -1,4 +1,4 @@
-"""From an output that is out of bound to the case that the verdict's hypotheses are tried on."""
+"""From an output out of its bound to what the hypotheses about its cause are tried on."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One training step: traced, named, tapped, partitioned into layer units, kept as bytes."""
+"""One training step: traced, its tensors named and watched, cut into layer units, kept as bytes."""
