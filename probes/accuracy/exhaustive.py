@@ -24,10 +24,12 @@ from diag.common.progress import SECONDS_BETWEEN_LINES
 from diag.errors import UserError
 from probes.accuracy.allowed import Limits, limits_of
 from probes.accuracy.elementwise import UNARY, Function
+from probes.accuracy.op_call import computation_of
 from probes.accuracy.samples import float32_of
 from probes.accuracy.tally import Tally, judged, tally
 from probes.accuracy.ulp_measurements import FAMILY, TalliedErrors, measurement
 from probes.frame.device_report import Measurement
+from probes.frame.fallback import check_placed
 from probes.frame.plan import Choice, Probe
 
 CASE = "all 2^32 inputs"
@@ -50,9 +52,6 @@ def probes(choice: Choice) -> Iterator[Probe]:
 
 
 def _read(function: Function, folder: Path, quiet: bool, device: Any) -> Iterator[Measurement]:
-    from probes.accuracy.op_call import computation_of
-    from probes.frame.fallback import check_placed
-
     computation = computation_of(function, device)
     check_placed(device, computation, [np.zeros(BLOCK, np.float32)])
     limits = limits_of(function.op, "float32", device.place, function.terms_ulp)

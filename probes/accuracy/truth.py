@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import mpmath
 import numpy as np
 import numpy.typing as npt
 from scipy import special
@@ -118,8 +119,6 @@ def at_pole(x: Array) -> npt.NDArray[np.bool_]:
 
 def _mended(values: Array, x: Array, function: Callable[[Any], Callable[[Any], Any]]) -> Array:
     """Values near zero again by mpmath, 10^4 distinct arguments a second."""
-    import mpmath
-
     doubtful = np.flatnonzero((np.abs(values) < NEAR_ZERO) & (np.abs(values) > 0))
     arguments, places = np.unique(x[doubtful], return_inverse=True)
     with mpmath.workdps(40):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -117,8 +118,6 @@ def array_text(data: Data, dtype: str) -> str:
 
 def function_of(case: Case) -> Callable[..., Any]:
     """The body as a function of tensors."""
-    import keras
-
     lines = case.body.splitlines() if "\n" in case.body else [f"return {case.body}"]
     namespace: dict[str, Any] = {"np": np, "tf": tf, "keras": keras}
     exec("\n".join([f"def compute({', '.join(case.inputs)}):", *(f"    {line}" for line in lines)]), namespace)

@@ -7,28 +7,19 @@ outside the interval that the roundings of the formula allow (enclosure.py, upda
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
 
-from probes.frame.device_report import Measurement
 from probes.frame.plan import Choice, Probe
-from probes.optimizers.setups import DTYPES, FAMILY, QUICK, SETUPS, Setup
+from probes.optimizers import loss_scaling
+from probes.optimizers.judging_steps import judged
+from probes.optimizers.setups import DTYPES, FAMILY, QUICK, SETUPS
 
 
 def probes(choice: Choice) -> Iterator[Probe]:
-    from probes.optimizers import loss_scaling
-
     for dtype in DTYPES:
         for setup in SETUPS:
             if not choice.quick or (setup.name, setup.case) in QUICK:
-                yield Probe(FAMILY, setup.name, dtype, setup.case, _running(setup, dtype))
+                run = partial(judged, setup=setup, dtype=dtype)
+                yield Probe(FAMILY, setup.name, dtype, setup.case, run)
     yield from loss_scaling.probes(choice)
-
-
-def _running(setup: Setup, dtype: str) -> Callable[[Any], Iterator[Measurement]]:
-    def run(device: Any) -> Iterator[Measurement]:
-        from probes.optimizers.judging_steps import judged
-
-        yield from judged(device, setup, dtype)
-
-    return run

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 
 from probes.frame.device_report import FAIL, PASS, Measurement
 from probes.frame.plan import Choice, Probe
+from probes.optimizers.known_gradient import KnownGradientSteps
 
 OP, DTYPE, POLICY = "LossScaleOptimizer", "float16", "mixed_float16"
 FAMILY = "optimizers"
@@ -28,10 +30,6 @@ def probes(choice: Choice) -> Iterator[Probe]:
 
 def _measurements(device: Any) -> Iterator[Measurement]:
     """Finite, infinite, NaN, finite, finite: the scale goes s, s/2, s/4, s/4, s/2."""
-    import keras
-
-    from probes.optimizers.known_gradient import KnownGradientSteps
-
     optimizer = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(RATE), initial_scale=SCALE, dynamic_growth_steps=GROWTH_STEPS
     )

@@ -6,21 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import ml_dtypes
 import numpy as np
 
 FAMILY = "optimizers"
-
-
 NARROW = ("float16", "bfloat16")
-
-
 DTYPES = ("float32", *NARROW)
-
-
 FACTORS = (1.0, 0.75, -0.125)  # one step each: the same gradients, smaller, against their momentum
-
-
 LARGE = 1_000_000
 
 
@@ -34,8 +27,6 @@ class Setup:
     iteration: int = 0
 
     def optimizer(self) -> Any:
-        import keras
-
         return getattr(keras.optimizers, self.name)(**self.settings)
 
 

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 from scipy import stats
 
 from probes.frame.plan import Choice, Probe
 from probes.randomness import distributions as law
+from probes.randomness.drawing import measurements
 from probes.randomness.source import FAMILY, Maker, Source
 
 NUM, NUM_QUICK, NUM_MANY = 1 << 16, 1 << 13, 1 << 20
@@ -29,13 +32,7 @@ def probes(choice: Choice) -> Iterator[Probe]:
     for source in sources():
         if not choice.quick or source.is_quick:
             num = NUM_MANY if source.many and not choice.quick else NUM_QUICK if choice.quick else NUM
-            yield Probe(FAMILY, source.op, source.dtype, source.case, partial(_read, source, num))
-
-
-def _read(source: Source, num: int, device: Any) -> Iterator[Any]:
-    from probes.randomness.drawing import measurements
-
-    yield from measurements(source, num, device)
+            yield Probe(FAMILY, source.op, source.dtype, source.case, partial(measurements, source, num))
 
 
 def sources() -> list[Source]:
@@ -45,8 +42,6 @@ def sources() -> list[Source]:
 def _stateless() -> Iterator[Source]:
     def drawn(name: str, **settings: Any) -> Maker:
         def make(device: Any, num: int) -> Callable[..., Any]:
-            import tensorflow as tf
-
             return lambda seed: getattr(tf.random, name)([num], seed, **_with_dtype(settings))
 
         return make
@@ -80,14 +75,10 @@ def _stateless() -> Iterator[Source]:
 
 
 def _categorical(device: Any, num: int) -> Callable[..., Any]:
-    import tensorflow as tf
-
     return lambda seed: tf.random.stateless_categorical(tf.math.log([ODDS]), num, seed)[0]
 
 
 def _shuffle(device: Any, num: int) -> Callable[..., Any]:
-    import tensorflow as tf
-
     return lambda seed: tf.random.experimental.stateless_shuffle(tf.range(NUM_SHUFFLED), seed)
 
 
@@ -96,20 +87,14 @@ def _stateful() -> Iterator[Source]:
 
     def drawn(name: str, *arguments: Any, **settings: Any) -> Maker:
         def make(device: Any, num: int) -> Callable[..., Any]:
-            import tensorflow as tf
-
             return lambda: getattr(tf.random, name)([num], *arguments, seed=5, **_with_dtype(settings))
 
         return make
 
     def shuffle(device: Any, num: int) -> Callable[..., Any]:
-        import tensorflow as tf
-
         return lambda: tf.random.shuffle(tf.range(NUM_SHUFFLED), seed=5)
 
     def categorical(device: Any, num: int) -> Callable[..., Any]:
-        import tensorflow as tf
-
         return lambda: tf.random.categorical(tf.math.log([ODDS]), num, seed=5)[0]
 
     rows: list[tuple[str, str, Maker, law.Check]] = [
@@ -133,8 +118,6 @@ def _stateful() -> Iterator[Source]:
 def _generators() -> Iterator[Source]:
     def drawn(name: str, algorithm: str) -> Maker:
         def make(device: Any, num: int) -> Callable[..., Any]:
-            import tensorflow as tf
-
             with tf.device(device.place.device):
                 generator = tf.random.Generator.from_seed(device.seed + 7, alg=algorithm)
             return lambda: getattr(generator, name)([num])
@@ -154,9 +137,6 @@ def _keras() -> Iterator[Source]:
 
     def drawn(function: Callable[[Any, int, Any], Any]) -> Maker:
         def make(device: Any, num: int) -> Callable[..., Any]:
-            import keras
-            import tensorflow as tf
-
             with tf.device(device.place.device):
                 seeds = keras.random.SeedGenerator(device.seed + 9)
             return lambda: function(keras, num, seeds)
@@ -195,6 +175,4 @@ def _poisson() -> law.Check:
 
 
 def _with_dtype(settings: dict[str, Any]) -> dict[str, Any]:
-    import tensorflow as tf
-
     return {name: tf.as_dtype(value) if name.endswith("dtype") else value for name, value in settings.items()}
