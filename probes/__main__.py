@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 FAILED = 1
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int32", "int64")
-FAMILIES = ("fingerprint", "exact", "accuracy", "composites", "optimizers", "random")
 COMPARE = "compare"
 
 
@@ -39,7 +38,7 @@ def parser() -> OneLineParser:
     probed.add_argument("--execution", choices=EXECUTIONS, help="where --place names none (default: eager)")
     probed.add_argument("--op", action="append", metavar="GLOB", help="only these ops: MatMul, 'Conv*'; repeatable")
     probed.add_argument("--dtype", action="append", choices=DTYPES, help="only this dtype; repeatable")
-    probed.add_argument("--family", action="append", choices=FAMILIES, help="only this family of probes; repeatable")
+    probed.add_argument("--family", action="append", choices=tuple(plan.FAMILIES), help="only this family of probes; repeatable")
     probed.add_argument("--quick", action="store_true", help="fewer samples and shapes")
     probed.add_argument("--exhaustive", action="store_true", help="accuracy over all 2^32 float32 inputs; resumable")
     probed.add_argument(
@@ -101,8 +100,7 @@ def probe(options: argparse.Namespace) -> int:
 
     from diag.common.wording import counted
     from diag.machine import settings
-    from probes.frame.device_report import write_atomically
-    from probes.frame.emitting import write_reproducers
+    from probes.frame.device_report import write_atomically, write_reproducers
     from probes.report import device_report as report
 
     choice = Choice(
@@ -162,8 +160,7 @@ def report_of_place(place: Place, choice: Choice, seed: int) -> DeviceReport:
 
     from probes.frame.device import DeviceUnderTest
     from probes.frame.device_report import DeviceReport, check_unique
-    from probes.frame.families import planned
-    from probes.frame.plan import carried_out
+    from probes.frame.plan import carried_out, planned
     from probes.frame.progress import ProbeProgress
 
     device = DeviceUnderTest(place, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,3 +137,18 @@ def check_unique(measurements: Iterable[Measurement]) -> None:
         if measurement.key in seen:
             raise ValueError(f"Two readings of one name. Received: key={measurement.key}")
         seen.add(measurement.key)
+
+
+def write_reproducers(card: DeviceReport, folder: Path) -> list[Path]:
+    """One Python file for each failure that has a program; returns their paths.  Makes the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for measurement in card.failures:
+        if measurement.reproducer:
+            name = re.sub(r"[^A-Za-z0-9]+", "_", " ".join(measurement.key)).strip("_").lower()
+            path = folder / f"{name}.py"
+            if path in written:  # two names may differ in signs alone
+                path = folder / f"{name}_{len(written)}.py"
+            path.write_text(measurement.reproducer, encoding="utf-8")
+            written.append(path)
+    return written

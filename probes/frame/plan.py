@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
 BUG = "bug"
 FLOAT_DTYPES = ("float32", "float16", "bfloat16")
+FAMILIES = {
+    "fingerprint": "probes.fingerprint",
+    "exact": "probes.exact",
+    "accuracy": "probes.accuracy",
+    "composites": "probes.composites",
+    "optimizers": "probes.optimizers",
+    "random": "probes.randomness",
+}
+"""The families in the order in which a card shows them, each with its module."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,14 @@ class Choice:
             and (not self.dtypes or probe.dtype in self.dtypes)
             and (not self.families or probe.family in self.families)
         )
+
+
+def planned(choice: Choice) -> list[Probe]:
+    """Every probe that a choice asks for, family by family."""
+    families = [name for name in FAMILIES if not choice.families or name in choice.families]
+    return [
+        probe for family in families for probe in import_module(FAMILIES[family]).probes(choice) if choice.wants(probe)
+    ]
 
 
 def carried_out(

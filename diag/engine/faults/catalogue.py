@@ -64,8 +64,6 @@ def simulation_of(place: Place) -> Simulation | None:
 
     Raises UserError for an unknown name, an unreadable file or a missing function.
     """
-    pass
-
     if place.simulation is None:
         return None
     if ".py:" in place.simulation:

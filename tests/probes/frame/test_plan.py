@@ -11,8 +11,7 @@ from diag.errors import UserError
 from diag.machine.places import parse_place
 from probes.frame.device import DeviceUnderTest
 from probes.frame.device_report import FAIL, PASS, UNSUPPORTED, Measurement
-from probes.frame.families import MODULES, planned
-from probes.frame.plan import BUG, Choice, Probe, carried_out
+from probes.frame.plan import BUG, FAMILIES, Choice, Probe, carried_out, planned
 
 PROBE = Probe("exact", "MatMul", "float16", "sizes", lambda device: [])
 
@@ -101,5 +100,5 @@ def test_reasons_name_no_function_that_is_called_otherwise_in_the_next_run():
 def test_every_family_has_probes_and_a_quick_card_is_a_part_of_the_whole():
     everything = {(p.family, p.op, p.dtype) for p in planned(Choice())}
     quick = {(p.family, p.op, p.dtype) for p in planned(Choice(quick=True))}
-    assert {each[0] for each in everything} == {each[0] for each in quick} == {*MODULES}
+    assert {each[0] for each in everything} == {each[0] for each in quick} == {*FAMILIES}
     assert quick <= everything

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from probes.frame.device_report import FAIL, NOTE, PASS, UNSUPPORTED, DeviceReport, Measurement
-from probes.frame.emitting import write_reproducers
+from probes.frame.device_report import FAIL, NOTE, PASS, UNSUPPORTED, DeviceReport, Measurement, write_reproducers
 from probes.report.device_report import MOST_FAILURES, render
 from tests.probes.device_reports import MEASUREMENTS, card
 
