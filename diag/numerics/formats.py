@@ -136,7 +136,8 @@ def round_to(x: npt.NDArray[Any], format: Format, mode: Rounding = "nearest-even
     own = format_of(x.dtype)
     if _contains(format, own):
         return x.copy()
-    if (format.min_exponent, format.max_exponent) == (own.min_exponent, own.max_exponent):
+    has_parity = format.precision > 1 or mode != "nearest-even"  # else the last bit kept is the exponent's
+    if has_parity and (format.min_exponent, format.max_exponent) == (own.min_exponent, own.max_exponent):
         return _round_bits(x, own.precision - format.precision, mode)
     return _round_values(x, format, mode)
 
