@@ -38,7 +38,9 @@ def parser() -> OneLineParser:
     probed.add_argument("--execution", choices=EXECUTIONS, help="where --place names none (default: eager)")
     probed.add_argument("--op", action="append", metavar="GLOB", help="only these ops: MatMul, 'Conv*'; repeatable")
     probed.add_argument("--dtype", action="append", choices=DTYPES, help="only this dtype; repeatable")
-    probed.add_argument("--family", action="append", choices=tuple(plan.FAMILIES), help="only this family of probes; repeatable")
+    probed.add_argument(
+        "--family", action="append", choices=tuple(plan.FAMILIES), help="only this family of probes; repeatable"
+    )
     probed.add_argument("--quick", action="store_true", help="fewer samples and shapes")
     probed.add_argument("--exhaustive", action="store_true", help="accuracy over all 2^32 float32 inputs; resumable")
     probed.add_argument(

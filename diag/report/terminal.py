@@ -102,7 +102,8 @@ def _rewrites(result: RunResult, width: int) -> Iterator[RenderableType]:
     found = result.rewrites
     if found is None:
         return
-    yield Text(f"What TensorFlow made of {', '.join(map(str, found.layers))} at {found.place}", style="bold")
+    rewritten = ", ".join(layer for layer in found.layers if layer) or "ops of no layer"
+    yield Text(f"What TensorFlow made of {rewritten} at {found.place}", style="bold")
     for line in rewrites.near(found):
         yield Text(f"  {line}")
 
