@@ -21,8 +21,8 @@ PACKAGES = (
     "intel-extension-for-tensorflow", "ml-dtypes", "h5py", "nvidia-cublas-cu12", "nvidia-cudnn-cu12",
     "nvidia-cuda-runtime-cu12",
 )  # fmt: skip
-SWITCHES = ("tf32", "onednn", "op_determinism", "soft_placement")  # of environment_of, those that are on or off
-BESIDE_SWITCHES = ("driver", "cuda", "cudnn", "rocm", "plugins")
+ON_OR_OFF = ("tf32", "onednn", "op_determinism", "soft_placement")  # of environment_of, those that are on or off
+BESIDE = ("driver", "cuda", "cudnn", "rocm", "plugins")
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ def _loaded() -> LoadedTensorFlow:
     return LoadedTensorFlow(
         devices,
         tuple(device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()),
-        {name: bool(environment[name]) for name in SWITCHES},
+        {name: bool(environment[name]) for name in ON_OR_OFF},
         {
             "mixed precision": keras.config.dtype_policy().name,
             "XLA's autoclustering": str(tf.config.optimizer.get_jit() or "off"),
             "grappler": _grappler(tf.config.optimizer.get_experimental_options()),
         },
-        {name: str(environment[name]) for name in BESIDE_SWITCHES if name in environment},
+        {name: str(environment[name]) for name in BESIDE if name in environment},
     )
 
 

@@ -38,7 +38,7 @@ class Judged:
     microscope_steps: tuple[int, ...] = ()
     fallback_ops: tuple[str, ...] = ()  # op types that have no kernel on the candidate and ran on the CPU
     unjudged_ops: tuple[str, ...] = ()
-    benign: tuple[dict[str, Any], ...] = ()  # ops with a cause that is no fault, one a site
+    benign: tuple[dict[str, Any], ...] = ()  # ops with a cause that is no fault, one a location
     inconclusive: tuple[dict[str, Any], ...] = ()  # ops that differ by themselves and have no truth
     reference_less_accurate: dict[str, Any] | None = None  # how often, of how many that differ; the worst
 

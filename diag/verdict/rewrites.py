@@ -11,7 +11,7 @@ REGROUPED = "regrouped"  # several ops became others
 
 @dataclass(frozen=True)
 class Part:
-    """An op of the traced step, by name, with its site."""
+    """An op of the traced step, by name, with its location."""
 
     name: str
     op: str

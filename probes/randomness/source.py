@@ -18,8 +18,8 @@ Maker = Callable[[Any, int], Callable[..., Any]]
 class Source:
     """One way to draw.
 
-    make: given a Subject and how many, the function that draws: of a seed, two int32, where `takes_seed`; else its
-    state lies in variables made by `make` at the place, or in the op itself.  check: what the draws must satisfy.
+    make: given a DeviceUnderTest and how many, the function that draws: of a seed, two int32, where `takes_seed`; else
+    its state lies in variables made by `make` at the place, or in the op itself.  check: what the draws must satisfy.
     uniform: whether it draws from [0, 1), by an expression of TensorFlow that a program can show.
     """
 

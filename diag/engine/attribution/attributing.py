@@ -61,7 +61,7 @@ def line_of(trial: Trial) -> str:
 
 
 def wrong_alike(divergences: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(layers, chain) of a Subject, from the divergences of one step as report.json has them."""
+    """(layers, chain) of a FlaggedStep, from the divergences of one step as report.json has them."""
     alike = [d for d in divergences if all(d[key] == divergences[0][key] for key in ("blame", "cause", "unit"))]
     layers = [d["layer"] for d in alike if d["layer"] and d["variable"] is None and d["unit"] == "layer"]
     chain = [layer for d in alike for layer in d["evidence"].get("layers", [])]
@@ -112,7 +112,7 @@ def plan(
 ) -> Plan:
     """What can be tried of a recorded step; of the switches `only` those named.
 
-    is_op: whether an op is wrong by itself; None: whether the site is one.  A layer's code is changed where the site
+    is_op: whether an op is wrong by itself; None: whether the location is one.  A layer's code is changed where the unit
     is in the layer itself, not in the update of its variable.
     """
     is_layer = location is not None and location["variable"] is None and location["layer"]
@@ -137,9 +137,9 @@ def attribute(
     only: Collection[str] | None = None,
     seconds: float = math.inf,
 ) -> tuple[Attribution, dict[str, Any] | None]:
-    """Try everything on one recorded step; also the site that was judged, None where nothing is wrong.
+    """Try everything on one recorded step; also the location that was judged, None where nothing is wrong.
 
-    site: what was flagged (`FlaggedUnit.to_dict`), None to take the first unit out of its bound.  only: the
+    location: what was flagged (`FlaggedUnit.to_dict`), None to take the first unit out of its bound.  only: the
     switches to try, None for all.  seconds: what has not been tried by then is left out, and said to be.
 
     Raises:
@@ -175,7 +175,7 @@ def _baseline(results: TrialResults) -> Trial:
 def _with_changes(
     planned: Plan, flagged: FlaggedStep, request: TrialRequest, results: TrialResults, on_trial: OnTrial
 ) -> Plan:
-    """Where the site had to be looked for, its layer's changes are tried once it is known."""
+    """Where the location had to be looked for, its layer's changes are tried once it is known."""
     assert request.location is not None
     changes = plan(flagged, request.location).changes
     if changes:

@@ -81,7 +81,7 @@ def _split(executable: Executable, split: Split) -> Executable:
 
 
 def pinned_where(wanted: Callable[[Location], bool], with_variables: bool = False) -> Edit:
-    """Every op at such a site on the CPU, in loops and branches too.
+    """Every op at such a location on the CPU, in loops and branches too.
 
     with_variables: also what reads and writes variables, which on a real device stay where they are.
     """

@@ -38,7 +38,7 @@ OnTrial = Callable[[Trial], None]
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """One recorded step at a place, from a lane's state; `site` as JSON, None to look for it."""
+    """One recorded step at a place, from a lane's state; `location` as JSON, None to look for it."""
 
     trace: Path
     step: int
@@ -55,7 +55,7 @@ class TrialRequest:
 
 @dataclass
 class TrialResults:
-    """What came back: a trial for each set of names, and the site, where it was looked for."""
+    """What came back: a trial for each set of names, and the location, where it was looked for."""
 
     trials: dict[Names, Trial] = field(default_factory=dict)
     location: dict[str, Any] | None = None
@@ -117,9 +117,9 @@ def _one_process(request: TrialRequest, group: Sequence[Names], results: TrialRe
     for line in _lines(request, group):
         if "refused" in line:
             raise UserError(line["refused"])
-        if "site" in line:
-            results.location = results.location or line["site"]
-            if line["site"] is None:
+        if "location" in line:
+            results.location = results.location or line["location"]
+            if line["location"] is None:
                 yield Trial((), unit=0.0)  # nothing is out of its bound
                 return
         begun = line.get("begun", begun)
@@ -145,7 +145,7 @@ def _lines(request: TrialRequest, group: Sequence[Names]) -> Iterator[dict[str, 
         str(request.place),
         "--switches",
         json.dumps(group),
-        "--site",
+        "--location",
         json.dumps(request.location),
         "--known",
         json.dumps([asdict(trial) for trial in request.known]),

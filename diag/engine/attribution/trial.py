@@ -1,6 +1,6 @@
 """One recorded step in this fresh process, under given switches: a JSON line for each trial.
 
-    python -m diag.engine.attribution.trial TRACE --step K --place P --site JSON --switches JSON --known JSON
+    python -m diag.engine.attribution.trial TRACE --step K --place P --location JSON --switches JSON --known JSON
 
 `--switches` is a list of trials, each a list of names; all of them must agree on what TensorFlow reads when it
 is loaded.  A line `{"begun": I}` stands before the result of trial I, so that whoever waits knows which one
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--step", type=int, required=True)
     parser.add_argument("--lane", default="reference")
     parser.add_argument("--place", required=True)
-    parser.add_argument("--site", type=json.loads, default=None)
+    parser.add_argument("--location", type=json.loads, default=None)
     parser.add_argument("--switches", type=json.loads, required=True)
     parser.add_argument("--known", type=json.loads, default=[])
     return parser
@@ -66,8 +66,8 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     with as_recorded(environment), RecordedRun(options.trace) as recorded:
         runner = TrialRunner(recorded, options.step, options.lane, parse_place(options.place))
-        location = FlaggedUnit(**options.site) if options.site else runner.first_location()
-        yield {"site": None if location is None else location.to_dict()}
+        location = FlaggedUnit(**options.location) if options.location else runner.first_location()
+        yield {"location": None if location is None else location.to_dict()}
         done = [trial_in(tuple(line["switches"]), line) for line in options.known]
         for index, names in enumerate(options.switches if location is not None else []):
             yield {"begun": index}

@@ -83,7 +83,7 @@ class Graph:
         return self.by_name[port.node].shapes[port.index]
 
     def with_locations(self, locations: dict[str, Location]) -> Graph:
-        """The same graph with the site of each node replaced."""
+        """The same graph with the location of each node replaced."""
         nodes = tuple(replace(node, location=locations[node.name]) for node in self.nodes)
         return Graph(nodes, self.inputs, self.outputs)
 

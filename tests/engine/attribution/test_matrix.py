@@ -31,7 +31,7 @@ print(json.dumps(["not", "an", "object"]))
 if os.environ.get("REFUSE"):
     print(json.dumps({"refused": "no such step"}))
     sys.exit(2)
-print(json.dumps({"site": {"layer": "dense"}}), flush=True)
+print(json.dumps({"location": {"layer": "dense"}}), flush=True)
 for index, names in enumerate(trials):
     print(json.dumps({"begun": index}), flush=True)
     if "die" in names:
