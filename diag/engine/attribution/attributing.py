@@ -112,8 +112,8 @@ def plan(
 ) -> Plan:
     """What can be tried of a recorded step; of the switches `only` those named.
 
-    is_op: whether an op is wrong by itself; None: whether the location is one.  A layer's code is changed where the unit
-    is in the layer itself, not in the update of its variable.
+    is_op: whether an op is wrong by itself; None: whether the location is one.  A layer's code is changed where the
+    unit is in the layer itself, not in the update of its variable.
     """
     is_layer = location is not None and location["variable"] is None and location["layer"]
     layers = dict.fromkeys([location["layer"], *flagged.layers]) if location is not None and is_layer else ()
