@@ -27,17 +27,22 @@ class Body:
     returns: list[str]
 
 
+def outputs_of(node: Any) -> list[tuple[str, int]]:
+    """`[("y:0", 1), ("sums:0", 1)]`: the outputs of a node in order, as a FunctionDef writes them, and their dtypes."""
+    outputs: list[tuple[str, int]] = []
+    for argument in op_def(node.op).output_arg:
+        if argument.type_list_attr:
+            dtypes = list(node.attr[argument.type_list_attr].list.type)
+        else:
+            dtype = node.attr[argument.type_attr].type if argument.type_attr else argument.type
+            dtypes = [dtype] * (node.attr[argument.number_attr].i if argument.number_attr else 1)
+        outputs.extend((f"{argument.name}:{index}", dtype) for index, dtype in enumerate(dtypes))
+    return outputs
+
+
 def output_names(node: Any) -> list[str]:
     """`["y:0", "sums:0", "sums:1"]`: how a FunctionDef writes the outputs of a node, in order."""
-    names: list[str] = []
-    for argument in op_def(node.op).output_arg:
-        count = 1
-        if argument.number_attr:
-            count = node.attr[argument.number_attr].i
-        elif argument.type_list_attr:
-            count = len(node.attr[argument.type_list_attr].list.type)
-        names.extend(f"{argument.name}:{index}" for index in range(count))
-    return names
+    return [name for name, _ in outputs_of(node)]
 
 
 def body_of_function(function_def: Any) -> Body:

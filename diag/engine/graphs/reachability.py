@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, KeysView
+from collections.abc import Callable, Collection, Hashable, Iterable, KeysView, Mapping
 from typing import TypeVar
 
 from diag.engine.graphs.graph import ASSIGN_OPS, Graph, Node, Port
@@ -48,3 +48,19 @@ def _writes(node: Node) -> bool:
     if node.op in ASSIGN_OPS or node.op in ("While", "If", "StatefulPartitionedCall"):
         return True
     return not node.dtypes and node.op != "NoOp"
+
+
+def in_order_of_reading(before: Mapping[str, Collection[str]]) -> list[str]:
+    """The keys so that each comes after those of its values that are keys too; in the given order where it is free."""
+    ordered: dict[str, None] = {}
+    for root in before:
+        stack = [root]
+        while stack:
+            name = stack[-1]
+            waiting = [other for other in before[name] if other in before and other not in ordered]
+            if waiting and name not in ordered:
+                stack.extend(waiting)
+            else:
+                ordered[name] = None
+                stack.pop()
+    return list(ordered)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,12 @@ import tensorflow as tf
 from diag.common.wording import first_line
 from diag.engine.faults.injection import Injection
 from diag.engine.faults.simulation import Simulation
+from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.executable import FETCH_PREFIX, Executable, with_fetches
+from diag.engine.graphs.graph import Port
 from diag.engine.graphs.interpreter import Interpreter
 from diag.engine.graphs.pinning import restored
+from diag.engine.graphs.runtime_functions import Argument, Definition, RuntimeFunction, has_effect
 from diag.engine.graphs.tf_runtime import register_function
 from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
 from diag.errors import UserError
@@ -22,9 +26,16 @@ from diag.machine.settings import runs_rewriters
 
 
 def build(
-    executable: Executable, place: Place, simulation: Simulation | None, variables: Sequence[tf.Variable]
+    executable: Executable,
+    place: Place,
+    simulation: Simulation | None,
+    variables: Sequence[tf.Variable],
+    is_optimized: bool = True,
 ) -> Callable[..., list[Any]]:
-    """A function of the feeds that runs at the place and returns the fetches."""
+    """A function of the feeds that runs at the place and returns the fetches.
+
+    Not `is_optimized`: it runs as it is written, without TensorFlow's graph optimizers, on feeds of any shape.
+    """
     if place.execution == "eager":
         return _build_eager(executable, place, simulation, variables)
     graph_def = with_fetches(executable)
@@ -33,13 +44,12 @@ def build(
         if place.execution == "xla" and simulation.fault is not None:
             raise UserError(f"{place}: a simulated op fault cannot run inside XLA; use the execution eager or graph")
         if simulation.rewriter is not None and runs_rewriters():
-            graph_def = _rewritten(graph_def, simulation)
+            graph_def = _importable(_rewritten(graph_def, simulation), simulation.name)
         if simulation.fault is not None:
             injection = Injection(simulation, executable.graph, executable.functions, place.execution)
             graph_def = injection.apply(graph_def)
-    rewriter = simulation.name if simulation is not None and simulation.rewriter is not None else None
-    function = _compile(executable, graph_def, place, variables, rewriter)
-    return function if injection is None else partial(_call, function, injection)  # type: ignore[no-any-return]
+    function = _compile(executable, graph_def, place, variables, is_optimized)
+    return function if injection is None else partial(_call, function, injection)
 
 
 def _call(function: Callable[..., list[Any]], _injection: Injection, *feeds: tf.Tensor) -> list[Any]:
@@ -48,61 +58,64 @@ def _call(function: Callable[..., list[Any]], _injection: Injection, *feeds: tf.
 
 
 def _compile(
-    executable: Executable, graph_def: Any, place: Place, variables: Sequence[tf.Variable], rewriter: str | None
-) -> Any:
-    results = [f"{FETCH_PREFIX}{index}:0" for index in range(len(executable.fetches))]
-    mapped = {*executable.feeds, *executable.captures, *executable.constants}
-    used = {text.split(":")[0] for node in graph_def.node for text in node.input} & mapped
-    graph_def = tf.compat.v1.GraphDef.FromString(graph_def.SerializeToString())
-    kept = [node for node in graph_def.node if node.name not in mapped]
-    for node in kept:
-        _stand_alone(node, mapped)
-    del graph_def.node[:]
-    graph_def.node.extend(kept)
-
+    executable: Executable, graph_def: Any, place: Place, variables: Sequence[tf.Variable], is_optimized: bool
+) -> Callable[..., list[Any]]:
     for function_def in graph_def.library.function:
         register_function(function_def)
+    graph, is_xla = executable.graph, place.execution == "xla"
+    shapes = {name: graph.shape(Port(name, 0)) if is_optimized else None for name in executable.feeds}
+    handles = {name: variables[index].handle for name, index in executable.captures.items()}
+    captured = {**handles, **executable.constants}
+    read = {text.split(":")[0] for node in graph_def.node for text in node.input}
+    arguments = [
+        *(Argument(name, graph.dtype(Port(name, 0)), shape) for name, shape in shapes.items()),
+        *(Argument(name, value.dtype) for name, value in captured.items() if name in read),
+    ]
+    nodes, results = _returning(graph_def, executable) if is_optimized else (graph_def.node, _fetched(executable))
+    function = RuntimeFunction.of(Definition(nodes, arguments, results, f"/device:{place.device}", is_xla))
+    given = [value for name, value in captured.items() if name in read]
 
-    @tf.function(autograph=False, jit_compile=place.execution == "xla")
-    def run(*feeds: tf.Tensor) -> list[tf.Tensor]:
-        capture = tf.compat.v1.get_default_graph().capture  # type: ignore[attr-defined]
-        handles = {name: variables[index].handle for name, index in executable.captures.items()}
-        captured = {name: capture(value) for name, value in {**handles, **executable.constants}.items() if name in used}
-        given = {**dict(zip(executable.feeds, feeds, strict=True)), **captured}
-        given = {name: value for name, value in given.items() if name in used}
-        try:
-            with tf.device(place.device):
-                return tf.graph_util.import_graph_def(  # type: ignore[no-any-return]
-                    graph_def, input_map=given, return_elements=results, name=""
-                )
-        except (ValueError, tf.errors.InvalidArgumentError) as error:
-            if rewriter is None:
-                raise
-            reason = first_line(error)[:300]
-            raise UserError(f"rewriter {rewriter}: expected a graph that TensorFlow can import: {reason}") from error
+    def run(*feeds: tf.Tensor) -> list[Any]:
+        return function([*feeds, *given], is_optimized)
 
-    if place.execution != "xla":
-        return run
-
-    def at_the_place(*feeds: tf.Tensor) -> list[tf.Tensor]:
+    def at_the_place(*feeds: tf.Tensor) -> list[Any]:
         with tf.device(place.device):  # else XLA compiles for the first GPU, wherever the variables are
-            return run(*feeds)  # type: ignore[no-any-return]
+            return run(*feeds)
 
-    return at_the_place
+    return at_the_place if is_xla else run
 
 
-def _stand_alone(node: Any, gone: set[str]) -> None:
-    """Forget that a node wanted to be where one is that is fed, or to wait for it: an import fails without that one."""
-    inputs = [text for text in node.input if not (text.startswith("^") and text[1:] in gone)]
-    if len(inputs) < len(node.input):
-        del node.input[:]
-        node.input.extend(inputs)
-    wanted = node.attr["_class"].list.s if "_class" in node.attr else ()
-    left = [name for name in wanted if name.decode().removeprefix("loc:@") not in gone]
-    if len(left) < len(wanted):
-        del node.attr["_class"]
-        if left:
-            node.attr["_class"].list.s.extend(left)
+def _fetched(executable: Executable) -> list[str]:
+    return [f"{FETCH_PREFIX}{index}:0" for index in range(len(executable.fetches))]
+
+
+def _returning(graph_def: Any, executable: Executable) -> tuple[list[Any], list[str]]:
+    """The nodes, and as in a `tf.function` for each result an Identity that waits for all effects: what is fetched is
+    then read as TensorFlow's graph optimizers expect it to be."""
+    taken = {node.name for node in graph_def.node}
+    free = (name for name in _numbered("Identity") if name not in taken)
+    effects = make_node(next(name for name in _numbered("NoOp") if name not in taken), "NoOp", [])
+    effects.input.extend(f"^{node.name}" for node in graph_def.node if has_effect(node.op))
+    identities = [
+        make_node(name, "Identity", [text, f"^{effects.name}"], T=executable.graph.dtype(port))
+        for name, text, port in zip(free, _fetched(executable), executable.fetches, strict=False)
+    ]
+    return [*graph_def.node, effects, *identities], [f"{node.name}:0" for node in identities]
+
+
+def _numbered(name: str) -> Iterator[str]:
+    return itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+
+
+def _importable(graph_def: Any, rewriter: str) -> Any:
+    """What a rewriter made, if TensorFlow can read it: the runtime itself would take any graph, and crash."""
+    try:
+        with tf.Graph().as_default():
+            tf.graph_util.import_graph_def(graph_def, name="")
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        reason = first_line(error)[:300]
+        raise UserError(f"rewriter {rewriter}: expected a graph that TensorFlow can import: {reason}") from error
+    return graph_def
 
 
 def _rewritten(graph_def: Any, simulation: Simulation) -> Any:
