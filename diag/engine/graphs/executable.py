@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diag.engine.graphs.editing import make_node
-from diag.engine.graphs.graph import Graph, Port
+import tensorflow as tf
+
+from diag.engine.graphs.editing import make_node, outputs_of
+from diag.engine.graphs.graph import Graph, Node, Port
 
 FETCH_PREFIX = "fetch/"
 
@@ -27,6 +29,17 @@ class Executable:
     captures: Mapping[str, int]
     constants: Mapping[str, Any]
     fetches: tuple[Port, ...]
+
+
+def ends_of(graph_def: Any, feeds: Iterable[str], fetches: Iterable[Port]) -> Graph:
+    """Records of what is fed and what is fetched alone, with dtypes but no shapes: enough to run a GraphDef."""
+    wanted = {*feeds, *(port.node for port in fetches)}
+    nodes = []
+    for proto in graph_def.node:
+        if proto.name in wanted:
+            dtypes = tuple(tf.dtypes.as_dtype(enum) for _, enum in outputs_of(proto))
+            nodes.append(Node(proto.name, proto.op, (), (), proto, dtypes, (tf.TensorShape(None),) * len(dtypes)))
+    return Graph(tuple(nodes), tuple(feeds), tuple(fetches))
 
 
 def with_fetches(executable: Executable) -> Any:

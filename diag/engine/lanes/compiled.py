@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,13 +24,11 @@ from diag.errors import UserError
 from diag.machine.places import Place
 from diag.machine.settings import runs_rewriters
 
+Variables = Sequence[tf.Variable] | Mapping[int, tf.Variable]  # by index
+
 
 def build(
-    executable: Executable,
-    place: Place,
-    simulation: Simulation | None,
-    variables: Sequence[tf.Variable],
-    is_optimized: bool = True,
+    executable: Executable, place: Place, simulation: Simulation | None, variables: Variables, is_optimized: bool = True
 ) -> Callable[..., list[Any]]:
     """A function of the feeds that runs at the place and returns the fetches.
 
@@ -58,7 +56,7 @@ def _call(function: Callable[..., list[Any]], _injection: Injection, *feeds: tf.
 
 
 def _compile(
-    executable: Executable, graph_def: Any, place: Place, variables: Sequence[tf.Variable], is_optimized: bool
+    executable: Executable, graph_def: Any, place: Place, variables: Variables, is_optimized: bool
 ) -> Callable[..., list[Any]]:
     for function_def in graph_def.library.function:
         register_function(function_def)
@@ -141,7 +139,7 @@ def _rewritten(graph_def: Any, simulation: Simulation) -> Any:
 
 
 def _build_eager(
-    executable: Executable, place: Place, simulation: Simulation | None, variables: Sequence[tf.Variable]
+    executable: Executable, place: Place, simulation: Simulation | None, variables: Any
 ) -> Callable[..., list[Any]]:
     interpreter: Interpreter[Any] = Interpreter(
         executable.functions, SingleLane(EagerPlace(place, simulation), variables)

@@ -6,15 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from diag.engine.runs.findings import Findings
+from diag.engine.truth.unit_judge import NEAR_ITS_BOUND
 from diag.numerics.figures import PairStatistics
 from diag.verdict.findings import Observation, Verdict
 
 # Full looks with the microscope in one run, at units out of bound and as many at others that call for one: each
 # costs a few eager steps.
 MAX_ZOOMS = 3
-# Benign layer units of the motivating CNN stayed below 0.2 of their bound in 200 steps, eagerly and under XLA
-# (docs/BOUNDS.md); one above a quarter is worth a look: an Exp wrong by 2^-17 at one step brought a layer to 0.33.
-NEAR_ITS_BOUND = 1 / 4
 # A whole step that differs this much more than checked steps did, innocent ones or of a fault that was named by then,
 # is looked at closely.
 SUSPICIOUS_GROWTH = 8.0

@@ -93,6 +93,7 @@ class _PromotedBody:
         self.promotion, self.known, self.is_step = promotion, known, is_step
         self.replaced: dict[str, str] = {}
         self.added: list[Any] = []
+        self.scalars: set[str] = set()
 
     def add(self, proto: Any, node: Node) -> None:
         """One node in float64, or in its own dtype between casts."""
@@ -154,9 +155,10 @@ class _PromotedBody:
         return f"{total}:0"
 
     def _move_at_random(self, node: Node, position: int, wide: str | None = None, size: str | None = None) -> None:
-        """With noise, port + u * size * uniform(-1, 1), each port with a stream of its own that every process repeats.
+        """With noise, port * uniform(1 - u, 1 + u), each port with a stream of its own that every process repeats.
 
-        Infinities stay: a part of an infinite size could be minus infinity, and the sum of both NaN.
+        With a size, port + size * uniform(-u, u).  Infinities stay: a part of an infinite size could be minus infinity,
+        and the sum of both NaN.
         wide: the node that holds the port's value in float64, by default the port itself.  size: of what the noise
         is a part, by default of the value.
         """
@@ -167,20 +169,32 @@ class _PromotedBody:
         value = str(port) if wide is None else f"{wide}:0"
         double, u = tf.float64, format_of(node.dtypes[position].as_numpy_dtype).unit_roundoff
         seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
+        middle = 1.0 if size is None else 0.0
+        width, low = self._scalar(2 * u), self._scalar(middle - u)
         self.added += [
             make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32),
             make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
-            _scalar(f"{base}/width", 2 * u),
-            _scalar(f"{base}/low", -u),
-            make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", f"{base}/width:0"], T=double),
-            make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", f"{base}/low:0"], T=double),
-            _scalar(f"{base}/most", sys.float_info.max),
-            _scalar(f"{base}/least", -sys.float_info.max),
-            make_node(f"{base}/finite", "ClipByValue", [size or value, f"{base}/least:0", f"{base}/most:0"], T=double),
-            make_node(f"{base}/moved", "Mul", [f"{base}/finite:0", f"{base}/factor:0"], T=double),
-            make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
+            make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", width], T=double),
+            make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", low], T=double),
         ]
+        if size is None:
+            self.added.append(make_node(base, "Mul", [value, f"{base}/factor:0"], T=double))
+        else:
+            least, most = self._scalar(-sys.float_info.max), self._scalar(sys.float_info.max)
+            self.added += [
+                make_node(f"{base}/finite", "ClipByValue", [size, least, most], T=double),
+                make_node(f"{base}/moved", "Mul", [f"{base}/finite:0", f"{base}/factor:0"], T=double),
+                make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
+            ]
         self.replaced[str(port)] = f"{base}:0"
+
+    def _scalar(self, value: float) -> str:
+        """A constant of the body, made once."""
+        name = f"lockstep_wide/scalar/{value.hex().replace('+', '')}"
+        if name not in self.scalars:
+            self.scalars.add(name)
+            self.added.append(_constant(name, value, tf.float64))
+        return f"{name}:0"
 
     def _cast(self, proto: Any, node: Node, from_float: bool) -> None:
         target = node.dtypes[0]
@@ -256,10 +270,6 @@ def rounding_nodes(name: str, source: str, rounding: OperandRounding) -> list[An
 def _constant(name: str, value: float, dtype: tf.DType) -> Any:
     tensor = tf.make_tensor_proto(value, dtype)
     return make_node(name, "Const", [], dtype=dtype, value=tf.compat.v1.AttrValue(tensor=tensor))
-
-
-def _scalar(name: str, value: float) -> Any:
-    return _constant(name, value, tf.float64)
 
 
 def _renamed(text: str, replaced: dict[str, str]) -> str:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, rewired
-from diag.engine.graphs.executable import Executable
-from diag.engine.graphs.graph import ASSIGN_OPS, READ_OPS, Node, Port, graph_from_def
+from diag.engine.graphs.executable import Executable, ends_of
+from diag.engine.graphs.graph import ASSIGN_OPS, READ_OPS, Node, Port
 from diag.engine.graphs.locations import PHASES
 from diag.engine.graphs.tf_runtime import FLOATS, attributes, execute, in_double, in_dtype, takes_handle, to_numpy
+from diag.engine.graphs.variables import read, write
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import VariableSpec
@@ -33,9 +34,11 @@ Arrays = list[npt.NDArray[np.float64]]
 
 def widened(tensor: Any) -> tf.Tensor:
     """A tensor on the CPU, in float64 where it was floating."""
-    with tf.device("CPU:0"):
-        value = tf.identity(tensor)
-        return tf.cast(value, tf.float64) if value.dtype in FLOATS else value
+    value = tensor if tf.is_tensor(tensor) else tf.convert_to_tensor(tensor)
+    source, double = value.dtype.as_datatype_enum, tf.float64.as_datatype_enum
+    if value.dtype in FLOATS and value.dtype != tf.float64:
+        return execute("Cast", [value], {"SrcT": source, "DstT": double, "Truncate": False}, 1, "CPU:0")[0]
+    return execute("Identity", [value], {"T": source}, 1, "CPU:0")[0]
 
 
 def perturbed(tensor: tf.Tensor, unit_roundoff: float, generator: np.random.Generator) -> tf.Tensor:
@@ -210,12 +213,16 @@ class UnitTruth:
     lane's format, which float64 does not have.
     """
 
-    def __init__(self, unit: Unit, variables: Sequence[VariableSpec | tf.Variable]) -> None:
-        """variables: of the whole step; only their shapes and dtypes are looked at."""
+    def __init__(
+        self, unit: Unit, variables: Sequence[VariableSpec | tf.Variable], shadows: dict[int, tf.Variable] | None = None
+    ) -> None:
+        """variables: of the whole step; only their shapes and dtypes are looked at.  shadows: their float64 twins that
+        there are already, by index; those that are missing are added."""
         self.unit = unit
-        captures = unit.executable.captures
-        self.variables = [self._shadow(variables[index]) for index in captures.values()]
-        self._positions = {index: position for position, index in enumerate(captures.values())}
+        shadows = {} if shadows is None else shadows
+        self.variables: dict[int, tf.Variable] = {}
+        for index in dict.fromkeys(unit.executable.captures.values()):
+            self.variables[index] = shadows[index] = shadows.get(index) or _shadow(variables[index])
         self.unpromoted: frozenset[str] = frozenset()
         self.given: list[int] = []
         self._run = self._build()
@@ -235,22 +242,15 @@ class UnitTruth:
             graph_def = self._bypassed(graph_def, old, new)
             outputs = tuple(new if port == old else port for port in outputs)
         feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(self.given))))
-        graph = graph_from_def(graph_def, feeds, outputs)
-        captures = {name: position for position, name in enumerate(executable.captures)}
         constants = {k: widened(x) if x.dtype in FLOATS else x for k, x in executable.constants.items()}
-        promoted = Executable(graph, {}, graph_def, feeds, captures, constants, outputs)
-        return build(promoted, CPU, None, self.variables)
+        graph = ends_of(graph_def, feeds, outputs)
+        promoted = Executable(graph, {}, graph_def, feeds, executable.captures, constants, outputs)
+        return build(promoted, CPU, None, self.variables, is_optimized=False)
 
     @staticmethod
     def _bypassed(graph_def: Any, old: Port, new: Port) -> Any:
         body = rewired(body_of_graph(graph_def), {str(old): str(new)}, keep=lambda _: False)
         return graph_of_body(body, graph_def.library.function, graph_def.versions)
-
-    @staticmethod
-    def _shadow(variable: VariableSpec | tf.Variable) -> tf.Variable:
-        dtype = tf.dtypes.as_dtype(variable.dtype)
-        with tf.device("CPU:0"):
-            return tf.Variable(tf.zeros(variable.shape, tf.float64 if dtype in FLOATS else dtype), trainable=False)
 
     def _feed_given_outputs(self, promotion: Promotion, graph_def: Any) -> list[int]:
         """Let nodes of a later phase read given outputs of an earlier one; returns which outputs are given."""
@@ -301,16 +301,21 @@ class UnitTruth:
     def _widened(self, inputs: UnitInputs) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """What the float64 unit is fed, and the values of its variables."""
         given = [inputs.outputs[index] for index in self.given]
-        return [widened(x) for x in (*inputs.boundary, *given)], [widened(inputs.state[i]) for i in self._positions]
+        return [widened(x) for x in (*inputs.boundary, *given)], [widened(inputs.state[i]) for i in self.variables]
 
     def _evaluate(
         self, run: Callable[..., list[Any]], feeds: Sequence[tf.Tensor], state: Sequence[tf.Tensor]
     ) -> Arrays:
-        for variable, value in zip(self.variables, state, strict=True):
-            variable.assign(value)
-        outputs = [to_numpy(value) for value in run(*feeds)]
-        written = [to_numpy(self.variables[self._positions[index]]) for index in self.unit.writes]
-        return [*outputs, *written]
+        for variable, value in zip(self.variables.values(), state, strict=True):
+            write(variable, value)
+        outputs = run(*feeds)
+        return [to_numpy(value) for value in (*outputs, *(read(self.variables[index]) for index in self.unit.writes))]
+
+
+def _shadow(variable: VariableSpec | tf.Variable) -> tf.Variable:
+    dtype = tf.dtypes.as_dtype(variable.dtype)
+    with tf.device("CPU:0"):
+        return tf.Variable(tf.zeros(variable.shape, tf.float64 if dtype in FLOATS else dtype), trainable=False)
 
 
 def _with_index(text: str) -> str:
