@@ -50,10 +50,10 @@ class RuntimeFunction:
 
     _known: ClassVar[weakref.WeakValueDictionary[bytes, RuntimeFunction]] = weakref.WeakValueDictionary()
 
-    def __init__(self, definition: Any) -> None:
-        self.name: str = definition.signature.name
-        self.num_outputs = len(definition.signature.output_arg)
-        context.context().add_function_def(definition)
+    def __init__(self, definition: Definition) -> None:
+        self.name = f"lockstep_{next(_counter)}"
+        self.num_outputs = len(definition.results)
+        context.context().add_function_def(definition.proto(self.name))
         weakref.finalize(self, _forget, self.name, context.context())
 
     @classmethod
@@ -61,7 +61,7 @@ class RuntimeFunction:
         """The function of this definition, or one that is the same but for names."""
         known = cls._known.get(definition.structure)
         if known is None:
-            known = cls._known[definition.structure] = cls(definition.proto(f"lockstep_{next(_counter)}"))
+            known = cls._known[definition.structure] = cls(definition)
         return known
 
     def __call__(self, inputs: Sequence[Any], is_optimized: bool = True) -> list[Any]:

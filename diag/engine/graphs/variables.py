@@ -16,7 +16,8 @@ def read(variable: tf.Variable) -> Any:
 
 
 def write(variable: tf.Variable, value: Any) -> None:
-    """Give a variable a value of its own dtype and shape, a tensor on any device."""
+    """Give a variable a value of its own dtype and shape: an array, or a tensor on any device."""
+    value = value if tf.is_tensor(value) else tf.convert_to_tensor(value, variable.dtype)
     attributes = {"dtype": _enum(variable), "validate_shape": True}
     execute("AssignVariableOp", [variable.handle, value], attributes, 0, _device(variable))
 

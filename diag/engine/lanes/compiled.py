@@ -28,11 +28,17 @@ Variables = Sequence[tf.Variable] | Mapping[int, tf.Variable]  # by index
 
 
 def build(
-    executable: Executable, place: Place, simulation: Simulation | None, variables: Variables, is_optimized: bool = True
+    executable: Executable,
+    place: Place,
+    simulation: Simulation | None,
+    variables: Variables,
+    is_optimized: bool = True,
+    is_fresh: bool = False,
 ) -> Callable[..., list[Any]]:
     """A function of the feeds that runs at the place and returns the fetches.
 
     Not `is_optimized`: it runs as it is written, without TensorFlow's graph optimizers, on feeds of any shape.
+    is_fresh: TensorFlow optimizes and compiles it anew, though it may know one of the same structure.
     """
     if place.execution == "eager":
         return _build_eager(executable, place, simulation, variables)
@@ -46,8 +52,8 @@ def build(
         if simulation.fault is not None:
             injection = Injection(simulation, executable.graph, executable.functions, place.execution)
             graph_def = injection.apply(graph_def)
-    function = _compile(executable, graph_def, place, variables, is_optimized)
-    return function if injection is None else partial(_call, function, injection)
+    run = _compile(executable, graph_def, place, variables, is_optimized, is_fresh)
+    return run if injection is None else partial(_call, run, injection)
 
 
 def _call(function: Callable[..., list[Any]], _injection: Injection, *feeds: tf.Tensor) -> list[Any]:
@@ -56,7 +62,7 @@ def _call(function: Callable[..., list[Any]], _injection: Injection, *feeds: tf.
 
 
 def _compile(
-    executable: Executable, graph_def: Any, place: Place, variables: Variables, is_optimized: bool
+    executable: Executable, graph_def: Any, place: Place, variables: Variables, is_optimized: bool, is_fresh: bool
 ) -> Callable[..., list[Any]]:
     for function_def in graph_def.library.function:
         register_function(function_def)
@@ -70,7 +76,8 @@ def _compile(
         *(Argument(name, value.dtype) for name, value in captured.items() if name in read),
     ]
     nodes, results = _returning(graph_def, executable) if is_optimized else (graph_def.node, _fetched(executable))
-    function = RuntimeFunction.of(Definition(nodes, arguments, results, f"/device:{place.device}", is_xla))
+    definition = Definition(nodes, arguments, results, f"/device:{place.device}", is_xla)
+    function = RuntimeFunction(definition) if is_fresh else RuntimeFunction.of(definition)
     given = [value for name, value in captured.items() if name in read]
 
     def run(*feeds: tf.Tensor) -> list[Any]:

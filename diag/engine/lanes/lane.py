@@ -12,6 +12,7 @@ from diag.engine.faults.catalogue import simulation_of
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Port
+from diag.engine.graphs.variables import read, write
 from diag.engine.lanes.compiled import build
 from diag.engine.step.program import Program
 from diag.errors import UserError
@@ -109,16 +110,20 @@ class Lane:
 
     def state(self) -> list[tf.Tensor]:
         """The values of all variables now; later steps do not change them."""
-        return [variable.read_value() for variable in self.variables]
+        return [read(variable) for variable in self.variables]
 
     def load(self, state: Sequence[Any]) -> None:
         for variable, value in zip(self.variables, state, strict=True):
-            variable.assign(value)
+            write(variable, value)
 
-    def build(self, executable: Executable, on_scratch: bool = False) -> Callable[..., list[Any]]:
+    def build(
+        self, executable: Executable, on_scratch: bool = False, is_fresh: bool = False
+    ) -> Callable[..., list[Any]]:
+        """What runs an executable at the place.  is_fresh: compiled anew, even if one of its structure is known."""
         for edit in self.edits:
             executable = edit(executable)
-        return build(executable, self.place, self.simulation, self.scratch if on_scratch else self.variables)
+        variables = self.scratch if on_scratch else self.variables
+        return build(executable, self.place, self.simulation, variables, is_fresh=is_fresh)
 
     def enter_step(self, step: int) -> None:
         if self.simulation is not None:

@@ -47,7 +47,7 @@ class Telescope:
 
     def run_afresh(self, unit: Unit, run: StepRun) -> UnitRun:
         """One unit, compiled once more under the switches as they are now, and forgotten again."""
-        (unit_run,) = UnitRunner(self.candidate).run([unit], run)
+        (unit_run,) = UnitRunner(self.candidate, is_fresh=True).run([unit], run)
         return unit_run
 
     def whole_step_run(self, run: StepRun) -> UnitRun:

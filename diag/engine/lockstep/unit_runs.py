@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from diag.engine.graphs.variables import read, write
 from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.step.program import Program
@@ -22,26 +23,29 @@ def units_of(program: Program) -> Cut:
 
 
 class UnitRunner:
-    """Runs units at one lane, on its scratch variables; each is compiled once."""
+    """Runs units at one lane, on its scratch variables; each is compiled once.
 
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
+    is_fresh: though TensorFlow may have compiled one of its structure before.
+    """
+
+    def __init__(self, lane: Lane, is_fresh: bool = False) -> None:
+        self.lane, self.is_fresh = lane, is_fresh
         self._built: dict[str, Any] = {}
 
     def run(self, units: Sequence[Unit], run: StepRun) -> list[UnitRun]:
         """Each of these units, on the reference's inputs and state."""
         scratch, source = self.lane.scratch, run.unit_source
         for variable, value in zip(scratch, run.reference.before, strict=True):
-            variable.assign(value)
+            write(variable, value)
         captured = [index for unit in units for index in set(unit.executable.captures.values())]
         several = {index for index in captured if captured.count(index) > 1}
         unit_runs = []
         for unit in units:
             boundary = [source.values[port] for port in unit.boundary]
             outputs = self.outputs_of(unit, boundary)
-            written = [scratch[index].read_value() for index in unit.writes]
+            written = [read(scratch[index]) for index in unit.writes]
             for index in several.intersection(unit.writes):
-                scratch[index].assign(run.reference.before[index])
+                write(scratch[index], run.reference.before[index])
             reference = [source.values[port] for port in unit.outputs]
             reference += [source.after[index] for index in unit.writes]
             unit_runs.append(UnitRun(unit, run, boundary, [*outputs, *written], reference))
@@ -50,7 +54,7 @@ class UnitRunner:
     def outputs_of(self, unit: Unit, boundary: Sequence[Any]) -> list[Any]:
         """What a unit hands on, given the values at its boundary; the scratch variables are as they were left."""
         if unit.name not in self._built:
-            self._built[unit.name] = self.lane.build(unit.executable, on_scratch=True)
+            self._built[unit.name] = self.lane.build(unit.executable, True, self.is_fresh)
         outputs: list[Any] = self._built[unit.name](*self.lane.place_feeds(boundary))
         return outputs
 

@@ -83,7 +83,8 @@ def _run_once(executable: Executable, lane: Lane) -> tuple[list[CollectedGraph],
     with tf.device(lane.place.device):
         variables = [tf.Variable(value, trainable=False) for value in lane.variables]
         feeds = [_zeros(executable, name) for name in executable.feeds]
-    run, note = build(executable, lane.place, _without_fault(lane.simulation), variables), ""
+    simulation, note = _without_fault(lane.simulation), ""
+    run = build(executable, lane.place, simulation, variables, is_fresh=True)
     with collected_graphs() as collected:
         try:
             run(*feeds)

@@ -12,19 +12,38 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from diag.engine.graphs.graph import OPAQUE, Node, Port
+from diag.engine.graphs.locations import FORWARD
 from diag.engine.graphs.reachability import reachable
 from diag.engine.step.program import Program
 from diag.engine.step.units import Unit, UnitKey, joined
 from diag.engine.step.watching import PLUMBING, Readers
-from diag.numerics.op_classes import is_random
+from diag.numerics.op_classes import is_product, is_random
+
+PADDINGS = {"Pad", "PadV2", "MirrorPad"}
+MOST_JOINED = 5  # layers: a padding, a product, its normalization, a sum with a shortcut, an activation
 
 
 def forward_fusion_groups(program: Program) -> tuple[Unit, ...]:
-    """Layers joined by an output that is not watched, each chain of them as one unit."""
+    """Layers joined by an output that is not watched, each chain of them as one unit.
+
+    A fusion begins with a product and takes what follows it (TensorFlow, grappler/optimizers/remapper.cc), and of what
+    comes before it only a padding: so a chain ends where the next product begins.  Of more layers than a kernel takes,
+    as hang together by what a model computes between them, every two are a group.
+    """
     outputs = {port for ports in program.layer_outputs.values() for port in ports}
     edges = _Edges(program)
     found = [edge for port in sorted(outputs & program.watched.refused.keys()) for edge in edges.at(port)]
-    return joined(program, _components(found), _random_ops(program))
+    chains = _components([edge for edge in found if edges.may_fuse(*edge)])
+    groups = [group for chain in chains for group in _within_a_kernel(chain, found)]
+    return joined(program, groups, _random_ops(program))
+
+
+def _within_a_kernel(
+    chain: Collection[UnitKey], edges: Iterable[tuple[UnitKey, UnitKey]]
+) -> Iterable[Collection[UnitKey]]:
+    if len(chain) <= MOST_JOINED:
+        return [chain]
+    return dict.fromkeys(edge for edge in edges if edge[0] in chain and edge[1] in chain)
 
 
 def all_fusion_groups(program: Program) -> tuple[Unit, ...]:
@@ -52,14 +71,22 @@ class _Edges:
         self.graph = program.graph
         self.readers = Readers(program.graph, program.loss)
         self.nodes: dict[Port, list[Node]] = defaultdict(list)
+        self.forward_ops: dict[UnitKey, set[str]] = defaultdict(set)
         for node in program.graph:
             for port in dict.fromkeys(node.inputs) if node.name in self.readers.live else ():
                 self.nodes[port].append(node)
+            if node.location.index is not None and node.location.phase == FORWARD:
+                self.forward_ops[node.location.unit].add(node.op)
 
     def at(self, port: Port) -> list[tuple[UnitKey, UnitKey]]:
         maker = self.graph.by_name[port.node].location.unit
         units = dict.fromkeys(node.location.unit for node in self._reading(port) if node.location.index is not None)
         return [(maker, other) for other in units if other != maker]
+
+    def may_fuse(self, maker: UnitKey, reader: UnitKey) -> bool:
+        """Whether ops of two layers, one behind the other, may be fused."""
+        is_padding = self.forward_ops[maker] <= PADDINGS
+        return is_padding or not any(map(is_product, self.forward_ops[reader]))
 
     def _reading(self, port: Port) -> Iterable[Node]:
         """Ops that read a tensor, directly or through nodes that hand it on as it is."""

@@ -222,7 +222,9 @@ class UnitTruth:
         shadows = {} if shadows is None else shadows
         self.variables: dict[int, tf.Variable] = {}
         for index in dict.fromkeys(unit.executable.captures.values()):
-            self.variables[index] = shadows[index] = shadows.get(index) or _shadow(variables[index])
+            if index not in shadows:
+                shadows[index] = _shadow(variables[index])
+            self.variables[index] = shadows[index]
         self.unpromoted: frozenset[str] = frozenset()
         self.given: list[int] = []
         self._run = self._build()
