@@ -104,19 +104,21 @@ class LockstepSteps:
         if not with_boundaries:
             return run(watched, random), None
         showing = tuple(dict.fromkeys((*watched, *self.cut.boundary_ports)))
-        if self._showing_changes is False:
-            return run(showing, random), None
+        if not self._showing_changes:
+            shown = run(showing, random)
+            if self._showing_changes is None:
+                lane.load(before)
+                self._showing_changes = not _are_same(run((), random).after, shown.after)
+            if not self._showing_changes:
+                return shown, None
+            lane.load(before)
         plain = run(watched, random)
         lane.load(before)
         drawn = {port: plain.values[port] for port in program.random_ports}
         shown = run([port for port in showing if port not in drawn], drawn)
         lane.load(plain.after)
-        if self._showing_changes is None:
-            pairs = [
-                *zip(plain.after, shown.after, strict=True),
-                *((plain.values[port], shown.values[port]) for port in watched),
-            ]
-            self._showing_changes = not all(same_bits(to_numpy(a), to_numpy(b)) for a, b in pairs)
+        if _are_same(plain.after, shown.after):  # to watch, or to draw once more, had made the difference
+            self._showing_changes = False
         return replace(plain, values={**shown.values, **plain.values}), shown
 
     def _taken(self, step: int) -> tuple[Port, ...]:
@@ -179,6 +181,10 @@ class LockstepSteps:
         loss = self.program.loss
         result["loss", "loss"] = _pair(compared.values[loss], candidate.values[loss])
         return result
+
+
+def _are_same(state: Sequence[Any], other: Sequence[Any]) -> bool:
+    return all(same_bits(to_numpy(a), to_numpy(b)) for a, b in zip(state, other, strict=True))
 
 
 def _pair(reference: Any, candidate: Any) -> PairStatistics:
