@@ -238,29 +238,32 @@ class LockstepRun:
         run, telescope = step.run, step.telescope
         if self.settings.units == "step":
             step.observations += self._judge_whole(step, propagated)
-        elif run.with_boundaries:
-            step.unit_runs += telescope.run_units(run)
-            is_first = run.step == self.settings.first_step
-            for unit_run in step.unit_runs:
-                step.observations += telescope.judge.judge(unit_run, is_first, propagated)
-        self._judge_rerun(step, propagated)
-        if run.with_boundaries and not step.flagged and not self.findings.divergences:
-            step.observations += [o for o in self._judge_whole(step, propagated) if o.excess > 1]
-
-    def _judge_rerun(self, step: FinishedStep, propagated: Propagated) -> None:
-        """A step that looks wrong with every unit right by itself may have computed from more than it was given."""
-        if self.settings.follow == "free" or not self.attention.is_suspicious(propagated):
             return
+        if not run.with_boundaries:
+            return
+        step.unit_runs += telescope.run_units(run)
+        is_first = run.step == self.settings.first_step
+        for unit_run in step.unit_runs:
+            step.observations += telescope.judge.judge(unit_run, is_first, propagated)
         if step.flagged or self.findings.divergences:
             return
+        wrong = [o for o in self._judge_whole(step, propagated) if o.excess > 1]
+        if wrong and not self._is_unlike_itself(step, propagated, wrong):
+            step.observations += wrong
+
+    def _is_unlike_itself(self, step: FinishedStep, propagated: Propagated, wrong: Sequence[Observation]) -> bool:
+        """Whether a step that is wrong with every unit right by itself computed from more than it was given."""
+        if self.settings.follow == "free" or not self.attention.is_suspicious(propagated):
+            return False
         telescope = step.telescope
         unlike = unlike_itself(telescope, step.run)
         if unlike is None:
-            return
-        whole = self._judge_step(telescope, telescope.whole_step_run(step.run), True, propagated)
-        output = telescope.judge.output_of(unlike.port, telescope.whole_unit, whole)
-        if output is not None and output.excess > 1:
-            self.findings.add(Divergence.of(output.where, unlike.cause, "kernel", output.excess))
+            return False
+        output = telescope.judge.output_of(unlike.port, telescope.whole_unit, wrong)
+        if output is None:
+            return False
+        self.findings.add(Divergence.of(output.where, unlike.cause, "kernel", output.excess))
+        return True
 
     def _judge_whole(self, step: FinishedStep, propagated: Propagated) -> list[Observation]:
         """The step as one unit, against truth; only where it differs and both lanes started from one state."""

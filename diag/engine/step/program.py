@@ -85,12 +85,12 @@ class Program:
         `shared` ports are not computed but fed, after the batch: a lane takes them from another.
         """
         fed = {str(port): f"lockstep_shared/{index}" for index, port in enumerate(shared)}
-        body = rewired(body_of_graph(self.graph_def), {k: f"{v}:0" for k, v in fed.items()}, keep=lambda _: False)
-        graph = self.graph
+        graph, graph_def = self.graph, self.graph_def
         if shared:
-            body.nodes.extend(make_node(fed[str(p)], "Placeholder", [], dtype=self.graph.dtype(p)) for p in shared)
+            body = rewired(body_of_graph(graph_def), {k: f"{v}:0" for k, v in fed.items()}, keep=lambda _: False)
+            body.nodes.extend(make_node(fed[str(p)], "Placeholder", [], dtype=graph.dtype(p)) for p in shared)
+            graph_def = graph_of_body(body, graph_def.library.function, graph_def.versions)
             graph = graph.reading({port: Port(fed[str(port)], 0) for port in shared})
-        graph_def = graph_of_body(body, self.graph_def.library.function, self.graph_def.versions)
         feeds = (*self.batch_inputs, *fed.values())
         return Executable(graph, self.functions, graph_def, feeds, self.captures, self.constants, tuple(fetches))
 

@@ -54,18 +54,23 @@ class UnitTruths:
 
 @dataclass(frozen=True)
 class GradientTruth:
-    """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the candidate's, and
-    how far rounding moves it."""
+    """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the candidate's.
 
-    step: int
-    of: Mapping[Port, tuple[Any, Any, RoundingSpread]]
+    spread_of: how far rounding moves each; measured when it is first asked for.
+    """
+
+    of: Mapping[Port, tuple[Any, Any]]
+    spread_of: Callable[[Port], RoundingSpread]
 
     @classmethod
     def from_step(cls, program: Program, unit_run: UnitRun, truths: UnitTruths) -> GradientTruth:
         gradients = set(program.gradients.values())
         ports = unit_run.unit.outputs  # variables follow them
-        values = zip(ports, truths.reference, truths.candidate, truths.spreads(), strict=False)
-        return cls(unit_run.run.step, {port: (r, c, spread) for port, r, c, spread in values if port in gradients})
+        values = zip(ports, truths.reference, truths.candidate, strict=False)
+        number = {port: index for index, port in enumerate(ports)}
+        return cls(
+            {port: (r, c) for port, r, c in values if port in gradients}, lambda port: truths.spreads()[number[port]]
+        )
 
 
 @dataclass(frozen=True)
