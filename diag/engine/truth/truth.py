@@ -14,7 +14,17 @@ from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, 
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import ASSIGN_OPS, READ_OPS, Node, Port, graph_from_def
 from diag.engine.graphs.locations import PHASES
-from diag.engine.graphs.tf_runtime import FLOATS, attributes, execute, in_double, in_dtype, takes_handle, to_numpy
+from diag.engine.graphs.tf_runtime import (
+    FLOATS,
+    KnownAttributes,
+    cast,
+    execute,
+    in_double,
+    in_dtype,
+    is_float,
+    takes_handle,
+    to_numpy,
+)
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import VariableSpec
@@ -67,8 +77,8 @@ def below_largest(x: tf.Tensor) -> tf.Tensor:
 class OpTruth:
     """Float64 results of single ops, and what their bounds need."""
 
-    def __init__(self) -> None:
-        self._generator = np.random.default_rng(0)
+    def __init__(self, attributes: KnownAttributes | None = None) -> None:
+        self._attributes = attributes or KnownAttributes()
 
     def outputs(self, node: Node, inputs: Sequence[Any]) -> Arrays | None:
         """The op's outputs in float64 (integers as they are), None where there is no truth.
@@ -79,12 +89,17 @@ class OpTruth:
         if node.op in ASSIGN_OPS:
             return [self._assigned(node, inputs)]
         if node.op in READ_OPS:
-            return [to_numpy(widened(inputs[0]))]
+            return [to_numpy(self._in(tf.float64, inputs[0]))]
         if node.op == "Cast":
             return self._cast(node, inputs)
         if takes_handle(node.op):
             return None
-        return self._run(node, [widened(tensor) for tensor in inputs])
+        return self._run(node, [self._in(tf.float64, tensor) for tensor in inputs])
+
+    @staticmethod
+    def _in(dtype: tf.DType, tensor: Any) -> Any:
+        """A tensor with its numbers in a floating dtype, on the CPU; integers as they are."""
+        return cast(tensor, dtype, CPU.device) if is_float(tensor) else tensor
 
     def scale(self, node: Node, inputs: Sequence[Any]) -> list[npt.NDArray[Any]] | None:
         """|A||B|: the op on absolute values.
@@ -92,19 +107,23 @@ class OpTruth:
         In float32, unless that overflows: a scale needs only its first few digits.
         """
         for dtype in (tf.float32, tf.float64):
-            attrs = in_dtype(node.op, attributes(node.proto), dtype)
+            attrs = in_dtype(node.op, self._attributes.of(node.proto), dtype)
             if attrs is None:
                 continue
-            with tf.device("CPU:0"):
-                values = [tf.cast(t, dtype) if t.dtype in FLOATS else tf.identity(t) for t in inputs]
-                absolute = [tf.abs(t) if t.dtype == dtype else t for t in values]
+            values = [self._in(dtype, tensor) for tensor in inputs]
+            absolute = [self._absolute(value) for value in values]
             if node.op == "MaxPoolGrad":  # which element won is decided by the values as they are
                 absolute = [*values[:-1], absolute[-1]]
-            outputs = execute(node.op, absolute, attrs, len(node.dtypes), "CPU:0")
-            result = [to_numpy(output) for output in outputs]
-            if dtype == tf.float64 or all(np.isfinite(x).all() for x in result if x.dtype == np.float32):
+            result = [to_numpy(output) for output in execute(node.op, absolute, attrs, len(node.dtypes), CPU.device)]
+            if dtype == tf.float64 or all(np.isfinite(x.max(initial=0)) for x in result if x.dtype == np.float32):
                 return result
         return None
+
+    @staticmethod
+    def _absolute(tensor: Any) -> Any:
+        if not is_float(tensor):
+            return tensor
+        return execute("Abs", [tensor], {"T": tensor.dtype.as_datatype_enum}, 1, CPU.device)[0]
 
     def mixed_scale(self, node: Node, inputs: Sequence[Any]) -> npt.NDArray[Any] | None:
         """A convolution on the largest absolute values near each element of its operands; None for other ops."""
@@ -120,40 +139,41 @@ class OpTruth:
         return scale[0] if (scale := self.scale(node, spread)) is not None else None
 
     def spreads(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[RoundingSpread]:
-        """How far one rounding of each input moves each output."""
-        wide = [widened(tensor) for tensor in inputs]
+        """How far one rounding of each input moves each output; the same whatever was asked before."""
+        generator = np.random.default_rng(0)
+        wide = [self._in(tf.float64, tensor) for tensor in inputs]
         if node.op in SHIFT_INVARIANT:
             wide[0] = below_largest(wide[0])
-        units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if t.dtype in FLOATS else 0.0 for t in inputs]
+        units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if is_float(t) else 0.0 for t in inputs]
         samples = []
         for _ in range(NUM_PERTURBED):
-            moved = [perturbed(t, u, self._generator) for t, u in zip(wide, units, strict=True)]
+            moved = [perturbed(t, u, generator) for t, u in zip(wide, units, strict=True)]
             samples.append(self._run(node, moved) or truth)
         return spread_of(samples, truth)
 
     def _run(self, node: Node, wide: Sequence[tf.Tensor]) -> Arrays | None:
-        attrs = attributes(node.proto)
+        attrs = self._attributes.of(node.proto)
         double = None if is_random(node.op) else in_double(node.op, attrs)
         if double is None:
             if any(dtype in FLOATS for dtype in node.dtypes) or any(t.dtype == tf.float64 for t in wide):
                 return None
             double = attrs
         try:
-            outputs = execute(node.op, wide, double, len(node.dtypes), "CPU:0")
+            outputs = execute(node.op, wide, double, len(node.dtypes), CPU.device)
         except tf.errors.OpError:  # the CPU's own float64 kernel refuses: gradients of grouped convolutions, say
             return None
         return [to_numpy(output) for output in outputs]
 
     @staticmethod
     def _assigned(node: Node, inputs: Sequence[Any]) -> npt.NDArray[np.float64]:
-        before, value = (to_numpy(widened(tensor)) for tensor in inputs[:2])
+        before, value = (to_numpy(OpTruth._in(tf.float64, tensor)) for tensor in inputs[:2])
         if node.op == "AssignVariableOp":
             return value
         return before + value if node.op == "AssignAddVariableOp" else before - value
 
     @staticmethod
     def _cast(node: Node, inputs: Sequence[Any]) -> Arrays:
-        values = to_numpy(widened(inputs[0]))
+        values = to_numpy(OpTruth._in(tf.float64, inputs[0]))
         target = node.dtypes[0]
         return [values.astype(np.float64) if target in FLOATS else values.astype(target.as_numpy_dtype)]
 
