@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from diag.numerics.figures import MAX_OCTAVE, MIN_OCTAVE
+from diag.numerics.figures import CLASS_NAMES, MAX_OCTAVE, MIN_OCTAVE
 from diag.numerics.ulp import PairClass
 
 Array = npt.NDArray[Any]
@@ -36,17 +36,26 @@ _NAN_NAN, _NAN_NUMBER = int(PairClass.NAN_NAN), int(PairClass.NAN_NUMBER)
 _INF_INF, _INF_OPPOSITE = int(PairClass.INF_INF), int(PairClass.INF_OPPOSITE)
 _INF_FINITE = int(PairClass.INF_FINITE)
 
-# What a pass over two tensors adds up, and what a pass in units of a scale does.  An index of -1 is none.
+# What a pass over two tensors adds up, and what a pass in units of a scale does, both before the first element.
+# An index of -1 is none.
 TOTALS = np.dtype(
     [(name, np.float64) for name in ("sum", "sum_abs", "sum_squares", "max")]
     + [(name, np.float64) for name in ("reference_squares", "difference_squares", "max_difference")]
     + [(name, np.float64) for name in ("relative_sum", "relative_max")]
-    + [(name, np.int64) for name in ("worst", "first_mismatch", "unequal", "zero_sign", "zero_reference")]
-    + [(name, np.int64) for name in ("nan_nan", "nan_number", "inf_inf", "inf_opposite", "inf_finite")]
-    + [(name, np.int64) for name in ("both_zero", "opposite_signs", "subnormals")]
+    + [(name, np.int64) for name in ("worst", "first_mismatch", "min_bin", "max_bin")]
+    + [(name, np.int64) for name in ("unequal", "zero_sign", "zero_reference")]
+    + [(name, np.int64) for name in CLASS_NAMES]
 )
 SCALED_TOTALS = np.dtype([("sum_squares", np.float64), ("max", np.float64), ("worst", np.int64), ("outside", np.int64)])
-INDEX_TOTALS = frozenset(("worst", "first_mismatch"))
+NOTHING = np.zeros(1, TOTALS)
+NOTHING["worst"] = NOTHING["first_mismatch"] = -1
+NOTHING["min_bin"] = NUM_BINS
+NOTHING_SCALED = np.zeros(1, SCALED_TOTALS)
+NOTHING_SCALED["worst"] = -1
+
+# The lower edge of each bin of the inner histogram.
+LOWER_EDGES = ((np.arange(NUM_BINS) - 2 + _FIRST_KEY) << _KEY_SHIFT).view(np.float64)
+LOWER_EDGES[:2] = 0.0
 
 
 def compiled(*fastmath: str) -> Callable[[Function], Function]:
@@ -57,11 +66,6 @@ def compiled(*fastmath: str) -> Callable[[Function], Function]:
         return cast(Function, machine(function))
 
     return compile_
-
-
-def lower_edge(bin: int) -> float:
-    """The lower edge of a bin of the inner histogram."""
-    return float(np.int64((bin - 2 + _FIRST_KEY) << _KEY_SHIFT).view(np.float64)) if bin >= 2 else 0.0
 
 
 @compiled()
@@ -102,10 +106,15 @@ def _add_errors(error: Array, magnitude: Array, first: int, total: Any, histogra
         total.max = largest
         total.worst = first + _first_equal(magnitude, largest)
     # The leading bits of a float64 are its octave and its place within: a logarithmic histogram for free.
-    bits = magnitude.view(np.int64)
+    bits, lowest, highest = magnitude.view(np.int64), NUM_BINS, 0
     for i in range(error.size):
         key = (bits[i] >> _KEY_SHIFT) - _FIRST_KEY
-        bits[i] = min(max(key, -1), NUM_BINS - 3) + 2 - (bits[i] == 0)
+        bin = min(max(key, -1), NUM_BINS - 3) + 2 - (bits[i] == 0)
+        bits[i] = bin
+        lowest = min(lowest, bin if bin > 1 else NUM_BINS)
+        highest = max(highest, bin)
+    total.min_bin = min(total.min_bin, lowest)
+    total.max_bin = max(total.max_bin, highest)
     for i in range(error.size):
         histogram[bits[i] & 0xFFFF] += 1
 
@@ -205,16 +214,24 @@ def _load(values: Array, table: Array, v: Array) -> None:
             v[i] = table[np.int64(values[i]) & 0xFFFF]
 
 
-@compiled("reassoc")
-def _add_equal(bits: Array, r: Array, magnitude_mask: int, hidden: int, flushed: bool, total: Any) -> None:
-    """What is to be counted where both sides have the same bits and are finite."""
-    squares, zeros, below_normal = 0.0, 0, 0
-    for i in range(r.size):
-        squares += r[i] * r[i]
-    for i in range(r.size):
+@compiled()
+def _small(bits: Array, magnitude_mask: int, hidden: int) -> tuple[int, int]:
+    """How many zeros, and how many below the smallest normal number."""
+    zeros, below_normal = 0, 0
+    for i in range(bits.size):
         magnitude = bits[i] & magnitude_mask
         zeros += magnitude == 0
         below_normal += magnitude < hidden
+    return zeros, below_normal
+
+
+@compiled("reassoc")
+def _add_equal(bits: Array, r: Array, magnitude_mask: int, hidden: int, flushed: bool, total: Any) -> None:
+    """What is to be counted where both sides have the same bits and are finite."""
+    squares = 0.0
+    for i in range(r.size):
+        squares += r[i] * r[i]
+    zeros, below_normal = _small(bits, magnitude_mask, hidden)
     total.reference_squares += squares
     total.both_zero += zeros
     total.zero_reference += below_normal if flushed else zeros
@@ -229,6 +246,21 @@ def _same_bits(a: Array, b: Array, magnitude_mask: int, infinity: int) -> bool:
         differing |= a[i] ^ b[i]
         num_nonfinite += (a[i] & magnitude_mask) >= infinity
     return bool((differing == 0) & (num_nonfinite == 0))
+
+
+@compiled()
+def equal_bits(a: Array, b: Array, magnitude_mask: int, infinity: int, hidden: int) -> tuple[int, int]:
+    """How many zeros two tensors have, and how many numbers below the smallest normal one, where all bits of both are
+    the same and finite; -1 and -1 of others.  Encodings, as for `add_pair`."""
+    zeros, below_normal = 0, 0
+    for start in range(0, a.size, BLOCK):
+        stop = min(start + BLOCK, a.size)
+        if not _same_bits(a[start:stop], b[start:stop], magnitude_mask, infinity):
+            return -1, -1
+        more_zeros, more_below_normal = _small(a[start:stop], magnitude_mask, hidden)
+        zeros += more_zeros
+        below_normal += more_below_normal
+    return zeros, below_normal
 
 
 @compiled()
@@ -389,3 +421,35 @@ def add_scaled(
         if largest > total.max:
             total.max = largest
             total.worst = first + start + _first_equal(error, largest)
+
+
+@compiled()
+def _bin_of(rank: int, histogram: Array, octaves: Array) -> int:
+    """The bin of the element of a rank, the smallest being the first."""
+    octave = 0
+    while octave < octaves.size - 1 and octaves[octave] < rank:
+        rank -= octaves[octave]
+        octave += 1
+    if octave < 2:
+        return octave
+    bin = 2 + (octave - 2) * BINS_PER_OCTAVE
+    while bin < histogram.size - 1 and histogram[bin] < rank:
+        rank -= histogram[bin]
+        bin += 1
+    return bin
+
+
+@compiled()
+def condense(histogram: Array, octaves: Array, bins: tuple[int, int], ranks: tuple[int, int]) -> tuple[int, int]:
+    """Adds up an inner histogram by octaves, gives the bins of the elements of two ranks, and leaves it empty.
+
+    bins: the first and the last that is not empty, but for the two of less than 2^MIN_OCTAVE.
+    """
+    octaves[:2] = histogram[:2]
+    first = 2 + max(bins[0] - 2, 0) // BINS_PER_OCTAVE * BINS_PER_OCTAVE
+    for bin in range(first, bins[1] + 1):
+        octaves[2 + (bin - 2) // BINS_PER_OCTAVE] += histogram[bin]
+    found = _bin_of(ranks[0], histogram, octaves), _bin_of(ranks[1], histogram, octaves)
+    histogram[:2] = 0
+    histogram[first : bins[1] + 1] = 0
+    return found

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections import namedtuple
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from types import SimpleNamespace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ __all__ = [
     "scaled_error",
 ]
 
-# Below this many elements a second thread costs more to start (0.1 ms) than it saves.
+# Below this many elements a second thread costs more to wake than it saves.
 _MIN_ELEMENTS_PER_THREAD = 1 << 18
 # Squares of float64 numbers leave float64's range; from here on down they lose bits.
 _SMALLEST_SAFE_SQUARE = 2.0**-900
@@ -70,20 +70,59 @@ def compare(reference: npt.NDArray[Any], candidate: npt.NDArray[Any], flushed: b
     _require_same_shape(reference=reference, candidate=candidate)
     if reference.dtype.kind in "biu":
         return _compare_integers(reference, candidate)
-    format = format_of(candidate.dtype)
-    (a, table), (b, _) = _widenable(reference), _widenable(candidate)
-    a_bits, b_bits = a.view(f"i{a.itemsize}"), b.view(f"i{b.itemsize}")
-    width = 8 * a.itemsize
-    hidden = 1 << (format.precision - 1)
-    infinity = ((1 << (width - format.precision)) - 1) << (format.precision - 1)
+    code = _encoding(candidate.dtype)
+    a, b = _flat(reference, code.stored), _flat(candidate, code.stored)
+    a_bits, b_bits = a.view(code.bits), b.view(code.bits)
+    equal = _of_equal_bits(code, a_bits, b_bits, flushed)
+    if equal is not None:
+        return equal
 
     def add(part: slice, totals: npt.NDArray[Any], histogram: npt.NDArray[np.int64]) -> None:
         kernels.add_pair(
-            a[part], b[part], a_bits[part], b_bits[part], table, format.smallest_normal,
-            (1 << (width - 1)) - 1, infinity, hidden, flushed, part.start, totals, histogram,
+            a[part], b[part], a_bits[part], b_bits[part], code.table, code.smallest_normal,
+            code.magnitude_mask, code.infinity, code.hidden, flushed, part.start, totals, histogram,
         )  # fmt: skip
 
-    return _statistics(PairStatistics, reference, candidate, flushed, *_add_up(a.size, kernels.TOTALS, add))
+    return _statistics(PairStatistics, reference, candidate, flushed, *_add_up(a.size, kernels.NOTHING, add))
+
+
+def _of_equal_bits(
+    code: _Encoding, a_bits: npt.NDArray[Any], b_bits: npt.NDArray[Any], flushed: bool
+) -> PairStatistics | None:
+    """Statistics of two tensors that have the same bits, all of them finite; None of others."""
+
+    def count(part: slice) -> tuple[int, int]:
+        return kernels.equal_bits(a_bits[part], b_bits[part], code.magnitude_mask, code.infinity, code.hidden)
+
+    counts = _by_part(a_bits.size, count)
+    if any(zeros < 0 for zeros, _ in counts):
+        return None
+    zeros, below_normal = (sum(each) for each in zip(*counts, strict=True))
+    return _without_difference(code.name, a_bits.size, zeros, below_normal - zeros, flushed)
+
+
+@lru_cache(maxsize=1024)
+def _without_difference(dtype_name: str, size: int, zeros: int, subnormals: int, flushed: bool) -> PairStatistics:
+    histogram = np.zeros(HISTOGRAM_EDGES.size, np.int64)
+    histogram[0] = size
+    histogram.setflags(write=False)
+    return PairStatistics(
+        dtype=dtype_name,
+        size=size,
+        num_unequal=0,
+        num_zero_sign=0,
+        num_compared=size,
+        **dict.fromkeys(("max", "mean", "rms", "p50", "p99", "bias"), 0.0 if size else math.nan),
+        histogram=histogram,
+        worst_index=None,
+        worst_values=None,
+        normwise_relative_error=0.0,
+        max_relative_error=0.0,
+        mean_relative_error=0.0,
+        num_zero_reference=zeros + (subnormals if flushed else 0),
+        max_absolute_difference=0.0,
+        classes=ClassCounts(both_zero=zeros, subnormals=subnormals),
+    )
 
 
 def against_truth(
@@ -104,18 +143,18 @@ def against_truth(
     """
     x, truth = np.asarray(x), _float64_truth(truth)
     _require_same_shape(x=x, truth=truth)
-    values, table = _widenable(x)
-    format = format or format_of(x.dtype)
-    r = np.ascontiguousarray(truth).reshape(-1)
+    code = _encoding(x.dtype)
+    format = format or code.format
+    r, values = _flat(truth, truth.dtype), _flat(x, code.stored)
     gap = format.smallest_normal - format.smallest_subnormal if flushed else 0.0
 
     def add(part: slice, totals: npt.NDArray[Any], histogram: npt.NDArray[np.int64]) -> None:
         kernels.add_truth(
-            r[part], values[part], table, format.smallest_normal, format.overflow_threshold, format.precision,
+            r[part], values[part], code.table, format.smallest_normal, format.overflow_threshold, format.precision,
             format.min_exponent, gap, part.start, totals, histogram,
         )  # fmt: skip
 
-    return _statistics(TruthStatistics, truth, x, flushed, *_add_up(r.size, kernels.TOTALS, add))
+    return _statistics(TruthStatistics, truth, x, flushed, *_add_up(r.size, kernels.NOTHING, add))
 
 
 def scaled_error(
@@ -140,17 +179,20 @@ def scaled_error(
     """
     x, truth = np.asarray(x), _float64_truth(truth)
     _require_same_shape(x=x, truth=truth)
-    values, table = _widenable(x)
-    r = np.ascontiguousarray(truth).reshape(-1)
-    unit = np.ascontiguousarray(np.broadcast_to(np.asarray(scale, np.float64), x.shape)).reshape(-1)
-    overflow = format_of(x.dtype).overflow_threshold
+    code = _encoding(x.dtype)
+    r, values = _flat(truth, truth.dtype), _flat(x, code.stored)
+    sizes = np.asarray(scale)
+    sizes = sizes if sizes.dtype == np.float32 else sizes.astype(np.float64, copy=False)
+    unit = _flat(sizes if sizes.shape == x.shape else np.broadcast_to(sizes, x.shape), sizes.dtype)
+    overflow = code.format.overflow_threshold
 
     def add(part: slice, totals: npt.NDArray[Any], _: npt.NDArray[np.int64]) -> None:
         kernels.add_scaled(
-            r[part], values[part], unit[part], table, unit_roundoff, underflow, overflow, part.start, totals
+            r[part], values[part], unit[part], code.table, unit_roundoff, underflow, overflow, part.start, totals
         )
 
-    total, _ = _add_up(r.size, kernels.SCALED_TOTALS, add)
+    total, unused = _add_up(r.size, kernels.NOTHING_SCALED, add)
+    _empty_histograms.append(unused)
     return ScaledError(
         rms=math.sqrt(total.sum_squares / max(r.size, 1)),
         max=total.max,
@@ -167,64 +209,126 @@ def _float64_truth(truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _require_same_shape(**arrays: npt.NDArray[Any]) -> None:
-    if len({array.shape for array in arrays.values()}) > 1:
+    first, second = arrays.values()
+    if first.shape != second.shape:
         received = ", ".join(f"{name}.shape={array.shape}" for name, array in arrays.items())
         raise ValueError(f"Statistics are element by element. Received: {received}")
 
 
+class _Encoding(NamedTuple):
+    """A dtype as the kernels know it.
+
+    Arrays of it are handed over as `stored`, which is the encodings of a 16-bit format and else the values; `table` has
+    the value of each of the 65536 encodings, `bits` is the signed integer of its width.  `infinity` and `hidden`
+    are the encodings of infinity and of the smallest normal number.
+    """
+
+    name: str
+    format: Format
+    stored: np.dtype[Any]
+    bits: np.dtype[Any]
+    table: npt.NDArray[np.float32]
+    smallest_normal: float
+    magnitude_mask: int
+    infinity: int
+    hidden: int
+
+
 @lru_cache
-def _widening_table(dtype: np.dtype[Any]) -> npt.NDArray[np.float32]:
-    """The value of each of the 65536 encodings of a 16-bit format."""
-    with np.errstate(invalid="ignore"):  # widening a signalling NaN raises the flag
-        return np.arange(1 << 16, dtype=np.uint16).view(dtype).astype(np.float32)
+def _encoding(dtype: np.dtype[Any]) -> _Encoding:
+    format, width = format_of(dtype), 8 * dtype.itemsize
+    bits = np.dtype(f"i{dtype.itemsize}")
+    table = np.empty(0, np.float32)
+    if width == 16:
+        with np.errstate(invalid="ignore"):  # widening a signalling NaN raises the flag
+            table = np.arange(1 << 16, dtype=np.uint16).view(dtype).astype(np.float32)
+    table.setflags(write=False)
+    return _Encoding(
+        name=dtype.name,
+        format=format,
+        stored=bits if width == 16 else dtype,
+        bits=bits,
+        table=table,
+        smallest_normal=format.smallest_normal,
+        magnitude_mask=(1 << (width - 1)) - 1,
+        infinity=((1 << (width - format.precision)) - 1) << (format.precision - 1),
+        hidden=1 << (format.precision - 1),
+    )
 
 
-_NO_TABLE: npt.NDArray[np.float32] = np.empty(0, np.float32)
-
-
-def _widenable(x: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-    """x in one dimension, as its values, or as its encodings and the table of their values."""
-    flat = np.ascontiguousarray(x).reshape(-1)
-    format_of(flat.dtype)
-    return (flat.view(np.int16), _widening_table(flat.dtype)) if flat.itemsize == 2 else (flat, _NO_TABLE)
+def _flat(x: npt.NDArray[Any], stored: np.dtype[Any]) -> npt.NDArray[Any]:
+    """x in one dimension, read only: numba compiles a kernel anew for arrays that may be written."""
+    flat = np.ascontiguousarray(x).reshape(-1).view(stored)
+    flat.setflags(write=False)
+    return flat
 
 
 AddPart: TypeAlias = Callable[[slice, npt.NDArray[Any], npt.NDArray[np.int64]], None]
 
 
-def _add_up(size: int, dtype: np.dtype[Any], add: AddPart) -> tuple[SimpleNamespace, npt.NDArray[np.int64]]:
-    """The totals named in `dtype`, and the histogram; large tensors in one part a thread.
+Part = TypeVar("Part")
+
+
+def _by_part(size: int, run: Callable[[slice], Part]) -> list[Part]:
+    """What `run` gives of each part of so many elements; large tensors in one part a thread.
 
     Threads of our own rather than numba's, whose default layer must not be entered by two threads at once
     (numba documentation, "The Threading Layers").
     """
-    num_parts = max(1, min(_num_cores(), size // _MIN_ELEMENTS_PER_THREAD))
-    ends = [size * part // num_parts for part in range(num_parts + 1)]
-    totals = np.zeros(num_parts, dtype)
-    for name in kernels.INDEX_TOTALS.intersection(dtype.names or ()):
-        totals[name] = -1
-    histograms = np.zeros((num_parts, kernels.NUM_BINS), np.int64)
-
-    def add_part(part: int) -> None:
-        add(slice(ends[part], ends[part + 1]), totals[part : part + 1], histograms[part])
-
+    num_parts = _num_parts(size)
     if num_parts == 1:
-        add_part(0)
-        return _merged(totals), histograms[0]
-    with ThreadPoolExecutor(num_parts) as pool:
-        list(pool.map(add_part, range(num_parts)))
-    return _merged(totals), histograms.sum(axis=0)
+        return [run(slice(0, size))]
+    ends = [size * part // num_parts for part in range(num_parts + 1)]
+    return list(_threads().map(run, map(slice, ends, ends[1:])))
 
 
-def _merged(totals: npt.NDArray[Any]) -> SimpleNamespace:
+# Inner histograms that are empty again: a new one, of memory that no cache knows, takes longer than to fill it.
+_empty_histograms: list[npt.NDArray[np.int64]] = []
+
+
+def _empty_histogram() -> npt.NDArray[np.int64]:
+    return _empty_histograms.pop() if _empty_histograms else np.zeros(kernels.NUM_BINS, np.int64)
+
+
+def _add_up(size: int, nothing: npt.NDArray[Any], add: AddPart) -> tuple[Any, npt.NDArray[np.int64]]:
+    """The totals, which before the first element are `nothing`, and the inner histogram."""
+
+    def add_part(part: slice) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        totals, histogram = nothing.copy(), _empty_histogram()
+        add(part, totals, histogram)
+        return totals, histogram
+
+    parts = _by_part(size, add_part)
+    totals, histogram = parts[0]
+    if len(parts) == 1:
+        return _names(nothing.dtype)(*totals[0].item()), histogram
+    return _merged(np.concatenate([totals for totals, _ in parts])), np.sum([each for _, each in parts], axis=0)
+
+
+def _num_parts(size: int) -> int:
+    return max(1, min(_num_cores(), size // _MIN_ELEMENTS_PER_THREAD))
+
+
+@lru_cache
+def _names(dtype: np.dtype[Any]) -> Any:
+    return namedtuple("Totals", dtype.names or ())
+
+
+def _merged(totals: npt.NDArray[Any]) -> Any:
     """Totals of all parts, which are in the order of the elements."""
     names = totals.dtype.names or ()
     columns = dict(zip(names, zip(*totals.tolist(), strict=True), strict=True))
-    merged = {name: max(column) if "max" in name else sum(column) for name, column in columns.items()}
+    ways = {"max": max, "min": min}
+    merged = {name: next((way for word, way in ways.items() if word in name), sum)(c) for name, c in columns.items()}
     merged["worst"] = columns["worst"][columns["max"].index(merged["max"])]
     if "first_mismatch" in columns:
         merged["first_mismatch"] = next((index for index in columns["first_mismatch"] if index >= 0), -1)
-    return SimpleNamespace(**merged)
+    return _names(totals.dtype)(**merged)
+
+
+@lru_cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_num_cores())
 
 
 @lru_cache
@@ -240,18 +344,17 @@ def _statistics(
     r: npt.NDArray[Any],
     x: npt.NDArray[Any],
     flushed: bool,
-    total: SimpleNamespace,
+    total: Any,
     histogram: npt.NDArray[np.int64],
 ) -> AnyStatistics:
-    classes = ClassCounts(**{name: getattr(total, name) for name in CLASS_NAMES})
+    classes = ClassCounts(*total[-len(CLASS_NAMES) :])
     num_compared = x.size - classes.num_without_distance
     num_nonzero_reference = num_compared - total.zero_reference
-    histogram[0] -= classes.num_without_distance  # they went through as equal zeros
     worst = _index(total.first_mismatch if total.first_mismatch >= 0 else total.worst, x.shape)
-    octaves = histogram[2:].reshape(-1, kernels.BINS_PER_OCTAVE)
-    p50, p99 = _percentiles(histogram, num_compared, (50, 99))
+    histogram[0] -= classes.num_without_distance  # they went through as equal zeros
+    octaves, p50, p99 = _distribution(histogram, num_compared, (total.min_bin, total.max_bin))
     return kind(
-        dtype=x.dtype.name,
+        dtype=_encoding(x.dtype).name,
         size=x.size,
         num_unequal=total.unequal,
         num_zero_sign=total.zero_sign,
@@ -262,7 +365,7 @@ def _statistics(
         p50=p50,
         p99=p99,
         bias=_divided(total.sum, num_compared),
-        histogram=np.concatenate((histogram[:2], octaves.sum(axis=1))),
+        histogram=octaves,
         worst_index=worst,
         worst_values=None if worst is None else (float(r[worst]), float(x[worst])),
         normwise_relative_error=_normwise_relative_error(total, num_nonzero_reference, r, x, flushed),
@@ -288,17 +391,22 @@ def _index(flat: int, shape: Index) -> Index | None:
     return tuple(index)
 
 
-def _percentiles(histogram: npt.NDArray[np.int64], count: int, percents: tuple[int, ...]) -> list[float]:
-    """The lower edge of the bin that holds the ceil(percent * count / 100)-th smallest."""
-    if count == 0:
-        return [math.nan for _ in percents]
-    ranks = [-(-percent * count // 100) for percent in percents]
-    bins = np.searchsorted(np.cumsum(histogram), ranks)
-    return [kernels.lower_edge(int(bin)) for bin in bins]
+def _distribution(
+    histogram: npt.NDArray[np.int64], count: int, bins: tuple[int, int]
+) -> tuple[npt.NDArray[np.int64], float, float]:
+    """An inner histogram by octaves; of the bins that hold the ceil(percent * count / 100)-th smallest the lower edges.
+
+    bins: the first and the last that is not empty.  The histogram is given back.
+    """
+    octaves = np.zeros(HISTOGRAM_EDGES.size, np.int64)
+    found = kernels.condense(histogram, octaves, bins, (-(-50 * count // 100), -(-99 * count // 100)))
+    _empty_histograms.append(histogram)
+    p50, p99 = (float(kernels.LOWER_EDGES[bin]) for bin in found)
+    return octaves, *((p50, p99) if count else (math.nan, math.nan))
 
 
 def _normwise_relative_error(
-    total: SimpleNamespace, num_nonzero_reference: int, r: npt.NDArray[Any], x: npt.NDArray[Any], flushed: bool
+    total: Any, num_nonzero_reference: int, r: npt.NDArray[Any], x: npt.NDArray[Any], flushed: bool
 ) -> float:
     if num_nonzero_reference == 0:
         return math.inf if total.max_difference else 0.0

@@ -8,7 +8,7 @@ tests/engine/test_canary.py fails when one of them changes its meaning.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,10 +54,28 @@ def _plain_item(kind: str, item: Any) -> Any:
     return item
 
 
+@functools.cache
+def _attribute_names(op_type: str) -> frozenset[str]:
+    return frozenset(attr.name for attr in op_def(op_type).attr)
+
+
 def attributes(proto: Any) -> dict[str, Any]:
     """The attributes of a NodeDef that its op knows, as plain values (dtypes as enum numbers)."""
-    known = {attr.name for attr in op_def(proto.op).attr}
-    return {name: _plain(value) for name, value in proto.attr.items() if name in known}
+    known, values = _attribute_names(proto.op), proto.attr
+    return {name: _plain(values[name]) for name in values if name in known}
+
+
+class KnownAttributes:
+    """The attributes of each of some NodeDefs, converted once; a proto is kept so that its id stays its own."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, dict[str, Any]]] = {}
+
+    def of(self, proto: Any) -> dict[str, Any]:
+        known = self._known.get(id(proto))
+        if known is None:
+            known = self._known[id(proto)] = (proto, attributes(proto))
+        return known[1]
 
 
 def readable_attributes(proto: Any) -> dict[str, Any]:
@@ -84,6 +102,19 @@ def execute(op_type: str, inputs: Sequence[Any], attrs: dict[str, Any], num_outp
 @functools.cache
 def full_device(device: str) -> str:
     return f"/job:localhost/replica:0/task:0/device:{device}"
+
+
+def cast(tensor: Any, dtype: tf.DType, device: str) -> Any:
+    """An EagerTensor in another dtype; itself where it has that, wherever it lies."""
+    source, target = tensor.dtype.as_datatype_enum, dtype.as_datatype_enum
+    if source == target:
+        return tensor
+    return execute("Cast", [tensor], {"SrcT": source, "DstT": target, "Truncate": False}, 1, device)[0]
+
+
+def is_float(tensor: Any) -> bool:
+    """Whether an EagerTensor holds floating-point numbers; comparing DTypes one by one takes ten times as long."""
+    return tensor.dtype.as_datatype_enum in _FLOAT_ENUMS
 
 
 _REGISTERED: set[tuple[int, bytes]] = set()
@@ -117,16 +148,30 @@ def registered_kernels(op_type: str) -> tuple[tuple[str, tuple[tuple[str, frozen
 
 def has_kernel(op_type: str, attrs: dict[str, Any], device_type: str) -> bool:
     """Whether a device type has a kernel of this op for these attributes."""
+    return _has_kernel(op_type, _types_of(op_type, attrs), device_type)
+
+
+Types = tuple[tuple[str, "int | tuple[int, ...]"], ...]
+
+
+def _types_of(op_type: str, attrs: Mapping[str, Any]) -> Types:
+    """The attributes that are dtypes: a kernel is chosen by them alone."""
+    types = [(name, attrs[name]) for name in type_attributes(op_type) if name in attrs]
+    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in types)
+
+
+@functools.cache
+def _has_kernel(op_type: str, types: Types, device_type: str) -> bool:
     return any(
-        device in (device_type, "DEFAULT") and _fits(constraints, attrs)
+        device in (device_type, "DEFAULT") and _fits(constraints, dict(types))
         for device, constraints in registered_kernels(op_type)
     )
 
 
-def _fits(constraints: tuple[tuple[str, frozenset[int]], ...], attrs: dict[str, Any]) -> bool:
+def _fits(constraints: tuple[tuple[str, frozenset[int]], ...], attrs: Mapping[str, Any]) -> bool:
     for name, allowed in constraints:
         value = attrs.get(name)
-        values = value if isinstance(value, list) else [value]
+        values = value if isinstance(value, (list, tuple)) else [value]
         if allowed and not set(values) <= allowed:
             return False
     return True
@@ -166,17 +211,23 @@ def in_double(op_type: str, attrs: dict[str, Any]) -> dict[str, Any] | None:
 
 def in_dtype(op_type: str, attrs: dict[str, Any], dtype: tf.DType) -> dict[str, Any] | None:
     """The attributes with every floating dtype made `dtype`, None where the CPU has no such kernel."""
-    wanted = dtype.as_datatype_enum
+    wide = _types_in(op_type, _types_of(op_type, attrs), dtype.as_datatype_enum)
+    return None if wide is None else {**attrs, **wide}
+
+
+@functools.cache
+def _types_in(op_type: str, types: Types, wanted: int) -> dict[str, Any] | None:
+    """The attributes that are dtypes, the floating ones made another; None where the CPU has no such kernel."""
 
     def widened(value: Any) -> Any:
-        if isinstance(value, list):
+        if isinstance(value, tuple):
             return [widened(item) for item in value]
         return wanted if value in _FLOAT_ENUMS else value
 
-    wide = {name: widened(value) if name in type_attributes(op_type) else value for name, value in attrs.items()}
-    has_floats = any(_holds_float(attrs[name]) for name in type_attributes(op_type) if name in attrs)
+    wide = {name: widened(value) for name, value in types}
     fixed = op_type in PYTHON_FUNCTIONS or op_type.startswith("LookupTable")  # what they call or hold has its dtype
-    fixed |= has_fixed_floats(op_type) or any(_holds_complex(attrs[n]) for n in type_attributes(op_type) if n in attrs)
+    fixed |= has_fixed_floats(op_type) or any(_holds_complex(value) for _, value in types)
+    has_floats = any(_holds_float(value) for _, value in types)
     return wide if has_floats and not fixed and has_kernel(op_type, wide, "CPU") else None
 
 
@@ -189,11 +240,11 @@ def has_fixed_floats(op_type: str) -> bool:
 
 def _holds_complex(value: Any) -> bool:
     complexes = (tf.complex64.as_datatype_enum, tf.complex128.as_datatype_enum)
-    return any(item in complexes for item in (value if isinstance(value, list) else [value]))
+    return any(item in complexes for item in (value if isinstance(value, (list, tuple)) else [value]))
 
 
 def _holds_float(value: Any) -> bool:
-    return any(item in _FLOAT_ENUMS for item in (value if isinstance(value, list) else [value]))
+    return any(item in _FLOAT_ENUMS for item in (value if isinstance(value, (list, tuple)) else [value]))
 
 
 def to_numpy(tensor: Any) -> np.ndarray:
@@ -202,6 +253,6 @@ def to_numpy(tensor: Any) -> np.ndarray:
     `tensor.numpy()` always copies.  The array keeps the tensor's buffer alive, and a variable that
     is assigned while its buffer is held gets a new one.
     """
-    value = tensor.read_value() if hasattr(tensor, "read_value") else tensor
+    value = tensor.read_value() if hasattr(type(tensor), "read_value") else tensor
     array: np.ndarray = np.asarray(value._numpy())
     return array

@@ -12,7 +12,8 @@ import tensorflow as tf
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node
 from diag.engine.graphs.pinning import is_pinned
-from diag.engine.graphs.tf_runtime import attributes, execute, readable_attributes, to_numpy
+from diag.engine.graphs.tf_runtime import KnownAttributes, execute, readable_attributes, to_numpy
+from diag.engine.graphs.variables import write
 from diag.machine.places import Place
 
 
@@ -26,17 +27,11 @@ class VariableRef:
 class EagerPlace:
     """Executes single ops at a place; knows nothing of other lanes."""
 
-    def __init__(self, place: Place, simulation: Simulation | None) -> None:
+    def __init__(self, place: Place, simulation: Simulation | None, attributes: KnownAttributes | None = None) -> None:
+        """attributes: shared with who else looks at the same nodes."""
         self.place = place
         self.simulation = simulation
-        self._attributes: dict[int, tuple[Any, dict[str, Any]]] = {}
-
-    def attributes(self, node: Node) -> dict[str, Any]:
-        """Attributes of a node, converted once; the proto is kept so that its id stays its own."""
-        known = self._attributes.get(id(node.proto))
-        if known is None:
-            known = self._attributes[id(node.proto)] = (node.proto, attributes(node.proto))
-        return known[1]
+        self.attributes = attributes or KnownAttributes()
 
     def device(self, node: Node) -> str:
         return "CPU:0" if is_pinned(node.proto) else self.place.device
@@ -52,7 +47,7 @@ class EagerPlace:
     def run(self, node: Node, inputs: Sequence[Any], variables: Sequence[tf.Variable]) -> list[Any]:
         """Outputs of an op that writes nothing.  `inputs` are tensors or VariableRefs."""
         handles = [variables[x.index].handle if isinstance(x, VariableRef) else x for x in inputs]
-        outputs = execute(node.op, handles, self.attributes(node), len(node.dtypes), self.device(node))
+        outputs = execute(node.op, handles, self.attributes.of(node.proto), len(node.dtypes), self.device(node))
         if node.location.index is None or not self.is_faulty(node):
             return outputs
         if not node.dtypes or any(dtype in OPAQUE for dtype in node.dtypes):
@@ -65,12 +60,12 @@ class EagerPlace:
         """Execute an op that assigns to a variable; a fault decides the value it leaves."""
         touched = self.is_faulty(node)
         before = to_numpy(variable).copy() if touched else None
-        execute(node.op, [variable.handle, *inputs[1:]], self.attributes(node), 0, self.device(node))
+        execute(node.op, [variable.handle, *inputs[1:]], self.attributes.of(node.proto), 0, self.device(node))
         if before is not None:
             arrays = [before, *(to_numpy(x) for x in inputs[1:])]
             after = to_numpy(variable)
             (left,) = self._faulty(node, arrays, [after], variable.dtype)
-            variable.assign(left)
+            write(variable, left)
 
     def _faulty(
         self, node: Node, inputs: list[np.ndarray], outputs: list[np.ndarray], dtype: tf.DType | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from diag.engine.graphs.graph import Node
-from diag.engine.graphs.tf_runtime import FLOATS, attributes, readable_attributes, to_numpy
+from diag.engine.graphs.tf_runtime import FLOATS, KnownAttributes, is_float, readable_attributes, to_numpy
 from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.kinds import kinds_of
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
 from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
-from diag.numerics.allowances import PLACES, AllowanceRow, in_force
+from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
     AbsoluteError,
@@ -46,6 +47,11 @@ DECISION_FLIP = "decision-flip"
 NORMWISE = "algorithm:normwise"
 NONDETERMINISM = "nondeterminism"
 SOFTMAX_UNIT = "u p(1 + |x - max|...)"
+# The spread of a composite only makes its bound wider: below this, a quarter of what looks like anything at all
+# (`NEAR_ITS_BOUND` of diag/engine/runs/attention.py), an excess is given as it is without any.
+CLEARLY_WITHIN = 1 / 4
+NO_SPREAD = RoundingSpread(0.0, 0.0)
+EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
 # Elements, and terms of all of them, that are summed in order where a bound is exceeded.
 SUMMED_IN_ORDER, TERMS_IN_ORDER = 64, 1 << 22
 
@@ -63,13 +69,12 @@ class OpJudgement:
 class Measures:
     """What an op's bounds are measured by, one a output; taken once, from truth and the reference.
 
-    scale: |A||B| of a contraction.  sums_in: the format its sums have to be kept in.  spreads, reference_errors:
-    of a composite.  None where the op's class has no such measure.
+    scale: |A||B| of a contraction.  sums_in: the format its sums have to be kept in.  reference_errors: of a composite.
+    None where the op's class has no such measure.
     """
 
     scale: Sequence[npt.NDArray[Any]] | None = None
     sums_in: Sequence[Format] | None = None
-    spreads: Sequence[RoundingSpread] | None = None
     reference_errors: Sequence[AbsoluteError] | None = None
 
 
@@ -88,13 +93,14 @@ class OpEvidence:
     reference: list[npt.NDArray[Any]]
     truth: Arrays | None = None
     measures: Measures | None = None
+    spreads: Sequence[RoundingSpread] | None = None  # of a composite, None until one is asked for
     run_again: Callable[[EagerPlace], list[npt.NDArray[Any]]] | None = None
     candidate_inputs: Sequence[Any] = ()
     inherited: float = 0.0
     in_order: dict[int, InOrder | None] = field(default_factory=dict)
     mixed_scale: list[npt.NDArray[Any] | None] = field(default_factory=list)  # empty until it is asked for
 
-    @property
+    @cached_property
     def error_class(self) -> ErrorClass:
         """The op's class; composite where its result is of a format that no allowance is known for."""
         if self.candidate and self.candidate[0].dtype.kind in "biu":
@@ -125,19 +131,34 @@ class OpEvidence:
         if self.node.op in SOFTMAXES:
             sizes = sizes_of(self.node.op, [to_numpy(tensor) for tensor in self.inputs])
             return Measures(sizes, [_working_format(self)] * len(sizes))
-        spreads = op_truth.spreads(self.node, self.inputs, self.truth)
         errors = [
             absolute_error(x, where_both_overflow(x, other, truth))
             if x.dtype.kind not in "biu"
             else AbsoluteError(0.0, 0.0, None)
             for x, other, truth in zip(self.reference, self.candidate, self.truth, strict=True)
         ]
-        return Measures(spreads=spreads, reference_errors=errors)
+        return Measures(reference_errors=errors)
+
+    def spreads_by(self, op_truth: OpTruth) -> Sequence[RoundingSpread]:
+        """What rounding of its inputs does to each output, computed once, of an op that has truth."""
+        assert self.truth is not None
+        if self.spreads is None:
+            self.spreads = op_truth.spreads(self.node, self.inputs, self.truth)
+        return self.spreads
 
     def allowance(self, kinds: Sequence[str]) -> AllowanceRow | None:
         """The widest row of the kinds of place that an output may be computed at."""
-        dtype = self.candidate[0].dtype.name if self.candidate else "float32"
-        return in_force().widest(self.node.op, dtype, kinds)
+        return _widest_row(in_force(), self.node.op, self.dtype_name, tuple(kinds))
+
+    @cached_property
+    def dtype_name(self) -> str:
+        """Of the first output."""
+        return str(self.candidate[0].dtype.name) if self.candidate else "float32"
+
+
+@lru_cache(maxsize=4096)
+def _widest_row(table: Allowances, op_type: str, dtype_name: str, kinds: tuple[str, ...]) -> AllowanceRow | None:
+    return table.widest(op_type, dtype_name, kinds)
 
 
 class OpJudge:
@@ -146,8 +167,11 @@ class OpJudge:
     reference, candidate: where the lanes compute, which says what functions may be off by.
     """
 
-    def __init__(self, reference: Place = CPU, candidate: Place = CPU) -> None:
-        self.truth = OpTruth()
+    def __init__(
+        self, reference: Place = CPU, candidate: Place = CPU, attributes: KnownAttributes | None = None
+    ) -> None:
+        self.attributes = attributes or KnownAttributes()
+        self.truth = OpTruth(self.attributes)
         self.places = (reference, candidate)
 
     def judge(self, evidence: OpEvidence) -> list[OpJudgement]:
@@ -155,7 +179,7 @@ class OpJudge:
         if is_random(evidence.node.op):
             return [OpJudgement(None, note="random") for _ in evidence.candidate]
         if evidence.error_class is ErrorClass.EXACT and _all_equal(evidence):
-            return [OpJudgement(exact_bound(x, x)) for x in evidence.candidate]
+            return [OpJudgement(EQUAL_BITS) for _ in evidence.candidate]
         truth = evidence.truth_by(self.truth)
         if truth is None and evidence.error_class is ErrorClass.EXACT:
             pairs = zip(evidence.candidate, evidence.reference, strict=True)
@@ -182,27 +206,47 @@ class OpJudge:
         place: where the outputs were computed, by default the candidate.
         """
         assert evidence.truth is not None
-        node = evidence.node
-        dtype = outputs[0].dtype.name if outputs else "float32"
-        kinds = kinds_of(place or self.places[1], node.op, attributes(node.proto), node.proto, dtype)
-        row = evidence.allowance(kinds) or evidence.allowance(PLACES)
         evidence.measures_by(self.truth)
+        row = self._row(evidence, place or self.places[1])
         result = []
         for index, (x, other, raw) in enumerate(zip(outputs, others, evidence.truth, strict=True)):
             if x.dtype.kind in "biu":
                 result.append(OpJudgement(exact_bound(x, raw.astype(x.dtype))))
                 continue
-            expected = where_both_overflow(x, other, raw)
-            statistics = _statistics(x, expected)
-            bound = _bound(evidence, index, x, expected, statistics, row)
+            expected, statistics = raw, _statistics(x, raw)
+            if statistics.classes.num_without_distance:
+                expected = where_both_overflow(x, other, raw)
+                statistics = statistics if expected is raw else _statistics(x, expected)
+            bound = self._bound(evidence, index, x, expected, statistics, row)
             note = ""
             if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected)) is not None:
                 bound, note = normwise, NORMWISE
             if not bound.is_explained and (settled := settle_ties(evidence, x, expected)) is not None:
-                again = _bound(evidence, index, x, settled, _statistics(x, settled), row)
+                again = self._bound(evidence, index, x, settled, _statistics(x, settled), row)
                 bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
             result.append(OpJudgement(bound, statistics, note))
         return result
+
+    def _row(self, evidence: OpEvidence, place: Place) -> AllowanceRow | None:
+        """What a place is allowed, None where it is not by ULP that the op is judged."""
+        if evidence.error_class not in (ErrorClass.ROUNDED_ONCE, ErrorClass.FUNCTION):
+            return None
+        node = evidence.node
+        kinds = kinds_of(place, node.op, self.attributes.of(node.proto), node.proto, evidence.dtype_name)
+        return evidence.allowance(kinds) or evidence.allowance(PLACES)
+
+    def _bound(
+        self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64],
+        statistics: TruthStatistics, row: AllowanceRow | None,
+    ) -> Bound:  # fmt: skip
+        measures = evidence.measures
+        if measures is None or measures.reference_errors is None:
+            return _bound(evidence, index, x, expected, statistics, row)
+        error = measures.reference_errors[index]
+        bound = composite_bound(x, expected, NO_SPREAD, error)
+        if bound.excess <= CLEARLY_WITHIN:
+            return bound
+        return composite_bound(x, expected, evidence.spreads_by(self.truth)[index], error)
 
     def _normwise(
         self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]
@@ -235,8 +279,6 @@ def _bound(
     assert measures is not None
     if kind is ErrorClass.EXACT:
         return exact_bound(x, expected.astype(x.dtype))
-    if measures.spreads is not None and measures.reference_errors is not None:
-        return composite_bound(x, expected, measures.spreads[index], measures.reference_errors[index])
     if measures.scale is not None and measures.sums_in is not None:
         terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
         scale, sums = measures.scale[index], measures.sums_in[index]
@@ -341,7 +383,7 @@ def _working_format(evidence: OpEvidence) -> Format:
 
 
 def _float_dtypes(evidence: OpEvidence) -> list[Any]:
-    dtypes = [t.dtype for t in evidence.inputs if t.dtype in FLOATS] + [d for d in evidence.node.dtypes if d in FLOATS]
+    dtypes = [t.dtype for t in evidence.inputs if is_float(t)] + [d for d in evidence.node.dtypes if d in FLOATS]
     return dtypes
 
 

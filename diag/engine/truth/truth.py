@@ -14,7 +14,17 @@ from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, 
 from diag.engine.graphs.executable import Executable, ends_of
 from diag.engine.graphs.graph import ASSIGN_OPS, READ_OPS, Node, Port
 from diag.engine.graphs.locations import PHASES
-from diag.engine.graphs.tf_runtime import FLOATS, attributes, execute, in_double, in_dtype, takes_handle, to_numpy
+from diag.engine.graphs.tf_runtime import (
+    FLOATS,
+    KnownAttributes,
+    cast,
+    execute,
+    in_double,
+    in_dtype,
+    is_float,
+    takes_handle,
+    to_numpy,
+)
 from diag.engine.graphs.variables import read, write
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.step_results import UnitInputs
@@ -32,13 +42,17 @@ LARGE, FEW_PERTURBED = 1 << 18, 2  # a large tensor is many samples by itself
 Arrays = list[npt.NDArray[np.float64]]
 
 
-def widened(tensor: Any) -> tf.Tensor:
-    """A tensor on the CPU, in float64 where it was floating."""
+def in_precision(dtype: tf.DType, tensor: Any) -> Any:
+    """A tensor on the CPU with its numbers in a floating dtype; integers as they are."""
     value = tensor if tf.is_tensor(tensor) else tf.convert_to_tensor(tensor)
-    source, double = value.dtype.as_datatype_enum, tf.float64.as_datatype_enum
-    if value.dtype in FLOATS and value.dtype != tf.float64:
-        return execute("Cast", [value], {"SrcT": source, "DstT": double, "Truncate": False}, 1, "CPU:0")[0]
-    return execute("Identity", [value], {"T": source}, 1, "CPU:0")[0]
+    if is_float(value) and value.dtype != dtype:
+        return cast(value, dtype, CPU.device)
+    return execute("Identity", [value], {"T": value.dtype.as_datatype_enum}, 1, CPU.device)[0]
+
+
+def widened(tensor: Any) -> Any:
+    """A tensor on the CPU, in float64 where it was floating."""
+    return in_precision(tf.float64, tensor)
 
 
 def perturbed(tensor: tf.Tensor, unit_roundoff: float, generator: np.random.Generator) -> tf.Tensor:
@@ -70,8 +84,8 @@ def below_largest(x: tf.Tensor) -> tf.Tensor:
 class OpTruth:
     """Float64 results of single ops, and what their bounds need."""
 
-    def __init__(self) -> None:
-        self._generator = np.random.default_rng(0)
+    def __init__(self, attributes: KnownAttributes | None = None) -> None:
+        self._attributes = attributes or KnownAttributes()
 
     def outputs(self, node: Node, inputs: Sequence[Any]) -> Arrays | None:
         """The op's outputs in float64 (integers as they are), None where there is no truth.
@@ -95,19 +109,23 @@ class OpTruth:
         In float32, unless that overflows: a scale needs only its first few digits.
         """
         for dtype in (tf.float32, tf.float64):
-            attrs = in_dtype(node.op, attributes(node.proto), dtype)
+            attrs = in_dtype(node.op, self._attributes.of(node.proto), dtype)
             if attrs is None:
                 continue
-            with tf.device("CPU:0"):
-                values = [tf.cast(t, dtype) if t.dtype in FLOATS else tf.identity(t) for t in inputs]
-                absolute = [tf.abs(t) if t.dtype == dtype else t for t in values]
+            values = [in_precision(dtype, tensor) for tensor in inputs]
+            absolute = [self._absolute(value) for value in values]
             if node.op == "MaxPoolGrad":  # which element won is decided by the values as they are
                 absolute = [*values[:-1], absolute[-1]]
-            outputs = execute(node.op, absolute, attrs, len(node.dtypes), "CPU:0")
-            result = [to_numpy(output) for output in outputs]
+            result = [to_numpy(output) for output in execute(node.op, absolute, attrs, len(node.dtypes), CPU.device)]
             if dtype == tf.float64 or all(np.isfinite(x).all() for x in result if x.dtype == np.float32):
                 return result
         return None
+
+    @staticmethod
+    def _absolute(tensor: Any) -> Any:
+        if not is_float(tensor):
+            return tensor
+        return execute("Abs", [tensor], {"T": tensor.dtype.as_datatype_enum}, 1, CPU.device)[0]
 
     def mixed_scale(self, node: Node, inputs: Sequence[Any]) -> npt.NDArray[Any] | None:
         """A convolution on the largest absolute values near each element of its operands; None for other ops."""
@@ -123,26 +141,27 @@ class OpTruth:
         return scale[0] if (scale := self.scale(node, spread)) is not None else None
 
     def spreads(self, node: Node, inputs: Sequence[Any], truth: Arrays) -> list[RoundingSpread]:
-        """How far one rounding of each input moves each output."""
+        """How far one rounding of each input moves each output; the same whatever was asked before."""
+        generator = np.random.default_rng(0)
         wide = [widened(tensor) for tensor in inputs]
         if node.op in SHIFT_INVARIANT:
             wide[0] = below_largest(wide[0])
-        units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if t.dtype in FLOATS else 0.0 for t in inputs]
+        units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if is_float(t) else 0.0 for t in inputs]
         samples = []
         for _ in range(NUM_PERTURBED):
-            moved = [perturbed(t, u, self._generator) for t, u in zip(wide, units, strict=True)]
+            moved = [perturbed(t, u, generator) for t, u in zip(wide, units, strict=True)]
             samples.append(self._run(node, moved) or truth)
         return spread_of(samples, truth)
 
     def _run(self, node: Node, wide: Sequence[tf.Tensor]) -> Arrays | None:
-        attrs = attributes(node.proto)
+        attrs = self._attributes.of(node.proto)
         double = None if is_random(node.op) else in_double(node.op, attrs)
         if double is None:
             if any(dtype in FLOATS for dtype in node.dtypes) or any(t.dtype == tf.float64 for t in wide):
                 return None
             double = attrs
         try:
-            outputs = execute(node.op, wide, double, len(node.dtypes), "CPU:0")
+            outputs = execute(node.op, wide, double, len(node.dtypes), CPU.device)
         except tf.errors.OpError:  # the CPU's own float64 kernel refuses: gradients of grouped convolutions, say
             return None
         return [to_numpy(output) for output in outputs]
