@@ -128,14 +128,14 @@ class Accuracy:
 
         port = prediction_of(program)
         assert port is not None
-        self.run = lane.build(forward_to(program.step((port,)), port))
+        self.run, self.place_feeds = lane.build(forward_to(program.step((port,)), port)), lane.place_feeds
         self.points, self.classes, _ = samples(seed=2)
 
     def __call__(self) -> float:
         right = 0
         for start in range(0, len(self.classes), BATCH_SIZE):
             labels = self.classes[start : start + BATCH_SIZE]
-            (scores,) = self.run(self.points[start : start + BATCH_SIZE], labels)
+            (scores,) = self.run(*self.place_feeds([self.points[start : start + BATCH_SIZE], labels]))
             right += int(np.sum(np.argmax(np.asarray(scores), axis=-1) == labels))
         return right / len(self.classes)
 

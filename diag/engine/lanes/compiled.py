@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.auto_control_deps import LEGACY_RANDOM_OPS
 
 from diag.common.wording import first_line
 from diag.engine.faults.injection import Injection
@@ -77,7 +78,7 @@ def _compile(
     ]
     nodes, results = _returning(graph_def, executable) if is_optimized else (graph_def.node, _fetched(executable))
     definition = Definition(nodes, arguments, results, f"/device:{place.device}", is_xla)
-    function = RuntimeFunction(definition) if is_fresh else RuntimeFunction.of(definition)
+    function = RuntimeFunction(definition) if is_fresh or _draws(graph_def) else RuntimeFunction.of(definition)
     given = [value for name, value in captured.items() if name in read]
 
     def run(*feeds: tf.Tensor) -> list[Any]:
@@ -88,6 +89,12 @@ def _compile(
             return run(*feeds)
 
     return at_the_place if is_xla else run
+
+
+def _draws(graph_def: Any) -> bool:
+    """Whether a kernel remembers how far a stream of random numbers is drawn: who shares it draws on from there."""
+    bodies = [graph_def.node, *(function_def.node_def for function_def in graph_def.library.function)]
+    return any(node.op in LEGACY_RANDOM_OPS for body in bodies for node in body)
 
 
 def _fetched(executable: Executable) -> list[str]:

@@ -34,9 +34,9 @@ def no_relu(graph):
 
 @pytest.fixture
 def only_in_xla(monkeypatch):
-    def build(executable, place, simulation, variables):
+    def build(executable, place, simulation, variables, **how):
         simulation = simulation if place.execution == "xla" else None
-        return whole(executable, place, simulation, variables)
+        return whole(executable, place, simulation, variables, **how)
 
     whole = compiled.build
     monkeypatch.setattr(compiled, "runs_rewriters", lambda: True)
