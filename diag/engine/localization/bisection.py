@@ -124,7 +124,7 @@ class TruthJudge:
         truth = UnitTruth(run.unit, self.lane.variables)
         expected, received = (UnitInputs(run.boundary, run.state, x) for x in (run.expected, run.outputs))
         of_expected = truth.outputs(expected)
-        spreads = truth.spreads(expected, of_expected)
+        spreads = truth.spreads(expected, of_expected).values()
         of_received = truth.outputs(received)
         return any(not _is_explained(*each) for each in zip(pairs, of_expected, of_received, spreads, strict=True))
 

@@ -146,17 +146,17 @@ class UnitExplainer:
     def explain(self, run: UnitRun, output: int, bound: Bound) -> Cause:
         of_candidate = self.truth.outputs(run.of_candidate)
         of_reference = self.truth.outputs(run.of_reference)
-        spreads = self.truth.spreads(run.of_reference, of_reference)
+        spread = self.truth.spreads(run.of_reference, of_reference, [output])[output]
         x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
         reference_error = absolute_error(reference, of_reference[output])
 
         def judge(other: npt.NDArray[np.float64]) -> Bound:
-            return composite_bound(x, where_both_overflow(x, reference, other), spreads[output], reference_error)
+            return composite_bound(x, where_both_overflow(x, reference, other), spread, reference_error)
 
         before = self._before(run, output)
         wrong_output = WrongOutput(
             x, reference, of_candidate[output], bound, judge=judge, before=before,
-            out_of_bound=self._wrong(x, of_candidate[output], spreads[output], bound),
+            out_of_bound=self._wrong(x, of_candidate[output], spread, bound),
         )  # fmt: skip
         result = explain(wrong_output)
         if result.name == "skipped-update":

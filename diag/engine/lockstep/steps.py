@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from diag.common.parallel import both
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
@@ -65,32 +67,43 @@ class LockstepSteps:
 
     # -- running -------------------------------------------------------------------------------
 
-    def run(self, step: int, batch: Sequence[Any], with_boundaries: bool) -> StepRun:
-        """Both lanes through one step, in place."""
+    def run(self, step: int, batch: Sequence[Any], with_boundaries: bool, with_unwatched: bool = False) -> StepRun:
+        """Both lanes through one step, in place, at once unless the candidate takes what the reference drew.
+
+        with_unwatched: both lanes also run the step with nothing fetched, before they are left in the state after it.
+        """
         for lane in (self.reference, self.candidate):
             lane.enter_step(step)
-        before = self.candidate.state()
-        reference, at_boundaries = self._reference_step(step, batch, with_boundaries)
-        shared = {port: reference.values[port] for port in self._taken(step)}
-        values = self.compiled["candidate"].run(batch, self.watched_ports, shared)
+        taken = self._taken(step)
+        reference_step = partial(self._reference_step, step, batch, with_boundaries, with_unwatched)
+        candidate_step = partial(self._candidate_step, step, batch, with_unwatched)
+        if taken:
+            reference, at_boundaries = reference_step()
+            candidate = candidate_step({port: reference.values[port] for port in taken})
+        else:
+            (reference, at_boundaries), candidate = both(reference_step, partial(candidate_step, {}))
         recorded = self.reference.recorded(step, self.program)
-        candidate = LaneStep(before, values, self.candidate.state())
         return StepRun(step, batch, reference, candidate, with_boundaries, recorded, at_boundaries)
 
-    def run_again(self, run: StepRun, with_boundaries: bool) -> StepRun:
+    def run_again(self, run: StepRun, with_boundaries: bool, with_unwatched: bool = False) -> StepRun:
         """The same step once more, both lanes rewound to where they began it."""
-        return self.run_from(run.reference.before, run.candidate.before, run, with_boundaries)
+        return self.run_from(run.reference.before, run.candidate.before, run, with_boundaries, with_unwatched)
 
     def run_from(
-        self, reference: Sequence[Any], candidate: Sequence[Any], run: StepRun, with_boundaries: bool
+        self,
+        reference: Sequence[Any],
+        candidate: Sequence[Any],
+        run: StepRun,
+        with_boundaries: bool,
+        with_unwatched: bool = False,
     ) -> StepRun:
         """The same step once more, the lanes from these states."""
         self.reference.load(reference)
         self.candidate.load(candidate)
-        return self.run(run.step, run.batch, with_boundaries)
+        return self.run(run.step, run.batch, with_boundaries, with_unwatched)
 
     def _reference_step(
-        self, step: int, batch: Sequence[Any], with_boundaries: bool
+        self, step: int, batch: Sequence[Any], with_boundaries: bool, with_unwatched: bool
     ) -> tuple[LaneStep, LaneStep | None]:
         """The reference's step as it is watched; with what passes between its units, in a run of its own if need be."""
         lane, program = self.reference, self.program
@@ -100,26 +113,46 @@ class LockstepSteps:
             values = self.compiled["reference"].run(batch, ports, random)
             return LaneStep(before, {**values, **random, **given}, lane.state())
 
-        watched = program.watched.ports
-        if not with_boundaries:
-            return run(watched, random), None
+        def again(ports: Sequence[Port], random: Mapping[Port, Any]) -> LaneStep:
+            self._rewind(lane, step, before)
+            return run(ports, random)
+
+        watched, is_new = program.watched.ports, with_boundaries and self._showing_changes is None
+        shown: LaneStep | None = None
         showing = tuple(dict.fromkeys((*watched, *self.cut.boundary_ports)))
-        if not self._showing_changes:
-            shown = run(showing, random)
-            if self._showing_changes is None:
-                lane.load(before)
-                self._showing_changes = not _are_same(run((), random).after, shown.after)
-            if not self._showing_changes:
-                return shown, None
-            lane.load(before)
-        plain = run(watched, random)
+        result = run(showing if with_boundaries and not self._showing_changes else watched, random)
+        unwatched = again((), random).after if with_unwatched or is_new else None
+        if is_new and unwatched is not None:
+            self._showing_changes = not _are_same(unwatched, result.after)
+            if self._showing_changes:
+                result = again(watched, random)
+        if with_boundaries and self._showing_changes:
+            drawn = {port: result.values[port] for port in program.random_ports}
+            shown = again([port for port in showing if port not in drawn], drawn)
+            if _are_same(result.after, shown.after):  # to watch, or to draw once more, had made the difference
+                self._showing_changes = False
+            result = replace(result, values={**shown.values, **result.values})
+        if unwatched is not None or shown is not None:
+            lane.load(result.after)
+        return replace(result, unwatched=unwatched), shown
+
+    def _candidate_step(
+        self, step: int, batch: Sequence[Any], with_unwatched: bool, shared: Mapping[Port, Any]
+    ) -> LaneStep:
+        lane, steps, unwatched = self.candidate, self.compiled["candidate"], None
+        before = lane.state()
+        values, after = steps.run(batch, self.watched_ports, shared), lane.state()
+        if with_unwatched:
+            self._rewind(lane, step, before)
+            steps.run(batch, (), shared)
+            unwatched = lane.state()
+            lane.load(after)
+        return LaneStep(before, values, after, unwatched)
+
+    @staticmethod
+    def _rewind(lane: Lane, step: int, before: Sequence[Any]) -> None:
         lane.load(before)
-        drawn = {port: plain.values[port] for port in program.random_ports}
-        shown = run([port for port in showing if port not in drawn], drawn)
-        lane.load(plain.after)
-        if _are_same(plain.after, shown.after):  # to watch, or to draw once more, had made the difference
-            self._showing_changes = False
-        return replace(plain, values={**shown.values, **plain.values}), shown
+        lane.enter_step(step)
 
     def _taken(self, step: int) -> tuple[Port, ...]:
         """Random outputs that the candidate takes from the reference."""
@@ -133,19 +166,18 @@ class LockstepSteps:
         reference, candidate = run.reference.values, run.candidate.values
         return tuple(p for p in ports if not np.array_equal(to_numpy(reference[p]), to_numpy(candidate[p])))
 
-    def differs_again(self, lane: Lane, run: StepRun, is_watched: bool) -> list[str]:
-        """Variables that end with other bits when a lane's step is run again from the same state, watched or not.
+    def differs_again(self, lane: Lane, run: StepRun) -> list[str]:
+        """Variables that end with other bits when a lane's step is run again from the same state, watched as before.
 
         Leaves the lane in the state of that second run.
         """
         is_reference = lane is self.reference
         first = run.reference if is_reference else run.candidate
-        lane.load(first.before)
-        lane.enter_step(run.step)
+        self._rewind(lane, run.step, first.before)
         taken = self.reference.draws(run.step, self.program) if is_reference else self._taken(run.step)
         shared = {port: run.reference.values[port] for port in taken}
-        self.compiled[lane.name].run(run.batch, self.watched_ports if is_watched else (), shared)
-        return self._unequal_variables(lane.variables, first.after)
+        self.compiled[lane.name].run(run.batch, self.watched_ports, shared)
+        return self.unequal_variables(lane.variables, first.after)
 
     def not_reproduced(self, run: StepRun, again: StepRun) -> list[str]:
         """Variables that the candidate's step, run again from the same state, leaves with other bits.
@@ -156,9 +188,10 @@ class LockstepSteps:
         random = [port for port in self.program.random_ports if port in first.values]
         if any(not same_bits(to_numpy(first.values[p]), to_numpy(second.values[p])) for p in random):
             return []
-        return self._unequal_variables(first.after, second.after)
+        return self.unequal_variables(first.after, second.after)
 
-    def _unequal_variables(self, a: Sequence[Any], b: Sequence[Any]) -> list[str]:
+    def unequal_variables(self, a: Sequence[Any], b: Sequence[Any]) -> list[str]:
+        """Names of the variables of which two states have other bits."""
         triples = zip(self.program.variables, a, b, strict=True)
         return [spec.name for spec, x, y in triples if not same_bits(to_numpy(x), to_numpy(y))]
 

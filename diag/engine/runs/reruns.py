@@ -108,22 +108,22 @@ def _distance(x: np.ndarray, reference: np.ndarray) -> float:
 def is_hidden_by_watching(
     telescope: Telescope, run: StepRun, judge_step: StepJudge, note: Callable[[str], None]
 ) -> bool:
-    """Both lanes' step once more with nothing fetched, bit for bit; whether what is wrong showed only then.
+    """Whether what is wrong with a step showed only where nothing of it was fetched; `run` holds both ways.
 
     judge_step: the observations of a whole step.  note: takes what watching changes.  Leaves both lanes in the state
     after the step as it was watched; if it is hidden, the telescope watches no more.
     """
-    is_hidden = False
+    is_hidden, steps = False, telescope.steps
     for lane, step in ((telescope.reference, run.reference), (telescope.candidate, run.candidate)):
-        changed = telescope.steps.differs_again(lane, run, is_watched=False)
+        assert step.unwatched is not None
+        changed = steps.unequal_variables(step.unwatched, step.after)
         if changed:
-            unwatched = lane.state()
-            again = set(telescope.steps.differs_again(lane, run, is_watched=True))
+            again = set(steps.differs_again(lane, run))
             for text in _changes(lane.name, changed, again):
                 note(text)
             if lane is telescope.candidate and not set(changed) <= again:
-                is_hidden = _stop_watching_if_it_hides(telescope, run, unwatched, judge_step)
-        lane.load(step.after)
+                is_hidden = _stop_watching_if_it_hides(telescope, run, step.unwatched, judge_step)
+            lane.load(step.after)
     if is_hidden:
         note(
             "what is wrong with the candidate's step vanishes when its tensors are watched: from here on only its loss "

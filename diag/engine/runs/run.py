@@ -194,21 +194,19 @@ class LockstepRun:
     def _settled_run(self, number: int, telescope: Telescope, batch: Sequence[Any]) -> tuple[StepRun, Propagated]:
         """Both lanes through the step; again where they drew other random numbers, where it differs more than it
         should and was not to be checked, and where watching hides what is wrong."""
-        steps, is_by_step = telescope.steps, self.settings.units == "step"
-        run = steps.run(number, batch, with_boundaries=not is_by_step and number % self.settings.checks == 0)
+        steps, is_by_step, is_first = telescope.steps, self.settings.units == "step", number == self.settings.first_step
+        run = steps.run(number, batch, not is_by_step and number % self.settings.checks == 0, is_first)
         self._check_faults()
         if self._streams_disagree(telescope, run):
-            run = steps.run_again(run, run.with_boundaries)
+            run = steps.run_again(run, run.with_boundaries, is_first)
         propagated = steps.propagated(run)
         self.findings.any_bit_differs |= any(s.num_unequal for s in propagated.values())
         if not run.with_boundaries and not is_by_step and self.attention.is_suspicious(propagated):
-            run = steps.run_again(run, with_boundaries=True)
+            run = steps.run_again(run, with_boundaries=True, with_unwatched=is_first)
             self.findings.note(
                 f"step {number} was checked because it differed more than steps before it that are explained"
             )
-        if number == self.settings.first_step and is_hidden_by_watching(
-            telescope, run, self._judge_step, self.findings.note
-        ):
+        if is_first and is_hidden_by_watching(telescope, run, self._judge_step, self.findings.note):
             run = steps.run_again(run, run.with_boundaries)
             propagated = steps.propagated(run)
         return run, propagated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,8 +54,9 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
 
     How far rounding moves the gradients is measured only where less than that leaves something unexplained.
     """
-    figures = _study(settings, program, run, truth, lambda port: NO_SPREAD)
-    return figures if all(map(_is_explained, figures)) else _study(settings, program, run, truth, truth.spread_of)
+    figures = _study(settings, program, run, truth, {})
+    left = [program.gradients[each.variable] for each in figures if not _is_explained(each)]
+    return _study(settings, program, run, truth, truth.spreads_of(left)) if left else figures
 
 
 def _is_explained(figures: AdamFigures) -> bool:
@@ -63,11 +64,7 @@ def _is_explained(figures: AdamFigures) -> bool:
 
 
 def _study(
-    settings: AdamSettings,
-    program: Program,
-    run: StepRun,
-    truth: GradientTruth,
-    spread_of: Callable[[Port], RoundingSpread],
+    settings: AdamSettings, program: Program, run: StepRun, truth: GradientTruth, spreads: Mapping[Port, RoundingSpread]
 ) -> list[AdamFigures]:
     rate_and_iteration = _rate_and_iteration(program, run.reference.before)
     scale = _loss_scale(program, run.reference.before) if settings.is_loss_scaled else 1.0
@@ -97,7 +94,7 @@ def _study(
             for after, given in ((run.reference.after, gradient), (run.candidate.after, own_gradient))
         )
         of_reference = absolute_error(to_numpy(run.reference.values[port]), truth.of[port][0]).max
-        allowed = COMPOSITE * (spread_of(port).max + of_reference) / scale
+        allowed = COMPOSITE * (spreads.get(port, NO_SPREAD).max + of_reference) / scale
         result.append(judge_adam(name, adam, allowed, to_numpy(before[weight]), reference, candidate))
     return result
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, rewired
+from diag.engine.graphs.editing import Body, body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.graphs.executable import Executable, ends_of
-from diag.engine.graphs.graph import ASSIGN_OPS, READ_OPS, Node, Port
+from diag.engine.graphs.graph import ASSIGN_OPS, READ_OPS, Node, Port, parse_input
 from diag.engine.graphs.locations import PHASES
+from diag.engine.graphs.reachability import reachable
+from diag.engine.graphs.runtime_functions import has_effect
 from diag.engine.graphs.tf_runtime import (
     FLOATS,
     KnownAttributes,
@@ -62,6 +66,15 @@ def perturbed(tensor: tf.Tensor, unit_roundoff: float, generator: np.random.Gene
     values = to_numpy(tensor)
     signs = generator.integers(0, 2, values.shape, dtype=np.int8) * 2 - 1
     return tf.constant(values * (1.0 + unit_roundoff * signs))
+
+
+def _moved(tensor: Any, generator: np.random.Generator) -> tf.Tensor:
+    """A tensor in float64 with every element moved at random by up to one rounding of its own format."""
+    wide = widened(tensor)
+    if tensor.dtype not in FLOATS:
+        return wide
+    unit_roundoff, values = format_of(tensor.dtype.as_numpy_dtype).unit_roundoff, to_numpy(wide)
+    return tf.constant(values * (1.0 + unit_roundoff * generator.uniform(-1.0, 1.0, values.shape)))
 
 
 # Ops that a shift of their first input along its last axis leaves alone, so that kernels take the largest off first.
@@ -244,34 +257,58 @@ class UnitTruth:
             if index not in shadows:
                 shadows[index] = _shadow(variables[index])
             self.variables[index] = shadows[index]
-        self.unpromoted: frozenset[str] = frozenset()
-        self.given: list[int] = []
-        self._run = self._build()
-        self._run_noisy: Callable[..., list[Any]] | None = None
+        self._exact = self._build()
+        self._noisy: _Built | None = None
+
+    @property
+    def given(self) -> Sequence[int]:
+        """Which outputs are not handed on but given, as a lane has them."""
+        return self._exact.given
 
     def _build(
-        self, noise: bool = False, bypass: tuple[Port, Port] | None = None, operands: OperandRounding | None = None
-    ) -> Callable[..., list[Any]]:
+        self,
+        noise: bool = False,
+        bypass: tuple[Port, Port] | None = None,
+        operands: OperandRounding | None = None,
+        wanted: Sequence[int] | None = None,
+    ) -> _Built:
+        """wanted: the outputs and written variables to compute, by their number in `outputs`; all by default."""
         unit, executable = self.unit, self.unit.executable
+        wanted = range(len(unit.outputs) + len(unit.writes)) if wanted is None else wanted
+        ports = [unit.outputs[index] for index in wanted if index < len(unit.outputs)]
+        writes = [unit.writes[index - len(unit.outputs)] for index in wanted if index >= len(unit.outputs)]
         promotion = Promotion(executable.graph, executable.functions, noise, operands)
-        graph_def = promotion.apply(executable.graph_def)
-        self.unpromoted = frozenset(promotion.unpromoted)
-        self.given = self._feed_given_outputs(promotion, graph_def)
-        outputs = tuple(promotion.wide_port(port) for port in unit.outputs)
+        graph_def = promotion.apply(self._leading_to(ports, writes))
+        given = self._feed_given_outputs(promotion, graph_def)
+        outputs = tuple(promotion.wide_port(port) for port in ports)
         if bypass is not None:
             old, new = (promotion.wide_port(port) for port in bypass)
             graph_def = self._bypassed(graph_def, old, new)
             outputs = tuple(new if port == old else port for port in outputs)
-        feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(self.given))))
+        feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(given))))
         constants = {k: widened(x) if x.dtype in FLOATS else x for k, x in executable.constants.items()}
         graph = ends_of(graph_def, feeds, outputs)
         promoted = Executable(graph, {}, graph_def, feeds, executable.captures, constants, outputs)
-        return build(promoted, CPU, None, self.variables, is_optimized=False)
+        return _Built(build(promoted, CPU, None, self.variables, is_optimized=False), given, wanted, writes)
 
     @staticmethod
     def _bypassed(graph_def: Any, old: Port, new: Port) -> Any:
         body = rewired(body_of_graph(graph_def), {str(old): str(new)}, keep=lambda _: False)
         return graph_of_body(body, graph_def.library.function, graph_def.versions)
+
+    def _leading_to(self, ports: Sequence[Port], writes: Sequence[int]) -> Any:
+        """The graph with what these outputs and the writes of these variables need; writes of others are left out."""
+        executable, graph_def = self.unit.executable, self.unit.executable.graph_def
+        inputs = {node.name: [parse_input(text)[0] for text in node.input] for node in graph_def.node}
+        others = {name for name, index in executable.captures.items() if index not in writes}
+        effects = [
+            node.name for node in graph_def.node
+            if has_effect(node.op) and not (node.op in ASSIGN_OPS and inputs[node.name][0] in others)
+        ]  # fmt: skip
+        start = [*executable.feeds, *(port.node for port in ports), *effects]
+        needed = reachable(start, lambda name: inputs.get(name, ()))
+        nodes = [node for node in graph_def.node if node.name in needed]
+        return graph_of_body(Body(nodes, [], []), graph_def.library.function, graph_def.versions)
 
     def _feed_given_outputs(self, promotion: Promotion, graph_def: Any) -> list[int]:
         """Let nodes of a later phase read given outputs of an earlier one; returns which outputs are given."""
@@ -300,37 +337,58 @@ class UnitTruth:
         return given
 
     def outputs(self, inputs: UnitInputs) -> Arrays:
-        """Float64 outputs and written values, given what a lane's forward pass handed on."""
-        return self._evaluate(self._run, *self._widened(inputs))
+        """Float64 outputs and then written values, given what a lane's forward pass handed on."""
+        return self._evaluate(self._exact, inputs)
 
     def outputs_rounded(self, rounding: OperandRounding, inputs: UnitInputs) -> Arrays:
         """As `outputs`, with the operands of every product rounded first."""
-        return self._evaluate(self._build(operands=rounding), *self._widened(inputs))
+        return self._evaluate(self._build(operands=rounding), inputs)
 
     def outputs_with(self, port: Port, source: Port, inputs: UnitInputs) -> Arrays:
         """As `outputs`, with the readers of one port reading another in its place."""
-        return self._evaluate(self._build(bypass=(port, source)), *self._widened(inputs))
+        return self._evaluate(self._build(bypass=(port, source)), inputs)
 
-    def spreads(self, inputs: UnitInputs, truth: Arrays) -> list[RoundingSpread]:
-        """How far one rounding of every input, weight and op result moves each output."""
-        if self._run_noisy is None:
-            self._run_noisy = self._build(noise=True)
-        feeds, state = self._widened(inputs)
-        num_samples = FEW_PERTURBED if any(x.size > LARGE for x in truth) else NUM_PERTURBED
-        return spread_of([self._evaluate(self._run_noisy, feeds, state) for _ in range(num_samples)], truth)
+    def spreads_of_inputs(self, inputs: UnitInputs, truth: Arrays) -> list[RoundingSpread]:
+        """How far up to one rounding of every input, and of every weight that the unit does not write, moves each
+        output: a part of `spreads` that needs no graph of its own."""
+        generator = np.random.default_rng(0)
+        moved = partial(_moved, generator=generator)
+        return spread_of([self._evaluate(self._exact, inputs, moved) for _ in range(FEW_PERTURBED)], truth)
 
-    def _widened(self, inputs: UnitInputs) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        """What the float64 unit is fed, and the values of its variables."""
-        given = [inputs.outputs[index] for index in self.given]
-        return [widened(x) for x in (*inputs.boundary, *given)], [widened(inputs.state[i]) for i in self.variables]
+    def spreads(
+        self, inputs: UnitInputs, truth: Arrays, wanted: Collection[int] | None = None
+    ) -> dict[int, RoundingSpread]:
+        """How far up to one rounding of every input, weight and op result moves each output, or the wanted ones."""
+        wanted = set(range(len(truth)) if wanted is None else wanted)
+        if self._noisy is None or not wanted.issubset(self._noisy.wanted):
+            known = () if self._noisy is None else self._noisy.wanted
+            self._noisy = self._build(noise=True, wanted=sorted(wanted.union(known)))
+        expected = [truth[index] for index in self._noisy.wanted]
+        num_samples = FEW_PERTURBED if any(x.size > LARGE for x in expected) else NUM_PERTURBED
+        samples = [self._evaluate(self._noisy, inputs) for _ in range(num_samples)]
+        return dict(zip(self._noisy.wanted, spread_of(samples, expected), strict=True))
 
-    def _evaluate(
-        self, run: Callable[..., list[Any]], feeds: Sequence[tf.Tensor], state: Sequence[tf.Tensor]
-    ) -> Arrays:
-        for variable, value in zip(self.variables.values(), state, strict=True):
-            write(variable, value)
-        outputs = run(*feeds)
-        return [to_numpy(value) for value in (*outputs, *(read(self.variables[index]) for index in self.unit.writes))]
+    def _evaluate(self, built: _Built, inputs: UnitInputs, given_as: Callable[[Any], tf.Tensor] = widened) -> Arrays:
+        """given_as: what the unit gets for its inputs and for weights that it does not write."""
+        for index, variable in self.variables.items():
+            write(variable, (widened if index in self.unit.writes else given_as)(inputs.state[index]))
+        given = [widened(inputs.outputs[index]) for index in built.given]
+        outputs = built.run(*map(given_as, inputs.boundary), *given)
+        return [to_numpy(value) for value in (*outputs, *(read(self.variables[index]) for index in built.writes))]
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What computes some outputs of a unit in float64.
+
+    run: a function of the boundary and the given outputs.  given: which outputs it does not hand on.  wanted: which
+    outputs and written variables it computes.  writes: the variables among them.
+    """
+
+    run: Callable[..., list[Any]]
+    given: Sequence[int]
+    wanted: Sequence[int]
+    writes: Sequence[int]
 
 
 def _shadow(variable: VariableSpec | tf.Variable) -> tf.Variable:

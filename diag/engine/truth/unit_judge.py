@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from typing import Any
 
 import tensorflow as tf
 
 from diag.engine.graphs.graph import Port, order_of_ops
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
-from diag.engine.lanes.step_results import UnitRun
+from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import Unit
 from diag.engine.truth.agreement import Agreement, rms
@@ -40,27 +39,49 @@ NO_SPREAD = RoundingSpread(0.0, 0.0)
 NEAR_ITS_BOUND = 1 / 4
 
 
+class UnitSpreads:
+    """How far rounding moves each output of a unit, by its number; measured only as far as it is asked for."""
+
+    def __init__(self, truth: UnitTruth, inputs: UnitInputs, outputs: Arrays) -> None:
+        """outputs: the truth of these inputs."""
+        self._truth, self._inputs, self._outputs = truth, inputs, outputs
+        self._measured: dict[int, RoundingSpread] = {}
+        self._of_inputs: Sequence[RoundingSpread] | None = None
+
+    def of_inputs(self, indices: Sequence[int]) -> Mapping[int, RoundingSpread]:
+        """What rounding of the unit's inputs alone does: a part of the whole, and cheap."""
+        if self._of_inputs is None:
+            self._of_inputs = self._truth.spreads_of_inputs(self._inputs, self._outputs)
+        return {index: self._of_inputs[index] for index in indices}
+
+    def of(self, indices: Collection[int]) -> Mapping[int, RoundingSpread]:
+        """What rounding of everything does."""
+        if not self._measured.keys() >= set(indices):
+            self._measured = self._truth.spreads(self._inputs, self._outputs, indices)
+        return self._measured
+
+
 @dataclass(frozen=True)
 class UnitTruths:
     """Float64 truth of a unit's outputs, given the reference's own decisions and given the candidate's.
 
-    spreads: how far rounding moves each output; measured when it is first asked for.
+    spreads: how far rounding moves outputs, by their number.
     """
 
     reference: Arrays
     candidate: Arrays
-    spreads: Callable[[], Sequence[RoundingSpread]]
+    spreads: UnitSpreads
 
 
 @dataclass(frozen=True)
 class GradientTruth:
     """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the candidate's.
 
-    spread_of: how far rounding moves each; measured when it is first asked for.
+    spreads_of: how far rounding moves some of them; measured when it is asked for.
     """
 
     of: Mapping[Port, tuple[Any, Any]]
-    spread_of: Callable[[Port], RoundingSpread]
+    spreads_of: Callable[[Collection[Port]], Mapping[Port, RoundingSpread]]
 
     @classmethod
     def from_step(cls, program: Program, unit_run: UnitRun, truths: UnitTruths) -> GradientTruth:
@@ -68,9 +89,12 @@ class GradientTruth:
         ports = unit_run.unit.outputs  # variables follow them
         values = zip(ports, truths.reference, truths.candidate, strict=False)
         number = {port: index for index, port in enumerate(ports)}
-        return cls(
-            {port: (r, c) for port, r, c in values if port in gradients}, lambda port: truths.spreads()[number[port]]
-        )
+
+        def spreads_of(wanted: Collection[Port]) -> Mapping[Port, RoundingSpread]:
+            measured = truths.spreads.of([number[port] for port in wanted])
+            return {port: measured[number[port]] for port in wanted}
+
+        return cls({port: (r, c) for port, r, c in values if port in gradients}, spreads_of)
 
 
 @dataclass(frozen=True)
@@ -95,7 +119,7 @@ class UnitJudge:
         self.agreement = Agreement()
         self._truths: dict[str, UnitTruth] = {}
         self._remembers_reference = remembers_reference
-        self._remembered: dict[str, tuple[Arrays, Callable[[], Sequence[RoundingSpread]]]] = {}
+        self._remembered: dict[str, tuple[Arrays, UnitSpreads]] = {}
         self._shadows: dict[int, tf.Variable] = {}
 
     def truth_of(self, unit: Unit) -> UnitTruth:
@@ -173,25 +197,25 @@ class UnitJudge:
         candidate = reference if is_same else unit_truth.outputs(unit_run.of_candidate)
         return UnitTruths(reference, candidate, spreads)
 
-    def _of_reference(
-        self, unit_truth: UnitTruth, unit_run: UnitRun
-    ) -> tuple[Arrays, Callable[[], Sequence[RoundingSpread]]]:
+    def _of_reference(self, unit_truth: UnitTruth, unit_run: UnitRun) -> tuple[Arrays, UnitSpreads]:
         name = unit_run.unit.name
         if name in self._remembered:
             return self._remembered[name]
         outputs = unit_truth.outputs(unit_run.of_reference)
-        known = outputs, cache(partial(unit_truth.spreads, unit_run.of_reference, outputs))
+        known = outputs, UnitSpreads(unit_truth, unit_run.of_reference, outputs)
         if self._remembers_reference:
             self._remembered[name] = known
         return known
 
     def _bounds(self, unit_run: UnitRun, truths: UnitTruths) -> list[_OutputJudgement]:
-        """Of every output; the spread is measured only where one without any, which allows less, leaves a question."""
-        indices = range(len(unit_run.candidate))
-        bounds = [self._bound(unit_run, index, truths, NO_SPREAD) for index in indices]
-        if not any(b.note or b.bound.excess > NEAR_ITS_BOUND for b in bounds):
-            return bounds
-        return [self._bound(unit_run, index, truths, truths.spreads()[index]) for index in indices]
+        """Of every output.  A smaller spread allows less: more of it is measured only where less leaves a question."""
+        bounds = [self._bound(unit_run, index, truths, NO_SPREAD) for index in range(len(unit_run.candidate))]
+        for measure in (truths.spreads.of_inputs, truths.spreads.of):
+            left = [index for index, b in enumerate(bounds) if b.note or b.bound.excess > NEAR_ITS_BOUND]
+            spreads = measure(left) if left else {}
+            for index in left:
+                bounds[index] = self._bound(unit_run, index, truths, spreads[index])
+        return bounds
 
     def _bound(self, unit_run: UnitRun, index: int, truths: UnitTruths, spread: RoundingSpread) -> _OutputJudgement:
         x, r = to_numpy(unit_run.candidate[index]), to_numpy(unit_run.reference[index])
