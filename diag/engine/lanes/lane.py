@@ -12,6 +12,7 @@ from diag.engine.faults.catalogue import simulation_of
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Port
+from diag.engine.graphs.tf_runtime import full_device
 from diag.engine.graphs.variables import read, write
 from diag.engine.lanes.compiled import build
 from diag.engine.step.program import Program
@@ -130,8 +131,10 @@ class Lane:
             self.simulation.enter_step(step)
 
     def place_feeds(self, values: Sequence[Any]) -> list[tf.Tensor]:
+        """The values at the place: those that are there as they are, others as copies."""
+        here = full_device(self.place.device)
         with tf.device(self.place.device):
-            return [tf.identity(value) for value in values]
+            return [value if getattr(value, "device", None) == here else tf.identity(value) for value in values]
 
 
 class CompiledSteps:
@@ -143,15 +146,21 @@ class CompiledSteps:
         self._built: dict[Any, Callable[..., list[Any]]] = {}
 
     def run(
-        self, batch: Sequence[Any], watched: Sequence[Port], shared: Mapping[Port, Any] | None = None
+        self,
+        batch: Sequence[Any],
+        watched: Sequence[Port],
+        shared: Mapping[Port, Any] | None = None,
+        is_kept: bool = True,
     ) -> dict[Port, Any]:
         """Run one step in place; returns the loss and the watched values.
 
-        `shared` values are taken as they are instead of being computed.
+        `shared` values are taken as they are instead of being computed.  Not `is_kept`: what TensorFlow compiled for
+        this is let go, for it is not run again.
         """
         shared = shared or {}
         ports, given = tuple(dict.fromkeys((self.program.loss, *watched))), tuple(shared)
         if (ports, given) not in self._built:
             self._built[ports, given] = self.lane.build(self.program.step(ports, given))
         feeds = self.lane.place_feeds([*batch, *shared.values()])
-        return dict(zip(ports, self._built[ports, given](*feeds), strict=True))
+        run = self._built[ports, given] if is_kept else self._built.pop((ports, given))
+        return dict(zip(ports, run(*feeds), strict=True))

@@ -110,7 +110,7 @@ class LockstepSteps:
         before, random, given = lane.state(), lane.draws(step, program), batch_values(program, batch)
 
         def run(ports: Sequence[Port], random: Mapping[Port, Any]) -> LaneStep:
-            values = self.compiled["reference"].run(batch, ports, random)
+            values = self.compiled["reference"].run(batch, ports, random, is_kept=bool(ports))
             return LaneStep(before, {**values, **random, **given}, lane.state())
 
         def again(ports: Sequence[Port], random: Mapping[Port, Any]) -> LaneStep:
@@ -144,7 +144,7 @@ class LockstepSteps:
         values, after = steps.run(batch, self.watched_ports, shared), lane.state()
         if with_unwatched:
             self._rewind(lane, step, before)
-            steps.run(batch, (), shared)
+            steps.run(batch, (), shared, is_kept=False)
             unwatched = lane.state()
             lane.load(after)
         return LaneStep(before, values, after, unwatched)

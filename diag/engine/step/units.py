@@ -8,8 +8,9 @@ layer is fetched, so a tensor that stays inside can still be fused away, as in t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import tensorflow as tf
 
@@ -50,6 +51,11 @@ class Unit:
         bodies = [functions[name] for name in called_functions(graph, functions)]
         nodes = (node for each in (graph, *bodies) for node in each)
         return frozenset(node.location.index for node in nodes if node.location.index is not None)
+
+    @cached_property
+    def writers(self) -> Sequence[Node]:
+        """Nodes that assign variables, or do something else than give an output."""
+        return [node for node in self.executable.graph if not node.dtypes or "Assign" in node.op]
 
     def phase(self, port: Port) -> str:
         return self.executable.graph.by_name[port.node].location.phase

@@ -22,9 +22,9 @@ def where_of(program: Program, order_of: Mapping[str, int], unit_run: UnitRun, i
         phase, order, name = unit.phase(port), order_of[port.node], tensor_name(program, unit, port).in_unit(unit)
     else:
         variable = unit.writes[index - len(unit.outputs)]
-        writers = [n for n in unit.executable.graph if not n.dtypes or "Assign" in n.op]
-        phase = OPTIMIZER if unit.variable or any(n.location.phase == OPTIMIZER for n in writers) else "forward"
-        order = max((order_of[n.name] for n in writers), default=0)
+        is_optimizer = unit.variable or any(node.location.phase == OPTIMIZER for node in unit.writers)
+        phase = OPTIMIZER if is_optimizer else "forward"
+        order = max((order_of[node.name] for node in unit.writers), default=0)
         spec = program.variables[variable]
         name = spec.kind if spec.of else "value" if unit.variable == spec.name else spec.name
     if unit.layer == STEP:

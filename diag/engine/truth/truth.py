@@ -160,11 +160,12 @@ class OpTruth:
         if node.op in SHIFT_INVARIANT:
             wide[0] = below_largest(wide[0])
         units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if is_float(t) else 0.0 for t in inputs]
-        samples = []
-        for _ in range(NUM_PERTURBED):
+
+        def sample() -> Arrays:
             moved = [perturbed(t, u, generator) for t, u in zip(wide, units, strict=True)]
-            samples.append(self._run(node, moved) or truth)
-        return spread_of(samples, truth)
+            return self._run(node, moved) or truth
+
+        return spread_of(sample, NUM_PERTURBED, truth)
 
     def _run(self, node: Node, wide: Sequence[tf.Tensor]) -> Arrays | None:
         attrs = self._attributes.of(node.proto)
@@ -217,18 +218,22 @@ def _largest_near(absolute: tf.Tensor, role: str, channels_first: bool) -> tf.Te
     return tf.transpose(pooled, [order.index(axis) for axis in range(axes + 2)])
 
 
-def spread_of(samples: Sequence[Arrays], truth: Arrays) -> list[RoundingSpread]:
-    """The rms and the largest distance of perturbed results from the unperturbed ones."""
-    spreads = []
-    for index, expected in enumerate(truth):
-        if expected.dtype != np.float64:
-            spreads.append(RoundingSpread(0.0, 0.0))
-            continue
-        errors = [absolute_error(sample[index], expected) for sample in samples]
-        finite = [e for e in errors if np.isfinite(e.max)] or [AbsoluteError(0.0, 0.0, None)]
-        rms = float(np.sqrt(np.mean([e.rms**2 for e in finite])))
-        spreads.append(RoundingSpread(rms, max(e.max for e in finite)))
-    return spreads
+def spread_of(sample: Callable[[], Arrays], number: int, truth: Arrays) -> list[RoundingSpread]:
+    """The rms and the largest distance of a number of perturbed results from the unperturbed ones; one is held at a
+    time."""
+    errors: list[list[AbsoluteError]] = [[] for _ in truth]
+    for _ in range(number):
+        for known, x, expected in zip(errors, sample(), truth, strict=True):
+            if expected.dtype == np.float64:
+                known.append(absolute_error(x, expected))
+    return [_spread([error for error in known if np.isfinite(error.max)]) for known in errors]
+
+
+def _spread(errors: Sequence[AbsoluteError]) -> RoundingSpread:
+    if not errors:
+        return RoundingSpread(0.0, 0.0)
+    rms = float(np.sqrt(np.mean([error.rms**2 for error in errors])))
+    return RoundingSpread(rms, max(error.max for error in errors))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -353,7 +358,7 @@ class UnitTruth:
         output: a part of `spreads` that needs no graph of its own."""
         generator = np.random.default_rng(0)
         moved = partial(_moved, generator=generator)
-        return spread_of([self._evaluate(self._exact, inputs, moved) for _ in range(FEW_PERTURBED)], truth)
+        return spread_of(lambda: self._evaluate(self._exact, inputs, moved), FEW_PERTURBED, truth)
 
     def spreads(
         self, inputs: UnitInputs, truth: Arrays, wanted: Collection[int] | None = None
@@ -365,8 +370,8 @@ class UnitTruth:
             self._noisy = self._build(noise=True, wanted=sorted(wanted.union(known)))
         expected = [truth[index] for index in self._noisy.wanted]
         num_samples = FEW_PERTURBED if any(x.size > LARGE for x in expected) else NUM_PERTURBED
-        samples = [self._evaluate(self._noisy, inputs) for _ in range(num_samples)]
-        return dict(zip(self._noisy.wanted, spread_of(samples, expected), strict=True))
+        spreads = spread_of(partial(self._evaluate, self._noisy, inputs), num_samples, expected)
+        return dict(zip(self._noisy.wanted, spreads, strict=True))
 
     def _evaluate(self, built: _Built, inputs: UnitInputs, given_as: Callable[[Any], tf.Tensor] = widened) -> Arrays:
         """given_as: what the unit gets for its inputs and for weights that it does not write."""

@@ -12,7 +12,7 @@ from diag.engine.graphs.graph import Port, order_of_ops
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
-from diag.engine.step.units import Unit
+from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement, rms
 from diag.engine.truth.naming import propagated_key, tensor_name, where_of
 from diag.engine.truth.truth import Arrays, UnitTruth
@@ -185,7 +185,7 @@ class UnitJudge:
             propagated.get(propagated_key(self.program, unit_run, index)) if is_new else None,
             judgement.candidate,
             judgement.reference,
-            _became_nonfinite(unit_run, x),
+            _became_nonfinite(unit_run, x, local),
             judgement.note,
         )
 
@@ -210,7 +210,10 @@ class UnitJudge:
     def _bounds(self, unit_run: UnitRun, truths: UnitTruths) -> list[_OutputJudgement]:
         """Of every output.  A smaller spread allows less: more of it is measured only where less leaves a question."""
         bounds = [self._bound(unit_run, index, truths, NO_SPREAD) for index in range(len(unit_run.candidate))]
-        for measure in (truths.spreads.of_inputs, truths.spreads.of):
+        measures = [truths.spreads.of_inputs, truths.spreads.of]
+        if unit_run.unit.layer == STEP:  # which writes all its weights: of its inputs the batch alone would be moved
+            del measures[0]
+        for measure in measures:
             left = [index for index, b in enumerate(bounds) if b.note or b.bound.excess > NEAR_ITS_BOUND]
             spreads = measure(left) if left else {}
             for index in left:
@@ -242,8 +245,12 @@ class UnitJudge:
         return replace(found, where=replace(found.where, unit="layer", layer=layer))
 
 
-def _became_nonfinite(unit_run: UnitRun, x: tf.Tensor) -> bool:
-    """Whether finite inputs gave an output that is not finite."""
-    if x.dtype not in FLOATS or bool(tf.reduce_all(tf.math.is_finite(x))):
+def _became_nonfinite(unit_run: UnitRun, x: tf.Tensor, local: PairStatistics) -> bool:
+    """Whether finite inputs gave an output that is not finite; its statistics know whether any number is not."""
+    if local.classes.num_without_distance == 0 or x.dtype not in FLOATS or _is_finite(x):
         return False
-    return all(bool(tf.reduce_all(tf.math.is_finite(t))) for t in unit_run.boundary if t.dtype in FLOATS)
+    return all(_is_finite(t) for t in unit_run.boundary if t.dtype in FLOATS)
+
+
+def _is_finite(tensor: tf.Tensor) -> bool:
+    return bool(tf.reduce_all(tf.math.is_finite(tensor)))
