@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.step.program import Program
@@ -54,9 +53,14 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
 
     How far rounding moves the gradients is measured only where less than that leaves something unexplained.
     """
-    figures = _study(settings, program, run, truth, {})
-    left = [program.gradients[each.variable] for each in figures if not _is_explained(each)]
-    return _study(settings, program, run, truth, truth.spreads_of(left)) if left else figures
+    ports = program.gradients
+    figures = {each.variable: each for each in _study(settings, program, run, truth, dict.fromkeys(ports, NO_SPREAD))}
+    for of_products in (True, False):
+        left = [name for name, each in figures.items() if not _is_explained(each)]
+        measured = truth.spreads_of([ports[name] for name in left], of_products) if left else {}
+        again = _study(settings, program, run, truth, {name: measured[ports[name]] for name in left})
+        figures.update((each.variable, each) for each in again)
+    return list(figures.values())
 
 
 def _is_explained(figures: AdamFigures) -> bool:
@@ -64,7 +68,7 @@ def _is_explained(figures: AdamFigures) -> bool:
 
 
 def _study(
-    settings: AdamSettings, program: Program, run: StepRun, truth: GradientTruth, spreads: Mapping[Port, RoundingSpread]
+    settings: AdamSettings, program: Program, run: StepRun, truth: GradientTruth, spreads: Mapping[str, RoundingSpread]
 ) -> list[AdamFigures]:
     rate_and_iteration = _rate_and_iteration(program, run.reference.before)
     scale = _loss_scale(program, run.reference.before) if settings.is_loss_scaled else 1.0
@@ -76,7 +80,8 @@ def _study(
     slots = {(variable.of, variable.kind): index for index, variable in enumerate(program.variables)}
     weights = {variable.name: index for index, variable in enumerate(program.variables)}
     result = []
-    for name, port in program.gradients.items():
+    for name, spread in spreads.items():
+        port = program.gradients[name]
         if port not in truth.of:  # not watched
             continue
         gradient, own_gradient = truth.of[port]
@@ -94,7 +99,7 @@ def _study(
             for after, given in ((run.reference.after, gradient), (run.candidate.after, own_gradient))
         )
         of_reference = absolute_error(to_numpy(run.reference.values[port]), truth.of[port][0]).max
-        allowed = COMPOSITE * (spreads.get(port, NO_SPREAD).max + of_reference) / scale
+        allowed = COMPOSITE * (spread.max + of_reference) / scale
         result.append(judge_adam(name, adam, allowed, to_numpy(before[weight]), reference, candidate))
     return result
 

@@ -245,6 +245,11 @@ _CONTAINERS = {
 PLAIN_SUMS = {"Sum", "Mean", "BiasAddGrad", "SegmentSum", "SegmentSumV2", "UnsortedSegmentSum", "Cumsum"}
 
 
+def rounds_most(op_type: str) -> bool:
+    """Ops of which one rounding of each result, and of what is read, is most of what rounding does to a step."""
+    return is_product(op_type) or op_type in PLAIN_SUMS or op_type in ("Placeholder", "ReadVariableOp")
+
+
 def rounding_nodes(name: str, source: str, rounding: OperandRounding) -> list[Any]:
     """Nodes that round a float64 tensor; the last bears `name`."""
     dropped = 53 - rounding.precision

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -45,7 +46,7 @@ class UnitSpreads:
     def __init__(self, truth: UnitTruth, inputs: UnitInputs, outputs: Arrays) -> None:
         """outputs: the truth of these inputs."""
         self._truth, self._inputs, self._outputs = truth, inputs, outputs
-        self._measured: dict[int, RoundingSpread] = {}
+        self._measured: dict[bool, dict[int, RoundingSpread]] = {False: {}, True: {}}
         self._of_inputs: Sequence[RoundingSpread] | None = None
 
     def of_inputs(self, indices: Sequence[int]) -> Mapping[int, RoundingSpread]:
@@ -54,11 +55,11 @@ class UnitSpreads:
             self._of_inputs = self._truth.spreads_of_inputs(self._inputs, self._outputs)
         return {index: self._of_inputs[index] for index in indices}
 
-    def of(self, indices: Collection[int]) -> Mapping[int, RoundingSpread]:
-        """What rounding of everything does."""
-        if not self._measured.keys() >= set(indices):
-            self._measured = self._truth.spreads(self._inputs, self._outputs, indices)
-        return self._measured
+    def of(self, indices: Collection[int], of_products: bool = False) -> Mapping[int, RoundingSpread]:
+        """What rounding of everything does, or of products and sums, which is most of it."""
+        if not self._measured[of_products].keys() >= set(indices):
+            self._measured[of_products] = self._truth.spreads(self._inputs, self._outputs, indices, of_products)
+        return self._measured[of_products]
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ class UnitTruths:
 class GradientTruth:
     """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the candidate's.
 
-    spreads_of: how far rounding moves some of them; measured when it is asked for.
+    spreads_of: how far rounding, of products and sums alone or of everything, moves some of them.
     """
 
     of: Mapping[Port, tuple[Any, Any]]
-    spreads_of: Callable[[Collection[Port]], Mapping[Port, RoundingSpread]]
+    spreads_of: Callable[[Collection[Port], bool], Mapping[Port, RoundingSpread]]
 
     @classmethod
     def from_step(cls, program: Program, unit_run: UnitRun, truths: UnitTruths) -> GradientTruth:
@@ -90,8 +91,8 @@ class GradientTruth:
         values = zip(ports, truths.reference, truths.candidate, strict=False)
         number = {port: index for index, port in enumerate(ports)}
 
-        def spreads_of(wanted: Collection[Port]) -> Mapping[Port, RoundingSpread]:
-            measured = truths.spreads.of([number[port] for port in wanted])
+        def spreads_of(wanted: Collection[Port], of_products: bool) -> Mapping[Port, RoundingSpread]:
+            measured = truths.spreads.of([number[port] for port in wanted], of_products)
             return {port: measured[number[port]] for port in wanted}
 
         return cls({port: (r, c) for port, r, c in values if port in gradients}, spreads_of)
@@ -210,14 +211,12 @@ class UnitJudge:
     def _bounds(self, unit_run: UnitRun, truths: UnitTruths) -> list[_OutputJudgement]:
         """Of every output.  A smaller spread allows less: more of it is measured only where less leaves a question."""
         bounds = [self._bound(unit_run, index, truths, NO_SPREAD) for index in range(len(unit_run.candidate))]
-        measures = [truths.spreads.of_inputs, truths.spreads.of]
-        if unit_run.unit.layer == STEP:  # which writes all its weights: of its inputs the batch alone would be moved
-            del measures[0]
-        for measure in measures:
+        spreads, is_step = truths.spreads, unit_run.unit.layer == STEP
+        for measure in (partial(spreads.of, of_products=True) if is_step else spreads.of_inputs, spreads.of):
             left = [index for index, b in enumerate(bounds) if b.note or b.bound.excess > NEAR_ITS_BOUND]
-            spreads = measure(left) if left else {}
+            measured = measure(left) if left else {}
             for index in left:
-                bounds[index] = self._bound(unit_run, index, truths, spreads[index])
+                bounds[index] = self._bound(unit_run, index, truths, measured[index])
         return bounds
 
     def _bound(self, unit_run: UnitRun, index: int, truths: UnitTruths, spread: RoundingSpread) -> _OutputJudgement:

@@ -168,6 +168,16 @@ def test_the_spread_of_some_outputs_is_what_it_is_among_all_of_them(step):
     assert all(spread.max > 0 for spread in alone.values())
 
 
+def test_rounding_of_products_and_sums_is_most_of_it(step):
+    inputs = UnitInputs(step.batch, step.state, step.float32)
+    truth = step.truth.outputs(inputs)
+    wanted = [step.names().index(f"gradient of {name}") for name in ("hidden/bias", "hidden/kernel", "logits/kernel")]
+    parts = step.truth.spreads(inputs, truth, wanted, of_products=True)
+    wholes = step.truth.spreads(inputs, truth, wanted)
+    for index in wanted:
+        assert 0.2 * wholes[index].rms < parts[index].rms < 1.5 * wholes[index].rms, step.names()[index]
+
+
 def test_what_rounding_of_the_inputs_does_is_a_part_of_what_rounding_does(step):
     inputs = UnitInputs(step.batch, step.state, step.float32)
     truth = step.truth.outputs(inputs)
