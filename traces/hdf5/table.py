@@ -21,15 +21,16 @@ class TableWriter:
     """Appends to one table."""
 
     def __init__(self, group: h5py.Group, layout: TableLayout, trace: TraceLayout) -> None:
-        self._file = group.file
+        self._group = group
         self._complete = group["complete"]
         self._columns = {column.name: group[column.name] for column in layout.columns}
         self._extent = group["extent"] if layout.tensors else None
         self._checksum = group["checksum"] if layout.tensors else None
         self._order = {spec.key: order for order, spec in enumerate(layout.tensors)}
-        self._tensors = {spec.key: group[tensor_path(spec, trace.lanes)] for spec in layout.tensors}
-        differing = [spec for spec in layout.tensors if "difference_from" in self._tensors[spec.key].attrs]
-        bases = {spec.key: layout.base_of(spec) for spec in differing}
+        self._paths = {spec.key: tensor_path(spec, trace.lanes) for spec in layout.tensors}
+        self._tensors: dict[TensorKey, h5py.Dataset] = {}  # opened when first written to: most may never be
+        is_portable = bool(group.file.attrs["portable"])
+        bases = {} if is_portable else {spec.key: layout.base_of(spec) for spec in layout.tensors}
         self._bases = {key: base.key for key, base in bases.items() if base}
         self._num_rows = 0
 
@@ -45,7 +46,7 @@ class TableWriter:
         if self._extent is not None:
             self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep})
             self._append_checksums(start, tensors)
-        self._file.flush()
+        self._group.file.flush()
         self._complete[()] = stop
         self._complete.flush()
         self._num_rows = stop
@@ -70,6 +71,8 @@ class TableWriter:
         self._checksum[row] = checksums
 
     def _write_tensor(self, row: int, key: TensorKey, array: Array, tensors: Mapping[TensorKey, Array]) -> None:
+        if key not in self._tensors:
+            self._tensors[key] = self._group[self._paths[key]]
         dataset, base = self._tensors[key], self._bases.get(key)
         stored = widen(array)
         if base is not None:
