@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 import h5py
 import numpy as np
+from h5py import h5s
 
 from traces.checksums import NO_CHECKSUM, tensor_checksum
 from traces.encoding import Array, difference, narrow, restore, widen
@@ -77,8 +78,18 @@ class TableWriter:
         stored = widen(array)
         if base is not None:
             stored = difference(stored, widen(tensors[base]))
-        dataset.resize(row + 1, axis=0)
-        dataset[(row, *(slice(length) for length in array.shape))] = stored
+        write_row(dataset, row, stored)
+
+
+def write_row(dataset: h5py.Dataset, row: int, value: Array) -> None:
+    """As `dataset.resize(row + 1, axis=0)` and `dataset[row, :n, ...] = value`, without h5py's way there.
+
+    A step has thousands of small tensors, on which h5py would spend more than HDF5 does on writing them.
+    """
+    dataset.id.set_extent((row + 1, *dataset.maxshape[1:]))
+    place = dataset.id.get_space()
+    place.select_hyperslab((row, *(0 for _ in value.shape)), (1, *value.shape))
+    dataset.id.write(h5s.create_simple((1, *value.shape)), place, np.ascontiguousarray(value))
 
 
 class TableReader:
