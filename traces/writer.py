@@ -143,8 +143,9 @@ class TraceWriter:
 
     def _append_rows(self, table: str, columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
         names = [column.name for column in columns]
+        expected = set(names)
         for row in rows:
-            if row.keys() != set(names):
+            if row.keys() != expected:
                 raise ValueError(f"A row of {table} must have the columns {names}. Received: {sorted(row)}")
         if rows:
             self._append(table, {name: [row[name] for row in rows] for name in names}, {})

@@ -9,8 +9,8 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from traces.encoding import STORED_DTYPES, Array, difference_dtype
-from traces.schema import STEP, Column, TableLayout, TensorSpec, TraceLayout, bytes_per_row, stored_shape, tensor_path
+from traces.encoding import Array
+from traces.schema import Column, TableLayout
 
 TEXT_BYTES = 256
 CHUNK_BYTES = 1 << 21
@@ -29,24 +29,22 @@ _COLUMN_DTYPES: dict[str, Any] = {
 }
 
 
-def create_table(group: h5py.Group, layout: TableLayout, trace: TraceLayout, *, portable: bool) -> None:
-    """Make everything a table will ever hold, with no rows yet."""
+def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool) -> None:
+    """Make a table's columns and what it writes of every tensor, with no rows yet."""
     group.create_dataset("complete", data=np.int64(0))
     for column in layout.columns:
         compressed = column.dtype == "text" and not portable
         row: tuple[int, ...] = () if column.width is None else (column.width,)
         rows = max(1, NUMBERS_PER_CHUNK // (column.width or 1))
-        dataset = _create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, **_filter(compressed))
+        dataset = create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, **bitshuffle(compressed))
         if column.dtype == "text":
             dataset.attrs.update(TEXT_ATTRIBUTES)
-    for spec in layout.tensors:
-        _create_tensor(group, spec, layout, trace, portable)
     if layout.tensors:
         num_axes = max(1, *(len(spec.shape) for spec in layout.tensors))
         shape = (len(layout.tensors), num_axes)
-        _create_growing(group, "extent", shape, np.dtype("<i4"), 1, fillvalue=ABSENT, **_filter(not portable))
+        create_growing(group, "extent", shape, np.dtype("<i4"), 1, fillvalue=ABSENT, **bitshuffle(not portable))
         rows = max(1, SMALL_ROW_BYTES // (8 * len(layout.tensors)))
-        _create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows)
+        create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows)
 
 
 def create_text(group: h5py.Group, name: str, text: str | Sequence[str]) -> h5py.Dataset:
@@ -59,27 +57,8 @@ def create_text(group: h5py.Group, name: str, text: str | Sequence[str]) -> h5py
     return dataset
 
 
-def _create_tensor(
-    group: h5py.Group, spec: TensorSpec, layout: TableLayout, trace: TraceLayout, portable: bool
-) -> None:
-    stored = STORED_DTYPES[spec.dtype]
-    base = None if portable else layout.base_of(spec)
-    small = bytes_per_row(spec) < SMALL_ROW_BYTES
-    rows = SMALL_ROW_BYTES // bytes_per_row(spec) if small else 1
-    dtype = difference_dtype(stored) if base else stored
-    path = tensor_path(spec, trace.lanes)
-    missing = dtype.type(np.nan) if dtype.kind in "fc" else None  # what other readers see of a row that holds none
-    compression = _filter(not (small or portable))
-    dataset = _create_growing(group, path, stored_shape(spec), dtype, rows, fillvalue=missing, **compression)
-    dataset.attrs["dtype"] = spec.dtype
-    if spec.observed != STEP:
-        dataset.attrs["observed"] = spec.observed
-    if base:
-        dataset.attrs["difference_from"] = f"{group.name}/{tensor_path(base, trace.lanes)}"
-
-
-def _create_growing(
-    group: h5py.Group, path: str, shape: tuple[int, ...], dtype: Any, rows: int, **storage: Any
+def create_growing(
+    group: h5py.Group, path: str | None, shape: tuple[int, ...], dtype: Any, rows: int, **storage: Any
 ) -> h5py.Dataset:
     """A dataset of no rows of `shape` yet, in chunks of `rows` of them or of parts of one; `storage` as h5py's."""
     return group.create_dataset(
@@ -92,7 +71,8 @@ def _create_growing(
     )
 
 
-def _filter(compressed: bool) -> Mapping[str, Any]:
+def bitshuffle(compressed: bool) -> Mapping[str, Any]:
+    """The filter of what is compressed, as h5py takes it."""
     return hdf5plugin.Bitshuffle() if compressed else {}
 
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from traces.hdf5.creation import create_text
-from traces.schema import TableLayout, TraceLayout, tensor_path
+from traces.schema import TableLayout
 
 _NO_VALUES = "This is a netCDF dimension but not a netCDF variable.{:>10}"
 """The NAME that netCDF-4 gives a dimension that is only a length."""
@@ -25,8 +25,8 @@ class Scales:
     """Attaches scales to many datasets, and writes that down once.
 
     HDF5's own call writes a scale's whole list of datasets again with each of them: 3.2 s for 4,000
-    datasets of four axes, where this takes 0.4 s. A scale that grows has no such list: h5netcdf 1.8 would
-    go through it for every dataset, to find the longest, and take 20 s to open 280 of them.
+    datasets of four axes. A scale that grows has no such list: h5netcdf 1.8 would go through it for every
+    dataset, to find the longest, and take 20 s to open 280 of them.
     """
 
     def __init__(self) -> None:
@@ -34,30 +34,38 @@ class Scales:
 
     def attach(self, dataset: h5py.Dataset, scales: Sequence[h5py.Dataset]) -> None:
         """Say what each axis of a dataset counts."""
-        references = np.empty(len(scales), object)
+        label(dataset, scales)
+        self.count(dataset.ref, scales)
+
+    def count(self, dataset: h5py.Reference, scales: Sequence[h5py.Dataset]) -> None:
+        """Have the scales know of a dataset that says already what its axes count."""
         for axis, scale in enumerate(scales):
-            references[axis] = np.array([scale.ref], h5py.ref_dtype)
-            if scale.maxshape == scale.shape:
-                self._attached[scale].append((dataset.ref, axis))
-        dataset.attrs.create("DIMENSION_LIST", references, dtype=h5py.vlen_dtype(h5py.ref_dtype))
+            self._attached[scale].append((dataset, axis))
 
     def write(self) -> None:
         """Tell each scale that does not grow where it is attached."""
         for scale, attached in self._attached.items():
-            scale.attrs.create("REFERENCE_LIST", np.array(attached, _REFERENCE))
+            if scale.maxshape == scale.shape:
+                scale.attrs.create("REFERENCE_LIST", np.array(attached, _REFERENCE))
 
 
-def label_table(group: h5py.Group, layout: TableLayout, trace: TraceLayout) -> None:
-    """Give every axis of a table's datasets a scale; its first column counts the rows."""
+def label(dataset: h5py.Dataset, scales: Sequence[h5py.Dataset]) -> None:
+    """Say what each axis of a dataset counts, and leave the scales to be told."""
+    references = np.empty(len(scales), object)
+    for axis, scale in enumerate(scales):
+        references[axis] = np.array([scale.ref], h5py.ref_dtype)
+    dataset.attrs.create("DIMENSION_LIST", references, dtype=h5py.vlen_dtype(h5py.ref_dtype))
+
+
+def label_columns(group: h5py.Group, layout: TableLayout, layers: Sequence[str]) -> None:
+    """Give every axis of a table's columns a scale; the first of them counts the rows."""
     scales = Scales()
     row = group[layout.columns[0].name]
     row.make_scale(layout.columns[0].name)
     if any(column.width for column in layout.columns):
-        _label_layers(group, trace.layers, scales)
+        _label_layers(group, layers, scales)
     for column in layout.columns[1:]:
         scales.attach(group[column.name], [row] if column.width is None else [row, group[LAYER]])
-    if layout.tensors:
-        _label_tensors(group, [tensor_path(spec, trace.lanes) for spec in layout.tensors], row, scales)
     scales.write()
 
 
@@ -65,7 +73,7 @@ def label_blobs(group: h5py.Group) -> None:
     """Give the axes of a group of documents a scale."""
     scales = Scales()
     group["stop"].make_scale("stop")
-    scales.attach(group["bytes"], [_create_length(group, "byte", None)])
+    scales.attach(group["bytes"], [create_length(group, "byte", None)])
     scales.write()
 
 
@@ -76,19 +84,11 @@ def _label_layers(group: h5py.Group, layers: Sequence[str], scales: Scales) -> N
     scales.attach(create_text(group, "layer_name", layers), [layer])
 
 
-def _label_tensors(group: h5py.Group, paths: Sequence[str], row: h5py.Dataset, scales: Scales) -> None:
-    tensor = create_text(group, "tensor", paths)
-    tensor.make_scale("tensor")
-    num_axes = group["extent"].shape[2]
-    scales.attach(group["checksum"], [row, tensor])
-    scales.attach(group["extent"], [row, tensor, _create_length(group, "axis", num_axes)])
-    datasets = {path: group[path] for path in paths}
-    shapes = {path: dataset.shape[1:] for path, dataset in datasets.items()}
-    lengths = sorted({key for shape in shapes.values() for key in enumerate(shape)})
-    axes = {key: _create_length(group, "axis_{}_{}".format(*key), key[1]) for key in lengths}
+def create_axes(group: h5py.Group, lengths: Iterable[tuple[int, int]]) -> dict[tuple[int, int], h5py.Dataset]:
+    """A scale for each axis and length of a table's tensors."""
+    axes = {key: create_length(group, "axis_{}_{}".format(*key), key[1]) for key in sorted(lengths)}
     _link(group, axes.values())
-    for path, dataset in datasets.items():
-        scales.attach(dataset, [row, *(axes[key] for key in enumerate(shapes[path]))])
+    return axes
 
 
 def _link(group: h5py.Group, axes: Iterable[h5py.Dataset]) -> None:
@@ -102,7 +102,7 @@ def _link(group: h5py.Group, axes: Iterable[h5py.Dataset]) -> None:
         links[axis.name.rsplit("/", 1)[1]] = axis
 
 
-def _create_length(group: h5py.Group, name: str, length: int | None) -> h5py.Dataset:
+def create_length(group: h5py.Group, name: str, length: int | None) -> h5py.Dataset:
     """A scale that only has a length, None for one that grows; it takes no room for values."""
     shape, maxshape, chunks = ((0,), (None,), (1,)) if length is None else ((length,), None, None)
     scale = group.create_dataset(name, shape, "i1", maxshape=maxshape, chunks=chunks)

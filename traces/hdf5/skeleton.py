@@ -13,7 +13,8 @@ from diag import __version__
 from traces.hdf5.blobs import create_blobs
 from traces.hdf5.creation import create_table, create_text
 from traces.hdf5.plots import create_plots
-from traces.hdf5.scales import label_blobs, label_table
+from traces.hdf5.scales import label_blobs, label_columns
+from traces.hdf5.tensors import create_tensors
 from traces.schema import SCHEMA, TraceLayout
 
 BLOBS = ("programs", "reports")
@@ -44,8 +45,10 @@ def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object],
         create_text(file, name, json.dumps(document))
     for name, table in layout.tables.items():
         group = file.create_group(name, track_order=True)
-        create_table(group, table, layout, portable=portable)
-        label_table(group, table, layout)
+        create_table(group, table, portable=portable)
+        label_columns(group, table, layout.layers)
+        if table.tensors:
+            create_tensors(group, table, layout.lanes, portable=portable)
     for name in BLOBS:
         create_blobs(file.create_group(name))
         label_blobs(file[name])

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 import h5py
 import numpy as np
+from h5py import h5s
 
 from traces.checksums import NO_CHECKSUM, tensor_checksum
 from traces.encoding import Array, difference, narrow, restore, widen
@@ -21,15 +22,16 @@ class TableWriter:
     """Appends to one table."""
 
     def __init__(self, group: h5py.Group, layout: TableLayout, trace: TraceLayout) -> None:
-        self._file = group.file
+        self._group = group
         self._complete = group["complete"]
         self._columns = {column.name: group[column.name] for column in layout.columns}
         self._extent = group["extent"] if layout.tensors else None
         self._checksum = group["checksum"] if layout.tensors else None
         self._order = {spec.key: order for order, spec in enumerate(layout.tensors)}
-        self._tensors = {spec.key: group[tensor_path(spec, trace.lanes)] for spec in layout.tensors}
-        differing = [spec for spec in layout.tensors if "difference_from" in self._tensors[spec.key].attrs]
-        bases = {spec.key: layout.base_of(spec) for spec in differing}
+        self._paths = {spec.key: tensor_path(spec, trace.lanes) for spec in layout.tensors}
+        self._tensors: dict[TensorKey, h5py.Dataset] = {}  # opened when first written to: most may never be
+        is_portable = bool(group.file.attrs["portable"])
+        bases = {} if is_portable else {spec.key: layout.base_of(spec) for spec in layout.tensors}
         self._bases = {key: base.key for key, base in bases.items() if base}
         self._num_rows = 0
 
@@ -45,7 +47,7 @@ class TableWriter:
         if self._extent is not None:
             self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep})
             self._append_checksums(start, tensors)
-        self._file.flush()
+        self._group.file.flush()
         self._complete[()] = stop
         self._complete.flush()
         self._num_rows = stop
@@ -70,12 +72,24 @@ class TableWriter:
         self._checksum[row] = checksums
 
     def _write_tensor(self, row: int, key: TensorKey, array: Array, tensors: Mapping[TensorKey, Array]) -> None:
+        if key not in self._tensors:
+            self._tensors[key] = self._group[self._paths[key]]
         dataset, base = self._tensors[key], self._bases.get(key)
         stored = widen(array)
         if base is not None:
             stored = difference(stored, widen(tensors[base]))
-        dataset.resize(row + 1, axis=0)
-        dataset[(row, *(slice(length) for length in array.shape))] = stored
+        write_row(dataset, row, stored)
+
+
+def write_row(dataset: h5py.Dataset, row: int, value: Array) -> None:
+    """As `dataset.resize(row + 1, axis=0)` and `dataset[row, :n, ...] = value`, without h5py's way there.
+
+    A step has thousands of small tensors, on which h5py would spend more than HDF5 does on writing them.
+    """
+    dataset.id.set_extent((row + 1, *dataset.maxshape[1:]))
+    place = dataset.id.get_space()
+    place.select_hyperslab((row, *(0 for _ in value.shape)), (1, *value.shape))
+    dataset.id.write(h5s.create_simple((1, *value.shape)), place, np.ascontiguousarray(value))
 
 
 class TableReader:

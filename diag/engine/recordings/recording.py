@@ -6,6 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,9 @@ FIGURES = tuple(
     f.name for f in fields(Statistics) if f.name not in ("dtype", "histogram", "worst_index", "worst_values", "classes")
 )
 SOURCES = ("propagated", "local", "reference_local")
-COLUMNS = tuple(f"{source}_{figure}" for source in SOURCES for figure in FIGURES)
+COLUMNS_OF = {source: tuple(f"{source}_{figure}" for figure in FIGURES) for source in SOURCES}
+COLUMNS = tuple(chain.from_iterable(COLUMNS_OF.values()))
+figures_of = attrgetter(*FIGURES)
 # Of an op besides: the largest relative difference of its inputs, where its own comes from, what flipped.
 OP_COLUMNS = (*op_columns((*COLUMNS, "inherited")), Column("relation", "text"), Column("flipped", "text"))
 
@@ -293,10 +297,10 @@ class Recording:
         else:
             row |= {"unit": f"{where.unit}:{where.name}"[:200]}
             row.pop("output")
-        for source in SOURCES:
+        for source, columns in COLUMNS_OF.items():
             statistics = getattr(observation, source)
-            for figure in FIGURES:
-                row[f"{source}_{figure}"] = None if statistics is None else float(getattr(statistics, figure))
+            figures = None if statistics is None else map(float, figures_of(statistics))
+            row.update(dict.fromkeys(columns) if figures is None else zip(columns, figures, strict=True))
         return row
 
     def keep(self, report: dict[str, Any]) -> None:
