@@ -69,7 +69,7 @@ def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
 
 
 def _live(request: LockstepRequest, candidate: Place, notices: Notices) -> RunResult:
-    """Both places here."""
+    """Train with both lanes on this machine."""
     steps = request.steps or DEFAULT_STEPS
     trained = set_up(request.model, request.data, request.batch_size, steps, request.seed, request.policy)
     settings = Settings(
