@@ -110,6 +110,19 @@ def test_any_order_of_reads_and_writes_gives_what_that_order_gives(seed):
     assert variable.numpy() == state
 
 
+def test_a_write_that_reads_what_was_put_in_later_stays_where_it_was():
+    nodes = [reads("before"), writes("write", "put_in"), reads("after"), node("put_in", "AddV2", "x", "before")]
+    found = definition(nodes, ["before:0", "after:0"], X, HANDLE)
+    assert found.waits == {"before": [], "write": ["before"], "after": ["write"]}
+    assert values(RuntimeFunction(found), tf.constant(3.0), tf.Variable(1.0).handle) == [1.0, 4.0]
+
+
+def test_what_stands_after_its_reader_keeps_its_order():
+    nodes = [node("sum", "AddV2", "before", "x", "^write"), reads("before"), writes("write", "x")]
+    found = definition(nodes, ["sum:0"], X, HANDLE)
+    assert found.kept == ["before", "write", "sum"] and found.waits == {"before": [], "write": ["before"]}
+
+
 # ---- structure
 
 
@@ -171,6 +184,12 @@ def test_what_is_returned_and_where_it_runs_and_shapes_are_differences():
         Definition(nodes, [X], ["e:0", "l:0"], "", is_xla=True),
     ]
     assert len({each.structure for each in found}) == len(found)
+
+
+def test_the_dtype_of_an_argument_that_no_op_reads_is_a_difference():
+    one, other = (definition([], ["x:0"], Argument("x", dtype)) for dtype in (tf.float32, tf.float64))
+    assert one.structure != other.structure
+    assert RuntimeFunction(other)([tf.constant(0.1, tf.float64)])[0].numpy() == 0.1
 
 
 def test_the_order_of_writes_is_a_difference():
