@@ -15,15 +15,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from diag.common.command import OneLineParser, command_parser, positive, run_command
 from diag.common.jsonable import json_safe, to_text
 from diag.errors import UserError
 from diag.machine.places import parse_place
 from diag.machine.switches import SWITCHES
+from diag.machine.tensorflow_import import import_tensorflow
+from diag.report import attribution as reporting
+from diag.verdict.attribution import Trial
+from diag.verdict.findings import Divergence
+from traces.reader import TraceReader
 
 NO_CURE = 1
 LONGEST = 600  # seconds
-LOCATION = ("unit", "layer", "variable", "op_index")  # what names a divergence, in report.json
 
 
 def parser() -> OneLineParser:
@@ -50,19 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     place = None if options.place is None else parse_place(options.place)
     only = switch_names(options.switches)
-    from diag.machine.tensorflow_import import import_tensorflow
-
     import_tensorflow()
     step, location, alike = flagged_in(options.trace, options.step)
-    from rich.console import Console
-
     from diag.engine.attribution.attributing import attribute, flagged_step_in, line_of
-    from diag.report import attribution as reporting
 
     flagged = flagged_step_in(options.trace, step, place, alike)
     console = Console(quiet=options.json)
 
-    def on_trial(trial: Any) -> None:
+    def on_trial(trial: Trial) -> None:
         if not options.json:
             print(line_of(trial), file=sys.stderr)
 
@@ -93,21 +94,21 @@ def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | Non
     Also the layers that are wrong in the same way, and those whose ops are wrong together.
     """
     from diag.engine.attribution.attributing import wrong_alike
-    from traces.reader import TraceReader
+    from diag.engine.attribution.trial_runner import FlaggedUnit
 
     with TraceReader(trace) as reader:
         report, steps = reader.report(), reader.steps
-    divergences = (report or {}).get("divergences") or []
+    divergences = [Divergence.from_dict(each) for each in (report or {}).get("divergences") or []]
     if step is None:
         if not divergences:
             raise UserError(f"{trace}: its run found no divergence; name a step with --step")
-        step = int(divergences[0]["step"])
+        step = divergences[0].where.step
     if step not in steps:
         raise UserError(f"--step {step}: {trace} holds the steps {', '.join(map(str, steps[:10])) or 'of no run'}")
-    in_step = [each for each in divergences if each["step"] == step]
+    in_step = [each for each in divergences if each.where.step == step]
     if not in_step:
         return step, None, ((), ())
-    return step, {key: in_step[0][key] for key in LOCATION}, wrong_alike(in_step)
+    return step, FlaggedUnit.of(in_step[0].where).to_dict(), wrong_alike(in_step)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.files import write_json
 from diag.common.jsonable import to_text
 from diag.common.wording import counted
 from diag.errors import UserError
+from diag.machine.tensorflow_import import import_tensorflow
+from traces.reader import TraceReader
 
 DIVERGENCE = 1
 LANES = ("reference", "candidate")
@@ -41,15 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     check_out(options.out)
-    from traces.reader import TraceReader
-
     for path in (options.reference, options.candidate):
         TraceReader(path).close()  # what is no trace is refused before TensorFlow is loaded
-    from diag.machine.tensorflow_import import import_tensorflow
-
     import_tensorflow()
-    from rich.console import Console
-
     from diag.engine.recordings.comparison import RecordedSide, RunComparison
     from diag.engine.recordings.recorded_run import RecordedRun
     from diag.report import json_report, terminal

@@ -69,7 +69,7 @@ def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
 
 
 def _live(request: LockstepRequest, candidate: Place, notices: Notices) -> RunResult:
-    """Both places here."""
+    """Train with both lanes on this machine."""
     steps = request.steps or DEFAULT_STEPS
     trained = set_up(request.model, request.data, request.batch_size, steps, request.seed, request.policy)
     settings = Settings(
@@ -189,7 +189,7 @@ def _attributed(
         plan.environments["candidate"],
         plan.program,
         trained.config,
-        *wrong_alike([d.to_dict() for d in in_step]),
+        *wrong_alike(in_step),
     )
     recording.keep(json_report.report(result))  # should the trials be ended, the trace has what was found
     say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))

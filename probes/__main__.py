@@ -15,16 +15,21 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
 
 from diag.common.command import BUG, OneLineParser, command_parser, is_on, run_command
+from diag.common.wording import counted
 from diag.errors import UserError
 from diag.machine.places import EXECUTIONS, Place, parse_place
-from probes.frame import plan
-from probes.frame.plan import Choice
-
-if TYPE_CHECKING:
-    from probes.frame.device_report import DeviceReport
+from diag.machine.tensorflow_import import import_tensorflow
+from probes.frame import comparing, plan
+from probes.frame.device_report import DeviceReport, check_unique, read_report, write_atomically, write_reproducers
+from probes.frame.plan import Choice, carried_out, planned
+from probes.frame.progress import ProbeProgress
+from probes.report import device_report as report
+from probes.report.comparison import render_comparison
 
 FAILED = 1
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int32", "int64")
@@ -76,12 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from probes.frame import comparing
-    from probes.frame.device_report import read_report
-    from probes.report.comparison import render_comparison
-
     comparison = comparing.compare(read_report(options.first), read_report(options.second))
     if options.json:
         print(comparing.to_json(comparison), end="")
@@ -95,15 +94,8 @@ def probe(options: argparse.Namespace) -> int:
     if place is not None and place.policy is not None:
         raise UserError(f"--place {options.place}: probes name the dtype of each op themselves; use --dtype")
     check_writable(options.out, options.emit)
-    from diag.machine.tensorflow_import import import_tensorflow
-
     import_tensorflow()
-    from rich.console import Console
-
-    from diag.common.wording import counted
     from diag.machine import settings
-    from probes.frame.device_report import write_atomically, write_reproducers
-    from probes.report import device_report as report
 
     choice = Choice(
         tuple(options.op or ()),
@@ -158,12 +150,7 @@ def default_place(execution: str) -> Place:
 
 def report_of_place(place: Place, choice: Choice, seed: int) -> DeviceReport:
     """Probe a place.  Raises UserError where nothing is left to be probed, or the place does not exist."""
-    import numpy as np
-
     from probes.frame.device import DeviceUnderTest
-    from probes.frame.device_report import DeviceReport, check_unique
-    from probes.frame.plan import carried_out, planned
-    from probes.frame.progress import ProbeProgress
 
     device = DeviceUnderTest(place, seed)
     chosen = planned(choice)

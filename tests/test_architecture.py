@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -71,6 +72,20 @@ def test_git_ignores_no_file_of_the_packages():
     if done.returncode:
         pytest.skip("not a git repository")
     assert [path for path in done.stdout.splitlines() if path.endswith(".py")] == []
+
+
+# ---- names
+
+
+def test_no_two_classes_share_a_name():
+    places: dict[str, list[str]] = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            found = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef))
+            for node in found:
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 200
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
 # ---- start-up

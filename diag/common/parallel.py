@@ -1,4 +1,4 @@
-"""Two things at a time."""
+"""Two computations at a time, each on a thread."""
 
 from __future__ import annotations
 

@@ -70,8 +70,10 @@ def compiled(*fastmath: str) -> Callable[[Function], Function]:
 
 @compiled()
 def _largest(magnitude: Array) -> float:
-    """The maximum of numbers that are not negative: their encodings are ordered as they are, and LLVM
-    vectorises the maximum of integers alone."""
+    """The maximum of numbers that are not negative.
+
+    Their encodings are ordered as they are, and LLVM vectorises the maximum of integers alone.
+    """
     bits = magnitude.view(np.int64)
     largest = np.int64(0)
     for i in range(bits.size):
@@ -250,8 +252,10 @@ def _same_bits(a: Array, b: Array, magnitude_mask: int, infinity: int) -> bool:
 
 @compiled()
 def equal_bits(a: Array, b: Array, magnitude_mask: int, infinity: int, hidden: int) -> tuple[int, int]:
-    """How many zeros two tensors have, and how many numbers below the smallest normal one, where all bits of both are
-    the same and finite; -1 and -1 of others.  Encodings, as for `add_pair`."""
+    """How many zeros two tensors of the same bits have, and how many numbers below the smallest normal one.
+
+    -1 and -1 where a bit differs or a number is not finite.  Encodings, as for `add_pair`.
+    """
     zeros, below_normal = 0, 0
     for start in range(0, a.size, BLOCK):
         stop = min(start + BLOCK, a.size)

@@ -201,7 +201,7 @@ def render_observations(title: str, observations: Sequence[Observation], console
 
 
 def observations_report(trace: str, step: int, observations: Sequence[Observation], place: str) -> dict[str, Any]:
-    """The same as JSON."""
+    """What a replay of an op or a layer printed, as JSON."""
     contents = {
         "schema": SCHEMA,
         "trace": trace,

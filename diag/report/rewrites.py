@@ -41,9 +41,9 @@ def sentence(change: Rewrite) -> str:
 
 def near(found: Rewrites) -> list[str]:
     """What became of the ops of a few layers, a sentence each, and the whole step in figures."""
-    lines = [f"{', '.join(change.layers)}: {sentence(change)}" for change in found.changes]
+    lines = [f"{', '.join(change.layers) or 'no layer'}: {sentence(change)}" for change in found.changes]
     for reason, parts in found.absent.items():
-        ops = ", ".join(f"{part.op} of {part.variable or part.layer} ({part.phase})" for part in parts)
+        ops = ", ".join(f"{part.op} of {part.variable or part.layer or 'no layer'} ({part.phase})" for part in parts)
         lines.append(f"{ops}: {ABSENT[reason]}")
     if not lines and not found.note:
         lines.append("nothing: it is executed as it was traced, as far as TensorFlow tells")

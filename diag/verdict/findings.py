@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -172,6 +173,12 @@ class FusedOps:
         lists = {"vanishes_when_watched": self.vanishes_when_watched, "layers": self.layers}
         return {**region, **{name: list(values) for name, values in lists.items() if values}}
 
+    @classmethod
+    def from_dict(cls, evidence: Mapping[str, Any]) -> FusedOps:
+        """From the evidence in a report.json."""
+        lists = (evidence.get(name, ()) for name in ("region_op_indices", "layers", "vanishes_when_watched"))
+        return cls(evidence.get("region", ""), *map(tuple, lists))
+
 
 @dataclass(frozen=True)
 class Divergence:
@@ -225,3 +232,19 @@ class Divergence:
             "cured_by": list(self.cured_by),
             "evidence": self.evidence,
         }
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Divergence:
+        """From a report.json, which does not say where in the step's order it stands, and what its output is called."""
+        names = ("step", "phase", "unit", "layer", "variable", "op_type", "op_index", "output")
+        evidence = dict(document["evidence"])
+        return cls(
+            Where(*(document[name] for name in names)),
+            document["cause"],
+            document["blame"],
+            float(document["excess"]),
+            tuple(document["cured_by"]),
+            evidence,
+            evidence.get("summary", ""),
+            FusedOps.from_dict(evidence),
+        )

@@ -49,12 +49,12 @@ class Rewrite:
 class Rewrites:
     """What became of the ops of a few layers, and in figures of the whole step.
 
-    absent: reason -> ops of these layers that are not executed.  counts: kind or reason -> how often in the whole
-    step.  note: why nothing is known, where nothing is.
+    layers: None where it is of ops of no layer.  absent: reason -> ops of these layers that are not executed.  counts:
+    kind or reason -> how often in the whole step.  note: why nothing is known, where nothing is.
     """
 
     place: str
-    layers: tuple[str, ...]
+    layers: tuple[str | None, ...]
     changes: tuple[Rewrite, ...] = ()
     absent: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)

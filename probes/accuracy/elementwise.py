@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Function:
-    """One op.
+    """An op applied element by element, with its truth and what its results may be held against.
 
     op, arguments, attributes: as `tf.raw_ops` has them.
     truth: float64 arrays, one an argument, to the float64 result.

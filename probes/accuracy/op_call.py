@@ -1,4 +1,4 @@
-"""op call."""
+"""A call of one of `tf.raw_ops` at a place."""
 
 from __future__ import annotations
 

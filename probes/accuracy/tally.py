@@ -27,7 +27,7 @@ class Worst:
 
 @dataclass(frozen=True)
 class Tally:
-    """Errors of one op.
+    """Errors of one op over all arguments that were tried.
 
     max_ulp: the largest, in ULP of the right result.  held_ulp: the largest that is held against allowances, less what
     flushed intermediate results explain, in ULP of the formula's largest term where terms cancel.  num_beyond,

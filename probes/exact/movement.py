@@ -27,8 +27,10 @@ def probes(choice: Choice) -> Iterator[Probe]:
 
 @dataclass(frozen=True)
 class Moves:
-    """Moves of one kind.  rows: (shape, parameters); label and text are made of the parameters, and so is the oracle,
-    which takes the array first.
+    """Moves of one kind.
+
+    rows: (shape, parameters); label and text are made of the parameters, and so is the oracle, which takes the array
+    first.
     """
 
     label: Callable[..., str]

@@ -16,7 +16,7 @@ Maker = Callable[[Any, int], Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Source:
-    """One way to draw.
+    """One way to draw random numbers, and what its draws must satisfy.
 
     make: given a DeviceUnderTest and how many, the function that draws: of a seed, two int32, where `takes_seed`; else
     its state lies in variables made by `make` at the place, or in the op itself.  check: what the draws must satisfy.

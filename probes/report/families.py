@@ -56,7 +56,7 @@ def _exact(measurements: Sequence[Measurement], width: int) -> list[Part]:
 
 
 def _cases(measurement: Measurement) -> tuple[int, int]:
-    """(right, tried)."""
+    """How many cases of a measurement were right, and how many were tried."""
     tried = int(measurement.figures.get("cases") or 1) - int(measurement.figures.get("unsupported_cases") or 0)
     wrong = int(measurement.figures.get("wrong_cases") or (measurement.status == FAIL))
     return tried - wrong, tried

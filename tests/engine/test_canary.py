@@ -13,9 +13,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import context
+from tensorflow.python.eager import execute as eager_execute
 from tensorflow.python.framework import config, function_def_to_graph, kernels, op_def_registry
+from tensorflow.python.framework.auto_control_deps import LEGACY_RANDOM_OPS
 from tensorflow.python.util import _pywrap_util_port
 
 from diag.engine.graphs import tf_runtime as execution
@@ -142,6 +146,94 @@ def loop_of_a_trace_registered() -> str:
     body = concrete.graph.as_graph_def().library.function[0]
     execution.register_function(body)
     return str(body.signature.name)
+
+
+# ---- diag/engine/graphs/runtime_functions.py
+
+
+def definition_of(name: str, function: Any, *specs: tf.TensorSpec) -> Any:
+    """The FunctionDef of a trace under another name, which the runtime does not know."""
+    result = FunctionDef()
+    result.CopyFrom(tf.function(function, autograph=False).get_concrete_function(*specs).function_def)
+    result.signature.name = name
+    return result
+
+
+SCALAR = tf.TensorSpec((), tf.float32)
+CALLED = ("executor_type", "", "config_proto", b"")
+
+
+def test_a_function_is_known_until_it_is_removed():
+    current = context.context()
+    current.add_function_def(definition_of("canary_removed", lambda x: x + 1, SCALAR))
+    assert current.has_function("canary_removed") is True
+    current.remove_function("canary_removed")
+    assert current.has_function("canary_removed") is False
+    with pytest.raises(tf.errors.NotFoundError):
+        eager_execute.execute("canary_removed", 1, [tf.constant(1.0)], CALLED, current)
+
+
+def test_a_function_of_the_runtime_is_executed_by_its_name():
+    current = context.context()
+    current.add_function_def(definition_of("canary_called", lambda x: (x + 1, x * 2), SCALAR))
+    outputs = eager_execute.execute("canary_called", 2, [tf.constant(3.0)], CALLED, current)
+    assert [output.numpy() for output in outputs] == [4.0, 6.0]
+    current.remove_function("canary_called")
+
+
+def test_a_function_without_outputs_is_executed():
+    variable, current = tf.Variable(1.0), context.context()
+
+    def effect(x: tf.Tensor) -> None:
+        variable.assign_add(x)
+
+    current.add_function_def(definition_of("canary_effect", effect, SCALAR))
+    assert not eager_execute.execute("canary_effect", 0, [tf.constant(2.0), variable.handle], CALLED, current)
+    assert variable.numpy() == 3.0
+    current.remove_function("canary_effect")
+
+
+def test_the_options_of_a_call_follow_the_optimizer_s_options():
+    """They are what `eager.execute` takes, by these two names, the second a ConfigProto."""
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"remapping": False})
+    try:
+        options = context.context().function_call_options.as_attrs()
+    finally:
+        tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping", True)})
+    assert set(options) == {"executor_type", "config_proto"}
+    rewriting = ConfigProto.FromString(options["config_proto"]).graph_options.rewrite_options
+    assert rewriting.remapping == rewriting.OFF
+
+
+def test_a_function_is_compiled_by_xla_where_an_attribute_says_so():
+    """A function whose op XLA does not have runs without the attribute, and is refused with it."""
+    current, text = context.context(), tf.constant("text")
+    for name, is_xla in (("canary_plain", False), ("canary_xla", True)):
+        definition = definition_of(name, tf.strings.length, tf.TensorSpec((), tf.string))
+        definition.attr["_XlaMustCompile"].b = is_xla
+        current.add_function_def(definition)
+    assert eager_execute.execute("canary_plain", 1, [text], CALLED, current)[0].numpy() == 4
+    with pytest.raises(tf.errors.OpError, match="unsupported operations when trying to compile"):
+        eager_execute.execute("canary_xla", 1, [text], CALLED, current)
+    for name in ("canary_plain", "canary_xla"):
+        current.remove_function(name)
+
+
+def test_ops_that_draw_from_a_kernel_s_own_stream_are_named():
+    """They are stateful, and yet a trace makes no effect of one that nothing reads."""
+    assert {"RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomShuffle"} <= set(LEGACY_RANDOM_OPS)
+    assert not {"StatelessRandomUniformV2", "StatefulUniform", "AssignVariableOp"} & set(LEGACY_RANDOM_OPS)
+    assert op_def_registry.get("RandomUniform").is_stateful
+
+    def unread(x: tf.Tensor) -> tf.Tensor:
+        tf.raw_ops.RandomUniform(shape=[2], dtype=tf.float32)
+        tf.raw_ops.Assert(condition=x > 0, data=[x])
+        return x + 1
+
+    definition = definition_of("canary_unread", unread, SCALAR)
+    op_of = {node.name: node.op for node in definition.node_def}
+    assert [op_of[effect] for effect in definition.control_ret.values()] == ["Assert"]
 
 
 # ---- diag/engine/rewrites/graph_collection.py

@@ -60,11 +60,12 @@ def line_of(trial: Trial) -> str:
     return f"tried: {trial.name}: error over bound {largest:.2g}"
 
 
-def wrong_alike(divergences: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(layers, chain) of a FlaggedStep, from the divergences of one step as report.json has them."""
-    alike = [d for d in divergences if all(d[key] == divergences[0][key] for key in ("blame", "cause", "unit"))]
-    layers = [d["layer"] for d in alike if d["layer"] and d["variable"] is None and d["unit"] == "layer"]
-    chain = [layer for d in alike for layer in d["evidence"].get("layers", [])]
+def wrong_alike(divergences: Sequence[Divergence]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(layers, chain) of a FlaggedStep, from the divergences of one step."""
+    kinds = [(d.blame, d.cause, d.where.unit) for d in divergences]
+    alike = [d for d, kind in zip(divergences, kinds, strict=True) if kind == kinds[0]]
+    layers = [d.where.layer for d in alike if d.where.layer and d.where.variable is None and d.where.unit == "layer"]
+    chain = [layer for d in alike if d.fused is not None for layer in d.fused.layers]
     return tuple(dict.fromkeys(layers)), tuple(dict.fromkeys(chain))
 
 

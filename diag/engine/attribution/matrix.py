@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -53,12 +53,39 @@ class TrialRequest:
         return self.deadline - time.monotonic()
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrialResults:
-    """What came back: a trial for each set of names, and the location, where it was looked for."""
+    """What came back: a trial for each set of names, and the location, where it was given or found."""
 
     trials: dict[Names, Trial] = field(default_factory=dict)
     location: dict[str, Any] | None = None
+
+
+class _Processes:
+    """The processes that trials run in.  When this is left, by Ctrl-C too, they are ended and no other begins."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: list[subprocess.Popen[str]] = []
+        self.are_ended = False
+
+    def __enter__(self) -> _Processes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self.are_ended = True
+            for process in self._begun:
+                process.kill()
+
+    def begin(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        silent, kept = subprocess.DEVNULL, subprocess.PIPE
+        with self._lock:
+            process = subprocess.Popen(command, stdin=silent, stdout=kept, stderr=kept, text=True, env=environment)
+            self._begun.append(process)
+            if self.are_ended:
+                process.kill()
+        return process
 
 
 def num_workers(place: Place) -> int:
@@ -72,17 +99,17 @@ def run_trials(request: TrialRequest, wanted: Sequence[Names], on_trial: OnTrial
     Raises:
       UserError: the trace cannot answer the question.
     """
-    results = TrialResults(location=request.location)
     groups = _shared_processes(wanted, num_workers(request.place))
-    _run_group(request, groups[0], results, on_trial)
-    first = results.trials.get(wanted[0])
-    if first is not None and not first.switches and not first.wrong:
-        return results
-    known = replace(request, location=results.location, known=(*request.known, *results.trials.values()))
-    with ThreadPoolExecutor(num_workers(request.place)) as pool:
-        for future in [pool.submit(_run_group, known, group, results, on_trial) for group in groups[1:]]:
-            future.result()
-    return results
+    with ThreadPoolExecutor(num_workers(request.place)) as pool, _Processes() as processes:
+        first = _run_group(request, groups[0], processes, on_trial)
+        baseline = first.trials.get(wanted[0])
+        if baseline is not None and not baseline.switches and not baseline.wrong:
+            return first
+        known = replace(request, location=first.location, known=(*request.known, *first.trials.values()))
+        futures = [pool.submit(_run_group, known, group, processes, on_trial) for group in groups[1:]]
+        found = [first, *(future.result() for future in futures)]
+    trials = {names: trial for results in found for names, trial in results.trials.items()}
+    return TrialResults(trials, next((results.location for results in found if results.location), None))
 
 
 def _shared_processes(wanted: Sequence[Names], workers: int) -> list[list[Names]]:
@@ -96,42 +123,45 @@ def _shared_processes(wanted: Sequence[Names], workers: int) -> list[list[Names]
     return sorted(groups, key=lambda group: wanted[0] not in group)
 
 
-def _run_group(request: TrialRequest, group: Sequence[Names], results: TrialResults, on_trial: OnTrial) -> None:
-    waiting = list(group)
-    while waiting:
+def _run_group(request: TrialRequest, group: Sequence[Names], processes: _Processes, on_trial: OnTrial) -> TrialResults:
+    waiting, results = list(group), TrialResults({}, request.location)
+    while waiting and not processes.are_ended:
         if request.time_left() <= 0:
-            for names in waiting:
-                results.trials[names] = Trial(names, reason=OUT_OF_TIME, skipped=True)
-            return
-        for trial in _one_process(request, tuple(waiting), results):
-            results.trials[trial.switches] = trial
+            late = {names: Trial(names, reason=OUT_OF_TIME, skipped=True) for names in waiting}
+            return replace(results, trials=results.trials | late)
+        for location, trial in _one_process(request, tuple(waiting), processes):
+            results = TrialResults({**results.trials, trial.switches: trial}, results.location or location)
             waiting.remove(trial.switches)
             on_trial(trial)
             if not trial.switches and not trial.wrong:
-                return  # nothing to cure
+                return results  # nothing to cure
+    return results
 
 
-def _one_process(request: TrialRequest, group: Sequence[Names], results: TrialResults) -> Iterator[Trial]:
-    """The trials of one process, as they come; where it ends before its last, one that says so."""
-    begun, done = 0, 0
-    for line in _lines(request, group):
+def _one_process(
+    request: TrialRequest, group: Sequence[Names], processes: _Processes
+) -> Iterator[tuple[dict[str, Any] | None, Trial]]:
+    """The trials of one process, as they come, and where it looked; where it ends before its last, one that says so."""
+    location, begun, done = None, 0, 0
+    for line in _lines(request, group, processes):
         if "refused" in line:
             raise UserError(line["refused"])
         if "location" in line:
-            results.location = results.location or line["location"]
-            if line["location"] is None:
-                yield Trial((), unit=0.0)  # nothing is out of its bound
+            location = line["location"]
+            if location is None:
+                yield None, Trial((), unit=0.0)  # nothing is out of its bound
                 return
         begun = line.get("begun", begun)
         if "trial" in line:
             done = line["trial"] + 1
-            yield trial_in(group[line["trial"]], line)
+            yield location, trial_in(group[line["trial"]], line)
         if "ended" in line and done < len(group):
-            yield Trial(group[max(begun, done)], reason=line["ended"], skipped=line["ended"] == OUT_OF_TIME)
+            ended = Trial(group[max(begun, done)], reason=line["ended"], skipped=line["ended"] == OUT_OF_TIME)
+            yield location, ended
 
 
-def _lines(request: TrialRequest, group: Sequence[Names]) -> Iterator[dict[str, Any]]:
-    """What a process prints, and last how it ended."""
+def _lines(request: TrialRequest, group: Sequence[Names], processes: _Processes) -> Iterator[dict[str, Any]]:
+    """What a process prints, and last how it ended, unless all were."""
     command = [
         sys.executable,
         "-m",
@@ -152,9 +182,7 @@ def _lines(request: TrialRequest, group: Sequence[Names]) -> Iterator[dict[str, 
     ]
     root = str(Path(diag.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    process = processes.begin(command, environment)
     printed: queue.Queue[str | None] = queue.Queue()
     errors: list[str] = []
     threads = [
@@ -169,6 +197,8 @@ def _lines(request: TrialRequest, group: Sequence[Names]) -> Iterator[dict[str, 
                 line = json.loads(text)
                 if isinstance(line, dict):
                     yield line
+        if processes.are_ended:
+            return
         threads[1].join(timeout=5)
         last = next((text.strip() for text in reversed(errors) if text.strip()), "it said nothing")
         yield {"ended": f"its process ended with code {process.wait(timeout=30)}: {last[:200]}"}

@@ -51,7 +51,11 @@ def _writes(node: Node) -> bool:
 
 
 def in_order_of_reading(before: Mapping[str, Collection[str]]) -> list[str]:
-    """The keys so that each comes after those of its values that are keys too; in the given order where it is free."""
+    """The keys in the given order, but that those of a key's values that are keys too come right before it, as given.
+
+    So a write to a variable that was made to read a node put in later stays before the reads after it.
+    """
+    position = {name: index for index, name in enumerate(before)}
     ordered: dict[str, None] = {}
     for root in before:
         stack = [root]
@@ -59,7 +63,7 @@ def in_order_of_reading(before: Mapping[str, Collection[str]]) -> list[str]:
             name = stack[-1]
             waiting = [other for other in before[name] if other in before and other not in ordered]
             if waiting and name not in ordered:
-                stack.extend(waiting)
+                stack.extend(sorted(waiting, key=position.__getitem__, reverse=True))
             else:
                 ordered[name] = None
                 stack.pop()

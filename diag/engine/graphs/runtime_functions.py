@@ -102,7 +102,6 @@ class Definition:
         self.inputs = {name: [parse_input(text) for text in node.input] for name, node in self.by_name.items()}
         self.effects = [name for name, node in self.by_name.items() if has_effect(node.op)]
         self.kept = self._kept()
-        self.waits = self._waits()
 
     def _kept(self) -> list[str]:
         """What leads to a result or has an effect, each after what it reads."""
@@ -110,7 +109,8 @@ class Definition:
         needed = reachable(start, lambda name: [source for source, _ in self.inputs.get(name, ())])
         return in_order_of_reading({name: [n for n, _ in self.inputs[name]] for name in self.by_name if name in needed})
 
-    def _waits(self) -> dict[str, list[str]]:
+    @cached_property
+    def waits(self) -> dict[str, list[str]]:
         """For ops on a variable: which ops before them have to be over."""
         handles = {(a.node, 0): index for index, a in enumerate(self.arguments) if a.dtype == tf.resource}
         written: dict[int, str] = {}
@@ -133,14 +133,14 @@ class Definition:
 
     @cached_property
     def structure(self) -> bytes:
-        """What is the same for graphs that differ in names alone."""
+        """What is the same for graphs that differ in names alone; what waits for what follows from it."""
         digest = hashlib.blake2b(repr([(a.dtype.name, str(a.shape)) for a in self.arguments]).encode())
         number = {argument.node: -1 - index for index, argument in enumerate(self.arguments)}
         number.update((name, index) for index, name in enumerate(self.kept))
         for name in self.kept:
             node = self.by_name[name]
             wired = [(number[source], index) for source, index in self.inputs[name] if source in number]
-            digest.update(repr((node.op, node.device, wired, [number[n] for n in self.waits.get(name, ())])).encode())
+            digest.update(repr((node.op, node.device, wired)).encode())
             for key in sorted(node.attr):
                 if key != "_class":
                     digest.update(key.encode() + node.attr[key].SerializeToString(deterministic=True))

@@ -102,8 +102,10 @@ def _fetched(executable: Executable) -> list[str]:
 
 
 def _returning(graph_def: Any, executable: Executable) -> tuple[list[Any], list[str]]:
-    """The nodes, and as in a `tf.function` for each result an Identity that waits for all effects: what is fetched is
-    then read as TensorFlow's graph optimizers expect it to be."""
+    """The nodes, and as in a `tf.function` an Identity for each result, which waits for all effects.
+
+    What is fetched is then read as TensorFlow's graph optimizers expect it to be.
+    """
     taken = {node.name for node in graph_def.node}
     free = (name for name in _numbered("Identity") if name not in taken)
     effects = make_node(next(name for name in _numbered("NoOp") if name not in taken), "NoOp", [])

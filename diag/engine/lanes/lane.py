@@ -87,7 +87,7 @@ class Lane:
         return str(self.place)
 
     def environment(self) -> dict[str, Any]:
-        """What it runs on."""
+        """Versions, device and settings of the place, for the trace and the report."""
         return {"place": self.label, **environment_of(self.place)}
 
     def begin(self, step: int) -> None:

@@ -27,8 +27,10 @@ def cures_of_op(record: OpRecord | None, microscope: Microscope) -> tuple[str, .
 
 
 def cures_of_unit(telescope: Telescope, unit_run: UnitRun, output: int) -> tuple[str, ...]:
-    """Which switches bring an output of a compiled unit back into its bound: a fused kernel may round where the op's
-    own does not.  A unit that is not in the run's own list cannot be run again."""
+    """Which switches bring an output of a compiled unit back into its bound.
+
+    A fused kernel may round where the op's own does not.  A unit that is not in the run's own list cannot be run again.
+    """
     if not _has_tf32(telescope.candidate.place) or not unit_run.run.with_boundaries:
         return ()
     with settings.tf32(False):

@@ -231,6 +231,8 @@ class RunComparison:
         else:
             self.findings.other_random_outputs.append(step)
         observations.sort(key=lambda o: o.where.sort_key)
+        if not observations and not self.findings.divergences:
+            self.findings.path = []  # an earlier step's is not this one's
         self.findings.see_units(observations)
         self._explain([o for o in observations if o.verdict is Verdict.DIVERGENCE], unit_runs, parts.judge)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Any
 
 import tensorflow as tf
 
@@ -26,7 +25,7 @@ def rewrites_around(divergence: Divergence, program: Program, lane: Lane) -> Rew
     if divergence.blame not in BLAMED or not lane.place.is_compiled:
         return None
     fused = divergence.fused or FusedOps()
-    layers = fused.layers or (divergence.where.variable or divergence.where.layer or "",)
+    layers = fused.layers or (divergence.where.variable or divergence.where.layer,)
     try:
         step = inspect_step(program, lane, program.watched.ports)
     except (tf.errors.OpError, ValueError) as error:
@@ -34,7 +33,7 @@ def rewrites_around(divergence: Divergence, program: Program, lane: Lane) -> Rew
     return _near(step, layers, divergence)
 
 
-def _near(step: OptimizedStep, layers: tuple[Any, ...], divergence: Divergence) -> Rewrites:
+def _near(step: OptimizedStep, layers: tuple[str | None, ...], divergence: Divergence) -> Rewrites:
     indices = () if divergence.fused is None else divergence.fused.op_indices
     phase = divergence.where.phase
 

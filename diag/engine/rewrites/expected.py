@@ -20,7 +20,7 @@ from diag.engine.graphs.tf_runtime import op_def
 _INLINED = re.compile(r"^(.*/_\d+/)(.+)$")
 
 
-class Expected:
+class ExpectedNodes:
     """Nodes by the name under which they are executed, if they are."""
 
     def __init__(

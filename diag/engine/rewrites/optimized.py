@@ -21,7 +21,7 @@ from diag.engine.graphs.reachability import reachable
 from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.lane import Lane
-from diag.engine.rewrites.expected import Expected
+from diag.engine.rewrites.expected import ExpectedNodes
 from diag.engine.rewrites.graph_collection import CollectedGraph, collected_graphs
 from diag.engine.step.program import Program
 from diag.errors import UserError
@@ -111,7 +111,7 @@ def read_graph(
 ) -> OptimizedStep:
     """An optimized graph beside the executable it came from."""
     executed = {node.name: node for graph in collected.parts for node in graph.node}
-    expected = Expected(executable.graph, executable.functions, executable.fetches, executed.keys())
+    expected = ExpectedNodes(executable.graph, executable.functions, executable.fetches, executed.keys())
     reading = _Reading(expected, executed, place.device)
     changes = reading.changes()
     num_traced = sum(node.location.index is not None for node in expected.nodes.values())
@@ -124,7 +124,7 @@ def read_graph(
 class _Reading:
     """Two graphs side by side, paired by names and, where names are gone, by who reads what."""
 
-    def __init__(self, expected: Expected, executed: Mapping[str, Any], device: str) -> None:
+    def __init__(self, expected: ExpectedNodes, executed: Mapping[str, Any], device: str) -> None:
         self.expected, self.executed, self.device = expected, executed, device
         self.position = {name: index for index, name in enumerate(expected.nodes)}
         self.passed: set[str] = set()  # gone, and whoever read them reads what they read

@@ -80,7 +80,7 @@ class Attention:
         self._explained.update(locations)
 
     def saw(self, observations: Sequence[Observation]) -> None:
-        """A step is over."""
+        """Remember which outputs of a finished step differed."""
         for o in observations:
             key = _output_of(o)
             self._has_differed[key] = self._has_differed.get(key, False) or o.verdict is not Verdict.IDENTICAL

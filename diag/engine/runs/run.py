@@ -192,8 +192,11 @@ class LockstepRun:
         return step
 
     def _settled_run(self, number: int, telescope: Telescope, batch: Sequence[Any]) -> tuple[StepRun, Propagated]:
-        """Both lanes through the step; again where they drew other random numbers, where it differs more than it
-        should and was not to be checked, and where watching hides what is wrong."""
+        """Both lanes through the step, until one run of it can be judged.
+
+        Again where they drew other random numbers, where it differs more than it should and was not to be checked, and
+        where watching hides what is wrong.
+        """
         steps, is_by_step, is_first = telescope.steps, self.settings.units == "step", number == self.settings.first_step
         run = steps.run(number, batch, not is_by_step and number % self.settings.checks == 0, is_first)
         self._check_faults()

@@ -51,7 +51,7 @@ class WatchedTensors:
 
 @dataclass(frozen=True)
 class Program:
-    """The traced step.
+    """One traced training step as data: its graph, and what is known of its nodes and variables.
 
     `graph.inputs` are the flat batch followed by the captures; `captures` maps a placeholder to
     the index of its variable, `constants` to a tensor captured by value.

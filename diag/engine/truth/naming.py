@@ -19,7 +19,7 @@ def where_of(program: Program, order_of: Mapping[str, int], unit_run: UnitRun, i
     unit, step = unit_run.unit, unit_run.run.step
     if index < len(unit.outputs):
         port = unit.outputs[index]
-        phase, order, name = unit.phase(port), order_of[port.node], tensor_name(program, unit, port).in_unit(unit)
+        phase, order, name = unit.phase(port), order_of[port.node], tensor_role(program, unit, port).in_unit(unit)
     else:
         variable = unit.writes[index - len(unit.outputs)]
         is_optimizer = unit.variable or any(node.location.phase == OPTIMIZER for node in unit.writers)
@@ -41,7 +41,7 @@ def where_of_op(step: int, node: Node, output: int) -> Where:
 
 
 @dataclass(frozen=True)
-class TensorName:
+class TensorRole:
     """What a tensor of a step is: the gradient of a variable, the output of a layer, or an op's own result."""
 
     kind: str  # GRADIENTS, ACTIVATIONS, or "" for an op's
@@ -56,14 +56,14 @@ class TensorName:
         return self.of
 
 
-def tensor_name(program: Program, unit: Unit, port: Port) -> TensorName:
+def tensor_role(program: Program, unit: Unit, port: Port) -> TensorRole:
     """As a unit knows it: of the layers that hand a tensor on, those in the unit."""
     if port in program.weight_of:
-        return TensorName(GRADIENTS, program.weight_of[port])
+        return TensorRole(GRADIENTS, program.weight_of[port])
     for layer in program.layers_of.get(port, ()):
         if unit.layer in (layer, STEP) or layer in unit.joined:
-            return TensorName(ACTIVATIONS, layer)
-    return TensorName("", port.node.split("/")[-1])
+            return TensorRole(ACTIVATIONS, layer)
+    return TensorRole("", port.node.split("/")[-1])
 
 
 def propagated_key(program: Program, unit_run: UnitRun, index: int) -> Name | None:
@@ -73,10 +73,10 @@ def propagated_key(program: Program, unit_run: UnitRun, index: int) -> Name | No
         spec = program.variables[unit.writes[index - len(unit.outputs)]]
         return (spec.kind, spec.of or spec.name)
     port = unit.outputs[index]
-    name = tensor_name(program, unit, port)
-    if name.kind == ACTIVATIONS and name.of == unit.layer:
+    role = tensor_role(program, unit, port)
+    if role.kind == ACTIVATIONS and role.of == unit.layer:
         position = program.layer_outputs[unit.layer].index(port)
         return (ACTIVATIONS, unit.layer if position == 0 else f"{unit.layer}:{position}")
-    if name.kind:
-        return (name.kind, name.of)
+    if role.kind:
+        return (role.kind, role.of)
     return ("loss", "loss") if port == program.loss else None

@@ -83,8 +83,8 @@ class OpEvidence:
     """What one op did: its inputs (tensors), and numpy outputs of the lanes on those inputs.
 
     For an op that writes a variable, `inputs[0]` is the value before and `outputs` the value after.
-    `run_again` executes the op once more on the same inputs, at a place that it is given.  `own_inputs` are
-    the inputs as the candidate has them, `inherited` the largest norm-wise relative difference to those.
+    `run_again` executes the op once more on the same inputs, at a place that it is given.  `candidate_inputs`
+    are the inputs as the candidate has them, `inherited` the largest norm-wise relative difference to those.
     """
 
     node: Node

@@ -219,8 +219,10 @@ def _largest_near(absolute: tf.Tensor, role: str, channels_first: bool) -> tf.Te
 
 
 def spread_of(sample: Callable[[], Arrays], number: int, truth: Arrays) -> list[RoundingSpread]:
-    """The rms and the largest distance of a number of perturbed results from the unperturbed ones; one is held at a
-    time."""
+    """The rms and the largest distance of perturbed results from the unperturbed ones.
+
+    number: how many results are perturbed; one is held at a time.
+    """
     errors: list[list[AbsoluteError]] = [[] for _ in truth]
     for _ in range(number):
         for known, x, expected in zip(errors, sample(), truth, strict=True):
@@ -253,8 +255,11 @@ class UnitTruth:
     def __init__(
         self, unit: Unit, variables: Sequence[VariableSpec | tf.Variable], shadows: dict[int, tf.Variable] | None = None
     ) -> None:
-        """variables: of the whole step; only their shapes and dtypes are looked at.  shadows: their float64 twins that
-        there are already, by index; those that are missing are added."""
+        """Build the unit in float64.
+
+        variables: of the whole step; only their shapes and dtypes are looked at.  shadows: their float64 twins that
+        there are already, by index; those that are missing are added.
+        """
         self.unit = unit
         shadows = {} if shadows is None else shadows
         self.variables: dict[int, tf.Variable] = {}
@@ -356,8 +361,10 @@ class UnitTruth:
         return self._evaluate(self._build(bypass=(port, source)), inputs)
 
     def spreads_of_inputs(self, inputs: UnitInputs, truth: Arrays) -> list[RoundingSpread]:
-        """How far up to one rounding of every input, and of every weight that the unit does not write, moves each
-        output: a part of `spreads` that needs no graph of its own."""
+        """How far one rounding of every input, and of every weight that the unit does not write, moves each output.
+
+        A part of `spreads` that needs no graph of its own.
+        """
         generator = np.random.default_rng(0)
         moved = partial(_moved, generator=generator)
         return spread_of(lambda: self._evaluate(self._exact, inputs, moved), FEW_PERTURBED, truth)

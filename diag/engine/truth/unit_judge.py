@@ -15,7 +15,7 @@ from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement, rms
-from diag.engine.truth.naming import propagated_key, tensor_name, where_of
+from diag.engine.truth.naming import propagated_key, tensor_role, where_of
 from diag.engine.truth.truth import Arrays, UnitTruth
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
@@ -236,7 +236,7 @@ class UnitJudge:
 
     def output_of(self, port: Port, step: Unit, observations: Sequence[Observation]) -> Observation | None:
         """Of a whole step's observations that of one port, said of the layer whose port it is."""
-        name = tensor_name(self.program, step, port).in_unit(step)
+        name = tensor_role(self.program, step, port).in_unit(step)
         found = next((o for o in observations if o.where.name == name), None)
         if found is None:
             return None

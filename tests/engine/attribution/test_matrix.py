@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +43,8 @@ for index, names in enumerate(trials):
         sys.stderr.write("something of C++\\n")
         os._exit(3)
     if "hang" in names:
+        with Path(sys.argv[1]).with_name("hanging").open("a") as log:
+            log.write(f"{os.getpid()}\\n")
         time.sleep(60)
     unit = os.environ.get("BASELINE", "5.0") if not names else "0.5"
     print(json.dumps({"trial": index, "unit": float(unit), "step": "inf", "step_seconds": 0.25}), flush=True)
@@ -107,7 +114,6 @@ def test_when_the_time_is_up_what_was_tried_stays_and_the_rest_is_named(trial_re
 
 def test_a_step_that_is_right_as_recorded_is_tried_no_further(trial_request, monkeypatch):
     monkeypatch.setenv("BASELINE", "0.5")
-    monkeypatch.setitem(vars(matrix), "TRIAL", "a_trial_of_tests")
     text = (trial_request.trace.parent / "a_trial_of_tests.py").read_text()
     (trial_request.trace.parent / "a_trial_of_tests.py").write_text(text.replace('"inf"', "0.5"))
     results = run_trials(trial_request, [(), ("a",), ("onednn=off",)])
@@ -123,3 +129,52 @@ def test_a_trace_that_cannot_answer_is_the_persons_to_know(trial_request, monkey
 def test_one_process_at_a_time_on_a_gpu():
     assert num_workers(Place("GPU:0")) == 1
     assert num_workers(PLACE) >= 1
+
+
+# ---- interrupted
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from diag.engine.attribution import matrix
+from diag.machine.places import Place
+matrix.TRIAL, matrix.num_workers = "a_trial_of_tests", lambda place: 2
+wanted = [(), ("hang",), ("a",), ("b",), ("onednn=off", "hang")]
+request = matrix.TrialRequest(Path(sys.argv[1]), 3, "reference", Place("CPU:0"))
+matrix.run_trials(request, wanted, lambda trial: print(trial.name, flush=True))
+"""
+
+
+@pytest.mark.parametrize("to_all", [True, False], ids=["as from a terminal", "to the parent alone"])
+def test_an_interrupt_ends_all_processes_and_begins_no_other(trial_request, to_all):
+    given = [sys.executable, "-c", INTERRUPTED, str(trial_request.trace)]
+    with subprocess.Popen(given, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+        wait_until(lambda: len(begun(trial_request)) == 2)
+        sent = time.monotonic()
+        (os.killpg if to_all else os.kill)(parent.pid, signal.SIGINT)
+        _, errors = parent.communicate(timeout=50)  # less than a hanging trial takes
+    assert time.monotonic() - sent < 20.0
+    assert b"KeyboardInterrupt" in errors
+    assert len(asked(trial_request)) == 3  # the baseline's, and the two that hang
+    wait_until(lambda: not any(is_alive(process) for process in begun(trial_request)))
+
+
+def begun(trial_request: TrialRequest) -> list[int]:
+    """Processes in which a trial hangs, or hung."""
+    path = Path(trial_request.trace).with_name("hanging")
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

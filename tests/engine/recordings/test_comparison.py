@@ -12,6 +12,7 @@ import pytest
 from diag import lockstep
 from diag.engine.recordings.comparison import RecordedSide, RunComparison
 from diag.engine.recordings.recorded_run import RecordedRun
+from diag.engine.truth.unit_judge import UnitJudge
 from diag.errors import UserError
 from diag.verdict.result import RunResult
 from tests import traced
@@ -67,6 +68,15 @@ def test_rounding_is_told_from_a_fault(cpu: Path) -> None:
     assert result.verdict == "rounding" and result.judged.layer_outputs > 0
     assert result.first_bit_difference is not None and result.first_bit_difference.where.step == 0
     assert 0 < max(o.excess for o in result.worst) < 1
+
+
+def test_the_path_is_of_the_last_step_that_was_judged(cpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step's differences are not shown as those of a later one of which nothing can be judged."""
+    other = traced.trace(*traced.MLP, "--candidate", f"sim:{MODELS}:last_bit", *EVERY)
+    assert {o.where.step for o in compared(cpu, other).path} == {2}
+    judge = UnitJudge.judge
+    monkeypatch.setattr(UnitJudge, "judge", lambda self, of, *more: [] if of.run.step else judge(self, of, *more))
+    assert compared(cpu, other).path == ()
 
 
 def test_other_random_numbers_are_no_fault_of_what_comes_after_them() -> None:
