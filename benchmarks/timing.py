@@ -32,12 +32,12 @@ class TimedTask:
     def timed(self) -> tuple[float, float]:
         """Seconds of one round: by the clock, and of all processors together."""
         self.prepare()
-        start, cpu_start = time.perf_counter(), _cpu_seconds()
+        start, cpu_start = time.perf_counter(), cpu_seconds()
         self.run()
-        return time.perf_counter() - start, _cpu_seconds() - cpu_start
+        return time.perf_counter() - start, cpu_seconds() - cpu_start
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """Of all threads of this process, and of its children that have ended."""
     times = os.times()
     return time.process_time() + times.children_user + times.children_system

@@ -46,7 +46,7 @@ def motivating_workload(image_size: int, batch_size: int) -> Workload:
     program = trace(trained.model, batch)
     start = program.initial_state()
     feeds = [tf.constant(value) for value in flat_batch(batch)]
-    return Workload(trained.model, program, feeds, start, [_moved(value) for value in start])
+    return Workload(trained.model, program, feeds, start, [moved(value) for value in start])
 
 
 def motivating_training(image_size: int, batch_size: int) -> Trained:
@@ -61,7 +61,7 @@ def motivating_training(image_size: int, batch_size: int) -> Trained:
     return trained
 
 
-def _moved(value: tf.Tensor) -> Any:
+def moved(value: tf.Tensor) -> Any:
     if not value.dtype.is_floating:
         return value
     return tf.constant(np.nextafter(to_numpy(value), np.float32(np.inf)))

@@ -1,0 +1,82 @@
+"""The models of the table, compiled with Adam, their weights at random: `--model benchmarks/models.py:mobilenet`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+
+layers = keras.layers
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is measured.
+
+    model, batch_size: as the flags of `diag.lockstep` name them; "" for its own model.  first_verdict: the target.
+    """
+
+    model: str
+    batch_size: int
+    first_verdict: float = 3.0
+
+    @property
+    def flags(self) -> list[str]:
+        model = ["--model", f"benchmarks/models.py:{self.model}"] if self.model else []
+        return [*model, "--batch-size", str(self.batch_size)]
+
+
+SUBJECTS = {
+    "mlp": Subject("mlp", 32, first_verdict=5.0),
+    "lstm": Subject("lstm", 32, first_verdict=5.0),
+    "cnn": Subject("", 32),
+    "transformer": Subject("transformer", 4),
+    "mobilenet": Subject("mobilenet", 4),
+    "efficientnet": Subject("efficientnet", 4),
+    "xception": Subject("xception", 8),
+    "resnet50": Subject("resnet50", 4),
+}
+
+
+def _trained(model: keras.Model) -> keras.Model:
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), loss="sparse_categorical_crossentropy")
+    return model
+
+
+def mlp() -> keras.Model:
+    hidden = [layers.Dense(128, activation="relu") for _ in range(2)]
+    return _trained(keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(10, activation="softmax")]))
+
+
+def lstm() -> keras.Model:
+    return _trained(
+        keras.Sequential([keras.Input((20, 16)), layers.LSTM(32), layers.Dense(10, activation="softmax")])
+    )
+
+
+def mobilenet() -> keras.Model:
+    return _trained(keras.applications.MobileNetV2((96, 96, 3), weights=None, classes=10))
+
+
+def efficientnet() -> keras.Model:
+    return _trained(keras.applications.EfficientNetB0(input_shape=(96, 96, 3), weights=None, classes=10))
+
+
+def xception() -> keras.Model:
+    return _trained(keras.applications.Xception(input_shape=(150, 150, 3), weights=None, classes=10))
+
+
+def resnet50() -> keras.Model:
+    return _trained(keras.applications.ResNet50(input_shape=(96, 96, 3), weights=None, classes=10))
+
+
+def transformer() -> keras.Model:
+    """Six layers of four heads, 64 wide, over 32 tokens of 200."""
+    tokens = keras.Input((32,), dtype="int32")
+    x = layers.Embedding(200, 64)(tokens) + layers.Embedding(32, 64)(keras.ops.arange(32))
+    for _ in range(6):
+        attended = layers.MultiHeadAttention(4, 16, dropout=0.1)(x, x)
+        x = layers.LayerNormalization()(x + layers.Dropout(0.1)(attended))
+        fed = layers.Dense(64)(layers.Dense(256, activation="gelu")(x))
+        x = layers.LayerNormalization()(x + layers.Dropout(0.1)(fed))
+    return _trained(keras.Model(tokens, layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling1D()(x))))
