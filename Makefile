@@ -1,6 +1,6 @@
 # make lockstep [ARGS="--steps 5"]    the demonstration, or any run of diag.lockstep
 # make test                           ruff, mypy, import-linter, vulture and pytest
-# make bench                          the speed ratios
+# make bench                          the speed ratios, written to docs/BENCHMARKS.md
 # PYTHON=python3.12 chooses the Python that .venv is made with, the first time.
 
 PYTHON ?= python3
@@ -29,7 +29,7 @@ test: $(VENV)/.installed-test
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/.installed
-	@$(python) -m benchmarks $(ARGS)
+	@$(python) -m benchmarks --markdown docs/BENCHMARKS.md $(ARGS)
 
 $(VENV)/.installed: pyproject.toml | $(python)
 	@echo "Installing tf-lockstep into $(VENV); TensorFlow is large, the first time takes minutes" >&2

@@ -1,7 +1,8 @@
 """Measure the speed of the engine as ratios to the plain training steps that it watches.
 
-Each ratio is of rounds interleaved in one process, on the motivating CNN.  It is that of the shortest
-rounds, which other processes disturbed least; where the medians say otherwise of the target, `unsure`.
+Of `models`, each figure is of a process of its own, on models that people train.  Each other ratio is of rounds
+interleaved in one process, on the motivating CNN.  It is that of the shortest rounds, which other processes disturbed
+least; where the medians say otherwise of the target, `unsure`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from benchmarks.real_models import ROUNDING
+from benchmarks.subjects import SUBJECTS
 
 if TYPE_CHECKING:
     from benchmarks.timing import Row
     from benchmarks.workload import Workload
 
-MEASUREMENTS = ("telescope", "microscope", "dump", "memory", "statistics", "help")
+MEASUREMENTS = ("models", "telescope", "microscope", "dump", "memory", "statistics", "help")
 SMALLEST_IMAGE = 46  # the motivating CNN's four unpadded convolutions and poolings leave one pixel of it
 
 
@@ -46,7 +53,20 @@ def parser() -> argparse.ArgumentParser:
         "--rounds", type=lambda text: at_least(1, text), default=5, metavar="N",
         help="of each subject; fewer where they take minutes (default: %(default)s)",
     )  # fmt: skip
+    made.add_argument("--models", choices=SUBJECTS, action="append", help="may be repeated (default: all)")
+    made.add_argument(
+        "--candidate", default=ROUNDING, metavar="PLACE", help="of the models (default: one that differs by rounding)"
+    )
+    made.add_argument("--jobs", type=lambda text: at_least(1, text), default=1, metavar="N", help="models at a time")
+    made.add_argument(
+        "--seconds-each", type=lambda text: at_least(1, text), default=900, metavar="S", help="for a process of a model"
+    )
     made.add_argument("--json", action="store_true", help="print the rows as JSON and nothing else")
+    made.add_argument("--markdown", metavar="FILE", type=Path, help="also write the rows as a page of the docs")
+    made.add_argument(
+        "--also", metavar="FILE", type=Path, action="append", default=[],
+        help="rows that --json printed elsewhere, to stand on that page too; may be repeated",
+    )  # fmt: skip
     return made
 
 
@@ -65,7 +85,14 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
     for name in options.only or MEASUREMENTS:
         print(f"measuring {name} ...", file=sys.stderr)
-        if name == "telescope":
+        if name == "models":
+            from benchmarks import real_models
+
+            models = options.models or list(SUBJECTS)
+            yield from real_models.measure(
+                real_models.Asked(models, options.candidate, options.jobs, options.seconds_each)
+            )
+        elif name == "telescope":
             made = workload()
             from benchmarks import telescope
 
@@ -106,13 +133,24 @@ def main() -> int:
     before = os.getloadavg()[0]
     found = list(rows(options))
     note = load_note(before, os.getloadavg()[0], os.cpu_count() or 1)
+    told = {"machine": machine(options.candidate), "rows": [row.to_dict() for row in found], "load": note}
     if options.json:
-        print(json.dumps({"rows": [row.to_dict() for row in found], "load": note}, indent=1))
+        print(json.dumps(told, indent=1))
     else:
         from benchmarks.table import show
 
         show(found, f"{options.image_size}x{options.image_size} images, batch {options.batch_size}; {note}")
+    if options.markdown is not None:
+        from benchmarks.table import page
+
+        options.markdown.write_text(page([told, *(json.loads(path.read_text()) for path in options.also)]))
     return 0
+
+
+def machine(candidate: str) -> str:
+    """Where this was measured, and the candidate of the models."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras"))
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {versions}; candidate {candidate}"
 
 
 if __name__ == "__main__":

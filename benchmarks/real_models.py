@@ -6,6 +6,7 @@ gives rows that say so.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import resource
@@ -22,19 +23,22 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.models import SUBJECTS
+from benchmarks.subjects import SUBJECTS
 from benchmarks.timing import Row, cpu_seconds
 
 NAME = "models"
 CHECK_EVERY, STEPS, ROUNDS = 4, 9, 5  # of the run: three of its steps are checked
 FAULT = "sim:tf32"
 ROUNDING = "rewrite:benchmarks/rounding.py:thirds"
-TARGETS = {"checked": 3.0, "watched": 1.15, "microscope": 3.0, "memory": 2.5, "fault": 1.5, "least": 2.0}
+TARGETS = {"checked": 3.0, "watched": 1.15, "look": 3.0, "peak": 2.5, "fault": 1.5, "least": 2.0}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is measured.  candidate: a place; of real hardware, or one that differs by rounding.  jobs: models at a time."""
+    """What is measured.
+
+    candidate: a place of real hardware, or one that differs by rounding.  jobs: models at a time.
+    """
 
     models: Sequence[str]
     candidate: str = ROUNDING
@@ -57,7 +61,7 @@ def measure(asked: Asked) -> Iterator[Row]:
 
 def _figures(asked: Asked, model: str) -> dict[str, dict[str, Any]]:
     """What each process told of a model, or `{"failed": why}`."""
-    faulty = FAULT if asked.candidate == ROUNDING else f"{asked.candidate}"
+    faulty = FAULT if asked.candidate == ROUNDING else asked.candidate
     place = "CPU:0" if asked.candidate == ROUNDING else asked.candidate
     roles = {
         "fit": ("fit", place), "run": ("run", asked.candidate), "again": ("fit", place), "fault": ("fault", faulty),
@@ -84,33 +88,36 @@ def rows(model: str, found: dict[str, dict[str, Any]]) -> Iterator[Row]:
     fit, run, fault, least = (found[role] for role in ("fit", "run", "fault", "least"))
     other = found["again"]
     fit = {**fit, **{k: min(fit[k], other[k]) for k in ("first", "first_cpu") if k in fit and k in other}}
-    verdict = run.get("verdict", "")
-    ends = partial(_row, model)
-    yield ends("first verdict, over the model's own first fit step", run, "first", fit, "first",
-               SUBJECTS[model].first_verdict, f"; {run.get('ops', '?')} ops; {verdict}")  # fmt: skip
-    yield ends("a checked step, over two plain steps", run, "checked", run, "plain", TARGETS["checked"])
-    yield ends("a watched step, over two plain steps", run, "watched", run, "plain", TARGETS["watched"])
-    yield ends("microscope with truth, over two plain eager steps", run, "look", run, "eager", TARGETS["microscope"])
-    yield ends("peak memory, over plain training's", run, "peak", fit, "peak", TARGETS["memory"], unit="GB")
-    yield ends("a fault's first verdict, over that of a run without", fault, "first", run, "first", TARGETS["fault"],
-               f"; {fault.get('verdict', '')}")  # fmt: skip
-    yield ends("first verdict, over the least that it needs", run, "first", least, "first", TARGETS["least"])
+    told, fault_told = f"{run.get('ops', '?')} ops; {run.get('verdict', '')}", fault.get("verdict", "")
+    yield _ratio(f"{model}: first verdict, over the model's own first fit step", (run, "first"), (fit, "first"),
+                 SUBJECTS[model].first_verdict, told)  # fmt: skip
+    for what, key, of in (
+        ("a checked step, over two plain steps", "checked", "plain"),
+        ("a watched step, over two plain steps", "watched", "plain"),
+        ("microscope with truth, over two plain eager steps", "look", "eager"),
+    ):
+        yield _ratio(f"{model}: {what}", (run, key), (run, of), TARGETS[key])
+    yield _ratio(f"{model}: peak memory, over plain training's", (run, "peak"), (fit, "peak"), TARGETS["peak"], "GiB")
+    yield _ratio(f"{model}: a fault's first verdict, over that of a run without", (fault, "first"), (run, "first"),
+                 TARGETS["fault"], fault_told)  # fmt: skip
+    yield _ratio(f"{model}: first verdict, over the least that it needs", (run, "first"), (least, "first"),
+                 TARGETS["least"])  # fmt: skip
 
 
-def _row(
-    model: str, what: str, a: dict[str, Any], key: str, b: dict[str, Any], of: str, target: float, more: str = "",
-    unit: str = "s",
-) -> Row:  # fmt: skip
-    name = f"{model}: {what}"
-    failed = a.get("failed") or b.get("failed")
-    if failed or key not in a or of not in b:
-        return Row(NAME, name, math.inf, math.inf, None, "x", target, failed or "not measured")
-    wall, by_cpu = a[key] / b[of], None
-    detail = f"{a[key]:.3g} {unit} / {b[of]:.3g} {unit}"
-    if f"{key}_cpu" in a and f"{of}_cpu" in b:
-        by_cpu = a[f"{key}_cpu"] / b[f"{of}_cpu"]
-        detail += f"; processor {a[f'{key}_cpu']:.3g} s / {b[f'{of}_cpu']:.3g} s"
-    return Row(NAME, name, wall, wall, by_cpu, "x", target, detail + more)
+def _ratio(
+    what: str, a: tuple[dict[str, Any], str], b: tuple[dict[str, Any], str], target: float, more: str = ""
+) -> Row:
+    """A figure of one process over one of another."""
+    (mine, key), (its, of) = a, b
+    failed = mine.get("failed") or its.get("failed")
+    if failed or key not in mine or of not in its:
+        return Row(NAME, what, math.inf, math.inf, None, "x", target, failed or "not measured")
+    ratio, by_cpu = mine[key] / its[of], None
+    details = [f"{mine[key]:.3g} / {its[of]:.3g}", more]
+    if f"{key}_cpu" in mine:
+        by_cpu = mine[f"{key}_cpu"] / its[f"{of}_cpu"]
+        details[0] = f"{mine[key]:.3g} s / {its[of]:.3g} s"
+    return Row(NAME, what, ratio, ratio, by_cpu, "x", target, "; ".join(filter(None, details)))
 
 
 def _growth(verdicts: Sequence[tuple[int, float]]) -> Row:
@@ -183,12 +190,14 @@ def run(model: str, candidate: str, steps: int = STEPS) -> dict[str, Any]:
     began = time.perf_counter(), cpu_seconds()
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(LockstepRun, "steps", clocked):
         flags = ["--candidate", candidate, "--steps", str(steps), "--check-every", str(CHECK_EVERY), "--quiet"]
+        if candidate.startswith("GPU"):  # its own fault, where it has that
+            flags += ["--tf32", "off" if steps > 1 else "on"]
         out = Path(folder) / "run"
         with redirect_stdout(sys.stderr):
             code = lockstep.main([*SUBJECTS[model].flags, *flags, "--out", str(out)])
         told["verdict"] = f"exit code {code}, {_sentence(json.loads((out / 'report.json').read_text()))}"
     ends = [began, *marks]
-    each = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(ends, ends[1:], strict=False)]
+    each = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(ends)]
     checked = {number for number in range(CHECK_EVERY, steps, CHECK_EVERY)}
     told |= _named("first", each[0])
     if checked:
@@ -201,7 +210,7 @@ def _sentence(report: dict[str, Any]) -> str:
     first = report.get("first_divergence")
     if first is None:
         return "no divergence"
-    return f"{first['op'] or 'unit'} of {first['layer'] or 'no layer'}, {first['cause']}"
+    return f"{first['op_type'] or 'unit'} of {first['layer'] or 'no layer'}, {first['cause']}"
 
 
 def _plain(self: Any) -> dict[str, Any]:

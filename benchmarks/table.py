@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -28,3 +29,29 @@ def show(rows: Sequence[Row], note: str) -> None:
             f"[{STYLES[row.met]}]{row.met}[/]" if row.met else "",
         )
     Console().print(table)
+
+
+def page(measured: Sequence[Mapping[str, Any]]) -> str:
+    """docs/BENCHMARKS.md, of what `--json` prints, a section each."""
+    return "\n".join([HEAD, *(line for told in measured for line in _section(told))])
+
+
+HEAD = """# Benchmarks
+
+`make bench` writes this page. Each figure is a ratio to the plain training that is watched: by the clock, and by
+processor time, which other processes lengthen least. Seconds leave out Python's and TensorFlow's start, on both sides;
+GiB are the largest resident memory of a process.
+"""
+
+
+def _section(told: Mapping[str, Any]) -> Iterator[str]:
+    yield f"## {told['machine']}\n"
+    yield f"{told['load'].capitalize()}.\n"
+    yield "| what | measured | processor | at most | | figures |"
+    yield "|---|---|---|---|---|---|"
+    for row in told["rows"]:
+        at_least = ">= " if row["unit"] == "x faster" else ""
+        cpu = "" if row["by_cpu"] is None else f"{row['by_cpu']:.3g}"
+        target = "" if row["target"] is None else f"{at_least}{row['target']:g}"
+        yield f"| {row['what']} | {row['measured']:.3g} | {cpu} | {target} | {row['met']} | {row['detail']} |"
+    yield ""

@@ -16,6 +16,7 @@ LOSS_LAYER = "loss"
 OPTIMIZER_LAYER = "optimizer"
 
 _MARK = re.compile(r"lockstep\.(layer|update|loss|optimizer)(\d*)")
+_HIDDEN_MARK = re.compile(r"lockstep\.(?:layer|update)\d+(?:/|$)")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ def update_scope(index: int) -> str:
 
 LOSS_SCOPE = "lockstep.loss"
 OPTIMIZER_SCOPE = "lockstep.optimizer"
+
+
+def without_marks(name: str) -> str:
+    """A name as it would be had no layer and no update been marked."""
+    if "lockstep." not in name:
+        return name
+    plain = _HIDDEN_MARK.sub("", name)
+    return plain if name.endswith("/") else plain.rstrip("/")
 
 
 @dataclass(frozen=True)

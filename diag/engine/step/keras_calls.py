@@ -1,14 +1,16 @@
 """The one adapter to what Keras and TensorFlow do not make public about tracing a step.
 
 Private names used: `keras.layers.Layer.__call__` (replaced while a step is traced, to mark the
-layer being called), `keras.Optimizer.update_step` (to mark the variable being updated) and
-`tensorflow.python.framework.function_def_to_graph` (to look into the bodies of loops).
+layer being called), `keras.Optimizer.update_step` (to mark the variable being updated),
+`tensorflow.python.framework.function_def_to_graph` (to look into the bodies of loops) and
+`tf.Graph._get_function` (to find the graphs these were made of).
 tests/engine/test_canary.py fails when one of them changes its meaning.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,12 +20,18 @@ from tensorflow.python.framework import function_def_to_graph
 
 from diag.engine.graphs.graph import Graph, graph_of, port_of
 from diag.engine.graphs.locations import layer_scope, update_scope
+from diag.engine.step.scope_marks import marked
 
 
 def body_graph(function_def: Any, outer: tf.Graph) -> Graph:
     """A function of a graph's library as a graph of its own."""
-    with outer.as_default():
-        return graph_of(function_def_to_graph.function_def_to_graph(function_def))
+    with outer.as_default():  # of a copy, since TensorFlow fills in what it looks for and does not find
+        return graph_of(function_def_to_graph.function_def_to_graph(copy.deepcopy(function_def)))
+
+
+def graph_of_function(name: str, outer: Any) -> Any:
+    """The graph that a function of a traced graph's library was made of."""
+    return outer._get_function(name).graph
 
 
 class LayerCalls:
@@ -59,7 +67,7 @@ class LayerCalls:
         self._stack.append(layer)
         try:
             unit = self.unit_of_stack()
-            with tf.name_scope(layer_scope(self.index_of(unit))):
+            with marked(layer_scope(self.index_of(unit))):
                 yield unit is layer
         finally:
             self._stack.pop()
@@ -116,7 +124,7 @@ def marked_updates(optimizer: keras.Optimizer, variables: list[Any]) -> Iterator
 
     def update_step(gradient: Any, variable: Any, learning_rate: Any) -> Any:
         index = index_of.get(id(variable))
-        with tf.name_scope(update_scope(index)) if index is not None else contextlib.nullcontext():
+        with marked(update_scope(index)) if index is not None else contextlib.nullcontext():
             return original(gradient, variable, learning_rate)
 
     inner.update_step = update_step

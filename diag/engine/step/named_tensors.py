@@ -37,7 +37,8 @@ def watched_tensors(program: Program) -> dict[Name, Port]:
     found = _outputs(program)
     found.update({(GRADIENTS, name): port for name, port in program.gradients.items()})
     found.update({(DRAWS, port.node): port for port in program.random_ports})
-    return {name: port for name, port in found.items() if port in program.watched.ports}
+    watched = frozenset(program.watched.ports)
+    return {name: port for name, port in found.items() if port in watched}
 
 
 def viewed(program: Program) -> dict[Name, tuple[Port, Port]]:

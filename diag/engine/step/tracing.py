@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,14 @@ from diag.engine.graphs.locations import (
 from diag.engine.step.keras_calls import (
     LayerCalls,
     body_graph,
+    graph_of_function,
     keras_own_loops,
     marked_layers,
     marked_updates,
     symbolic_ports,
 )
 from diag.engine.step.program import Program, RawVariable, VariableSpec
+from diag.engine.step.scope_marks import MarkedNames, marks_beside_names
 from diag.engine.step.watching import with_watched_tensors
 
 if TYPE_CHECKING:
@@ -69,20 +72,10 @@ def flat_batch(batch: Batch) -> list[np.ndarray]:
 def trace(model: keras.Model, batch: Batch) -> Program:
     """Trace one training step of a built model with loss and optimizer on this batch's shapes.
 
-    `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes.  The step
-    is traced twice: once as it is, and once with markers in the names, which say where each op
-    belongs.  What runs is the first: names are not only names to TensorFlow's graph optimizer.
+    `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes.
     """
     model.optimizer.build(model.trainable_variables)
     calls = LayerCalls(model)
-    with marked_layers(calls), marked_updates(model.optimizer, model.trainable_variables):
-        marked, gradients = _traced(model, batch)
-    plain, _ = _traced(model, batch)
-    return _Tracing(model, calls, marked, plain, gradients).program(len(tf.nest.flatten(batch_structure(batch))))
-
-
-def _traced(model: keras.Model, batch: Batch) -> tuple[Any, list[Any]]:
-    """The concrete function of a step and its symbolic gradients."""
     structure = batch_structure(batch)
     flat = [tf.TensorSpec(value.shape, value.dtype) for value in tf.nest.flatten(structure)]
     traced: dict[str, Any] = {}
@@ -91,16 +84,24 @@ def _traced(model: keras.Model, batch: Batch) -> tuple[Any, list[Any]]:
     def step(*arguments: tf.Tensor) -> tf.Tensor:
         return training_step(model, tf.nest.pack_sequence_as(structure, arguments), traced)
 
-    with tf.device(None), keras_own_loops(model):
-        return step.get_concrete_function(*flat), traced["gradients"]
+    with (
+        marks_beside_names() as marked_names,
+        marked_layers(calls),
+        marked_updates(model.optimizer, model.trainable_variables),
+        keras_own_loops(model),
+        tf.device(None),
+    ):
+        outer = step.get_concrete_function(*flat).graph
+    return _Tracing(model, calls, outer, marked_names, traced["gradients"]).program(len(flat))
 
 
 class _Tracing:
-    """Two traces of one step, brought together: the names of one, the sites of the other."""
+    """The trace of a step, and what its marks tell of it."""
 
-    def __init__(self, model: keras.Model, calls: LayerCalls, marked: Any, plain: Any, gradients: list[Any]) -> None:
-        self.model, self.calls = model, calls
-        self.marked, self.outer = marked.graph, plain.graph
+    def __init__(
+        self, model: keras.Model, calls: LayerCalls, outer: Any, marked_names: MarkedNames, gradients: list[Any]
+    ) -> None:
+        self.model, self.calls, self.outer, self.marked_names = model, calls, outer, marked_names
         self.labels = calls.labels()
         found, specs = describe_variables(model, calls, self.labels)
         self.variables = [*found, *self._other_variables({id(v.value.handle) for v in found})]
@@ -121,9 +122,15 @@ class _Tracing:
         names = [spec.name for spec in self.specs]
         position = {id(variable): index for index, variable in enumerate(self.variables)}
         updates = [names[position[id(v)]] for v in self.model.trainable_variables]
-        attribution = _Attribution(self.labels, updates, {spec.name: spec.layer for spec in self.specs})
-        sited = attribution.apply(graph_of(self.marked), self._functions(self.marked))
-        graph, functions, renamed = self._with_plain_names(*sited)
+        graph_def = self.outer.as_graph_def()
+        bodies = {f.signature.name: body_graph(f, self.outer) for f in graph_def.library.function}
+        attribution = _Attribution(
+            labels=self.labels,
+            updates=updates,
+            layer_of={spec.name: spec.layer for spec in self.specs},
+            marked_names={name: self.marked_names.get(graph_of_function(name, self.outer), {}) for name in bodies},
+        )
+        graph, functions = attribution.apply(graph_of(self.outer), self.marked_names.get(self.outer, {}), bodies)
         by_handle = {id(v.value.handle): index for index, v in enumerate(self.variables)}
         captures, constants = {}, {}
         for value, placeholder in self.outer.captures:
@@ -132,9 +139,8 @@ class _Tracing:
             else:
                 constants[placeholder.op.name] = value
 
-        def plain(tensors: list[Any]) -> tuple[Port, ...]:
-            ports = symbolic_ports(tensors, self.marked)
-            return tuple(dict.fromkeys(Port(renamed[port.node], port.index) for port in ports))
+        def ports(tensors: list[Any]) -> tuple[Port, ...]:
+            return tuple(dict.fromkeys(symbolic_ports(tensors, self.outer)))
 
         outputs: dict[str, list[Any]] = {}
         for index, tensors in self.calls.outputs:
@@ -144,7 +150,7 @@ class _Tracing:
             Program(
                 graph=graph,
                 functions=functions,
-                graph_def=self.outer.as_graph_def(),
+                graph_def=graph_def,
                 batch_inputs=graph.inputs[:num_flat],
                 captures=captures,
                 constants=constants,
@@ -152,39 +158,11 @@ class _Tracing:
                 keras_variables=tuple(self.variables),
                 layers=tuple(self.labels),
                 loss=_through_identity(graph, graph.outputs[0]),
-                layer_outputs={label: ports for label, found in outputs.items() if (ports := plain(found))},
-                gradients={name: plain([getattr(g, "values", g)])[0] for name, g in named.items() if g is not None},
+                layer_outputs={label: made for label, found in outputs.items() if (made := ports(found))},
+                gradients={name: ports([getattr(g, "values", g)])[0] for name, g in named.items() if g is not None},
                 without_gradient=tuple(name for name, g in named.items() if g is None),
             )
         )
-
-    @staticmethod
-    def _functions(outer: Any) -> dict[str, Graph]:
-        return {f.signature.name: body_graph(f, outer) for f in outer.as_graph_def().library.function}
-
-    def _with_plain_names(
-        self, graph: Graph, functions: dict[str, Graph]
-    ) -> tuple[Graph, dict[str, Graph], dict[str, str]]:
-        """Graph and functions of the plain trace with the sites of the marked one, node by node."""
-        plain, bodies = graph_of(self.outer), self._functions(self.outer)
-        locations: dict[str, dict[str, Location]] = {}
-
-        def pair(marked: Graph, unmarked: Graph) -> dict[str, Location]:
-            if [node.op for node in marked] != [node.op for node in unmarked]:
-                raise RuntimeError("two traces of one step differ; please report the model that does this")
-            for node, other in zip(marked, unmarked, strict=True):
-                for name, other_name in zip(node.function_names(), other.function_names(), strict=True):
-                    if other_name in bodies and other_name not in locations:
-                        locations[other_name] = {}
-                        locations[other_name] = pair(functions[name], bodies[other_name])
-            return {other.name: node.location for node, other in zip(marked, unmarked, strict=True)}
-
-        result = plain.with_locations(pair(graph, plain))
-        renamed = {node.name: other.name for node, other in zip(graph, plain, strict=True)}
-        sited = {
-            name: body.with_locations(locations[name]) if name in locations else body for name, body in bodies.items()
-        }
-        return result, sited, renamed
 
 
 def _through_identity(graph: Graph, port: Port) -> Port:
@@ -244,8 +222,14 @@ def _slot_of(last: str, weights: dict[str, str]) -> tuple[str, str | None]:
 class _Attribution:
     """Gives every node its site and every op its index."""
 
-    def __init__(self, labels: list[str], updates: list[str], layer_of: dict[str, str | None]) -> None:
-        self.labels, self.updates, self.layer_of = labels, updates, layer_of
+    def __init__(
+        self,
+        labels: list[str],
+        updates: list[str],
+        layer_of: dict[str, str | None],
+        marked_names: Mapping[str, Mapping[str, str]],  # of each function
+    ) -> None:
+        self.labels, self.updates, self.layer_of, self.marked_names = labels, updates, layer_of, marked_names
         self.next_index = 0
 
     def location(self, name: str, inherited: Location | None) -> Location | None:
@@ -264,33 +248,41 @@ class _Attribution:
             return replace(inherited, index=None)
         return Location(phase, LOSS_LAYER if mark.kind == LOSS_LAYER else self.labels[mark.index])
 
-    def apply(self, graph: Graph, functions: dict[str, Graph]) -> tuple[Graph, dict[str, Graph]]:
-        marked: dict[str, Graph] = {}
-        result = self._graph(graph, functions, marked, None)
-        return result, {name: marked.get(name, body) for name, body in functions.items()}
+    def apply(
+        self, graph: Graph, marked_names: Mapping[str, str], functions: dict[str, Graph]
+    ) -> tuple[Graph, dict[str, Graph]]:
+        located: dict[str, Graph] = {}
+        result = self._graph(graph, marked_names, functions, located, None)
+        return result, {name: located.get(name, body) for name, body in functions.items()}
 
     def _graph(
-        self, graph: Graph, functions: dict[str, Graph], marked: dict[str, Graph], caller: Location | None
+        self,
+        graph: Graph,
+        marked_names: Mapping[str, str],
+        functions: dict[str, Graph],
+        located: dict[str, Graph],
+        caller: Location | None,
     ) -> Graph:
         locations: dict[str, Location] = {}
         started = False
         returned = {port.node for port in graph.outputs}
         for node in graph:
-            location = self.location(node.name, caller)
+            name = marked_names.get(node.name, node.name)
+            location = self.location(name, caller)
             started = started or (location is not None and location.phase != FORWARD)
             if location is None:
                 location = self._from_data(node, locations, started)
-            plumbing = node.is_silent or (
-                node.name in returned and node.op == "Identity" and mark_of(node.name) is None
-            )
+            plumbing = node.is_silent or (node.name in returned and node.op == "Identity" and mark_of(name) is None)
             if not plumbing:
                 location = replace(location, index=self.next_index)
                 self.next_index += 1
             locations[node.name] = location
-            for name in node.function_names():
-                if name not in marked and name in functions:
-                    marked[name] = functions[name]  # a function that calls itself is entered once
-                    marked[name] = self._graph(functions[name], functions, marked, replace(location, index=None))
+            for called in node.function_names():
+                if called not in located and called in functions:
+                    located[called] = functions[called]  # a function that calls itself is entered once
+                    located[called] = self._graph(
+                        functions[called], self.marked_names[called], functions, located, replace(location, index=None)
+                    )
         return graph.with_locations(locations)
 
     def _from_data(self, node: Node, locations: dict[str, Location], backward: bool) -> Location:

@@ -59,16 +59,16 @@ def worth_watching(program: Program) -> tuple[Port, ...]:
     return tuple(dict.fromkeys([*outputs, *program.gradients.values(), *program.random_ports]))
 
 
-def fusion_safe(program: Program) -> dict[Port, str]:
+def fusion_safe(program: Program, readers: Readers) -> dict[Port, str]:
     """The tensors that may be tapped, all of them at once, with the reason."""
-    readers = Readers(program.graph, program.loss)
     safe = {port: reason for port in _tensors(program.graph) if (reason := readers.why_safe(port))}
     return {program.loss: "the step returns it", **safe}
 
 
 def unsafe_to_watch(program: Program, watched: Iterable[Port]) -> dict[Port, str]:
     """Of these tensors, those that may break a fusion, with the reason."""
-    safe, readers = fusion_safe(program), Readers(program.graph, program.loss)
+    readers = Readers(program.graph, program.loss)
+    safe = fusion_safe(program, readers)
     return {port: readers.why_not(port) for port in dict.fromkeys(watched) if port not in safe}
 
 

@@ -27,7 +27,7 @@ def lane_at(program: Program, place: str) -> Lane:
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
 def test_tapping_all_that_is_safe_leaves_every_fusion(make):
     program = trace(zoo.made(make), zoo.batch_for(make))
-    lane, safe = lane_at(program, "CPU:0"), fusion_safe(program)
+    lane, safe = lane_at(program, "CPU:0"), fusion_safe(program, Readers(program.graph, program.loss))
     found = difference(inspect_step(program, lane), inspect_step(program, lane, tuple(safe)))
     assert found.fusions_lost == () and found.fusions_gained == ()
     assert set(program.gradients.values()) <= set(safe)  # Adam reads each twice
@@ -87,7 +87,7 @@ def test_a_faulty_rewriter_is_not_disturbed_by_safe_taps_and_is_by_an_unsafe_one
     def activation(*watched: Port) -> np.ndarray:
         return CompiledSteps(lane_at(program, place), program).run(batch, (after, *watched))[after].numpy()
 
-    safe = fusion_safe(program)
+    safe = fusion_safe(program, Readers(program.graph, program.loss))
     assert after in safe and inside not in safe
     assert activation(*safe).min() < 0  # the fault is there: no relu
     assert activation(inside).min() == 0  # and watched, it vanishes
@@ -95,7 +95,10 @@ def test_a_faulty_rewriter_is_not_disturbed_by_safe_taps_and_is_by_an_unsafe_one
 
 def test_the_reason_is_given_either_way(program):
     (inside,), (after,) = program.layer_outputs["linear"], program.layer_outputs["activation"]
-    assert fusion_safe(program)[after] == "3 ops read it already (MatMul, MatMul, ReluGrad)"
+    assert (
+        fusion_safe(program, Readers(program.graph, program.loss))[after]
+        == "3 ops read it already (MatMul, MatMul, ReluGrad)"
+    )
     reasons = unsafe_to_watch(program, worth_watching(program))
     assert reasons[inside] == "only Relu reads it"
     assert {port: "only Mul" in reasons[port] for port in program.gradients.values()} == dict.fromkeys(
