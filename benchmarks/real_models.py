@@ -80,6 +80,7 @@ def _ask(model: str, role: str, place: str, seconds: float) -> dict[str, Any]:
     if done.returncode != 0:
         return {"failed": f"ended with code {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1]}"}
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{model}: {role}: {json.dumps(told)}", file=sys.stderr, flush=True)  # also what is stopped later has told it
     return told
 
 
