@@ -190,7 +190,17 @@ def run(model: str, candidate: str, steps: int = STEPS) -> dict[str, Any]:
 
     began = time.perf_counter(), cpu_seconds()
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(LockstepRun, "steps", clocked):
-        flags = ["--candidate", candidate, "--steps", str(steps), "--check-every", str(CHECK_EVERY), "--quiet"]
+        flags = [
+            "--candidate",
+            candidate,
+            "--steps",
+            str(steps),
+            "--check-every",
+            str(CHECK_EVERY),
+            "--quiet",
+            "--dump",
+            "none",
+        ]
         if candidate.startswith("GPU"):  # its own fault, where it has that
             flags += ["--tf32", "off" if steps > 1 else "on"]
         out = Path(folder) / "run"
