@@ -14,7 +14,7 @@ gradient's own rounding error can.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ from diag.numerics.formats import Format, format_of
 from diag.numerics.op_classes import allowance_ulp
 
 Array: TypeAlias = npt.NDArray[np.float64]
+PART = 1 << 15  # elements that are judged at a time: what passes between the formulas stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Adam:
     epsilon: float
     rate: float
     iteration: int
+
+    def part(self, elements: slice) -> Adam:
+        """Some elements, of the flat arrays."""
+        return replace(self, momentum=self.momentum.ravel()[elements], velocity=self.velocity.ravel()[elements])
 
     @property
     def alpha(self) -> float:
@@ -170,6 +175,11 @@ class AdamLane:
     weight: npt.NDArray[Any]
     gradient: Array
 
+    def part(self, elements: slice) -> AdamLane:
+        """Some elements, of the flat arrays."""
+        arrays = (self.momentum, self.velocity, self.weight, self.gradient)
+        return AdamLane(*(array.ravel()[elements] for array in arrays))
+
     def update(self, before: npt.NDArray[Any]) -> Array:
         return self.weight.astype(np.float64) - before.astype(np.float64)
 
@@ -186,29 +196,56 @@ def judge_adam(
         before: the weight before the step.
         reference, candidate: the lanes after it.
     """
-    gradient = candidate.gradient
-    truth = (adam.next_momentum(gradient), adam.next_velocity(gradient), adam.update(gradient))
-    found = (candidate.momentum, candidate.velocity, candidate.update(before))
-    allowed = _allowed(adam, gradient, gradient_error, candidate.weight)
-    excess = [np.abs(x.astype(np.float64) - t) / a for x, t, a in zip(found, truth, allowed, strict=True)]
-    flipped = reference.update(before) * found[2] < 0
-    of_reference = np.abs(adam.next_momentum(reference.gradient))
-    is_noise = np.minimum(np.abs(truth[0]), of_reference) <= allowed[0]
-    worst = np.unravel_index(int(np.argmax(excess[2])), gradient.shape)
-    p50, p99 = np.percentile(adam.condition(gradient), (50, 99), method="lower")
+    size, weight = candidate.gradient.size, before.ravel()
+    slices = [slice(start, start + PART) for start in range(0, size, PART)]
+    parts = [
+        _judge_part(adam.part(each), gradient_error, weight[each], reference.part(each), candidate.part(each))
+        for each in slices
+    ]
+    momentum, velocity, update = (float(np.max([np.max(part.excess[i]) for part in parts])) for i in range(3))
+    number = int(np.argmax([np.max(part.excess[2]) for part in parts]))
+    worst = number * PART + int(np.argmax(parts[number].excess[2]))
+    p50, p99 = np.percentile(np.concatenate([part.condition for part in parts]), (50, 99), method="lower")
     return AdamFigures(
         variable=variable,
-        size=gradient.size,
+        size=size,
         gradient_error=gradient_error,
-        other_sign=float(np.mean(flipped)),
-        of_noise=float(np.mean(flipped & is_noise)),
+        other_sign=sum(np.count_nonzero(part.flipped) for part in parts) / size,
+        of_noise=sum(np.count_nonzero(part.flipped & part.is_noise) for part in parts) / size,
         condition=(float(p50), float(p99)),
-        momentum=float(np.max(excess[0])),
-        velocity=float(np.max(excess[1])),
-        update=float(np.max(excess[2])),
-        worst_index=tuple(int(i) for i in worst),
+        momentum=momentum,
+        velocity=velocity,
+        update=update,
+        worst_index=tuple(int(i) for i in np.unravel_index(worst, candidate.gradient.shape)),
         from_rest=not np.any(adam.momentum),
     )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Of some elements: the candidate's error over what is explained in momentum, velocity and update, whether the
+    lanes moved the weight to opposite sides, whether the gradient's rounding decides that, the update's condition."""
+
+    excess: tuple[Array, Array, Array]
+    flipped: npt.NDArray[np.bool_]
+    is_noise: npt.NDArray[np.bool_]
+    condition: Array
+
+
+def _judge_part(
+    adam: Adam, gradient_error: float, before: npt.NDArray[Any], reference: AdamLane, candidate: AdamLane
+) -> _Part:
+    gradient, update = candidate.gradient, candidate.update(before)
+    truth = (adam.next_momentum(gradient), adam.next_velocity(gradient), adam.update(gradient))
+    allowed = _allowed(adam, gradient, gradient_error, candidate.weight)
+    found = (candidate.momentum, candidate.velocity, update)
+    of_momentum, of_velocity, of_update = (
+        np.abs(x.astype(np.float64) - t) / a for x, t, a in zip(found, truth, allowed, strict=True)
+    )
+    of_reference = np.abs(adam.next_momentum(reference.gradient))
+    is_noise = np.minimum(np.abs(truth[0]), of_reference) <= allowed[0]
+    flipped = reference.update(before) * update < 0
+    return _Part((of_momentum, of_velocity, of_update), flipped, is_noise, adam.condition(gradient))
 
 
 def _allowed(
