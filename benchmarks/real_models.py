@@ -57,6 +57,8 @@ def measure(asked: Asked) -> Iterator[Row]:
                 verdicts.append((run["ops"], run["first_cpu"]))
     if len(verdicts) >= 2:
         yield _growth(verdicts)
+    if "cnn" in asked.models:
+        yield _default_run()
 
 
 def _figures(asked: Asked, model: str) -> dict[str, dict[str, Any]]:
@@ -119,6 +121,17 @@ def _ratio(
         by_cpu = mine[f"{key}_cpu"] / its[f"{of}_cpu"]
         details[0] = f"{mine[key]:.3g} s / {its[of]:.3g} s"
     return Row(NAME, what, ratio, ratio, by_cpu, "x", target, "; ".join(filter(None, details)))
+
+
+def _default_run() -> Row:
+    """What a person waits for who gives no flags: TensorFlow's start, 20 steps, the verdict and what cures it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "diag.lockstep", "--out", str(Path(folder) / "run")]
+        start, cpu = time.perf_counter(), cpu_seconds()
+        done = subprocess.run(command, capture_output=True, text=True)
+        seconds, by_cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    return Row(NAME, "python -m diag.lockstep, to its end", seconds, seconds, by_cpu, "s", 45.0,
+               f"exit code {done.returncode}")  # fmt: skip
 
 
 def _growth(verdicts: Sequence[tuple[int, float]]) -> Row:
