@@ -14,10 +14,10 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from diag.numerics.figures import Index, ScaledError, TruthStatistics
+from diag.numerics.errors_against_truth import absolute_error, scaled_error
+from diag.numerics.figures import AbsoluteError, Index, ScaledError, TruthStatistics
 from diag.numerics.formats import BFLOAT16, FLOAT16, Format, format_of
 from diag.numerics.op_classes import ErrorClass
-from diag.numerics.statistics import scaled_error
 from diag.numerics.terms import Terms
 from diag.numerics.ulp import ulp
 
@@ -269,35 +269,6 @@ def _rms_of_the_rest(error: ScaledError, size: int) -> float:
     return math.sqrt(max(error.rms**2 * size - error.max**2, 0.0) / (size - 1)) if size > 1 else math.inf
 
 
-@dataclass(frozen=True)
-class AbsoluteError:
-    """|x - truth| over a tensor: rms, max, and where; infinite if one side alone is not finite."""
-
-    rms: float
-    max: float
-    worst_index: Index | None
-
-
-def absolute_error(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> AbsoluteError:
-    values = np.asarray(x, np.float64) if x.dtype != np.float64 else x
-    if values.size == 0:
-        return AbsoluteError(0.0, 0.0, None)
-    if np.array_equal(values, truth):
-        return AbsoluteError(0.0, 0.0, None)
-    with np.errstate(invalid="ignore", over="ignore"):
-        error = np.abs(values - truth)
-    if not np.isfinite(error).all():
-        limit = format_of(x.dtype).overflow_threshold
-        overflowed = np.where(np.abs(truth) >= limit, np.copysign(np.inf, truth), truth)
-        same = (values == overflowed) | (np.isnan(values) & np.isnan(truth))
-        error = np.where(same, 0.0, np.where(np.isfinite(error), error, np.inf))
-    worst = int(np.argmax(error))
-    largest = float(error.reshape(-1)[worst])
-    rms = math.inf if math.isinf(largest) else float(np.sqrt(np.mean(np.square(error))))
-    index = tuple(int(i) for i in np.unravel_index(worst, error.shape))
-    return AbsoluteError(rms, largest, index)
-
-
 def where_both_overflow(
     x: npt.NDArray[Any], reference: npt.NDArray[Any], truth: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
@@ -317,15 +288,18 @@ def composite_bound(
     x: npt.NDArray[Any], truth: npt.NDArray[np.float64], spread: RoundingSpread, reference_error: AbsoluteError
 ) -> Bound:
     """Error against the spread of perturbed truth plus the reference's own error, plus a few ULP."""
-    error = absolute_error(x, truth)
+    return composite_bound_of(absolute_error(x, truth), format_of(x.dtype), spread, reference_error)
+
+
+def composite_bound_of(
+    error: AbsoluteError, format: Format, spread: RoundingSpread, reference_error: AbsoluteError
+) -> Bound:
+    """`composite_bound` of a tensor in `format` whose error is measured."""
     if math.isinf(error.max):
         return Bound(ErrorClass.COMPOSITE, math.inf, error.rms, error.max, "finite", error.worst_index)
-    u = format_of(x.dtype).unit_roundoff
-    finite = truth[np.isfinite(truth)]
-    size = float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
-    largest = float(np.max(np.abs(finite))) if finite.size else 0.0
+    u, size, largest = format.unit_roundoff, error.truth_rms, error.truth_max
     # Noise is relative to each value and misses what a subnormal result loses.
-    underflow = 2 * COMPOSITE * format_of(x.dtype).underflow
+    underflow = 2 * COMPOSITE * format.underflow
     rms_unit = spread.rms + _trusted(reference_error.rms, spread.rms, u * size)
     max_unit = spread.max + _trusted(reference_error.max, spread.max, u * largest)
     rms_allowed = COMPOSITE * rms_unit + 2 * COMPOSITE_ULP * u * size + underflow

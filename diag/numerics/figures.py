@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -43,7 +43,7 @@ class ClassCounts:
         return self.nan_number + self.inf_opposite + self.inf_finite
 
 
-CLASS_NAMES = tuple(field.name for field in fields(ClassCounts))
+CLASS_NAMES = tuple(each.name for each in fields(ClassCounts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class Statistics:
 
         An edge is "0", "<2^-32" or "2^k".
         """
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         values["classes"] = {name: getattr(self.classes, name) for name in CLASS_NAMES}
         names = ["0", f"<2^{MIN_OCTAVE}"]
         names += [f"2^{k}" for k in range(MIN_OCTAVE, MAX_OCTAVE + 1)]
@@ -139,3 +139,20 @@ class ScaledError:
     max: float
     worst_index: Index | None
     num_outside_scale: int
+
+
+@dataclass(frozen=True)
+class AbsoluteError:
+    """|x - truth| over a tensor.
+
+    Attributes:
+        rms, max: over all elements; infinite if one side alone is not finite somewhere.
+        worst_index: the first element of the largest error; None if there is no error.
+        truth_rms, truth_max: of the size of truth, where that is finite; 0 where it never is.
+    """
+
+    rms: float
+    max: float
+    worst_index: Index | None
+    truth_rms: float = field(default=0.0, compare=False)
+    truth_max: float = field(default=0.0, compare=False)

@@ -8,21 +8,25 @@ but what they read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
 from diag.numerics.figures import CLASS_NAMES, MAX_OCTAVE, MIN_OCTAVE
-from diag.numerics.ulp import PairClass
-
-Array = npt.NDArray[Any]
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-# Four float64 buffers of 1024 fill the 32 KiB first-level cache of x86; 512 and 2048 are slower.
-BLOCK = 1024
+from diag.numerics.loops import (
+    BLOCK,
+    INF_FINITE,
+    INF_INF,
+    INF_OPPOSITE,
+    NAN_NAN,
+    NAN_NUMBER,
+    Array,
+    compiled,
+    first_equal,
+    kind_of,
+    largest_of,
+    load,
+)
 
 # Bins of the inner histogram: 0, everything below 2^MIN_OCTAVE, then BINS_PER_OCTAVE to each octave.
 OCTAVE_BITS = 6
@@ -31,13 +35,7 @@ NUM_BINS = 2 + (MAX_OCTAVE - MIN_OCTAVE + 1) * BINS_PER_OCTAVE
 _KEY_SHIFT = 52 - OCTAVE_BITS
 _FIRST_KEY = (1023 + MIN_OCTAVE) << OCTAVE_BITS
 
-# numba takes constants, not members of an enumeration.
-_NAN_NAN, _NAN_NUMBER = int(PairClass.NAN_NAN), int(PairClass.NAN_NUMBER)
-_INF_INF, _INF_OPPOSITE = int(PairClass.INF_INF), int(PairClass.INF_OPPOSITE)
-_INF_FINITE = int(PairClass.INF_FINITE)
-
-# What a pass over two tensors adds up, and what a pass in units of a scale does, both before the first element.
-# An index of -1 is none.
+# What a pass over two tensors adds up, before the first element; an index of -1 is none.
 TOTALS = np.dtype(
     [(name, np.float64) for name in ("sum", "sum_abs", "sum_squares", "max")]
     + [(name, np.float64) for name in ("reference_squares", "difference_squares", "max_difference")]
@@ -46,48 +44,13 @@ TOTALS = np.dtype(
     + [(name, np.int64) for name in ("unequal", "zero_sign", "zero_reference")]
     + [(name, np.int64) for name in CLASS_NAMES]
 )
-SCALED_TOTALS = np.dtype([("sum_squares", np.float64), ("max", np.float64), ("worst", np.int64), ("outside", np.int64)])
 NOTHING = np.zeros(1, TOTALS)
 NOTHING["worst"] = NOTHING["first_mismatch"] = -1
 NOTHING["min_bin"] = NUM_BINS
-NOTHING_SCALED = np.zeros(1, SCALED_TOTALS)
-NOTHING_SCALED["worst"] = -1
 
 # The lower edge of each bin of the inner histogram.
 LOWER_EDGES = ((np.arange(NUM_BINS) - 2 + _FIRST_KEY) << _KEY_SHIFT).view(np.float64)
 LOWER_EDGES[:2] = 0.0
-
-
-def compiled(*fastmath: str) -> Callable[[Function], Function]:
-    """numba's njit, typed: no lock held, machine code kept beside the source, LLVM's flags as given."""
-
-    def compile_(function: Function) -> Function:
-        machine = njit(cache=True, nogil=True, error_model="numpy", fastmath=set(fastmath))
-        return cast(Function, machine(function))
-
-    return compile_
-
-
-@compiled()
-def _largest(magnitude: Array) -> float:
-    """The maximum of numbers that are not negative.
-
-    Their encodings are ordered as they are, and LLVM vectorises the maximum of integers alone.
-    """
-    bits = magnitude.view(np.int64)
-    largest = np.int64(0)
-    for i in range(bits.size):
-        largest = max(largest, bits[i])
-    encoding = np.int64(largest)  # numba views only what is assigned once
-    return encoding.view(np.float64)
-
-
-@compiled()
-def _first_equal(v: Array, value: float) -> int:
-    for i in range(v.size):
-        if v[i] == value:
-            return i
-    return -1
 
 
 # "reassoc": the sums may be taken in any order, and so in vectors.
@@ -103,10 +66,10 @@ def _add_errors(error: Array, magnitude: Array, first: int, total: Any, histogra
     total.sum += signed
     total.sum_abs += absolute
     total.sum_squares += squares
-    largest = _largest(magnitude)
+    largest = largest_of(magnitude)
     if largest > total.max:
         total.max = largest
-        total.worst = first + _first_equal(magnitude, largest)
+        total.worst = first + first_equal(magnitude, largest)
     # The leading bits of a float64 are its octave and its place within: a logarithmic histogram for free.
     bits, lowest, highest = magnitude.view(np.int64), NUM_BINS, 0
     for i in range(error.size):
@@ -136,9 +99,9 @@ def _add_values(r: Array, x: Array, relative: Array, total: Any) -> None:
         zeros += size == 0.0
     total.reference_squares += reference_squares
     total.difference_squares += difference_squares
-    total.max_difference = max(total.max_difference, _largest(x))
+    total.max_difference = max(total.max_difference, largest_of(x))
     total.relative_sum += relative_sum
-    total.relative_max = max(total.relative_max, _largest(relative))
+    total.relative_max = max(total.relative_max, largest_of(relative))
     total.zero_reference += zeros
 
 
@@ -163,16 +126,6 @@ def _add_classes(r: Array, x: Array, smallest_normal: float, total: Any) -> None
 
 
 @compiled()
-def _kind(r: float, x: float, overflow: float) -> int:
-    """`PairClass` of two values not both finite; truth from `overflow` on is as infinity to infinity."""
-    if np.isnan(r) or np.isnan(x):
-        return _NAN_NAN if np.isnan(r) and np.isnan(x) else _NAN_NUMBER
-    if np.isinf(x) and abs(r) >= overflow:
-        return _INF_INF if (r > 0) == (x > 0) else _INF_OPPOSITE
-    return _INF_FINITE
-
-
-@compiled()
 def _settle_nonfinite(r: Array, x: Array, error: Array, first: int, overflow: float, total: Any) -> None:
     """Count the pairs that are not both finite, and put equal zeros in their place."""
     num_finite = 0
@@ -183,13 +136,13 @@ def _settle_nonfinite(r: Array, x: Array, error: Array, first: int, overflow: fl
     for i in range(r.size):
         if abs(r[i]) < np.inf and abs(x[i]) < np.inf:
             continue
-        kind = _kind(r[i], x[i], overflow)
-        total.nan_nan += kind == _NAN_NAN
-        total.nan_number += kind == _NAN_NUMBER
-        total.inf_inf += kind == _INF_INF
-        total.inf_opposite += kind == _INF_OPPOSITE
-        total.inf_finite += kind == _INF_FINITE
-        if kind not in (_NAN_NAN, _INF_INF):
+        kind = kind_of(r[i], x[i], overflow)
+        total.nan_nan += kind == NAN_NAN
+        total.nan_number += kind == NAN_NUMBER
+        total.inf_inf += kind == INF_INF
+        total.inf_opposite += kind == INF_OPPOSITE
+        total.inf_finite += kind == INF_FINITE
+        if kind not in (NAN_NAN, INF_INF):
             total.unequal += 1
             if total.first_mismatch < 0:
                 total.first_mismatch = first + i
@@ -203,17 +156,6 @@ def _settle_nonfinite(r: Array, x: Array, error: Array, first: int, overflow: fl
 def _flush(v: Array, smallest_normal: float) -> None:
     for i in range(v.size):
         v[i] = v[i] if abs(v[i]) >= smallest_normal else 0.0
-
-
-@compiled()
-def _load(values: Array, table: Array, v: Array) -> None:
-    """Widen to float64; 16-bit formats come as their encodings and are looked up in `table`."""
-    if table.size == 0:
-        for i in range(values.size):
-            v[i] = values[i]
-    else:
-        for i in range(values.size):
-            v[i] = table[np.int64(values[i]) & 0xFFFF]
 
 
 @compiled()
@@ -311,12 +253,12 @@ def add_pair(
         stop = min(start + BLOCK, a.size)
         n = stop - start
         r, x, error, scratch = buffers[0, :n], buffers[1, :n], buffers[2, :n], buffers[3, :n]
-        _load(a[start:stop], table, r)
+        load(a[start:stop], table, r)
         if _same_bits(a_bits[start:stop], b_bits[start:stop], magnitude_mask, infinity):
             _add_equal(a_bits[start:stop], r, magnitude_mask, hidden, flushed, total)
             histogram[0] += n
             continue
-        _load(b[start:stop], table, x)
+        load(b[start:stop], table, x)
         _distances(a_bits[start:stop], b_bits[start:stop], magnitude_mask, gap, error)
         _settle_nonfinite(r, x, error, first + start, np.inf, total)
         _add_classes(r, x, smallest_normal, total)
@@ -371,7 +313,7 @@ def add_truth(
         n = stop - start
         r, x, error, scratch = buffers[0, :n], buffers[1, :n], buffers[2, :n], buffers[3, :n]
         r[:] = truth[start:stop]
-        _load(values[start:stop], table, x)
+        load(values[start:stop], table, x)
         _settle_nonfinite(r, x, error, first + start, overflow, total)
         _add_classes(r, x, smallest_normal, total)
         if gap > 0.0:
@@ -380,51 +322,6 @@ def add_truth(
         total.unequal += _ulp_errors(x, r, precision, min_exponent, gap, error)
         _add_errors(error, scratch, first + start, total, histogram)
         _add_values(r, x, scratch, total)
-
-
-@compiled()
-def _scaled_error(x: float, r: float, denominator: float, overflow: float) -> float:
-    if not (np.isfinite(r) and np.isfinite(x)):
-        kind = _kind(r, x, overflow)
-        return 0.0 if kind in (_NAN_NAN, _INF_INF) else np.inf
-    difference = abs(x - r)
-    if difference == 0.0:
-        return 0.0
-    return difference / denominator if denominator > 0.0 else np.inf
-
-
-@compiled("reassoc")
-def add_scaled(
-    truth: Array, values: Array, scale: Array, table: Array, unit_roundoff: float, underflow: float,
-    overflow: float, first: int, totals: Array,
-) -> None:  # fmt: skip
-    """Add |x - r| / (unit_roundoff scale + underflow) of elements `first`, first + 1, ... to totals[0]."""
-    total = totals[0]
-    buffers = np.empty((3, BLOCK))
-    for start in range(0, truth.size, BLOCK):
-        stop = min(start + BLOCK, truth.size)
-        n = stop - start
-        x, denominator, error = buffers[0, :n], buffers[1, :n], buffers[2, :n]
-        r = truth[start:stop]
-        _load(values[start:stop], table, x)
-        num_doubtful = 0
-        for i in range(r.size):
-            denominator[i] = unit_roundoff * scale[start + i] + underflow
-            error[i] = abs(x[i] - r[i]) / denominator[i]
-            num_doubtful += not ((denominator[i] > 0.0) & (error[i] < np.inf))
-        if num_doubtful > 0:
-            for i in range(r.size):
-                error[i] = _scaled_error(x[i], r[i], denominator[i], overflow)
-                both_finite = np.isfinite(r[i]) & np.isfinite(x[i])
-                total.outside += both_finite & (error[i] == np.inf) & (not denominator[i] > 0.0)
-        squares = 0.0
-        for i in range(r.size):
-            squares += error[i] * error[i]
-        total.sum_squares += squares
-        largest = _largest(error)
-        if largest > total.max:
-            total.max = largest
-            total.worst = first + start + _first_equal(error, largest)
 
 
 @compiled()

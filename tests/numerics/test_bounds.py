@@ -8,10 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from diag.numerics import passes
 from diag.numerics.bounds import (
-    AbsoluteError,
     RoundingSpread,
-    absolute_error,
     allowance_bound,
     composite_bound,
     contraction_bound,
@@ -22,6 +21,8 @@ from diag.numerics.bounds import (
     normwise_bound,
     where_both_overflow,
 )
+from diag.numerics.errors_against_truth import absolute_error
+from diag.numerics.figures import AbsoluteError
 from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT32
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.statistics import against_truth
@@ -360,6 +361,30 @@ def test_absolute_error_counts_what_overflows_as_overflowed():
 def test_absolute_error_of_nan():
     assert absolute_error(floats(np.nan, 1), np.array([np.nan, 1.5])) == AbsoluteError(math.sqrt(0.125), 0.5, (1,))
     assert absolute_error(floats(np.nan, 1), np.array([0.0, 1.0])).worst_index == (0,)
+
+
+def test_absolute_error_is_the_formula_in_blocks_and_threads(monkeypatch):
+    rng = np.random.default_rng(0)
+    size = 2 * passes._MIN_ELEMENTS_PER_THREAD + 777
+    x = rng.standard_normal(size).astype(np.float32)
+    truth = x + rng.normal(0.0, 1e-6, size)
+    x[3], truth[3] = np.nan, np.nan
+    x[-5], truth[-5] = np.inf, 1e39
+    finite = np.isfinite(x)
+    expected = np.abs(x[finite] - truth[finite])
+    for num_cores in (1, 2, 3):
+        monkeypatch.setattr(passes, "_num_cores", lambda num_cores=num_cores: num_cores)
+        error = absolute_error(x, truth)
+        assert error.max == expected.max()
+        assert abs(x[error.worst_index] - truth[error.worst_index]) == expected.max()
+        assert error.rms == pytest.approx(np.sqrt(np.sum(expected**2) / size), rel=1e-12)
+        assert error.truth_rms == pytest.approx(np.sqrt(np.nanmean(truth**2)), rel=1e-12)
+        assert error.truth_max == 1e39
+
+
+def test_the_size_of_truth_is_that_of_its_finite_numbers():
+    error = absolute_error(floats(3, np.inf, np.nan, 4), np.array([3.0, np.inf, np.nan, -4.0]))
+    assert (error.rms, error.truth_rms, error.truth_max) == (4.0, math.sqrt(12.5), 4.0)
 
 
 def test_absolute_error_of_nothing():

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diag.common.jsonable import json_safe
-from diag.numerics import statistics
+from diag.numerics import passes
+from diag.numerics.errors_against_truth import scaled_error
 from diag.numerics.formats import FLOAT32, TF32, format_of, round_to
-from diag.numerics.statistics import HISTOGRAM_EDGES, ClassCounts, against_truth, compare, scaled_error
+from diag.numerics.statistics import HISTOGRAM_EDGES, ClassCounts, against_truth, compare
 from diag.numerics.ulp import ulp_distance, ulp_error
 
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
@@ -361,14 +362,14 @@ def test_empty_and_scalar_against_truth():
 
 def test_blocks_and_threads_add_up(monkeypatch):
     rng = np.random.default_rng(0)
-    size = 2 * statistics._MIN_ELEMENTS_PER_THREAD + 777
+    size = 2 * passes._MIN_ELEMENTS_PER_THREAD + 777
     r = rng.standard_normal(size).astype(np.float32)
     steps = rng.integers(-2, 3, size).astype(np.int32)
     steps[: size // 4] = 0  # blocks that are equal
     x = (r.view(np.int32) + steps).view(np.float32)
     r[5], x[-1], x[-2] = np.nan, np.inf, 0
     for num_cores in (1, 2, 3):
-        monkeypatch.setattr(statistics, "_num_cores", lambda num_cores=num_cores: num_cores)
+        monkeypatch.setattr(passes, "_num_cores", lambda num_cores=num_cores: num_cores)
         result = compare(r, x)
         distances = np.abs(steps)[np.isfinite(r) & np.isfinite(x)].astype(np.int64)
         distances[-1] = abs(int(r[-2:-1].view(np.int32)[0]) & 0x7FFFFFFF)

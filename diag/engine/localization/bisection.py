@@ -28,7 +28,8 @@ from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.units import Unit
 from diag.engine.truth.truth import UnitTruth
-from diag.numerics.bounds import absolute_error, composite_bound, exact_bound, where_both_overflow
+from diag.numerics.bounds import composite_bound, exact_bound, where_both_overflow
+from diag.numerics.errors_against_truth import absolute_error
 
 _HELD = ("Const", "Placeholder", "NoOp")  # nodes that hold or order, and compute nothing
 

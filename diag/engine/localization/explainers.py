@@ -29,12 +29,12 @@ from diag.numerics.bounds import (
     CONTRACTION_RMS,
     Bound,
     RoundingSpread,
-    absolute_error,
     composite_bound,
     contraction_error,
     exact_bound,
     where_both_overflow,
 )
+from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass, allowance_ulp, is_product
 from diag.numerics.terms import terms_of

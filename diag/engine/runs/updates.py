@@ -14,7 +14,8 @@ from diag.engine.lanes.step_results import StepRun
 from diag.engine.step.program import Program
 from diag.engine.truth.unit_judge import NO_SPREAD, GradientTruth
 from diag.numerics.adam import Adam, AdamFigures, AdamLane, judge_adam
-from diag.numerics.bounds import COMPOSITE, RoundingSpread, absolute_error
+from diag.numerics.bounds import COMPOSITE, RoundingSpread
+from diag.numerics.errors_against_truth import absolute_error
 
 # What Adam can be asked to do besides; its update is another formula then.
 EXTRAS = (

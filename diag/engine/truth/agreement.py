@@ -10,7 +10,7 @@ import numpy as np
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import UnitRun
 from diag.numerics.bounds import Bound
-from diag.numerics.figures import PairStatistics
+from diag.numerics.figures import AbsoluteError, PairStatistics
 from diag.numerics.op_classes import ErrorClass
 
 
@@ -57,7 +57,8 @@ class Agreement:
         known = self._calibrations.get((unit_run.unit.name, index))
         if known is None or statistics.classes.num_mismatched or not np.isfinite(statistics.max):
             return False
-        largest = float(np.max(np.abs(to_numpy(unit_run.reference[index]).astype(np.float64))))
+        reference = to_numpy(unit_run.reference[index])
+        largest = max(float(reference.max()), -float(reference.min()))
         return (
             statistics.normwise_relative_error <= known.rms
             and statistics.max_absolute_difference <= known.max * largest
@@ -90,19 +91,19 @@ class Agreement:
         else:
             excess = 0.5 * distance / self._calibrations[unit_run.unit.name, index].rms
             rule = "half of what truth allowed at an earlier step, from the reference"
-        size = rms(to_numpy(unit_run.reference[index]).astype(np.float64))
+        size = _rms(to_numpy(unit_run.reference[index]).astype(np.float64))
         return Bound(ErrorClass.COMPOSITE, excess, distance * size, statistics.max_absolute_difference, rule)
 
-    def calibrate(self, unit_run: UnitRun, index: int, truth: Any, bound: Bound) -> None:
+    def calibrate(self, unit_run: UnitRun, index: int, reference_error: AbsoluteError, bound: Bound) -> None:
         """Half of what the bound allowed: two lanes closer than that cannot both be outside it unseen."""
-        size, largest = rms(truth), float(np.max(np.abs(truth))) if truth.size else 0.0
+        size, largest = reference_error.truth_rms, reference_error.truth_max
         if bound.is_explained and bound.excess > 0 and size and largest:
             key = (unit_run.unit.name, index)
             known = _Calibration(0.5 * bound.rms / bound.excess / size, 0.5 * bound.max / bound.excess / largest)
             self._calibrations[key] = known
 
 
-def rms(values: Any) -> float:
+def _rms(values: Any) -> float:
     """Of those that are finite; 0 where none is."""
     finite = values[np.isfinite(values)]
     return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0

@@ -23,11 +23,9 @@ from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
-    AbsoluteError,
     Bound,
     InOrder,
     RoundingSpread,
-    absolute_error,
     allowance_bound,
     composite_bound,
     contraction_bound,
@@ -37,7 +35,8 @@ from diag.numerics.bounds import (
     transform_bound,
     where_both_overflow,
 )
-from diag.numerics.figures import TruthStatistics
+from diag.numerics.errors_against_truth import absolute_error
+from diag.numerics.figures import AbsoluteError, TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 from diag.numerics.statistics import against_truth

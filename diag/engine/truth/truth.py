@@ -36,7 +36,9 @@ from diag.engine.step.program import VariableSpec
 from diag.engine.step.units import Unit
 from diag.engine.truth.float64_graph import OperandRounding, Promotion, rounds_most
 from diag.machine.places import Place
-from diag.numerics.bounds import AbsoluteError, RoundingSpread, absolute_error
+from diag.numerics.bounds import RoundingSpread
+from diag.numerics.errors_against_truth import absolute_error
+from diag.numerics.figures import AbsoluteError
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import is_random
 

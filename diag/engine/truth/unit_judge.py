@@ -14,20 +14,13 @@ from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
-from diag.engine.truth.agreement import Agreement, rms
+from diag.engine.truth.agreement import Agreement
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
 from diag.engine.truth.truth import Arrays, UnitTruth
 from diag.numerics.bits import same_bits
-from diag.numerics.bounds import (
-    Bound,
-    RoundingSpread,
-    absolute_error,
-    composite_bound,
-    exact_bound,
-    is_suspect,
-    where_both_overflow,
-)
-from diag.numerics.figures import PairStatistics, TruthStatistics
+from diag.numerics.bounds import Bound, RoundingSpread, composite_bound_of, exact_bound, is_suspect, where_both_overflow
+from diag.numerics.errors_against_truth import absolute_error
+from diag.numerics.figures import AbsoluteError, PairStatistics, TruthStatistics
 from diag.numerics.formats import format_of
 from diag.numerics.statistics import against_truth, compare
 from diag.verdict.findings import Observation, Verdict
@@ -108,6 +101,14 @@ class _OutputJudgement:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class _Distances:
+    """One output's distances from truth in both lanes, whatever rounding explains of them."""
+
+    candidate: tuple[AbsoluteError, TruthStatistics]
+    reference: tuple[AbsoluteError, TruthStatistics]
+
+
 class UnitJudge:
     """Judges units of one program.
 
@@ -153,7 +154,7 @@ class UnitJudge:
         judged = [index for index in range(len(local)) if unit_run.is_judged(index)]
         needed = truth_wanted or any(not self.agreement.needs_no_truth(unit_run, i, local[i]) for i in judged)
         truths = self._truths_of(unit_run) if needed else None
-        bounds = None if truths is None else self._bounds(unit_run, truths)
+        bounds = None if truths is None else self._bounds(unit_run, truths, local)
         observations = []
         for index in judged:
             if bounds is None:
@@ -208,31 +209,31 @@ class UnitJudge:
             self._remembered[name] = known
         return known
 
-    def _bounds(self, unit_run: UnitRun, truths: UnitTruths) -> list[_OutputJudgement]:
+    def _bounds(self, unit_run: UnitRun, truths: UnitTruths, local: Sequence[PairStatistics]) -> list[_OutputJudgement]:
         """Of every output.  A smaller spread allows less: more of it is measured only where less leaves a question."""
-        bounds = [self._bound(unit_run, index, truths, NO_SPREAD) for index in range(len(unit_run.candidate))]
+        distances = [_distances(unit_run, index, truths, each) for index, each in enumerate(local)]
+        bounds = [self._bound(unit_run, index, each, NO_SPREAD) for index, each in enumerate(distances)]
         spreads, is_step = truths.spreads, unit_run.unit.layer == STEP
         for measure in (partial(spreads.of, of_products=True) if is_step else spreads.of_inputs, spreads.of):
             left = [index for index, b in enumerate(bounds) if b.note or b.bound.excess > NEAR_ITS_BOUND]
             measured = measure(left) if left else {}
             for index in left:
-                bounds[index] = self._bound(unit_run, index, truths, measured[index])
+                bounds[index] = self._bound(unit_run, index, distances[index], measured[index])
         return bounds
 
-    def _bound(self, unit_run: UnitRun, index: int, truths: UnitTruths, spread: RoundingSpread) -> _OutputJudgement:
-        x, r = to_numpy(unit_run.candidate[index]), to_numpy(unit_run.reference[index])
-        if x.dtype.kind in "biu":
-            return _OutputJudgement(exact_bound(x, r))
-        truth_x = where_both_overflow(x, r, truths.candidate[index])
-        truth_r = where_both_overflow(r, x, truths.reference[index])
-        reference_error = absolute_error(r, truth_r)
-        bound = composite_bound(x, truth_x, spread, reference_error)
-        self.agreement.calibrate(unit_run, index, truth_r, bound)
-        unit = format_of(x.dtype).unit_roundoff * rms(truth_r)
+    def _bound(
+        self, unit_run: UnitRun, index: int, distances: _Distances | None, spread: RoundingSpread
+    ) -> _OutputJudgement:
+        x = to_numpy(unit_run.candidate[index])
+        if distances is None:
+            return _OutputJudgement(exact_bound(x, to_numpy(unit_run.reference[index])))
+        (error, statistics), (reference_error, of_reference) = distances.candidate, distances.reference
+        format = format_of(x.dtype)
+        bound = composite_bound_of(error, format, spread, reference_error)
+        self.agreement.calibrate(unit_run, index, reference_error, bound)
+        unit = format.unit_roundoff * reference_error.truth_rms
         note = SUSPECT_REFERENCE if is_suspect(reference_error, spread, unit) else ""
-        return _OutputJudgement(
-            bound, against_truth(x, truth_x, flushed=True), against_truth(r, truth_r, flushed=True), note
-        )
+        return _OutputJudgement(bound, statistics, of_reference, note)
 
     def output_of(self, port: Port, step: Unit, observations: Sequence[Observation]) -> Observation | None:
         """Of a whole step's observations that of one port, said of the layer whose port it is."""
@@ -242,6 +243,21 @@ class UnitJudge:
             return None
         layer = self.program.graph.by_name[port.node].location.layer
         return replace(found, where=replace(found.where, unit="layer", layer=layer))
+
+
+def _distances(unit_run: UnitRun, index: int, truths: UnitTruths, local: PairStatistics) -> _Distances | None:
+    """None where the output has no truth but what the other lane has: integers."""
+    x, r = to_numpy(unit_run.candidate[index]), to_numpy(unit_run.reference[index])
+    if x.dtype.kind in "biu":
+        return None
+    truth_x, truth_r = truths.candidate[index], truths.reference[index]
+    is_same = truth_x is truth_r and local.num_unequal == local.num_zero_sign == 0
+    if local.classes.num_without_distance:
+        truth_x, truth_r = where_both_overflow(x, r, truth_x), where_both_overflow(r, x, truth_r)
+    reference = absolute_error(r, truth_r), against_truth(r, truth_r, flushed=True)
+    if is_same:
+        return _Distances(reference, reference)
+    return _Distances((absolute_error(x, truth_x), against_truth(x, truth_x, flushed=True)), reference)
 
 
 def _became_nonfinite(unit_run: UnitRun, x: tf.Tensor, local: PairStatistics) -> bool:
