@@ -15,7 +15,6 @@ from diag.engine.step.program import Program
 from diag.engine.truth.unit_judge import NO_SPREAD, GradientTruth
 from diag.numerics.adam import Adam, AdamFigures, AdamLane, judge_adam
 from diag.numerics.bounds import COMPOSITE, RoundingSpread
-from diag.numerics.errors_against_truth import absolute_error
 
 # What Adam can be asked to do besides; its update is another formula then.
 EXTRAS = (
@@ -99,8 +98,7 @@ def _study(
             AdamLane(to_numpy(after[momentum]), to_numpy(after[velocity]), to_numpy(after[weight]), given)
             for after, given in ((run.reference.after, gradient), (run.candidate.after, own_gradient))
         )
-        of_reference = absolute_error(to_numpy(run.reference.values[port]), truth.of[port][0]).max
-        allowed = COMPOSITE * (spread.max + of_reference) / scale
+        allowed = COMPOSITE * (spread.max + truth.errors[port]) / scale
         result.append(judge_adam(name, adam, allowed, to_numpy(before[weight]), reference, candidate))
     return result
 

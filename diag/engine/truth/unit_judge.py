@@ -59,22 +59,26 @@ class UnitSpreads:
 class UnitTruths:
     """Float64 truth of a unit's outputs, given the reference's own decisions and given the candidate's.
 
-    spreads: how far rounding moves outputs, by their number.
+    spreads: how far rounding moves outputs, by their number.  explained_errors: of each output, once it is judged, the
+    largest error of an element that rounding explains: the reference's, and the candidate's if it is within its bound.
     """
 
     reference: Arrays
     candidate: Arrays
     spreads: UnitSpreads
+    explained_errors: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
 class GradientTruth:
     """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the candidate's.
 
-    spreads_of: how far rounding, of products and sums alone or of everything, moves some of them.
+    errors: the largest error of an element that rounding explains, in either lane.  spreads_of: how far rounding, of
+    products and sums alone or of everything, moves some of them.
     """
 
     of: Mapping[Port, tuple[Any, Any]]
+    errors: Mapping[Port, float]
     spreads_of: Callable[[Collection[Port], bool], Mapping[Port, RoundingSpread]]
 
     @classmethod
@@ -88,7 +92,8 @@ class GradientTruth:
             measured = truths.spreads.of([number[port] for port in wanted], of_products)
             return {port: measured[number[port]] for port in wanted}
 
-        return cls({port: (r, c) for port, r, c in values if port in gradients}, spreads_of)
+        errors = dict(zip(ports, truths.explained_errors, strict=False))
+        return cls({port: (r, c) for port, r, c in values if port in gradients}, errors, spreads_of)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class _OutputJudgement:
     candidate: TruthStatistics | None = None
     reference: TruthStatistics | None = None
     note: str = ""
+    explained_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,10 @@ class UnitJudge:
         judged = [index for index in range(len(local)) if unit_run.is_judged(index)]
         needed = truth_wanted or any(not self.agreement.needs_no_truth(unit_run, i, local[i]) for i in judged)
         truths = self._truths_of(unit_run) if needed else None
-        bounds = None if truths is None else self._bounds(unit_run, truths, local)
+        bounds = None
+        if truths is not None:
+            bounds = self._bounds(unit_run, truths, local)
+            truths = replace(truths, explained_errors=[each.explained_error for each in bounds])
         observations = []
         for index in judged:
             if bounds is None:
@@ -233,7 +242,8 @@ class UnitJudge:
         self.agreement.calibrate(unit_run, index, reference_error, bound)
         unit = format.unit_roundoff * reference_error.truth_rms
         note = SUSPECT_REFERENCE if is_suspect(reference_error, spread, unit) else ""
-        return _OutputJudgement(bound, statistics, of_reference, note)
+        explained = max(reference_error.max, error.max if bound.is_explained else 0.0)
+        return _OutputJudgement(bound, statistics, of_reference, note, explained)
 
     def output_of(self, port: Port, step: Unit, observations: Sequence[Observation]) -> Observation | None:
         """Of a whole step's observations that of one port, said of the layer whose port it is."""
