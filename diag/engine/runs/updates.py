@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.step.program import Program
-from diag.engine.truth.unit_judge import NO_SPREAD, GradientTruth
+from diag.engine.truth.unit_judge import GradientTruth
 from diag.numerics.adam import Adam, AdamFigures, AdamLane, judge_adam
-from diag.numerics.bounds import COMPOSITE, RoundingSpread
+from diag.numerics.bounds import COMPOSITE
 
 # What Adam can be asked to do besides; its update is another formula then.
 EXTRAS = (
@@ -49,27 +49,7 @@ def _plain_adam(optimizer: Any) -> AdamSettings | None:
 
 
 def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth: GradientTruth) -> list[AdamFigures]:
-    """The figures of every variable with a dense, finite gradient; `run` started both lanes from one state.
-
-    How far rounding moves the gradients is measured only where less than that leaves something unexplained.
-    """
-    ports = program.gradients
-    figures = {each.variable: each for each in _study(settings, program, run, truth, dict.fromkeys(ports, NO_SPREAD))}
-    for of_products in (True, False):
-        left = [name for name, each in figures.items() if not _is_explained(each)]
-        measured = truth.spreads_of([ports[name] for name in left], of_products) if left else {}
-        again = _study(settings, program, run, truth, {name: measured[ports[name]] for name in left})
-        figures.update((each.variable, each) for each in again)
-    return list(figures.values())
-
-
-def _is_explained(figures: AdamFigures) -> bool:
-    return figures.unexplained_sign <= 0 and max(figures.momentum, figures.velocity, figures.update) <= 1
-
-
-def _study(
-    settings: AdamSettings, program: Program, run: StepRun, truth: GradientTruth, spreads: Mapping[str, RoundingSpread]
-) -> list[AdamFigures]:
+    """The figures of every variable with a dense, finite gradient; `run` started both lanes from one state."""
     rate_and_iteration = _rate_and_iteration(program, run.reference.before)
     scale = _loss_scale(program, run.reference.before) if settings.is_loss_scaled else 1.0
     if rate_and_iteration is None or scale is None:
@@ -80,8 +60,7 @@ def _study(
     slots = {(variable.of, variable.kind): index for index, variable in enumerate(program.variables)}
     weights = {variable.name: index for index, variable in enumerate(program.variables)}
     result = []
-    for name, spread in spreads.items():
-        port = program.gradients[name]
+    for name, port in program.gradients.items():
         if port not in truth.of:  # not watched
             continue
         gradient, own_gradient = truth.of[port]
@@ -98,7 +77,7 @@ def _study(
             AdamLane(to_numpy(after[momentum]), to_numpy(after[velocity]), to_numpy(after[weight]), given)
             for after, given in ((run.reference.after, gradient), (run.candidate.after, own_gradient))
         )
-        allowed = COMPOSITE * (spread.max + truth.errors[port]) / scale
+        allowed = COMPOSITE * truth.errors[port] / scale
         result.append(judge_adam(name, adam, allowed, to_numpy(before[weight]), reference, candidate))
     return result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -73,27 +73,19 @@ class UnitTruths:
 class GradientTruth:
     """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the candidate's.
 
-    errors: the largest error of an element that rounding explains, in either lane.  spreads_of: how far rounding, of
-    products and sums alone or of everything, moves some of them.
+    errors: the largest error of an element that rounding explains, in either lane.
     """
 
     of: Mapping[Port, tuple[Any, Any]]
     errors: Mapping[Port, float]
-    spreads_of: Callable[[Collection[Port], bool], Mapping[Port, RoundingSpread]]
 
     @classmethod
     def from_step(cls, program: Program, unit_run: UnitRun, truths: UnitTruths) -> GradientTruth:
         gradients = set(program.gradients.values())
         ports = unit_run.unit.outputs  # variables follow them
         values = zip(ports, truths.reference, truths.candidate, strict=False)
-        number = {port: index for index, port in enumerate(ports)}
-
-        def spreads_of(wanted: Collection[Port], of_products: bool) -> Mapping[Port, RoundingSpread]:
-            measured = truths.spreads.of([number[port] for port in wanted], of_products)
-            return {port: measured[number[port]] for port in wanted}
-
         errors = dict(zip(ports, truths.explained_errors, strict=False))
-        return cls({port: (r, c) for port, r, c in values if port in gradients}, errors, spreads_of)
+        return cls({port: (r, c) for port, r, c in values if port in gradients}, errors)
 
 
 @dataclass(frozen=True)
