@@ -44,9 +44,9 @@ def test_a_place_that_is_not_in_the_table_gets_the_opencl_row():
 
 def test_what_was_measured_only_widens():
     here = [row.ulp for row in published("Rsqrt", "float32") if row.place == "tensorflow-cpu"]
-    assert sorted(here) == [2, 2.5]
+    assert sorted(here) == [2, 4]
     row = allowance("Rsqrt", "float32", "tensorflow-cpu")
-    assert row is not None and (row.ulp, row.basis) == (2.5, "measured")
+    assert row is not None and (row.ulp, row.basis) == (4, "measured")
     assert all(
         allowance(row.op_type, row.dtype, row.place).ulp >= row.ulp for row in shipped() if row.basis != "derived"
     )
