@@ -38,10 +38,10 @@ class _Suspect:
 
 
 class FusedFaults:
-    """Looks into the units of one step."""
+    """Looks into the units of one step that are wrong."""
 
-    def __init__(self, telescope: Telescope, run: StepRun, unit_runs: Sequence[UnitRun]) -> None:
-        self.telescope, self.run, self.unit_runs = telescope, run, unit_runs
+    def __init__(self, telescope: Telescope, run: StepRun, wrong_units: Sequence[UnitRun]) -> None:
+        self.telescope, self.run, self.wrong_units = telescope, run, wrong_units
         self.program = telescope.program
         self.explained: set[Any] = set()  # sites of what was flagged and is named now
 
@@ -85,7 +85,7 @@ class FusedFaults:
         if observation.where.unit == STEP:
             return self.telescope.whole_step_run(self.run)
         key = (observation.where.layer, observation.where.variable)
-        return next((run for run in self.unit_runs if (run.unit.layer, run.unit.variable) == key), None)
+        return next((run for run in self.wrong_units if (run.unit.layer, run.unit.variable) == key), None)
 
     # -- one suspect -------------------------------------------------------------------------------
 

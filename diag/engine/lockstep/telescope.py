@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import StepRun, UnitRun
@@ -41,8 +41,8 @@ class Telescope:
         self.steps.watch(is_watched)
         self.judge.forget(STEP)
 
-    def run_units(self, run: StepRun, units: Sequence[Unit] | None = None) -> list[UnitRun]:
-        """Every unit at the candidate, or some, on the reference's inputs and state."""
+    def run_units(self, run: StepRun, units: Sequence[Unit] | None = None) -> Iterator[UnitRun]:
+        """Every unit at the candidate, or some, each when it is its turn, on the reference's inputs and state."""
         return self._runner.run(self.units if units is None else units, run)
 
     def run_afresh(self, unit: Unit, run: StepRun) -> UnitRun:

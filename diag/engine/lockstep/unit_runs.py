@@ -6,7 +6,7 @@ error, with the fusions inside the layer left in place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from diag.engine.graphs.variables import read, write
@@ -32,14 +32,16 @@ class UnitRunner:
         self.lane, self.is_fresh = lane, is_fresh
         self._built: dict[str, Any] = {}
 
-    def run(self, units: Sequence[Unit], run: StepRun) -> list[UnitRun]:
-        """Each of these units, on the reference's inputs and state."""
+    def run(self, units: Sequence[Unit], run: StepRun) -> Iterator[UnitRun]:
+        """Each of these units when it is its turn, on the reference's inputs and state.
+
+        Who lets go of a unit's results before the next holds no more than one unit's.
+        """
         scratch, source = self.lane.scratch, run.unit_source
         for variable, value in zip(scratch, run.reference.before, strict=True):
             write(variable, value)
         captured = [index for unit in units for index in set(unit.executable.captures.values())]
         several = {index for index in captured if captured.count(index) > 1}
-        unit_runs = []
         for unit in units:
             boundary = [source.values[port] for port in unit.boundary]
             outputs = self.outputs_of(unit, boundary)
@@ -48,8 +50,7 @@ class UnitRunner:
                 write(scratch[index], run.reference.before[index])
             reference = [source.values[port] for port in unit.outputs]
             reference += [source.after[index] for index in unit.writes]
-            unit_runs.append(UnitRun(unit, run, boundary, [*outputs, *written], reference))
-        return unit_runs
+            yield UnitRun(unit, run, boundary, [*outputs, *written], reference)
 
     def outputs_of(self, unit: Unit, boundary: Sequence[Any]) -> list[Any]:
         """What a unit hands on, given the values at its boundary; the scratch variables are as they were left."""

@@ -123,7 +123,7 @@ def replay_layer(run: RecordedRun, step: int, layer: str, lane: str, place: Plac
     on_cpu = reference_step(reference, program, cut.boundary_ports, batch, replayer.given(step, program))
     candidate = Lane("candidate", place, reached.simulation, reached.state())
     candidate.enter_step(step)
-    unit_runs = UnitRunner(candidate).run(chosen, StepRun(step, batch, on_cpu, on_cpu, with_boundaries=True))
+    unit_runs = [*UnitRunner(candidate).run(chosen, StepRun(step, batch, on_cpu, on_cpu, with_boundaries=True))]
     judge = UnitJudge(program)
     observations = [o for unit_run in unit_runs for o in judge.judge(unit_run, True, {})]
     boundaries = tuple(unit_run.boundary for unit_run in unit_runs)

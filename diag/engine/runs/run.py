@@ -28,7 +28,6 @@ from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import flat_batch
 from diag.engine.step.watching import described
-from diag.engine.truth.unit_judge import GradientTruth
 from diag.errors import UserError
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.result import RunResult
@@ -38,18 +37,29 @@ Progress = Callable[[int, str, float, float], None]
 
 @dataclass
 class FinishedStep:
-    """One step of the run: what both lanes computed, and what was observed of its units and of its ops."""
+    """One step of the run: what both lanes computed, and what was observed of its units and of its ops.
+
+    wrong_units: those with an output out of its bound; of the others nothing is held.
+    """
 
     run: StepRun
     telescope: Telescope
     observations: list[Observation] = field(default_factory=list)
     ops: list[Observation] = field(default_factory=list)
-    unit_runs: list[UnitRun] = field(default_factory=list)
+    wrong_units: list[UnitRun] = field(default_factory=list)
 
     @property
     def flagged(self) -> list[Observation]:
         """Outputs of units out of their bound."""
         return [o for o in self.observations if o.verdict is Verdict.DIVERGENCE]
+
+    def judge_units(self, truth_wanted: bool, propagated: Propagated) -> None:
+        """Every unit by itself, one after the other."""
+        for unit_run in self.telescope.run_units(self.run):
+            found = self.telescope.judge.judge(unit_run, truth_wanted, propagated)
+            self.observations += found
+            if any(o.verdict is Verdict.DIVERGENCE for o in found):
+                self.wrong_units.append(unit_run)
 
     @property
     def losses(self) -> tuple[float, float]:
@@ -236,16 +246,13 @@ class LockstepRun:
 
     def _judge(self, step: FinishedStep, propagated: Propagated) -> None:
         """The observations of a step's units, or of the whole step where it is judged as one."""
-        run, telescope = step.run, step.telescope
+        run = step.run
         if self.settings.units == "step":
             step.observations += self._judge_whole(step, propagated)
             return
         if not run.with_boundaries:
             return
-        step.unit_runs += telescope.run_units(run)
-        is_first = run.step == self.settings.first_step
-        for unit_run in step.unit_runs:
-            step.observations += telescope.judge.judge(unit_run, is_first, propagated)
+        step.judge_units(run.step == self.settings.first_step, propagated)
         if step.flagged or self.findings.divergences:
             return
         wrong = [o for o in self._judge_whole(step, propagated) if o.excess > 1]
@@ -279,10 +286,11 @@ class LockstepRun:
         self, telescope: Telescope, whole: UnitRun, truth_wanted: bool, propagated: Propagated
     ) -> list[Observation]:
         """A whole step; the first time that there is truth of its gradients, also what Adam made of them."""
-        observations, truths = telescope.judge.judge_with_truth(whole, truth_wanted, propagated)
-        if truths is not None and self.settings.adam is not None and not self.findings.updates:
-            gradients = GradientTruth.from_step(telescope.program, whole, truths)
-            self.findings.updates = study_updates(self.settings.adam, telescope.program, whole.run, gradients)
+        program, adam = telescope.program, self.settings.adam
+        kept = program.gradients.values() if adam is not None and not self.findings.updates else ()
+        observations, truths = telescope.judge.judge_with_truth(whole, truth_wanted, propagated, kept)
+        if truths and adam is not None:
+            self.findings.updates = study_updates(adam, program, whole.run, truths)
         return observations
 
     # -- closer looks ----------------------------------------------------------------------------
@@ -293,7 +301,7 @@ class LockstepRun:
         ops, innocent = self.zoom(telescope.program, run)
         guilty = [o for o in ops if o.verdict is Verdict.DIVERGENCE]
         is_first = not any(d.fused is not None and d.fused.region for d in self.findings.divergences)  # one says enough
-        fused = FusedFaults(telescope, run, step.unit_runs)
+        fused = FusedFaults(telescope, run, step.wrong_units)
         for divergence in fused.divergences(flagged, [*guilty, *innocent], ops, with_region=is_first):
             self.findings.add(divergence)
         self.attention.explain(fused.explained)
@@ -320,11 +328,9 @@ class LockstepRun:
         for state in (run.reference.before, run.candidate.before):
             closer = FinishedStep(telescope.steps.run_from(state, state, run, with_boundaries=True), telescope)
             propagated = telescope.steps.propagated(closer.run)
-            closer.unit_runs += telescope.run_units(closer.run)
-            judge = telescope.judge.judge
-            closer.observations += [o for each in closer.unit_runs for o in judge(each, True, propagated)]
+            closer.judge_units(True, propagated)
             if not closer.flagged:
-                whole = judge(telescope.whole_step_run(closer.run), True, propagated)
+                whole = telescope.judge.judge(telescope.whole_step_run(closer.run), True, propagated)
                 closer.observations += [o for o in whole if o.excess > 1]
             self.findings.see_units(closer.observations)
             self.attention.learn(propagated, True, not closer.flagged)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 import numpy as np
 
+from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.step.program import Program
-from diag.engine.truth.unit_judge import GradientTruth
+from diag.engine.truth.unit_judge import OutputTruth
 from diag.numerics.adam import Adam, AdamFigures, AdamLane, judge_adam
 from diag.numerics.bounds import COMPOSITE
 
@@ -48,8 +49,13 @@ def _plain_adam(optimizer: Any) -> AdamSettings | None:
     return AdamSettings(optimizer.beta_1, optimizer.beta_2, optimizer.epsilon)
 
 
-def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth: GradientTruth) -> list[AdamFigures]:
-    """The figures of every variable with a dense, finite gradient; `run` started both lanes from one state."""
+def study_updates(
+    settings: AdamSettings, program: Program, run: StepRun, truths: Mapping[Port, OutputTruth]
+) -> list[AdamFigures]:
+    """The figures of every variable with a dense, finite gradient of which there is truth.
+
+    `run` started both lanes from one state.
+    """
     rate_and_iteration = _rate_and_iteration(program, run.reference.before)
     scale = _loss_scale(program, run.reference.before) if settings.is_loss_scaled else 1.0
     if rate_and_iteration is None or scale is None:
@@ -61,10 +67,10 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
     weights = {variable.name: index for index, variable in enumerate(program.variables)}
     result = []
     for name, port in program.gradients.items():
-        if port not in truth.of:  # not watched
+        if port not in truths:  # not watched
             continue
-        gradient, own_gradient = truth.of[port]
-        gradient, own_gradient = gradient / scale, own_gradient / scale
+        truth = truths[port]
+        gradient, own_gradient = truth.reference / scale, truth.candidate / scale
         weight, momentum, velocity = weights[name], slots.get((name, "momentum")), slots.get((name, "velocity"))
         is_dense = gradient.shape == program.variables[weight].shape
         if momentum is None or velocity is None or not is_dense or not np.isfinite([gradient, own_gradient]).all():
@@ -77,7 +83,7 @@ def study_updates(settings: AdamSettings, program: Program, run: StepRun, truth:
             AdamLane(to_numpy(after[momentum]), to_numpy(after[velocity]), to_numpy(after[weight]), given)
             for after, given in ((run.reference.after, gradient), (run.candidate.after, own_gradient))
         )
-        allowed = COMPOSITE * truth.errors[port] / scale
+        allowed = COMPOSITE * truth.explained_error / scale
         result.append(judge_adam(name, adam, allowed, to_numpy(before[weight]), reference, candidate))
     return result
 

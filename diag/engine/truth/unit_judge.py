@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy.typing as npt
 import tensorflow as tf
 
 from diag.engine.graphs.graph import Port, order_of_ops
@@ -27,6 +28,7 @@ from diag.verdict.findings import Observation, Verdict
 
 SUSPECT_REFERENCE = "the reference itself is far from truth"
 NO_SPREAD = RoundingSpread(0.0, 0.0)
+MOST_HELD = 1 << 28  # bytes of one lane's truth beside the other's
 # Benign layer units of the motivating CNN stayed below 0.2 of their bound in 200 steps, eagerly and under XLA
 # (docs/BOUNDS.md); one above a quarter is worth a look: an Exp wrong by 2^-17 at one step brought a layer to 0.33.
 # One below it is right whatever its spread, which can only make the bound wider.
@@ -34,58 +36,49 @@ NEAR_ITS_BOUND = 1 / 4
 
 
 class UnitSpreads:
-    """How far rounding moves each output of a unit, by its number; measured only as far as it is asked for."""
+    """A unit's truth of some inputs, and how far rounding moves each output; measured only where it is asked for."""
 
-    def __init__(self, truth: UnitTruth, inputs: UnitInputs, outputs: Arrays) -> None:
-        """outputs: the truth of these inputs."""
-        self._truth, self._inputs, self._outputs = truth, inputs, outputs
+    def __init__(self, truth: UnitTruth, inputs: UnitInputs) -> None:
+        self._truth, self._inputs = truth, inputs
+        self._outputs: Arrays | None = None
         self._measured: dict[bool, dict[int, RoundingSpread]] = {False: {}, True: {}}
         self._of_inputs: Sequence[RoundingSpread] | None = None
+
+    @property
+    def outputs(self) -> Arrays:
+        """The truth of the inputs."""
+        if self._outputs is None:
+            self._outputs = self._truth.outputs(self._inputs)
+        return self._outputs
+
+    def let_go(self) -> None:
+        """Large outputs are computed again if they are asked for once more."""
+        if sum(x.nbytes for x in self.outputs) > MOST_HELD:
+            self._outputs = None
 
     def of_inputs(self, indices: Sequence[int]) -> Mapping[int, RoundingSpread]:
         """What rounding of the unit's inputs alone does: a part of the whole, and cheap."""
         if self._of_inputs is None:
-            self._of_inputs = self._truth.spreads_of_inputs(self._inputs, self._outputs)
+            self._of_inputs = self._truth.spreads_of_inputs(self._inputs, self.outputs)
         return {index: self._of_inputs[index] for index in indices}
 
     def of(self, indices: Collection[int], of_products: bool = False) -> Mapping[int, RoundingSpread]:
         """What rounding of everything does, or of products and sums, which is most of it."""
         if not self._measured[of_products].keys() >= set(indices):
-            self._measured[of_products] = self._truth.spreads(self._inputs, self._outputs, indices, of_products)
+            self._measured[of_products] = self._truth.spreads(self._inputs, self.outputs, indices, of_products)
         return self._measured[of_products]
 
 
 @dataclass(frozen=True)
-class UnitTruths:
-    """Float64 truth of a unit's outputs, given the reference's own decisions and given the candidate's.
+class OutputTruth:
+    """Float64 truth of one output of a unit: given the reference's own decisions, and given the candidate's.
 
-    spreads: how far rounding moves outputs, by their number.  explained_errors: of each output, once it is judged, the
-    largest error of an element that rounding explains: the reference's, and the candidate's if it is within its bound.
+    explained_error: the largest error of an element that rounding explains, in either lane.
     """
 
-    reference: Arrays
-    candidate: Arrays
-    spreads: UnitSpreads
-    explained_errors: Sequence[float] = ()
-
-
-@dataclass(frozen=True)
-class GradientTruth:
-    """Float64 truth of a whole step's gradients, by port: given the reference's decisions, given the candidate's.
-
-    errors: the largest error of an element that rounding explains, in either lane.
-    """
-
-    of: Mapping[Port, tuple[Any, Any]]
-    errors: Mapping[Port, float]
-
-    @classmethod
-    def from_step(cls, program: Program, unit_run: UnitRun, truths: UnitTruths) -> GradientTruth:
-        gradients = set(program.gradients.values())
-        ports = unit_run.unit.outputs  # variables follow them
-        values = zip(ports, truths.reference, truths.candidate, strict=False)
-        errors = dict(zip(ports, truths.explained_errors, strict=False))
-        return cls({port: (r, c) for port, r, c in values if port in gradients}, errors)
+    reference: npt.NDArray[Any]
+    candidate: npt.NDArray[Any]
+    explained_error: float
 
 
 @dataclass(frozen=True)
@@ -99,12 +92,21 @@ class _OutputJudgement:
     explained_error: float = 0.0
 
 
+_Distance = tuple[AbsoluteError, TruthStatistics]
+
+
 @dataclass(frozen=True)
 class _Distances:
-    """One output's distances from truth in both lanes, whatever rounding explains of them."""
+    """Both lanes' distances from truth, whatever rounding explains of them, and how much it may explain.
 
-    candidate: tuple[AbsoluteError, TruthStatistics]
-    reference: tuple[AbsoluteError, TruthStatistics]
+    candidate, reference: by output, None of integers, which have no truth but the other lane's.  kept: the truth of
+    some outputs, by their number.
+    """
+
+    candidate: Sequence[_Distance | None]
+    reference: Sequence[_Distance | None]
+    spreads: UnitSpreads
+    kept: Mapping[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 
 
 class UnitJudge:
@@ -119,7 +121,7 @@ class UnitJudge:
         self.agreement = Agreement()
         self._truths: dict[str, UnitTruth] = {}
         self._remembers_reference = remembers_reference
-        self._remembered: dict[str, tuple[Arrays, UnitSpreads]] = {}
+        self._remembered: dict[str, UnitSpreads] = {}
         self._shadows: dict[int, tf.Variable] = {}
 
     def truth_of(self, unit: Unit) -> UnitTruth:
@@ -144,18 +146,22 @@ class UnitJudge:
         return self.judge_with_truth(unit_run, truth_wanted, propagated)[0]
 
     def judge_with_truth(
-        self, unit_run: UnitRun, truth_wanted: bool, propagated: Mapping[Any, PairStatistics]
-    ) -> tuple[list[Observation], UnitTruths | None]:
-        """As `judge`, with the truth where it was needed."""
+        self, unit_run: UnitRun, truth_wanted: bool, propagated: Mapping[Any, PairStatistics],
+        kept: Collection[Port] = (),
+    ) -> tuple[list[Observation], dict[Port, OutputTruth]]:  # fmt: skip
+        """As `judge`, with the truth of the outputs that are to be kept, where it was needed."""
         pairs = zip(unit_run.reference, unit_run.candidate, strict=True)
         local = [compare(to_numpy(a), to_numpy(b)) for a, b in pairs]
         judged = [index for index in range(len(local)) if unit_run.is_judged(index)]
         needed = truth_wanted or any(not self.agreement.needs_no_truth(unit_run, i, local[i]) for i in judged)
-        truths = self._truths_of(unit_run) if needed else None
-        bounds = None
-        if truths is not None:
-            bounds = self._bounds(unit_run, truths, local)
-            truths = replace(truths, explained_errors=[each.explained_error for each in bounds])
+        bounds: list[_OutputJudgement] | None = None
+        truths: dict[Port, OutputTruth] = {}
+        if needed:
+            numbers = {index: port for index, port in enumerate(unit_run.unit.outputs) if port in kept}
+            distances = self._distances(unit_run, local, numbers)
+            bounds = self._bounds(unit_run, distances)
+            for index, port in numbers.items():
+                truths[port] = OutputTruth(*distances.kept[index], bounds[index].explained_error)
         observations = []
         for index in judged:
             if bounds is None:
@@ -192,50 +198,62 @@ class UnitJudge:
             judgement.note,
         )
 
-    def _truths_of(self, unit_run: UnitRun) -> UnitTruths:
-        unit_truth = self.truth_of(unit_run.unit)
-        reference, spreads = self._of_reference(unit_truth, unit_run)
-        pairs = [(to_numpy(unit_run.reference[i]), to_numpy(unit_run.candidate[i])) for i in unit_truth.given]
-        is_same = all(same_bits(a, b) for a, b in pairs)
-        candidate = reference if is_same else unit_truth.outputs(unit_run.of_candidate)
-        return UnitTruths(reference, candidate, spreads)
+    def _distances(self, unit_run: UnitRun, local: Sequence[PairStatistics], kept: Collection[int]) -> _Distances:
+        """By one lane's truth after the other's: both at once would be the most that a run holds."""
+        unit_truth, spreads = self.truth_of(unit_run.unit), self._spreads_of(unit_run)
+        r, x, truth = unit_run.reference, unit_run.candidate, spreads.outputs
+        reference = [_distance(r, x, index, each, truth) for index, each in enumerate(local)]
+        of_reference = {index: truth[index] for index in kept}
+        pairs = [(to_numpy(r[i]), to_numpy(x[i])) for i in unit_truth.given]
+        if all(same_bits(a, b) for a, b in pairs):
+            known = [
+                d if s.num_unequal == s.num_zero_sign == 0 else None for d, s in zip(reference, local, strict=True)
+            ]
+        else:
+            known = [None] * len(local)
+            del truth
+            spreads.let_go()
+            truth = unit_truth.outputs(unit_run.of_candidate)
+        candidate = [known[i] or _distance(x, r, i, each, truth) for i, each in enumerate(local)]
+        return _Distances(candidate, reference, spreads, {i: (of_reference[i], truth[i]) for i in kept})
 
-    def _of_reference(self, unit_truth: UnitTruth, unit_run: UnitRun) -> tuple[Arrays, UnitSpreads]:
+    def _spreads_of(self, unit_run: UnitRun) -> UnitSpreads:
+        """By the reference's results."""
         name = unit_run.unit.name
         if name in self._remembered:
             return self._remembered[name]
-        outputs = unit_truth.outputs(unit_run.of_reference)
-        known = outputs, UnitSpreads(unit_truth, unit_run.of_reference, outputs)
+        spreads = UnitSpreads(self.truth_of(unit_run.unit), unit_run.of_reference)
         if self._remembers_reference:
-            self._remembered[name] = known
-        return known
+            self._remembered[name] = spreads
+        return spreads
 
-    def _bounds(self, unit_run: UnitRun, truths: UnitTruths, local: Sequence[PairStatistics]) -> list[_OutputJudgement]:
+    def _bounds(self, unit_run: UnitRun, distances: _Distances) -> list[_OutputJudgement]:
         """Of every output.  A smaller spread allows less: more of it is measured only where less leaves a question."""
-        distances = [_distances(unit_run, index, truths, each) for index, each in enumerate(local)]
-        bounds = [self._bound(unit_run, index, each, NO_SPREAD) for index, each in enumerate(distances)]
-        spreads, is_step = truths.spreads, unit_run.unit.layer == STEP
+        bounds = [self._bound(unit_run, index, distances, NO_SPREAD) for index in range(len(unit_run.candidate))]
+        spreads, is_step = distances.spreads, unit_run.unit.layer == STEP
         for measure in (partial(spreads.of, of_products=True) if is_step else spreads.of_inputs, spreads.of):
             left = [index for index, b in enumerate(bounds) if b.note or b.bound.excess > NEAR_ITS_BOUND]
             measured = measure(left) if left else {}
             for index in left:
-                bounds[index] = self._bound(unit_run, index, distances[index], measured[index])
+                bounds[index] = self._bound(unit_run, index, distances, measured[index])
         return bounds
 
-    def _bound(
-        self, unit_run: UnitRun, index: int, distances: _Distances | None, spread: RoundingSpread
-    ) -> _OutputJudgement:
-        x = to_numpy(unit_run.candidate[index])
-        if distances is None:
-            return _OutputJudgement(exact_bound(x, to_numpy(unit_run.reference[index])))
-        (error, statistics), (reference_error, of_reference) = distances.candidate, distances.reference
-        format = format_of(x.dtype)
+    def _bound(self, unit_run: UnitRun, index: int, distances: _Distances, spread: RoundingSpread) -> _OutputJudgement:
+        x, of_candidate, of_reference = (
+            unit_run.candidate[index],
+            distances.candidate[index],
+            distances.reference[index],
+        )
+        if of_candidate is None or of_reference is None:
+            return _OutputJudgement(exact_bound(to_numpy(x), to_numpy(unit_run.reference[index])))
+        (error, statistics), (reference_error, reference_statistics) = of_candidate, of_reference
+        format = format_of(to_numpy(x).dtype)
         bound = composite_bound_of(error, format, spread, reference_error)
         self.agreement.calibrate(unit_run, index, reference_error, bound)
         unit = format.unit_roundoff * reference_error.truth_rms
         note = SUSPECT_REFERENCE if is_suspect(reference_error, spread, unit) else ""
         explained = max(reference_error.max, error.max if bound.is_explained else 0.0)
-        return _OutputJudgement(bound, statistics, of_reference, note, explained)
+        return _OutputJudgement(bound, statistics, reference_statistics, note, explained)
 
     def output_of(self, port: Port, step: Unit, observations: Sequence[Observation]) -> Observation | None:
         """Of a whole step's observations that of one port, said of the layer whose port it is."""
@@ -247,19 +265,16 @@ class UnitJudge:
         return replace(found, where=replace(found.where, unit="layer", layer=layer))
 
 
-def _distances(unit_run: UnitRun, index: int, truths: UnitTruths, local: PairStatistics) -> _Distances | None:
-    """None where the output has no truth but what the other lane has: integers."""
-    x, r = to_numpy(unit_run.candidate[index]), to_numpy(unit_run.reference[index])
+def _distance(
+    results: Sequence[Any], others: Sequence[Any], index: int, local: PairStatistics, truths: Arrays
+) -> _Distance | None:
+    """Of one lane's output from its truth, others being the other lane's results; None of integers."""
+    x, truth = to_numpy(results[index]), truths[index]
     if x.dtype.kind in "biu":
         return None
-    truth_x, truth_r = truths.candidate[index], truths.reference[index]
-    is_same = truth_x is truth_r and local.num_unequal == local.num_zero_sign == 0
     if local.classes.num_without_distance:
-        truth_x, truth_r = where_both_overflow(x, r, truth_x), where_both_overflow(r, x, truth_r)
-    reference = absolute_error(r, truth_r), against_truth(r, truth_r, flushed=True)
-    if is_same:
-        return _Distances(reference, reference)
-    return _Distances((absolute_error(x, truth_x), against_truth(x, truth_x, flushed=True)), reference)
+        truth = where_both_overflow(x, to_numpy(others[index]), truth)
+    return absolute_error(x, truth), against_truth(x, truth, flushed=True)
 
 
 def _became_nonfinite(unit_run: UnitRun, x: tf.Tensor, local: PairStatistics) -> bool:

@@ -8,21 +8,20 @@ import keras
 import pytest
 import tensorflow as tf
 
+from diag.engine.graphs.graph import Port
 from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.runs.updates import AdamSettings, adam_settings_of, study_updates
 from diag.engine.step.tracing import flat_batch, trace
-from diag.engine.truth.unit_judge import GradientTruth
+from diag.engine.truth.unit_judge import OutputTruth
 from diag.machine.places import parse_place
 from tests import zoo
 
 
-def gradient_truth(telescope: Telescope, run: StepRun) -> GradientTruth:
-    whole = telescope.whole_step_run(run)
-    _, truths = telescope.judge.judge_with_truth(whole, True, {})
-    assert truths is not None
-    return GradientTruth.from_step(telescope.program, whole, truths)
+def gradient_truths(telescope: Telescope, run: StepRun) -> dict[Port, OutputTruth]:
+    kept = telescope.program.gradients.values()
+    return telescope.judge.judge_with_truth(telescope.whole_step_run(run), True, {}, kept)[1]
 
 
 def studied(model, candidate, num_steps=1, policy="float32"):
@@ -36,7 +35,7 @@ def studied(model, candidate, num_steps=1, policy="float32"):
     for step in range(num_steps):
         lanes[1].load(lanes[0].state())
         run = telescope.steps.run(step, [tf.constant(value) for value in flat_batch(batch)], with_boundaries=False)
-    truth = gradient_truth(telescope, run)
+    truth = gradient_truths(telescope, run)
     return {each.variable: each for each in study_updates(adam_settings_of(made), program, run, truth)}
 
 
@@ -88,7 +87,7 @@ def test_a_rate_that_is_no_variable_is_left_alone():
     lanes = [Lane.at(name, parse_place("CPU:0"), program, 0) for name in ("reference", "candidate")]
     telescope = Telescope(program, *lanes)
     run = telescope.steps.run(0, [tf.constant(value) for value in flat_batch(batch)], with_boundaries=False)
-    truth = gradient_truth(telescope, run)
+    truth = gradient_truths(telescope, run)
     settings = AdamSettings(0.9, 0.999, 1e-7)
     assert study_updates(settings, program, run, truth)
     assert study_updates(settings, replace(program, variables=named), run, truth) == []

@@ -94,7 +94,7 @@ def test_each_unit_alone_gives_what_the_step_gave(make):
     lanes = [Lane.at(name, parse_place("CPU:0"), program, 0) for name in ("reference", "candidate")]
     telescope = Telescope(program, *lanes)
     run = telescope.steps.run(0, [tf.constant(x) for x in flat_batch(batch)], with_boundaries=True)
-    unit_runs = telescope.run_units(run, telescope.cut.units)
+    unit_runs = [*telescope.run_units(run, telescope.cut.units)]
     assert len(unit_runs) == len(telescope.cut.units)
     different = [
         unit_run.unit.name
