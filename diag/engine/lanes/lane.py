@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +14,7 @@ from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import full_device
-from diag.engine.graphs.variables import read, write
+from diag.engine.graphs.variables import State, VariableSet
 from diag.engine.lanes.compiled import build
 from diag.engine.step.program import Program
 from diag.errors import UserError
@@ -69,8 +70,9 @@ class Lane:
     ) -> None:
         self.name, self.place, self.simulation, self.edits = name, place, simulation, edits
         with tf.device(place.device):
-            self.variables = [tf.Variable(value, trainable=False) for value in state]
-            self._scratch: list[tf.Variable] | None = None
+            self._variables = VariableSet([tf.Variable(value, trainable=False) for value in state])
+        self._scratch: VariableSet | None = None
+        self._state: State | None = None  # what the variables hold, where that is known
 
     @classmethod
     def at(cls, name: str, place: Place, program: Program, seed: int, edits: Sequence[Edit] = ()) -> Lane:
@@ -102,20 +104,40 @@ class Lane:
         return {}
 
     @property
+    def variables(self) -> list[tf.Variable]:
+        """For whoever reads or writes them one by one: what is known of their values is forgotten."""
+        self._state = None
+        return self._variables.variables
+
+    @property
     def scratch(self) -> list[tf.Variable]:
         """A second set of variables at the place, for units that are run by themselves."""
+        return self._scratch_set.variables
+
+    @property
+    def _scratch_set(self) -> VariableSet:
         if self._scratch is None:
             with tf.device(self.place.device):
-                self._scratch = [tf.Variable(variable, trainable=False) for variable in self.variables]
+                scratch = [tf.Variable(variable, trainable=False) for variable in self._variables.variables]
+            self._scratch = VariableSet(scratch)
         return self._scratch
 
-    def state(self) -> list[tf.Tensor]:
-        """The values of all variables now; later steps do not change them."""
-        return [read(variable) for variable in self.variables]
+    def state(self) -> State:
+        """The values of all variables now; later steps do not change them.  Read only where a step may have been."""
+        if self._state is None:
+            self._state = self._variables.read()
+        return self._state
 
     def load(self, state: Sequence[Any]) -> None:
-        for variable, value in zip(self.variables, state, strict=True):
-            write(variable, value)
+        """Give all variables these values."""
+        self._state = None
+        self._variables.write(state)
+        if isinstance(state, State):
+            self._state = state
+
+    def load_scratch(self, state: Sequence[Any]) -> None:
+        """Give the second set of variables these values."""
+        self._scratch_set.write(state)
 
     def build(
         self, executable: Executable, on_scratch: bool = False, is_fresh: bool = False
@@ -124,7 +146,12 @@ class Lane:
         for edit in self.edits:
             executable = edit(executable)
         variables = self.scratch if on_scratch else self.variables
-        return build(executable, self.place, self.simulation, variables, is_fresh=is_fresh)
+        function = build(executable, self.place, self.simulation, variables, is_fresh=is_fresh)
+        return function if on_scratch else partial(self._run, function)
+
+    def _run(self, function: Callable[..., list[Any]], *feeds: Any) -> list[Any]:
+        self._state = None
+        return function(*feeds)
 
     def enter_step(self, step: int) -> None:
         if self.simulation is not None:

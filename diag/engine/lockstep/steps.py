@@ -15,6 +15,7 @@ import numpy as np
 from diag.common.parallel import both
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.graphs.variables import arrays_of
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lanes.step_results import LaneStep, StepRun
 from diag.engine.step.program import Program
@@ -192,8 +193,8 @@ class LockstepSteps:
 
     def unequal_variables(self, a: Sequence[Any], b: Sequence[Any]) -> list[str]:
         """Names of the variables of which two states have other bits."""
-        triples = zip(self.program.variables, a, b, strict=True)
-        return [spec.name for spec, x, y in triples if not same_bits(to_numpy(x), to_numpy(y))]
+        triples = zip(self.program.variables, arrays_of(a), arrays_of(b), strict=True)
+        return [spec.name for spec, x, y in triples if not same_bits(x, y)]
 
     def propagated(self, run: StepRun) -> dict[tuple[str, str], PairStatistics]:
         """(kind, name) -> the candidate's whole step against the reference's."""
@@ -209,15 +210,16 @@ class LockstepSteps:
             for key, port in {**activations, **ports}.items()
             if port in candidate.values
         }
-        for spec, a, b in zip(self.program.variables, compared.after, candidate.after, strict=True):
-            result[spec.kind, spec.of or spec.name] = _pair(a, b)
+        states = arrays_of(compared.after), arrays_of(candidate.after)
+        for spec, a, b in zip(self.program.variables, *states, strict=True):
+            result[spec.kind, spec.of or spec.name] = compare(a, b)
         loss = self.program.loss
         result["loss", "loss"] = _pair(compared.values[loss], candidate.values[loss])
         return result
 
 
 def _are_same(state: Sequence[Any], other: Sequence[Any]) -> bool:
-    return all(same_bits(to_numpy(a), to_numpy(b)) for a, b in zip(state, other, strict=True))
+    return all(map(same_bits, arrays_of(state), arrays_of(other)))
 
 
 def _pair(reference: Any, candidate: Any) -> PairStatistics:

@@ -38,8 +38,7 @@ class UnitRunner:
         Who lets go of a unit's results before the next holds no more than one unit's.
         """
         scratch, source = self.lane.scratch, run.unit_source
-        for variable, value in zip(scratch, run.reference.before, strict=True):
-            write(variable, value)
+        self.lane.load_scratch(run.reference.before)
         captured = [index for unit in units for index in set(unit.executable.captures.values())]
         several = {index for index in captured if captured.count(index) > 1}
         for unit in units:

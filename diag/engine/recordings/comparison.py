@@ -247,8 +247,7 @@ class RunComparison:
         """The step computed here, and what each side recorded of it."""
         program, stand_in = parts.program, parts.lane
         stand_in.load(state)
-        for variable, value in zip(stand_in.scratch, state, strict=True):
-            variable.assign(value)
+        stand_in.load_scratch(state)
         batch = [tf.constant(value) for value in self.reference.run[step].inputs]
         random = {port: tf.constant(value) for port, value in self.reference.run.draws(step, program).items()}
         reference = reference_step(stand_in, program, parts.cut.boundary_ports, batch, random)

@@ -12,7 +12,6 @@ from typing import Any
 import tensorflow as tf
 
 from diag.engine.graphs.graph import Port
-from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Lane, Recorded, check_device
 from diag.engine.recordings.recorded_run import RecordedRun, summary
 from diag.engine.step.program import Program
@@ -43,8 +42,7 @@ class RecordedLane(Lane):
         state = self.run.state(step, self.source)
         if state is not None:
             self.load(state)
-        here = [to_numpy(value) for value in self.state()]
-        self._knows_state = state is not None or self.run.is_state(step, self.source, here)
+        self._knows_state = state is not None or self.run.is_state(step, self.source, self.state().arrays)
 
     def recorded(self, step: int, program: Program) -> Recorded | None:
         values = self.run.values(step, self.source, program) if self._knows_state else {}

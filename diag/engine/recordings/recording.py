@@ -16,6 +16,7 @@ import numpy as np
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.locations import LOSS_LAYER, OPTIMIZER_LAYER
 from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.graphs.variables import arrays_of
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.recordings.dump_policy import ALL, AUTO, FLAGGED, DumpPolicy
@@ -263,7 +264,7 @@ class Recording:
         """Both lanes as they were before the step."""
         names = [variable.name for variable in self.plan.program.variables]
         states = {
-            lane: dict(zip(names, (to_numpy(value) for value in state), strict=True))
+            lane: dict(zip(names, arrays_of(state), strict=True))
             for lane, state in zip(LANES, (run.reference.before, run.candidate.before), strict=True)
         }
         self.writer.write_snapshot(run.step, states)

@@ -40,8 +40,7 @@ class Predictions:
         if id(lane) not in self._built:
             executable = forward_to(self.program.step((self.port,), ports), self.port)
             self._built[id(lane)] = lane.build(executable, on_scratch=True)
-        for variable, value in zip(lane.scratch, step.before, strict=True):
-            variable.assign(value)
+        lane.load_scratch(step.before)
         return self._built[id(lane)](*lane.place_feeds([*batch, *(random[port] for port in ports)]))[0]
 
 

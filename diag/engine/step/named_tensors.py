@@ -10,6 +10,7 @@ import numpy as np
 
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.graphs.variables import arrays_of
 from diag.engine.step.program import Program
 from traces.schema import STEP, VIEW
 
@@ -95,8 +96,9 @@ def values_of(
     result |= {
         n: to_numpy(values[source]).reshape(program.graph.shape(p).as_list()) for n, (p, source) in views.items()
     }
-    for (kind, name), old, new in zip(variable_names(program), before, after, strict=True):
-        result[kind, name] = to_numpy(new)
+    states = arrays_of(before), arrays_of(after)
+    for (kind, name), old, new in zip(variable_names(program), *states, strict=True):
+        result[kind, name] = new
         if kind == WEIGHTS:
-            result[UPDATES, name] = to_numpy(new) - to_numpy(old)
+            result[UPDATES, name] = new - old
     return result

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.graphs.variables import read, write
+from diag.engine.graphs.variables import State, VariableSet, read, write
 
 DTYPES = (tf.float32, tf.float16, tf.bfloat16, tf.float64, tf.int32, tf.int64, tf.bool)
 
@@ -59,3 +59,44 @@ def test_what_is_read_is_where_the_variable_is():
     with tf.device("CPU:0"):
         variable = tf.Variable(1.0)
     assert read(variable).device == variable.device
+
+
+def _one_of_each_dtype():
+    return VariableSet([tf.Variable(tf.zeros((2, 3), dtype)) for dtype in DTYPES])
+
+
+def test_all_at_once_are_what_each_by_itself_is():
+    variables = _one_of_each_dtype()
+    values = [np.arange(i, 6 + i).reshape(2, 3).astype(d.as_numpy_dtype) for i, d in enumerate(DTYPES)]
+    variables.write(values)
+    state = variables.read()
+    for variable, value, found, array in zip(variables.variables, values, state, state.arrays, strict=True):
+        assert found.dtype == variable.dtype and found.device == variable.device
+        np.testing.assert_array_equal(found, value)
+        np.testing.assert_array_equal(array, value)
+        np.testing.assert_array_equal(variable.read_value(), value)
+
+
+def test_a_state_stays_as_it_was_when_all_are_written_or_changed():
+    variables = _one_of_each_dtype()
+    before = variables.read()
+    variables.write([tf.ones((2, 3), dtype) for dtype in DTYPES])
+    variables.variables[0].assign_add(tf.ones((2, 3)))
+    assert not any(array.any() for array in before.arrays)
+    assert all(array.all() for array in variables.read().arrays)
+
+
+def test_all_at_once_of_another_shape_or_dtype_or_number_is_an_error():
+    variables = VariableSet([tf.Variable(np.ones(3, np.float32)) for _ in range(2)])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="shape"):
+        variables.write([np.ones(3, np.float32), np.ones(4, np.float32)])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="float"):
+        variables.write([tf.ones(3), tf.ones(3, tf.float64)])
+    with pytest.raises(ValueError, match="zip"):
+        variables.write([tf.ones(3)])
+
+
+def test_no_variables_are_an_empty_state():
+    nothing = VariableSet([])
+    nothing.write([])
+    assert nothing.read() == State()
