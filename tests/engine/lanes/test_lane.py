@@ -15,7 +15,7 @@ from tests import zoo
 
 @pytest.fixture(scope="module")
 def program():
-    return trace(zoo.mlp(), zoo.batch_for(zoo.mlp))
+    return trace(zoo.made(zoo.mlp), zoo.batch_for(zoo.mlp))
 
 
 @pytest.fixture(params=["graph", "eager"])
