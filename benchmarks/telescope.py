@@ -35,7 +35,7 @@ class Watching:
     def watched_step(self, candidate: Sequence[tf.Tensor]) -> None:
         """Only whole-step statistics; the candidate is aligned before the step, as in a run."""
         self._align(candidate)
-        self.telescope.steps.propagated(self._step(with_boundaries=False))
+        assert self.telescope.steps.propagated(self._step(with_boundaries=False)).glances
 
     def checked_step(self, candidate: Sequence[tf.Tensor]) -> None:
         """A step of which every layer unit is run and judged as well."""

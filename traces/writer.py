@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -182,11 +183,17 @@ def _check(arrays: Mapping[TensorKey, Array], kept: Collection[TensorKey], layou
         if spec is None:
             raise ValueError(f"The trace's layout has no such tensor. Received: {key}")
         fits = array.ndim == len(spec.shape) and all(map(int.__le__, array.shape, spec.shape))
-        if not fits or array.dtype.name != spec.dtype:
+        if not fits or _name_of(array.dtype) != spec.dtype:
             raise ValueError(f"Expected at most {spec}. Received: {array.dtype.name} {array.shape}")
         base = layout.base_of(spec) if key in kept else None
         if base and (base.key not in kept or arrays[base.key].shape != array.shape):
             raise ValueError(f"{key} needs {base.key} beside it, of its shape. Received: {sorted(kept)}")
+
+
+@lru_cache
+def _name_of(dtype: np.dtype[Any]) -> str:
+    """NumPy puts it together anew each time."""
+    return dtype.name
 
 
 def _create(path: Path, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> h5py.File:

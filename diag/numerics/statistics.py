@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 # Squares of float64 numbers leave float64's range; from here on down they lose bits.
-_SMALLEST_SAFE_SQUARE = 2.0**-900
+SMALLEST_SAFE_SQUARE = 2.0**-900
 
 
 def compare(reference: npt.NDArray[Any], candidate: npt.NDArray[Any], flushed: bool = False) -> PairStatistics:
@@ -242,7 +242,7 @@ def _normwise_relative_error(
     if total.max_difference == 0.0:
         return 0.0
     squares = (total.difference_squares, total.reference_squares)
-    if all(_SMALLEST_SAFE_SQUARE < each < math.inf for each in squares):
+    if all(SMALLEST_SAFE_SQUARE < each < math.inf for each in squares):
         return math.sqrt(squares[0]) / math.sqrt(squares[1])
     # float64 whose squares overflow or underflow: again, in units of the largest.  Rare: plain NumPy.
     finite = np.isfinite(r) & np.isfinite(x)

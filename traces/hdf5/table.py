@@ -42,8 +42,7 @@ class TableWriter:
         start = self._num_rows
         stop = start + len(next(iter(columns.values())))
         for name, values in columns.items():
-            self._columns[name].resize(stop, axis=0)
-            self._columns[name][start:stop] = values
+            write_rows(self._columns[name], start, values)
         if self._extent is not None:
             self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep})
             self._append_checksums(start, tensors)
@@ -60,16 +59,14 @@ class TableWriter:
             extent[self._order[key], : array.ndim] = array.shape
             if array.size:
                 self._write_tensor(row, key, array, tensors)
-        self._extent.resize(row + 1, axis=0)
-        self._extent[row] = extent
+        write_row(self._extent, row, extent)
 
     def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array]) -> None:
         assert self._checksum is not None
         checksums = np.full(self._checksum.shape[1:], NO_CHECKSUM, np.uint64)
         for key, array in tensors.items():
             checksums[self._order[key]] = tensor_checksum(array)
-        self._checksum.resize(row + 1, axis=0)
-        self._checksum[row] = checksums
+        write_row(self._checksum, row, checksums)
 
     def _write_tensor(self, row: int, key: TensorKey, array: Array, tensors: Mapping[TensorKey, Array]) -> None:
         if key not in self._tensors:
@@ -82,14 +79,20 @@ class TableWriter:
 
 
 def write_row(dataset: h5py.Dataset, row: int, value: Array) -> None:
-    """As `dataset.resize(row + 1, axis=0)` and `dataset[row, :n, ...] = value`, without h5py's way there.
+    """As `dataset.resize(row + 1, axis=0)` and `dataset[row, :n, ...] = value`."""
+    write_rows(dataset, row, value[np.newaxis])
+
+
+def write_rows(dataset: h5py.Dataset, start: int, values: Array) -> None:
+    """As `dataset.resize(stop, axis=0)` and `dataset[start:stop, :n, ...] = values`, without h5py's way there.
 
     A step has thousands of small tensors, on which h5py would spend more than HDF5 does on writing them.
     """
-    dataset.id.set_extent((row + 1, *dataset.maxshape[1:]))
-    place = dataset.id.get_space()
-    place.select_hyperslab((row, *(0 for _ in value.shape)), (1, *value.shape))
-    dataset.id.write(h5s.create_simple((1, *value.shape)), place, np.ascontiguousarray(value))
+    file = dataset.id
+    file.set_extent((start + len(values), *dataset.maxshape[1:]))
+    place = file.get_space()
+    place.select_hyperslab((start, *(0 for _ in values.shape[1:])), values.shape)
+    file.write(h5s.create_simple(values.shape), place, np.ascontiguousarray(values), file.get_type())
 
 
 class TableReader:

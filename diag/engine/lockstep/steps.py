@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,10 @@ from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.graphs.variables import arrays_of
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lanes.step_results import LaneStep, StepRun
+from diag.engine.lockstep.propagated import Key, Propagated
 from diag.engine.step.program import Program
 from diag.engine.step.units import Cut
 from diag.numerics.bits import same_bits
-from diag.numerics.figures import PairStatistics
-from diag.numerics.statistics import compare
 
 
 def reference_step(
@@ -196,31 +195,33 @@ class LockstepSteps:
         triples = zip(self.program.variables, arrays_of(a), arrays_of(b), strict=True)
         return [spec.name for spec, x, y in triples if not same_bits(x, y)]
 
-    def propagated(self, run: StepRun) -> dict[tuple[str, str], PairStatistics]:
-        """(kind, name) -> the candidate's whole step against the reference's."""
+    def propagated(self, run: StepRun) -> Propagated:
+        """The candidate's whole step against the reference's."""
         compared, candidate = run.compared, run.candidate
-        ports = {("gradients", name): port for name, port in self.program.gradients.items()}
+        pairs = {
+            key: (to_numpy(compared.values[port]), to_numpy(candidate.values[port]))
+            for key, port in self._outputs.items()
+            if port in candidate.values
+        }
+        states = zip(arrays_of(compared.after), arrays_of(candidate.after), strict=True)
+        pairs.update(zip(self._variables, states, strict=True))
+        return Propagated(pairs)
+
+    @cached_property
+    def _outputs(self) -> dict[Key, Port]:
+        """Layer outputs, gradients and the loss."""
         activations = {
             ("activations", layer if index == 0 else f"{layer}:{index}"): port
             for layer, outputs in self.program.layer_outputs.items()
             for index, port in enumerate(outputs)
         }
-        result = {
-            key: _pair(compared.values[port], candidate.values[port])
-            for key, port in {**activations, **ports}.items()
-            if port in candidate.values
-        }
-        states = arrays_of(compared.after), arrays_of(candidate.after)
-        for spec, a, b in zip(self.program.variables, *states, strict=True):
-            result[spec.kind, spec.of or spec.name] = compare(a, b)
-        loss = self.program.loss
-        result["loss", "loss"] = _pair(compared.values[loss], candidate.values[loss])
-        return result
+        gradients = {("gradients", name): port for name, port in self.program.gradients.items()}
+        return {**activations, **gradients, ("loss", "loss"): self.program.loss}
+
+    @cached_property
+    def _variables(self) -> list[Key]:
+        return [(spec.kind, spec.of or spec.name) for spec in self.program.variables]
 
 
 def _are_same(state: Sequence[Any], other: Sequence[Any]) -> bool:
     return all(map(same_bits, arrays_of(state), arrays_of(other)))
-
-
-def _pair(reference: Any, candidate: Any) -> PairStatistics:
-    return compare(to_numpy(reference), to_numpy(candidate))

@@ -24,7 +24,7 @@ from diag.engine.recordings.forecast import Forecast, bytes_of, bytes_of_file, b
 from diag.engine.runs.attention import MAX_ZOOMS
 from diag.engine.runs.run import FinishedStep
 from diag.engine.runs.settings import RunPlan
-from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, series_of, values_of
+from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, Shown, series_of
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import NotStorable, dump
 from diag.engine.step.units import STEP
@@ -94,7 +94,7 @@ class Recording:
             ),
             portable=options.portable,
         )
-        self._programs: set[int] = set()
+        self._shown: dict[int, Shown] = {}  # of each program that is kept
         self._batches: dict[tuple[int, ...], int] = {}
         self._excess: dict[str, float] = defaultdict(lambda: -math.inf)
         self._keep_program(program, stored)
@@ -220,7 +220,7 @@ class Recording:
         return {
             (lane, *name): array
             for lane, of in zip(LANES, (run.compared, run.candidate), strict=True)
-            for name, array in values_of(program, of.values, of.before, of.after).items()
+            for name, array in self._shown[id(program)].values(of.values, of.before, of.after).items()
         }
 
     def _keep(self, step: FinishedStep, handed_over: Collection[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
@@ -251,9 +251,9 @@ class Recording:
         return self._batches[key]
 
     def _keep_program(self, program: Program, stored: bytes | NotStorable | None = None) -> None:
-        if id(program) in self._programs:
+        if id(program) in self._shown:
             return
-        self._programs.add(id(program))
+        self._shown[id(program)] = Shown(program)
         stored = _stored(program) if stored is None else stored
         if isinstance(stored, bytes):
             self.writer.write_program(stored)

@@ -13,7 +13,7 @@ from diag.engine.graphs.graph import Node, Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane, check_device, has_device
 from diag.engine.recordings.recorded_run import RecordedRun, summary
-from diag.engine.step.named_tensors import Name, series_of, values_of, viewed, watched_tensors
+from diag.engine.step.named_tensors import Name, Shown, series_of, viewed, watched_tensors
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import with_state
 from diag.errors import UserError
@@ -159,14 +159,15 @@ class Replayer:
     def _compared(self, step: int, lane: str, runner: Lane, reproduced: bool | None) -> Replay:
         before = runner.state()
         program, values = self._one_step(runner, step)
-        replayed = values_of(program, values, before, runner.state())
+        shown = Shown(program)
+        replayed = shown.values(values, before, runner.state())
         given = {name for name, port in watched_tensors(program).items() if port in self.given(step, program)}
         outcomes = {name: self._outcome(step, lane, name, array, given) for name, array in replayed.items()}
         again: Mapping[Name, np.ndarray] = {}
         if ReplayOutcome.OTHER in outcomes.values():
             runner.load(before)
             _, values_again = self._one_step(runner, step)
-            again = values_of(program, values_again, before, runner.state())
+            again = shown.values(values_again, before, runner.state())
         tensors = [
             self._tensor(step, lane, name, replayed[name], outcome, again.get(name))
             for name in _order(program)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from diag.engine.lockstep.propagated import Propagated
 from diag.engine.runs.findings import Findings
 from diag.engine.truth.unit_judge import NEAR_ITS_BOUND
-from diag.numerics.figures import PairStatistics
 from diag.verdict.findings import Observation, Verdict
 
 # Full looks with the microscope in one run, at units out of bound and as many at others that call for one: each
@@ -16,8 +16,6 @@ MAX_ZOOMS = 3
 # A whole step that differs this much more than checked steps did, innocent ones or of a fault that was named by then,
 # is looked at closely.
 SUSPICIOUS_GROWTH = 8.0
-
-Propagated = Mapping[tuple[str, str], PairStatistics]  # the candidate's whole step against the reference's
 
 
 class Attention:
@@ -34,11 +32,11 @@ class Attention:
     def is_suspicious(self, propagated: Propagated) -> bool:
         """Whether a whole step differs more than steps did that are explained."""
         if self.follow == "free":
-            return any(s.classes.num_mismatched for s in propagated.values())
+            return any(s.num_mismatched for s in propagated.glances.values())
         return any(
-            s.classes.num_mismatched
+            s.num_mismatched
             or s.normwise_relative_error > SUSPICIOUS_GROWTH * max(self._worst_explained.get(key, 0.0), 2.0**-20)
-            for key, s in propagated.items()
+            for key, s in propagated.glances.items()
             if key[0] in ("activations", "gradients", "loss")
             or (key[0] == "weight" and ("gradients", key[1]) not in propagated)
         )
@@ -46,7 +44,7 @@ class Attention:
     def learn(self, propagated: Propagated, is_checked: bool, is_clean: bool) -> None:
         """How much a step differs that is explained: by rounding, or by a fault that was named."""
         if (is_clean and not self._worst_explained) or (is_checked and (is_clean or self.findings.divergences)):
-            for key, s in propagated.items():
+            for key, s in propagated.glances.items():
                 self._worst_explained[key] = max(self._worst_explained.get(key, 0.0), s.normwise_relative_error)
 
     def calls_for_microscope(self, observations: Sequence[Observation]) -> bool:

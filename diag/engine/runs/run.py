@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,9 @@ from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.localization.fused import FusedFaults
 from diag.engine.lockstep.history import History
+from diag.engine.lockstep.propagated import Propagated
 from diag.engine.lockstep.telescope import Telescope
-from diag.engine.runs.attention import Attention, Propagated
+from diag.engine.runs.attention import Attention
 from diag.engine.runs.findings import Findings
 from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.runs.reruns import is_hidden_by_watching, unlike_itself
@@ -29,6 +30,7 @@ from diag.engine.step.program import Program
 from diag.engine.step.tracing import flat_batch
 from diag.engine.step.watching import described
 from diag.errors import UserError
+from diag.numerics.figures import PairStatistics
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.result import RunResult
 
@@ -213,7 +215,7 @@ class LockstepRun:
         if self._streams_disagree(telescope, run):
             run = steps.run_again(run, run.with_boundaries, is_first)
         propagated = steps.propagated(run)
-        self.findings.any_bit_differs |= any(s.num_unequal for s in propagated.values())
+        self.findings.any_bit_differs |= propagated.any_differs
         if not run.with_boundaries and not is_by_step and self.attention.is_suspicious(propagated):
             run = steps.run_again(run, with_boundaries=True, with_unwatched=is_first)
             self.findings.note(
@@ -278,12 +280,12 @@ class LockstepRun:
         is_later = step.run.step > self.settings.first_step
         if is_later and (self.settings.follow == "free" or not self.attention.is_suspicious(propagated)):
             return []
-        if self.settings.units != "step" and not any(s.num_unequal for s in propagated.values()):
+        if self.settings.units != "step" and not propagated.any_differs:
             return []
         return self._judge_step(step.telescope, step.telescope.whole_step_run(step.run), True, propagated)
 
     def _judge_step(
-        self, telescope: Telescope, whole: UnitRun, truth_wanted: bool, propagated: Propagated
+        self, telescope: Telescope, whole: UnitRun, truth_wanted: bool, propagated: Mapping[Any, PairStatistics]
     ) -> list[Observation]:
         """A whole step; the first time that there is truth of its gradients, also what Adam made of them."""
         program, adam = telescope.program, self.settings.adam

@@ -87,18 +87,25 @@ def series_of(program: Program) -> list[Series]:
     return result
 
 
-def values_of(
-    program: Program, values: Mapping[Port, Any], before: Sequence[Any], after: Sequence[Any]
-) -> dict[Name, np.ndarray]:
-    """The arrays of one step in one lane, by name; those of `values` that were not watched are left out."""
-    result = {name: to_numpy(values[port]) for name, port in watched_tensors(program).items() if port in values}
-    views = {name: view for name, view in viewed(program).items() if view[1] in values}
-    result |= {
-        n: to_numpy(values[source]).reshape(program.graph.shape(p).as_list()) for n, (p, source) in views.items()
-    }
-    states = arrays_of(before), arrays_of(after)
-    for (kind, name), old, new in zip(variable_names(program), *states, strict=True):
-        result[kind, name] = new
-        if kind == WEIGHTS:
-            result[UPDATES, name] = new - old
-    return result
+class Shown:
+    """What the steps of one program show, by name: which tensors these are is found out once."""
+
+    def __init__(self, program: Program) -> None:
+        self._tensors = watched_tensors(program)
+        self._views = {
+            name: (source, program.graph.shape(port).as_list()) for name, (port, source) in viewed(program).items()
+        }
+        self._variables = variable_names(program)
+
+    def values(self, values: Mapping[Port, Any], before: Sequence[Any], after: Sequence[Any]) -> dict[Name, np.ndarray]:
+        """The arrays of one step in one lane, by name; those of `values` that were not watched are left out."""
+        result = {each: to_numpy(values[port]) for each, port in self._tensors.items() if port in values}
+        for view, (source, shape) in self._views.items():
+            if source in values:
+                result[view] = to_numpy(values[source]).reshape(shape)
+        states = arrays_of(before), arrays_of(after)
+        for (kind, name), old, new in zip(self._variables, *states, strict=True):
+            result[kind, name] = new
+            if kind == WEIGHTS:
+                result[UPDATES, name] = new - old
+        return result
