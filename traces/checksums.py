@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,11 @@ def tensor_checksum(array: npt.ArrayLike) -> int:
     """
     values: npt.NDArray[Any] = np.asarray(array)
     elements = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(-1)
-    digest = xxhash.xxh3_64(np.array([values.ndim, *values.shape], "<i8").tobytes())
+    digest = xxhash.xxh3_64(_shape_bytes(values.shape))
     digest.update(elements.view(np.uint8).data)  # as bytes, for bfloat16 knows no buffer protocol
     return digest.intdigest() or 1
+
+
+@lru_cache(maxsize=4096)
+def _shape_bytes(shape: tuple[int, ...]) -> bytes:
+    return np.array([len(shape), *shape], "<i8").tobytes()

@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -27,6 +27,9 @@ from traces.hdf5.table import TableWriter
 from traces.schema import Column, RunDocuments, StepRecord, TableLayout, TensorKey, TraceLayout
 
 QUEUE_BYTES = 256 << 20
+
+Rows: TypeAlias = Sequence[Mapping[str, object]] | Mapping[str, Sequence[object]]
+"""Of a table: one by one, or column by column."""
 
 
 class TraceWriter:
@@ -95,11 +98,14 @@ class TraceWriter:
         }
         self._append("steps", columns, record.tensors, record.keep)
 
-    def append_ops(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Add rows to the op table; each names every column, None where it has no value."""
+    def append_ops(self, rows: Rows) -> None:
+        """Add rows to the op table, each a mapping that names every column, None where it has no value.
+
+        Or column by column, all of one length: thousands of rows take a tenth of the time so.
+        """
         self._append_rows("ops", self.layout.op_columns, rows)
 
-    def append_units(self, rows: Sequence[Mapping[str, object]]) -> None:
+    def append_units(self, rows: Rows) -> None:
         """Add rows to the unit table, as `append_ops`."""
         self._append_rows("units", self.layout.unit_columns, rows)
 
@@ -142,14 +148,14 @@ class TraceWriter:
     def _write_blob(self, group: str, document: bytes) -> None:
         self._put(len(document), partial(self._blobs[group].append, document))
 
-    def _append_rows(self, table: str, columns: Sequence[Column], rows: Sequence[Mapping[str, object]]) -> None:
+    def _append_rows(self, table: str, columns: Sequence[Column], rows: Rows) -> None:
         names = [column.name for column in columns]
-        expected = set(names)
-        for row in rows:
-            if row.keys() != expected:
-                raise ValueError(f"A row of {table} must have the columns {names}. Received: {sorted(row)}")
-        if rows:
-            self._append(table, {name: [row[name] for row in rows] for name in names}, {})
+        by_column = rows if isinstance(rows, Mapping) else _by_column(table, names, rows)
+        lengths = {name: len(values) for name, values in by_column.items()}
+        if lengths.keys() != set(names) or len(set(lengths.values())) > 1:
+            raise ValueError(f"{table} must have the columns {names}, all of one length. Received: {lengths}")
+        if any(lengths.values()):
+            self._append(table, by_column, {})
 
     def _append(
         self,
@@ -188,6 +194,14 @@ def _check(arrays: Mapping[TensorKey, Array], kept: Collection[TensorKey], layou
         base = layout.base_of(spec) if key in kept else None
         if base and (base.key not in kept or arrays[base.key].shape != array.shape):
             raise ValueError(f"{key} needs {base.key} beside it, of its shape. Received: {sorted(kept)}")
+
+
+def _by_column(table: str, names: Sequence[str], rows: Sequence[Mapping[str, object]]) -> dict[str, list[object]]:
+    expected = set(names)
+    for row in rows:
+        if row.keys() != expected:
+            raise ValueError(f"A row of {table} must have the columns {names}. Received: {sorted(row)}")
+    return {name: [row[name] for row in rows] for name in names}
 
 
 @lru_cache

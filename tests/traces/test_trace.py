@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,9 @@ def test_the_tables_come_back_as_columns(tmp_path: Path) -> None:
     with write(tmp_path / "trace.h5") as trace:
         trace.append_ops(rows[:600])
         trace.append_ops([])
-        trace.append_ops(rows[600:])
+        last = rows[600:]
+        by_column: dict[str, Sequence[object]] = {name: [row[name] for row in last] for name in last[0]}
+        trace.append_ops(by_column | {"max_ulp": np.arange(600, 700) / 2})
         trace.append_units([{"layer": "dense", "excess": 2.5}])
     with TraceReader(tmp_path / "trace.h5") as trace:
         ops = trace.op_table()
@@ -173,6 +176,14 @@ def test_the_tables_come_back_as_columns(tmp_path: Path) -> None:
             "layer": ["dense"],
             "excess": [2.5],
         }
+
+
+@pytest.mark.parametrize(
+    "columns", [{"layer": ["dense"]}, {"layer": ["dense"], "excess": [1.0, 2.0]}, {"layer": [], "excess": [], "x": []}]
+)
+def test_columns_of_other_names_or_lengths_are_refused(columns: dict[str, list[object]], tmp_path: Path) -> None:
+    with write(tmp_path / "trace.h5") as trace, pytest.raises(ValueError, match="units must have the columns"):
+        trace.append_units(columns)
 
 
 def test_an_empty_trace_reads_as_empty(tmp_path: Path) -> None:

@@ -101,5 +101,7 @@ def encode_column(column: Column, values: Sequence[object]) -> Array:
             longest = max(texts, key=len)
             raise ValueError(f"Column {column.name!r} holds at most {TEXT_BYTES} bytes. Received: {longest!r}")
         return np.array(encoded, _COLUMN_DTYPES["text"])
+    if isinstance(values, np.ndarray):
+        return np.array(values, _COLUMN_DTYPES[column.dtype])
     missing = np.nan if column.dtype == "float64" else ABSENT
     return np.array([missing if value is None else value for value in values], _COLUMN_DTYPES[column.dtype])

@@ -89,7 +89,7 @@ def write_rows(dataset: h5py.Dataset, start: int, values: Array) -> None:
     A step has thousands of small tensors, on which h5py would spend more than HDF5 does on writing them.
     """
     file = dataset.id
-    file.set_extent((start + len(values), *dataset.maxshape[1:]))
+    file.set_extent((start + len(values), *file.shape[1:]))
     place = file.get_space()
     place.select_hyperslab((start, *(0 for _ in values.shape[1:])), values.shape)
     file.write(h5s.create_simple(values.shape), place, np.ascontiguousarray(values), file.get_type())

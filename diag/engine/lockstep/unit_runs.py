@@ -6,6 +6,7 @@ error, with the fusions inside the layer left in place.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -39,8 +40,8 @@ class UnitRunner:
         """
         scratch, source = self.lane.scratch, run.unit_source
         self.lane.load_scratch(run.reference.before)
-        captured = [index for unit in units for index in set(unit.executable.captures.values())]
-        several = {index for index in captured if captured.count(index) > 1}
+        captured = Counter(index for unit in units for index in set(unit.executable.captures.values()))
+        several = {index for index, number in captured.items() if number > 1}
         for unit in units:
             boundary = [source.values[port] for port in unit.boundary]
             outputs = self.outputs_of(unit, boundary)

@@ -276,33 +276,13 @@ class Recording:
         for observation in observations:
             layer = observation.where.layer or observation.where.unit
             self._excess[layer] = max(self._excess[layer], observation.excess)
-        ops = [self._row(o) for o in observations if o.where.unit == "op"]
-        units = [self._row(o) for o in observations if o.where.unit != "op"]
+        ops = [o for o in observations if o.where.unit == "op"]
+        units = [o for o in observations if o.where.unit != "op"]
         if ops:
-            self.writer.append_ops(ops)
+            self.writer.append_ops(_columns(ops) | _columns_of_ops(ops))
         if units:
-            self.writer.append_units(units)
-
-    @staticmethod
-    def _row(observation: Observation) -> dict[str, Any]:
-        where, bound = observation.where, observation.bound
-        row: dict[str, Any] = {
-            "step": where.step, "phase": where.phase, "layer": where.layer, "variable": where.variable,
-            "output": where.output, "dtype": observation.dtype, "shape": "x".join(map(str, observation.shape)),
-            "bound": _allowed(bound), "excess": bound.excess if bound else None,
-            "verdict": observation.verdict.value,
-        }  # fmt: skip
-        if where.unit == "op":
-            row |= {"index": where.op_index, "op_type": where.op_type, "inherited": observation.inherited}
-            row |= {"relation": observation.relation.value, "flipped": observation.flipped}
-        else:
-            row |= {"unit": f"{where.unit}:{where.name}"[:200]}
-            row.pop("output")
-        for source, columns in COLUMNS_OF.items():
-            statistics = getattr(observation, source)
-            figures = None if statistics is None else map(float, figures_of(statistics))
-            row.update(dict.fromkeys(columns) if figures is None else zip(columns, figures, strict=True))
-        return row
+            names = [f"{o.where.unit}:{o.where.name}"[:200] for o in units]
+            self.writer.append_units(_columns(units) | {"unit": names})
 
     def keep(self, report: dict[str, Any]) -> None:
         """Put what is known so far on file, for whoever reads the trace meanwhile."""
@@ -328,6 +308,41 @@ def _stored(program: Program) -> bytes | NotStorable:
 def batch_arrays(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a batch by the names they have in a trace, in the order of the program's inputs."""
     return {f"batch_{index}": np.asarray(array) for index, array in enumerate(arrays)}
+
+
+def _columns(observations: Sequence[Observation]) -> dict[str, Sequence[object]]:
+    """What the rows of ops and of units have in common, column by column: a step may have thousands of rows."""
+    places, bounds = [o.where for o in observations], [o.bound for o in observations]
+    columns: dict[str, Sequence[object]] = {
+        "step": [where.step for where in places],
+        "phase": [where.phase for where in places],
+        "layer": [where.layer for where in places],
+        "variable": [where.variable for where in places],
+        "dtype": [o.dtype for o in observations],
+        "shape": ["x".join(map(str, o.shape)) for o in observations],
+        "bound": [_allowed(bound) for bound in bounds],
+        "excess": [bound.excess if bound else None for bound in bounds],
+        "verdict": [o.verdict.value for o in observations],
+    }
+    for source, names in COLUMNS_OF.items():
+        figures = np.full((len(observations), len(names)), np.nan)
+        for row, observation in zip(figures, observations, strict=True):
+            statistics = getattr(observation, source)
+            if statistics is not None:
+                row[:] = figures_of(statistics)
+        columns.update(zip(names, figures.T, strict=True))
+    return columns
+
+
+def _columns_of_ops(ops: Sequence[Observation]) -> dict[str, Sequence[object]]:
+    return {
+        "index": [o.where.op_index for o in ops],
+        "output": [o.where.output for o in ops],
+        "op_type": [o.where.op_type for o in ops],
+        "inherited": [o.inherited for o in ops],
+        "relation": [o.relation.value for o in ops],
+        "flipped": [o.flipped for o in ops],
+    }
 
 
 def _allowed(bound: Bound | None) -> float | None:
