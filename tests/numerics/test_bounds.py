@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from diag.numerics.bounds import (
+    AT_A_TIME,
+    COMPOSITE_ULP,
     AbsoluteError,
     RoundingSpread,
     absolute_error,
@@ -360,6 +362,31 @@ def test_absolute_error_counts_what_overflows_as_overflowed():
 def test_absolute_error_of_nan():
     assert absolute_error(floats(np.nan, 1), np.array([np.nan, 1.5])) == AbsoluteError(math.sqrt(0.125), 0.5, (1,))
     assert absolute_error(floats(np.nan, 1), np.array([0.0, 1.0])).worst_index == (0,)
+
+
+def test_absolute_error_of_more_than_is_looked_at_together():
+    """Every element counts once, and the worst is where it is: the errors are 1, but for one of 3 in the last part."""
+    shape = (3, AT_A_TIME // 2)
+    truth = np.zeros(shape)
+    x = np.ones(shape, np.float32)
+    x[2, -1] = -3.0
+    rms = math.sqrt((x.size - 1 + 9.0) / x.size)
+    assert absolute_error(x, truth) == AbsoluteError(pytest.approx(rms, rel=1e-12), 3.0, (2, shape[1] - 1))
+    truth[0, 0] = x[0, 0] = np.inf  # no error, and no number
+    rms = math.sqrt((x.size - 2 + 9.0) / x.size)
+    assert absolute_error(x, truth) == AbsoluteError(pytest.approx(rms, rel=1e-12), 3.0, (2, shape[1] - 1))
+
+
+def test_a_composites_size_is_of_all_that_is_finite():
+    """A few ULP of the rms and of the largest, which is in the last part; the error is one ULP of 1."""
+    truth = np.ones(AT_A_TIME + 5)
+    truth[-1], truth[0] = 4.0, np.inf
+    x = truth.astype(np.float32)
+    x[1] += 2 * U
+    size = math.sqrt((truth.size - 2 + 16.0) / (truth.size - 1))
+    bound = composite_bound(x, truth, RoundingSpread(0.0, 0.0), NONE)
+    rms = 2 * U / math.sqrt(truth.size) / (2 * COMPOSITE_ULP * U * size)
+    assert bound.excess == pytest.approx(max(rms, 2 * U / (2 * COMPOSITE_ULP * U * 4.0)), rel=1e-6)
 
 
 def test_absolute_error_of_nothing():
