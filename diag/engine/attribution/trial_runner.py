@@ -32,6 +32,7 @@ from diag.errors import UserError
 from diag.machine import settings
 from diag.machine.places import Place
 from diag.machine.switches import SWITCHES
+from diag.numerics.bits import same_bits
 from diag.verdict.attribution import OP, UNIT, Trial
 from diag.verdict.findings import Observation, Where
 
@@ -71,8 +72,8 @@ class _Attempt:
 class TrialRunner:
     """The step in the reference lane on the CPU, once; the candidate, once a trial.
 
-    is_brief: nothing more is looked at in a trial once it is known to be no cure, and the whole step of the baseline is
-    not judged where the flagged unit shows by itself what is wrong.
+    is_brief: nothing more is looked at in a trial once it is known to be no cure, the whole step of the baseline is not
+    judged where the flagged unit shows by itself what is wrong, and slow steps of other trials are not timed.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class TrialRunner:
             has_op = location.op_index is not None and not edits and place.execution != "xla"
             attempt = _Attempt(tuple(names), edits, place, location, has_op)
             wrong = baseline.wrong if baseline is not None and self.is_brief else frozenset()
-            return self._no_cure(attempt, wrong) or self._whole_trial(attempt, is_baseline=baseline is None)
+            return self._no_cure(attempt, wrong) or self._whole_trial(attempt, baseline)
 
     def _no_cure(self, attempt: _Attempt, wrong: Collection[str]) -> Trial | None:
         """A trial that ends with the first thing that is wrong as it was before; None where none is by itself."""
@@ -139,17 +140,37 @@ class TrialRunner:
         found = Trial(attempt.names, op, unit)
         return found if found.wrong else None
 
-    def _whole_trial(self, attempt: _Attempt, is_baseline: bool) -> Trial:
+    def _whole_trial(self, attempt: _Attempt, baseline: Trial | None) -> Trial:
         telescope = self._telescope(attempt)
         run = self._run_candidate(telescope)
         unit = self._unit_of(attempt, telescope, run)
         op = self._op_at(attempt) if attempt.has_op else None
         found = Trial(attempt.names, op, unit)
-        if not (self.is_brief and is_baseline and found.wrong):
-            found = replace(found, step=_largest(self._observed(telescope.whole_step_run(run))))
-        seconds = self._seconds(telescope)
+        if not (self.is_brief and baseline is None and found.wrong):
+            whole = telescope.whole_step_run(run)
+            is_the_cpus = self.is_brief and self._is_what_the_cpu_does(attempt, telescope, whole)
+            step = 0.0 if is_the_cpus else _largest(self._observed(whole))
+            found = replace(found, step=step)
+        is_slow = baseline is not None and (baseline.step_seconds or 0.0) > LONGEST_TIMED / TIMED
+        if not (self.is_brief and is_slow):
+            found = replace(found, step_seconds=self._seconds(telescope))
         _check(telescope)
-        return replace(found, step_seconds=seconds)
+        return found
+
+    def _is_what_the_cpu_does(self, attempt: _Attempt, telescope: Telescope, whole: UnitRun) -> bool:
+        """Whether the reference, under the same switches, leaves the trial's bits.
+
+        Then a fault that was planted at the place does not act, and no truth is asked, as where lanes agree.  Of a real
+        place, and of XLA, where none is planted, that would be to compare what may be wrong with itself.
+        """
+        if _are_same(whole.candidate, whole.reference):
+            return True
+        if not attempt.place.is_simulated or attempt.place.execution == "xla" or not attempt.names:
+            return False
+        lane = Lane("reference", replace(CPU, execution=attempt.place.execution), None, self.state)
+        drawn = {port: self._run.reference.values[port] for port in self.program.random_ports}
+        step = reference_step(lane, self.program, (), self.batch, drawn)
+        return _are_same(whole.candidate, telescope.whole_step_run(replace(whole.run, candidate=step)).candidate)
 
     def _unit_of(self, attempt: _Attempt, telescope: Telescope, run: StepRun) -> float | None:
         unit_runs = telescope.run_units(run, self._units_of(attempt.location, telescope))
@@ -158,6 +179,8 @@ class TrialRunner:
 
     def _observed(self, unit_run: UnitRun) -> list[Observation]:
         """What truth says of a unit, or of the whole step; switches that change nothing leave bits judged before."""
+        if _are_same(unit_run.candidate, unit_run.reference):
+            return self._judge.judge(unit_run, False, {})
         digest = hashlib.blake2b()
         for value in unit_run.candidate:
             digest.update(np.ascontiguousarray(to_numpy(value)).view(np.uint8).data)
@@ -254,5 +277,9 @@ def _check(telescope: Telescope) -> None:
         telescope.candidate.simulation.check()
 
 
+def _are_same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    return all(_same(a, b) for a, b in zip(some, others, strict=True))
+
+
 def _same(a: Any, b: Any) -> bool:
-    return bool(np.array_equal(to_numpy(a), to_numpy(b), equal_nan=False))
+    return same_bits(to_numpy(a), to_numpy(b))

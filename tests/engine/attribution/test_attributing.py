@@ -23,6 +23,8 @@ from diag import attribute as command
 from diag import lockstep
 from diag.engine.attribution import of_run
 from diag.engine.attribution.attributing import attribute, flagged_step_in, refined
+from diag.engine.attribution.trial_runner import FlaggedUnit, TrialRunner
+from diag.engine.recordings.recorded_run import RecordedRun
 from diag.machine.environment import environment_of
 from diag.machine.places import Place
 from diag.verdict.attribution import Attribution, Trial
@@ -102,7 +104,23 @@ def test_in_brief_it_says_the_same_from_fewer_figures(run):
     assert whole.baseline.step is not None and whole.baseline.step > 1 and brief.baseline.step is None
     by_name = {trial.name: trial for trial in brief.trials}
     assert by_name["constant_folding=off"].step is None  # its unit is wrong again, which is enough
-    assert by_name["remapping=off"].step is not None and by_name["execution=eager"].step is not None  # a cure is of all
+    for name in ("remapping=off", "execution=eager"):  # a cure is of the whole step, with bits that are not those of
+        assert (
+            by_name[name].step == 0.0
+        )  # the reference as recorded, but the CPU's own under the switch: no truth asked
+        in_full = next(trial.step for trial in whole.trials if trial.name == name)
+        assert in_full is not None and 0.0 < in_full < 1.0
+
+
+def test_a_real_place_is_not_held_against_itself(run):
+    """The CPU under a switch leaves the CPU's own bits under that switch, which says nothing."""
+    unit, baseline = FlaggedUnit("layer", "dense_1"), Trial((), unit=5.0)
+    with RecordedRun(run / "trace.h5") as recorded:
+        places = (Place("CPU:0"), recorded.place("candidate"))
+        runners = [TrialRunner(recorded, 0, "reference", place, is_brief=True) for place in places]
+        real, simulated = (runner.trial(("execution=eager",), unit, baseline) for runner in runners)
+    assert real.step is not None and 0.0 < real.step < 1.0
+    assert simulated.step == 0.0
 
 
 def test_a_step_that_leaves_the_same_bits_has_the_same_figure(run):
