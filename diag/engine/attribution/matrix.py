@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -179,25 +179,32 @@ def _one_process(
 ) -> Iterator[tuple[dict[str, Any] | None, Trial]]:
     """The trials of one process, as they come, and where it looked; where it ends before its last, one that says so."""
     location, begun, done = None, 0, 0
-    for line in _lines(request, group, processes):
-        if "refused" in line:
-            raise UserError(line["refused"])
-        if "location" in line:
-            location = line["location"]
-            if location is None:
-                yield None, Trial((), unit=0.0)  # nothing is out of its bound
-                return
-        begun = line.get("begun", begun)
-        if "trial" in line:
-            done = line["trial"] + 1
-            yield location, trial_in(group[line["trial"]], line)
-        if "ended" in line and done < len(group):
-            ended = Trial(group[max(begun, done)], reason=line["ended"], skipped=line["ended"] == OUT_OF_TIME)
-            yield location, ended
+    with contextlib.closing(_lines(request, group, processes)) as lines:  # ended as soon as nothing more is to come
+        for line in lines:
+            if "refused" in line:
+                raise UserError(line["refused"])
+            if "location" in line:
+                location = line["location"]
+                if location is None:
+                    yield None, Trial((), unit=0.0)  # nothing is out of its bound
+                    return
+            begun = line.get("begun", begun)
+            if "trial" in line:
+                done = line["trial"] + 1
+                yield location, trial_in(group[line["trial"]], line)
+                if done == len(group):
+                    return
+            if "ended" in line:
+                yield (
+                    location,
+                    Trial(group[max(begun, done)], reason=line["ended"], skipped=line["ended"] == OUT_OF_TIME),
+                )
 
 
-def _lines(request: TrialRequest, group: Sequence[Names], processes: _Processes) -> Iterator[dict[str, Any]]:
-    """What a process prints, and last how it ended, unless all were."""
+def _lines(
+    request: TrialRequest, group: Sequence[Names], processes: _Processes
+) -> Generator[dict[str, Any], None, None]:
+    """What a process prints, and last how it ended; closing this ends it."""
     command = [
         sys.executable,
         "-m",

@@ -19,7 +19,7 @@ from diag.verdict.result import NOTE, Notice, RunResult
 AUTOMATIC_SECONDS = 60.0
 # Before the first trial: loading TensorFlow, the trace and the reference's step, on two cores, small model: 5 to 10 s.
 STARTING = 8.0
-RUNS = 3  # of the step, in a trial that may cure it: compiled, timed, and what is around them
+RUNS = 2  # of the step, a trial: three where it may be cured, compiling it included, and none where it is not
 BLAMES = ("kernel", "graph-rewriter", "xla")
 FEW = ("execution=eager", "grappler=off", "remapping=off", "tf32=off", "deterministic=on")  # one process, each a blame
 LONGEST = 300.0  # what is not tried by then is left out, and said to be

@@ -21,7 +21,6 @@ from diag.engine.lanes.lane import Edit, Lane
 from diag.engine.lanes.step_results import LaneStep, StepRun, UnitRun
 from diag.engine.lockstep.steps import reference_step
 from diag.engine.lockstep.telescope import Telescope
-from diag.engine.lockstep.unit_runs import units_of
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.recordings.replaying import Replayer
 from diag.engine.step.program import Program
@@ -102,7 +101,8 @@ class TrialRunner:
         self._judge = UnitJudge(self.program, remembers_reference=True)
         self._judged: dict[tuple[str, bytes], list[Observation]] = {}  # by a unit's name and the bits that it left
         self._reference = Lane("reference", CPU, None, state)
-        boundaries = units_of(self.program).boundary_ports
+        self._on_cpu = Telescope(self.program, self._reference, self._reference, self._judge)
+        boundaries = self._on_cpu.cut.boundary_ports
         on_cpu = reference_step(self._reference, self.program, boundaries, self.batch, self.random)
         self._run = StepRun(step, self.batch, on_cpu, on_cpu, with_boundaries=True)
 
@@ -217,7 +217,7 @@ class TrialRunner:
     def _telescope(self, attempt: _Attempt) -> Telescope:
         program = with_state(self.program, self.state)
         candidate = Lane.at("candidate", attempt.place, program, self.recorded.seed, attempt.edits)
-        return Telescope(self.program, self._reference, candidate, self._judge)
+        return self._on_cpu.at(candidate)
 
     def _run_candidate(self, telescope: Telescope) -> StepRun:
         """The whole step at the candidate; where it draws other random numbers, once more with the reference's."""
