@@ -71,8 +71,8 @@ def add_watch_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--attribute",
         action=argparse.BooleanOptionalAction,
-        help="after a divergence, run its step under every switch and say which one cures it (default: where that "
-        "takes less than a minute, and neither --quiet nor --json is given)",
+        help="after a divergence, run its step under every switch and say which one cures it (default: for at most "
+        "a minute, unless --quiet or --json is given)",
     )
     group.add_argument(
         "--substitute",

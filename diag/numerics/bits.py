@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 
 def same_bits(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
-    """Whether dtype, shape and every bit are the same; no copy is made of arrays in C order."""
-    return a.dtype == b.dtype and a.shape == b.shape and bool(np.array_equal(_bytes_of(a), _bytes_of(b)))
-
-
-def _bytes_of(x: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype.hasobject:
+        return a.tobytes() == b.tobytes()
+    encoding = f"u{a.itemsize}" if a.itemsize in (1, 2, 4, 8) else "u1"  # no copies, as bytes would be
+    one, other = (np.ascontiguousarray(x).reshape(-1).view(encoding) for x in (a, b))
+    return bool(np.array_equal(one, other))

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import combinations
 
-MEASURES = ("op", "unit", "step")
-OP = "op"
+MEASURES = OP, UNIT, STEP = ("op", "unit", "step")
 
 
 class TrialOutcome(str, Enum):

@@ -136,7 +136,7 @@ def oracle(r, x, errors_of, format, flushed=False):
 def check(actual, expected):
     # Sums of at most a few hundred terms, each rounded once or twice: 1e-12 is thousands of roundings.
     for name in ("mean", "rms", "bias", "normwise_relative_error", "mean_relative_error"):
-        if name in expected:
+        if name in expected and not (name == "mean_relative_error" and math.isinf(expected[name] * actual.size)):
             scale = expected["mean"] if name == "bias" else expected[name]
             assert getattr(actual, name) == pytest.approx(expected[name], rel=1e-12, abs=1e-12 * scale), name
     for name in ("p50", "p99"):

@@ -137,11 +137,13 @@ def attribute(
     on_trial: OnTrial = lambda trial: None,
     only: Collection[str] | None = None,
     seconds: float = math.inf,
+    is_brief: bool = False,
 ) -> tuple[Attribution, dict[str, Any] | None]:
     """Try everything on one recorded step; also the location that was judged, None where nothing is wrong.
 
     location: what was flagged (`FlaggedUnit.to_dict`), None to take the first unit out of its bound.  only: the
-    switches to try, None for all.  seconds: what has not been tried by then is left out, and said to be.
+    switches to try, None for all.  seconds: what has not been tried by then is left out, and said to be.  is_brief:
+    no trial goes on once it is known to be no cure, so that it has fewer figures.
 
     Raises:
       UserError: the trace cannot answer.
@@ -150,7 +152,9 @@ def attribute(
     planned = plan(flagged, location, only)
     results = TrialResults()
     for lane in flagged.lanes:
-        request = TrialRequest(flagged.trace, flagged.step, lane, flagged.place, location, deadline=begun + seconds)
+        request = TrialRequest(
+            flagged.trace, flagged.step, lane, flagged.place, location, deadline=begun + seconds, is_brief=is_brief
+        )
         results = run_trials(request, planned.trials, on_trial)
         if not _baseline(results).wrong:
             continue  # not from this lane's state

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ class TrialRequest:
     limit: float = TRIAL_LIMIT
     deadline: float = math.inf  # of time.monotonic: what is not done by then is not tried
     known: tuple[Trial, ...] = ()  # of other processes
+    is_brief: bool = False  # as of a TrialRunner
 
     def time_left(self) -> float:
         return self.deadline - time.monotonic()
@@ -79,9 +80,9 @@ class _Processes:
                 process.kill()
 
     def begin(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        silent, kept = subprocess.DEVNULL, subprocess.PIPE
+        pipe = subprocess.PIPE  # its input is a lifeline: it ends with this process
         with self._lock:
-            process = subprocess.Popen(command, stdin=silent, stdout=kept, stderr=kept, text=True, env=environment)
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
             self._begun.append(process)
             if self.are_ended:
                 process.kill()
@@ -89,27 +90,61 @@ class _Processes:
 
 
 def num_workers(place: Place) -> int:
-    """Processes at a time: half of the cores, one on a GPU, whose memory they would have to share."""
-    return 1 if place.device.startswith("GPU") else max(1, (os.cpu_count() or 1) // 2)
+    """Processes at a time: half of the cores, two where there are no more; one on a GPU, whose memory they share."""
+    num_cores = os.cpu_count() or 1
+    return 1 if place.device.startswith("GPU") else max(min(2, num_cores), num_cores // 2)
+
+
+class _SoFar:
+    """What is known by now of one request, to all the threads that wait for processes."""
+
+    def __init__(self, request: TrialRequest, on_trial: OnTrial) -> None:
+        self._request, self.on_trial = request, on_trial
+        self._lock = threading.Lock()
+        self._results = TrialResults({}, request.location)
+        self.has_one = threading.Event()
+
+    def add(self, location: dict[str, Any] | None, trial: Trial) -> None:
+        with self._lock:
+            known = self._results
+            self._results = TrialResults({**known.trials, trial.switches: trial}, known.location or location)
+        self.has_one.set()
+
+    @property
+    def results(self) -> TrialResults:
+        return self._results
+
+    @property
+    def request(self) -> TrialRequest:
+        """The request for the next process."""
+        known = self._results
+        return replace(self._request, location=known.location, known=(*self._request.known, *known.trials.values()))
+
+    @property
+    def has_more_to_try(self) -> bool:
+        """Whether the first trial was made, and is not a baseline with nothing wrong in it."""
+        trials = self._results.trials
+        return bool(trials) and (() not in trials or bool(trials[()].wrong))
 
 
 def run_trials(request: TrialRequest, wanted: Sequence[Names], on_trial: OnTrial = lambda trial: None) -> TrialResults:
-    """Run the trials; the first is run alone, and where it is the baseline and right, it is the only one.
+    """Run the trials; the others begin when the first is known, and where it is the baseline and right, none does.
 
     Raises:
       UserError: the trace cannot answer the question.
     """
-    groups = _shared_processes(wanted, num_workers(request.place))
-    with ThreadPoolExecutor(num_workers(request.place)) as pool, _Processes() as processes:
-        first = _run_group(request, groups[0], processes, on_trial)
-        baseline = first.trials.get(wanted[0])
-        if baseline is not None and not baseline.switches and not baseline.wrong:
-            return first
-        known = replace(request, location=first.location, known=(*request.known, *first.trials.values()))
-        futures = [pool.submit(_run_group, known, group, processes, on_trial) for group in groups[1:]]
-        found = [first, *(future.result() for future in futures)]
-    trials = {names: trial for results in found for names, trial in results.trials.items()}
-    return TrialResults(trials, next((results.location for results in found if results.location), None))
+    workers = num_workers(request.place)
+    groups = _shared_processes(wanted, 1 if request.is_brief else max(1, workers // 2))
+    so_far = _SoFar(request, on_trial)
+    with ThreadPoolExecutor(workers) as pool, _Processes() as processes:
+        first = pool.submit(_run_group, so_far, groups[0], processes)
+        first.add_done_callback(lambda _: so_far.has_one.set())
+        so_far.has_one.wait()
+        others = groups[1:] if so_far.has_more_to_try else []
+        for future in [first, *(pool.submit(_run_group, so_far, group, processes) for group in others)]:
+            future.result()
+    found = so_far.results
+    return replace(found, trials={names: found.trials[names] for names in wanted if names in found.trials})
 
 
 def _shared_processes(wanted: Sequence[Names], workers: int) -> list[list[Names]]:
@@ -123,19 +158,20 @@ def _shared_processes(wanted: Sequence[Names], workers: int) -> list[list[Names]
     return sorted(groups, key=lambda group: wanted[0] not in group)
 
 
-def _run_group(request: TrialRequest, group: Sequence[Names], processes: _Processes, on_trial: OnTrial) -> TrialResults:
-    waiting, results = list(group), TrialResults({}, request.location)
+def _run_group(so_far: _SoFar, group: Sequence[Names], processes: _Processes) -> None:
+    waiting = list(group)
     while waiting and not processes.are_ended:
+        request = so_far.request
         if request.time_left() <= 0:
-            late = {names: Trial(names, reason=OUT_OF_TIME, skipped=True) for names in waiting}
-            return replace(results, trials=results.trials | late)
+            for names in waiting:
+                so_far.add(None, Trial(names, reason=OUT_OF_TIME, skipped=True))
+            return
         for location, trial in _one_process(request, tuple(waiting), processes):
-            results = TrialResults({**results.trials, trial.switches: trial}, results.location or location)
             waiting.remove(trial.switches)
-            on_trial(trial)
+            so_far.add(location, trial)
+            so_far.on_trial(trial)
             if not trial.switches and not trial.wrong:
-                return results  # nothing to cure
-    return results
+                return  # nothing to cure
 
 
 def _one_process(
@@ -143,25 +179,32 @@ def _one_process(
 ) -> Iterator[tuple[dict[str, Any] | None, Trial]]:
     """The trials of one process, as they come, and where it looked; where it ends before its last, one that says so."""
     location, begun, done = None, 0, 0
-    for line in _lines(request, group, processes):
-        if "refused" in line:
-            raise UserError(line["refused"])
-        if "location" in line:
-            location = line["location"]
-            if location is None:
-                yield None, Trial((), unit=0.0)  # nothing is out of its bound
-                return
-        begun = line.get("begun", begun)
-        if "trial" in line:
-            done = line["trial"] + 1
-            yield location, trial_in(group[line["trial"]], line)
-        if "ended" in line and done < len(group):
-            ended = Trial(group[max(begun, done)], reason=line["ended"], skipped=line["ended"] == OUT_OF_TIME)
-            yield location, ended
+    with contextlib.closing(_lines(request, group, processes)) as lines:  # ended as soon as nothing more is to come
+        for line in lines:
+            if "refused" in line:
+                raise UserError(line["refused"])
+            if "location" in line:
+                location = line["location"]
+                if location is None:
+                    yield None, Trial((), unit=0.0)  # nothing is out of its bound
+                    return
+            begun = line.get("begun", begun)
+            if "trial" in line:
+                done = line["trial"] + 1
+                yield location, trial_in(group[line["trial"]], line)
+                if done == len(group):
+                    return
+            if "ended" in line:
+                yield (
+                    location,
+                    Trial(group[max(begun, done)], reason=line["ended"], skipped=line["ended"] == OUT_OF_TIME),
+                )
 
 
-def _lines(request: TrialRequest, group: Sequence[Names], processes: _Processes) -> Iterator[dict[str, Any]]:
-    """What a process prints, and last how it ended, unless all were."""
+def _lines(
+    request: TrialRequest, group: Sequence[Names], processes: _Processes
+) -> Generator[dict[str, Any], None, None]:
+    """What a process prints, and last how it ended; closing this ends it."""
     command = [
         sys.executable,
         "-m",
@@ -179,6 +222,7 @@ def _lines(request: TrialRequest, group: Sequence[Names], processes: _Processes)
         json.dumps(request.location),
         "--known",
         json.dumps([asdict(trial) for trial in request.known]),
+        *(["--brief"] if request.is_brief else []),
     ]
     root = str(Path(diag.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from diag.engine.attribution.attributing import FlaggedStep, attribute, line_of, plan, refined
-from diag.engine.attribution.matrix import num_workers
+from diag.engine.attribution.matrix import Names, num_workers
 from diag.engine.attribution.trial_runner import FlaggedUnit
 from diag.errors import UserError
 from diag.machine.switches import process_of
-from diag.verdict.attribution import Attribution
+from diag.verdict.attribution import Attribution, Trial
 from diag.verdict.findings import Divergence
 from diag.verdict.result import NOTE, Notice, RunResult
 
 # What a person is kept waiting for without having asked: a choice, not a measurement.
 AUTOMATIC_SECONDS = 60.0
-# Loading TensorFlow, the trace and the reference's step, on two cores, small model: 5 to 10 s.
+# Before the first trial: loading TensorFlow, the trace and the reference's step, on two cores, small model: 5 to 10 s.
 STARTING = 8.0
+RUNS = 2  # of the step, a trial: three where it may be cured, compiling it included, and none where it is not
 BLAMES = ("kernel", "graph-rewriter", "xla")
 FEW = ("execution=eager", "grappler=off", "remapping=off", "tf32=off", "deterministic=on")  # one process, each a blame
-LONGEST_UNASKED, LONGEST = 2 * AUTOMATIC_SECONDS, 300.0  # what is not tried by then is left out, and said to be
+LONGEST = 300.0  # what is not tried by then is left out, and said to be
 
 
 def attributed(
@@ -31,26 +32,23 @@ def attributed(
 
     A divergence that blames another part of the stack is tried too, if briefly.
 
-    wanted: None to do it where it is expected to take less than `AUTOMATIC_SECONDS`.  step_seconds: what a
-    step of the run took, judging it included, which a trial repeats.
+    wanted: None to do as much of it as `AUTOMATIC_SECONDS` allow, with no figure that decides nothing.
+    step_seconds: what a step of the run took, judging it included, which the first trial repeats.
     """
     first = result.first_divergence
     if first is None or wanted is False:
         return result
+    seconds = LONGEST if wanted else AUTOMATIC_SECONDS
     try:
+        if wanted is None and (expected := STARTING + step_seconds) > AUTOMATIC_SECONDS / 2:
+            return _noted(result, f"not attributed: a first trial would take about {expected:.0f} s; {_ask(flagged)}")
         location = FlaggedUnit.of(first.where).to_dict()
-        expected = _expected_seconds(flagged, location, step_seconds)
-        if wanted is None and expected > AUTOMATIC_SECONDS:
-            return _noted(
-                result,
-                f"not attributed: trying every switch would take about {expected:.0f} s; ask for it with "
-                f"python -m diag.attribute {flagged.trace}",
-            )
-        say(f"trying what cures it: {len(plan(flagged, location).trials)} trials, about {expected:.0f} s")
-        seconds = LONGEST_UNASKED if wanted is None else LONGEST
-        found, _ = attribute(flagged, location, lambda trial: say(line_of(trial)), seconds=seconds)
+        told = _Told(plan(flagged, location).trials, flagged, seconds, say)
+        found, _ = attribute(flagged, location, told, seconds=seconds, is_brief=wanted is None and _is_alone(result))
     except UserError as error:
         return _noted(result, f"not attributed: {error}")
+    if found.baseline.skipped:
+        return _noted(result, f"not attributed: a first trial takes more than {seconds:.0f} s; {_ask(flagged)}")
     changed = {0: refined(first, found)}
     for index, other in enumerate(result.divergences[1:], start=1):
         if other.where.step == first.where.step and other.blame == first.blame and (cures := cures_of_step(found)):
@@ -91,17 +89,44 @@ def _briefly(
     there = replace(flagged, step=where.step, layers=(), chain=())
     say(f"then {where.describe()}")
     try:
-        found, _ = attribute(there, FlaggedUnit.of(where).to_dict(), lambda trial: say(line_of(trial)), FEW, seconds)
+        location = FlaggedUnit.of(where).to_dict()
+        found, _ = attribute(there, location, lambda trial: say(line_of(trial)), FEW, seconds, is_brief=True)
     except UserError as error:
         say(str(error))
         return divergence, 0.0
     return refined(divergence, found), found.seconds
 
 
-def _expected_seconds(flagged: FlaggedStep, location: dict[str, Any], step_seconds: float) -> float:
-    trials = plan(flagged, location).trials
-    processes = len({process_of(names) for names in trials})
-    return (STARTING * processes + step_seconds * len(trials)) / min(num_workers(flagged.place), len(trials))
+def _ask(flagged: FlaggedStep) -> str:
+    return f"ask for it with python -m diag.attribute {flagged.trace}"
+
+
+def _is_alone(result: RunResult) -> bool:
+    """Whether no other divergence could be cured with the first, which takes a baseline whose whole step is judged."""
+    first = result.divergences[0]
+    return not any(d.where.step == first.where.step and d.blame == first.blame for d in result.divergences[1:])
+
+
+class _Told:
+    """Each trial as a line, and how long the others will take, as soon as the first one shows it."""
+
+    def __init__(
+        self, trials: Sequence[Names], flagged: FlaggedStep, seconds: float, say: Callable[[str], None]
+    ) -> None:
+        self.say, self.seconds, self.begun = say, seconds, time.monotonic()
+        self.num_trials, self.workers = len(trials), num_workers(flagged.place)
+        self.processes = len({process_of(names) for names in trials})
+        say(f"trying what cures it: {self.num_trials} trials, at most {seconds:.0f} s")
+
+    def __call__(self, trial: Trial) -> None:
+        self.say(line_of(trial))
+        if not trial.switches and trial.wrong:
+            taken = time.monotonic() - self.begun
+            runs = RUNS * (self.num_trials - 1) * (trial.step_seconds or 0.0)
+            expected = (runs + taken * self.processes) / min(self.workers, self.processes)  # truth of the step once
+            left = self.seconds - taken
+            cut = f", of which {left:.0f} s are left" if expected > left else ""
+            self.say(f"that took {taken:.0f} s; the others take about {expected:.0f} s more{cut}")
 
 
 def _noted(result: RunResult, text: str) -> RunResult:

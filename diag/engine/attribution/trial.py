@@ -5,6 +5,7 @@
 `--switches` is a list of trials, each a list of names; all of them must agree on what TensorFlow reads when it
 is loaded.  A line `{"begun": I}` stands before the result of trial I, so that whoever waits knows which one
 ended the process, if one did.  `--known` are trials of other processes, so that none is run that they answer.
+`--brief`: no trial goes on once it is known to be no cure.  Where standard input is a pipe, the process ends with it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from diag.common.jsonable import json_number
+from diag.common.lifeline import end_with_starter
 from diag.common.wording import one_line
 from diag.errors import UserError
 from diag.machine.places import parse_place
@@ -35,11 +37,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--location", type=json.loads, default=None)
     parser.add_argument("--switches", type=json.loads, required=True)
     parser.add_argument("--known", type=json.loads, default=[])
+    parser.add_argument("--brief", action="store_true")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    end_with_starter()
     try:
         for line in run(options):
             print(json.dumps(line), flush=True)
@@ -65,22 +69,27 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from diag.machine.settings import as_recorded
 
     with as_recorded(environment), RecordedRun(options.trace) as recorded:
-        runner = TrialRunner(recorded, options.step, options.lane, parse_place(options.place))
+        place = parse_place(options.place)
+        runner = TrialRunner(recorded, options.step, options.lane, place, is_brief=options.brief)
         location = FlaggedUnit(**options.location) if options.location else runner.first_location()
         yield {"location": None if location is None else location.to_dict()}
         done = [trial_in(tuple(line["switches"]), line) for line in options.known]
         for index, names in enumerate(options.switches if location is not None else []):
             yield {"begun": index}
             reason = what_is_implied(names, done)
-            line = {"reason": reason, "skipped": True} if reason else _tried(runner, names, location)
+            line = {"reason": reason, "skipped": True} if reason else _tried(runner, names, location, done)
             done.append(trial_in(tuple(names), line))
             yield {"trial": index, **line}
 
 
 def what_is_implied(names: Sequence[str], done: Sequence[Trial]) -> str:
     """Why the trials before this one answer it already; empty where they do not."""
-    baseline = next((trial for trial in done if not trial.switches), None)
+    baseline = baseline_of(done)
     return "" if baseline is None or len(names) != 1 else implied(names[0], REWRITING, done, baseline)
+
+
+def baseline_of(done: Sequence[Trial]) -> Trial | None:
+    return next((trial for trial in done if not trial.switches), None)
 
 
 def trial_in(names: tuple[str, ...], line: dict[str, Any]) -> Trial:
@@ -90,13 +99,13 @@ def trial_in(names: tuple[str, ...], line: dict[str, Any]) -> Trial:
     return Trial(names, reason=line.get("reason", ""), skipped=bool(line.get("skipped")), **numbers)
 
 
-def _tried(runner: Any, names: Sequence[str], location: Any) -> dict[str, Any]:
+def _tried(runner: Any, names: Sequence[str], location: Any, done: Sequence[Trial]) -> dict[str, Any]:
     import tensorflow as tf
 
     from diag.engine.graphs.tf_errors import reason_of
 
     try:
-        trial = runner.trial(names, location)
+        trial = runner.trial(names, location, baseline_of(done))
     except (UserError, tf.errors.OpError, NotImplementedError, ValueError) as error:
         reason = reason_of(error)
         if "execution=xla" in names and not isinstance(error, UserError):

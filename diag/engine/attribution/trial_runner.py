@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,10 +18,9 @@ from diag.engine.attribution.recorded_op import RecordedOp
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Edit, Lane
-from diag.engine.lanes.step_results import LaneStep, StepRun
+from diag.engine.lanes.step_results import LaneStep, StepRun, UnitRun
 from diag.engine.lockstep.steps import reference_step
 from diag.engine.lockstep.telescope import Telescope
-from diag.engine.lockstep.unit_runs import units_of
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.recordings.replaying import Replayer
 from diag.engine.step.program import Program
@@ -31,11 +31,13 @@ from diag.errors import UserError
 from diag.machine import settings
 from diag.machine.places import Place
 from diag.machine.switches import SWITCHES
-from diag.verdict.attribution import Trial
+from diag.numerics.bits import same_bits
+from diag.verdict.attribution import OP, UNIT, Trial
 from diag.verdict.findings import Observation, Where
 
 CPU = Place("CPU:0")
-TIMED = 3  # the shortest of so many steps
+# A step is timed as the shortest of so many, or of fewer where that many take longer.
+TIMED, LONGEST_TIMED = 3, 0.3  # seconds
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,32 @@ class FlaggedUnit:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """One trial to be made; has_op: whether the flagged op is looked at by itself."""
+
+    names: tuple[str, ...]
+    edits: Sequence[Edit]
+    place: Place
+    location: FlaggedUnit
+    has_op: bool = False
+
+
 class TrialRunner:
-    """The step in the reference lane on the CPU, once; the candidate, once a trial."""
+    """The step in the reference lane on the CPU, once; the candidate, once a trial.
+
+    is_brief: nothing more is looked at in a trial once it is known to be no cure, the whole step of the baseline is not
+    judged where the flagged unit shows by itself what is wrong, and slow steps of other trials are not timed.
+    """
 
     def __init__(
-        self, recorded: RecordedRun, step: int, lane: str, place: Place, program: Program | None = None
+        self,
+        recorded: RecordedRun,
+        step: int,
+        lane: str,
+        place: Place,
+        program: Program | None = None,
+        is_brief: bool = False,
     ) -> None:
         state = recorded.state(step, lane)
         if state is None:
@@ -68,6 +91,7 @@ class TrialRunner:
                 f"{', '.join(map(str, recorded.reader.snapshots))}"
             )
         self.recorded, self.step, self.lane, self.state = recorded, step, lane, state
+        self.is_brief = is_brief
         self.place = replace(place, policy=recorded.place("candidate").policy)
         self.program: Program = program or recorded.program(step)
         self.batch = [tf.constant(value) for value in recorded[step].inputs]
@@ -75,15 +99,19 @@ class TrialRunner:
         self.tf32 = bool(recorded.reader.environment("candidate").get("tf32", True))
         self._op: RecordedOp | None = None
         self._judge = UnitJudge(self.program, remembers_reference=True)
+        self._judged: dict[tuple[str, bytes], list[Observation]] = {}  # by a unit's name and the bits that it left
         self._reference = Lane("reference", CPU, None, state)
-        boundaries = units_of(self.program).boundary_ports
+        self._on_cpu = Telescope(self.program, self._reference, self._reference, self._judge)
+        boundaries = self._on_cpu.cut.boundary_ports
         on_cpu = reference_step(self._reference, self.program, boundaries, self.batch, self.random)
         self._run = StepRun(step, self.batch, on_cpu, on_cpu, with_boundaries=True)
 
     # -- one trial -----------------------------------------------------------------------------
 
-    def trial(self, names: Sequence[str], location: FlaggedUnit) -> Trial:
+    def trial(self, names: Sequence[str], location: FlaggedUnit, baseline: Trial | None = None) -> Trial:
         """The step under these switches and edits.
+
+        baseline: the trial with none, where this is not that one.
 
         Raises:
           UserError, tf.errors.OpError: the step cannot be run so.
@@ -91,28 +119,80 @@ class TrialRunner:
         changed = with_dtypes(self.program, names)
         if changed is not self.program:  # with a reference, truth and bounds of its own
             others = [name for name in names if not name.startswith(f"{DTYPE}:")]
-            runner = TrialRunner(self.recorded, self.step, self.lane, self.place, changed)
-            return replace(runner.trial(others, replace(location, op_index=None)), switches=tuple(names))
-        with self._switched(names) as place:
-            return self._trial_at(place, names, location)
-
-    def _trial_at(self, place: Place, names: Sequence[str], location: FlaggedUnit) -> Trial:
+            runner = TrialRunner(self.recorded, self.step, self.lane, self.place, changed, self.is_brief)
+            return replace(runner.trial(others, replace(location, op_index=None), baseline), switches=tuple(names))
         edits = [edit_of(name, self.program) for name in names if name not in SWITCHES]
-        telescope = self._telescope(place, edits)
+        with self._switched(names) as place:
+            has_op = location.op_index is not None and not edits and place.execution != "xla"
+            attempt = _Attempt(tuple(names), edits, place, location, has_op)
+            wrong = baseline.wrong if baseline is not None and self.is_brief else frozenset()
+            return self._no_cure(attempt, wrong) or self._whole_trial(attempt, baseline)
+
+    def _no_cure(self, attempt: _Attempt, wrong: Collection[str]) -> Trial | None:
+        """A trial that ends with the first thing that is wrong as it was before; None where none is by itself."""
+        op = unit = None
+        if OP in wrong and attempt.has_op:
+            op = self._op_at(attempt)
+        elif UNIT in wrong:
+            telescope = self._telescope(attempt)
+            telescope.candidate.enter_step(self.step)
+            unit = self._unit_of(attempt, telescope, self._run)
+        found = Trial(attempt.names, op, unit)
+        return found if found.wrong else None
+
+    def _whole_trial(self, attempt: _Attempt, baseline: Trial | None) -> Trial:
+        telescope = self._telescope(attempt)
         run = self._run_candidate(telescope)
-        unit_runs = telescope.run_units(run, self._units_of(location, telescope))
-        units = [o for each in unit_runs for o in self._judge.judge(each, False, {})]
-        whole = self._judge.judge(telescope.whole_step_run(run), False, {})
-        op = None if edits or place.execution == "xla" else self._op_at(location, place)
-        seconds = self._seconds(telescope)
-        if telescope.candidate.simulation is not None:
-            telescope.candidate.simulation.check()
-        return Trial(tuple(names), op, _largest(units), _largest(whole), seconds)
+        unit = self._unit_of(attempt, telescope, run)
+        op = self._op_at(attempt) if attempt.has_op else None
+        found = Trial(attempt.names, op, unit)
+        if not (self.is_brief and baseline is None and found.wrong):
+            whole = telescope.whole_step_run(run)
+            is_the_cpus = self.is_brief and self._is_what_the_cpu_does(attempt, telescope, whole)
+            step = 0.0 if is_the_cpus else _largest(self._observed(whole))
+            found = replace(found, step=step)
+        is_slow = baseline is not None and (baseline.step_seconds or 0.0) > LONGEST_TIMED / TIMED
+        if not (self.is_brief and is_slow):
+            found = replace(found, step_seconds=self._seconds(telescope))
+        _check(telescope)
+        return found
+
+    def _is_what_the_cpu_does(self, attempt: _Attempt, telescope: Telescope, whole: UnitRun) -> bool:
+        """Whether the reference, under the same switches, leaves the trial's bits.
+
+        Then a fault that was planted at the place does not act, and no truth is asked, as where lanes agree.  Of a real
+        place, and of XLA, where none is planted, that would be to compare what may be wrong with itself.
+        """
+        if _are_same(whole.candidate, whole.reference):
+            return True
+        if not attempt.place.is_simulated or attempt.place.execution == "xla" or not attempt.names:
+            return False
+        lane = Lane("reference", replace(CPU, execution=attempt.place.execution), None, self.state)
+        drawn = {port: self._run.reference.values[port] for port in self.program.random_ports}
+        step = reference_step(lane, self.program, (), self.batch, drawn)
+        return _are_same(whole.candidate, telescope.whole_step_run(replace(whole.run, candidate=step)).candidate)
+
+    def _unit_of(self, attempt: _Attempt, telescope: Telescope, run: StepRun) -> float | None:
+        unit_runs = telescope.run_units(run, self._units_of(attempt.location, telescope))
+        _check(telescope)
+        return _largest([o for each in unit_runs for o in self._observed(each)])
+
+    def _observed(self, unit_run: UnitRun) -> list[Observation]:
+        """What truth says of a unit, or of the whole step; switches that change nothing leave bits judged before."""
+        if _are_same(unit_run.candidate, unit_run.reference):
+            return self._judge.judge(unit_run, False, {})
+        digest = hashlib.blake2b()
+        for value in unit_run.candidate:
+            digest.update(np.ascontiguousarray(to_numpy(value)).view(np.uint8).data)
+        key = unit_run.unit.name, digest.digest()
+        if key not in self._judged:
+            self._judged[key] = self._judge.judge(unit_run, False, {})
+        return self._judged[key]
 
     def first_location(self) -> FlaggedUnit | None:
         """The first unit out of its bound with no switch touched, None where there is none."""
         with self._switched(()) as place:
-            telescope = self._telescope(place, [])
+            telescope = self._telescope(_Attempt((), (), place, FlaggedUnit(STEP)))
             run = self._run_candidate(telescope)
             for unit_runs in (telescope.run_units(run), [telescope.whole_step_run(run)]):
                 observations = [o for each in unit_runs for o in self._judge.judge(each, False, {})]
@@ -134,10 +214,10 @@ class TrialRunner:
         with settings.grappler_options(grappler), settings.tf32(tf32), settings.op_determinism(deterministic):
             yield replace(self.place, execution=execution)
 
-    def _telescope(self, place: Place, edits: Sequence[Edit]) -> Telescope:
+    def _telescope(self, attempt: _Attempt) -> Telescope:
         program = with_state(self.program, self.state)
-        candidate = Lane.at("candidate", place, program, self.recorded.seed, edits)
-        return Telescope(self.program, self._reference, candidate, self._judge)
+        candidate = Lane.at("candidate", attempt.place, program, self.recorded.seed, attempt.edits)
+        return self._on_cpu.at(candidate)
 
     def _run_candidate(self, telescope: Telescope) -> StepRun:
         """The whole step at the candidate; where it draws other random numbers, once more with the reference's."""
@@ -164,18 +244,18 @@ class TrialRunner:
         wanted = (location.layer, location.variable)
         return [unit for unit in units if (unit.layer, unit.variable) == wanted or location.layer in unit.joined]
 
-    def _op_at(self, location: FlaggedUnit, place: Place) -> float | None:
+    def _op_at(self, attempt: _Attempt) -> float | None:
         """The flagged op by itself; what the CPU's own step gives it is found out once."""
-        if location.op_index is None:
-            return None
+        assert attempt.location.op_index is not None
         if self._op is None:
-            self._op = RecordedOp(self.recorded, self.step, location.op_index, self.lane)
-        return _largest(self._op.at(place))
+            self._op = RecordedOp(self.recorded, self.step, attempt.location.op_index, self.lane)
+        return _largest(self._op.at(attempt.place))
 
     def _seconds(self, telescope: Telescope) -> float:
         """One step of the candidate, as it is watched; the shortest of a few."""
-        candidate, taken = telescope.candidate, []
-        for _ in range(TIMED):
+        candidate = telescope.candidate
+        taken: list[float] = []
+        while len(taken) < TIMED and sum(taken) < LONGEST_TIMED:
             candidate.load(self.state)
             begun = time.perf_counter()
             for value in self._step(telescope, self.random).values():
@@ -192,5 +272,14 @@ def _largest(observations: Sequence[Observation]) -> float | None:
     return float("nan") if np.isnan(found).any() else max(found)
 
 
+def _check(telescope: Telescope) -> None:
+    if telescope.candidate.simulation is not None:
+        telescope.candidate.simulation.check()
+
+
+def _are_same(some: Sequence[Any], others: Sequence[Any]) -> bool:
+    return all(_same(a, b) for a, b in zip(some, others, strict=True))
+
+
 def _same(a: Any, b: Any) -> bool:
-    return bool(np.array_equal(to_numpy(a), to_numpy(b), equal_nan=False))
+    return same_bits(to_numpy(a), to_numpy(b))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import StepRun, UnitRun
@@ -28,6 +29,14 @@ class Telescope:
         self.judge = judge or UnitJudge(program)
         self._runner = UnitRunner(candidate)
         self._whole: dict[bool, Unit] = {}
+
+    def at(self, candidate: Lane) -> Telescope:
+        """The same program, units and judge with another candidate, whose steps are watched as at first."""
+        other = copy(self)
+        other.candidate = candidate
+        other.steps = LockstepSteps(self.program, self.cut, self.reference, candidate)
+        other._runner = UnitRunner(candidate)
+        return other
 
     @property
     def whole_unit(self) -> Unit:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from diag.engine.graphs.graph import Node
 from diag.engine.truth.naming import where_of_op
 from diag.verdict.findings import Cause, Divergence
 
-# What TensorFlow's random ops draw from, by a part of their names, the first that fits.
-LAWS: tuple[tuple[str, Any], ...] = (
-    ("TruncatedNormal", stats.truncnorm(-2, 2)),
-    ("Normal", stats.norm()),
-    ("Uniform", stats.uniform()),
+# What TensorFlow's random ops draw from, by a part of their names, the first that fits: a distribution of scipy.stats
+# with its parameters.  Importing that takes longer than a step of a small model, so it waits for a stream to judge.
+LAWS: tuple[tuple[str, str, tuple[float, ...]], ...] = (
+    ("TruncatedNormal", "truncnorm", (-2, 2)),
+    ("Normal", "norm", ()),
+    ("Uniform", "uniform", ()),
 )
 OTHER_LAWS = ("Int", "Parameterized")  # these take the bounds of what they draw as inputs
 # Kolmogorov-Smirnov: draws this unlikely to be of the law of their op are not another stream but no stream.
@@ -66,6 +66,8 @@ class RandomStreams:
         law = law_of(node.op)
         if law is None or drawn.size < 100:
             return False
+        from scipy import stats
+
         return bool(stats.kstest(drawn.reshape(-1)[: 1 << 16].astype(np.float64), law.cdf).pvalue < NO_STREAM)
 
     @staticmethod
@@ -78,4 +80,6 @@ def law_of(op: str) -> Any:
     """The distribution that a random op of this type draws from, a frozen one of SciPy's; None where it has no one."""
     if any(part in op for part in OTHER_LAWS):
         return None
-    return next((law for part, law in LAWS if part in op), None)
+    from scipy import stats
+
+    return next((getattr(stats, name)(*given) for part, name, given in LAWS if part in op), None)

@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +23,8 @@ from diag import attribute as command
 from diag import lockstep
 from diag.engine.attribution import of_run
 from diag.engine.attribution.attributing import attribute, flagged_step_in, refined
+from diag.engine.attribution.trial_runner import FlaggedUnit, TrialRunner
+from diag.engine.recordings.recorded_run import RecordedRun
 from diag.machine.environment import environment_of
 from diag.machine.places import Place
 from diag.verdict.attribution import Attribution, Trial
@@ -25,6 +33,8 @@ from diag.verdict.result import Judged, RunResult
 
 FAULTS = """
 import os
+import time
+from pathlib import Path
 
 def half_of_it(graph):
     for node in graph.node:
@@ -34,6 +44,11 @@ def half_of_it(graph):
 def with_onednn(call):
     if call.op_type == "Tanh" and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0":
         return [call.outputs[0] * 1.01]
+
+def that_hangs(call):
+    if call.op_type == "Tanh":
+        Path(__file__).with_name("hanging").write_text(str(os.getpid()))
+        time.sleep(100.0)
 """
 ZOO = Path(__file__).parents[2] / "zoo.py"
 UNIT = {"unit": "layer", "layer": "dense_1", "variable": None, "op_index": None}
@@ -77,6 +92,64 @@ def test_a_rewriter_is_found_out(run):
     assert {"split:dense_1", "cpu:dense_1", "execution=eager"} == set(names[1:])
     assert all(made.trial.wrong == frozenset() for made in found.workarounds)
     assert "keras.activations.tanh(tf.identity(y))" in next(m.code for m in found.workarounds if "split" in m.name)
+
+
+def test_in_brief_it_says_the_same_from_fewer_figures(run):
+    only = ["execution=eager", "remapping=off", "constant_folding=off"]
+    flagged = flagged_step_in(run / "trace.h5", 0, None)
+    whole, brief = (attribute(flagged, UNIT, only=only, is_brief=is_brief)[0] for is_brief in (False, True))
+    assert (brief.cures, brief.blame, brief.why_blamed) == (whole.cures, whole.blame, whole.why_blamed)
+    assert [made.name for made in brief.workarounds] == [made.name for made in whole.workarounds]
+    assert [t.unit for t in (brief.baseline, *brief.trials)] == [t.unit for t in (whole.baseline, *whole.trials)]
+    assert whole.baseline.step is not None and whole.baseline.step > 1 and brief.baseline.step is None
+    by_name = {trial.name: trial for trial in brief.trials}
+    assert by_name["constant_folding=off"].step is None  # its unit is wrong again, which is enough
+    for name in ("remapping=off", "execution=eager"):  # a cure is of the whole step, with bits that are not those of
+        assert (
+            by_name[name].step == 0.0
+        )  # the reference as recorded, but the CPU's own under the switch: no truth asked
+        in_full = next(trial.step for trial in whole.trials if trial.name == name)
+        assert in_full is not None and 0.0 < in_full < 1.0
+
+
+def test_a_real_place_is_not_held_against_itself(run):
+    """The CPU under a switch leaves the CPU's own bits under that switch, which says nothing."""
+    unit, baseline = FlaggedUnit("layer", "dense_1"), Trial((), unit=5.0)
+    with RecordedRun(run / "trace.h5") as recorded:
+        places = (Place("CPU:0"), recorded.place("candidate"))
+        runners = [TrialRunner(recorded, 0, "reference", place, is_brief=True) for place in places]
+        real, simulated = (runner.trial(("execution=eager",), unit, baseline) for runner in runners)
+    assert real.step is not None and 0.0 < real.step < 1.0
+    assert simulated.step == 0.0
+
+
+def test_a_step_that_leaves_the_same_bits_has_the_same_figure(run):
+    found, _ = attribute(flagged_step_in(run / "trace.h5", 0, None), UNIT, only=["constant_folding=off"])
+    assert found.trials[0].step == found.baseline.step
+
+
+def test_a_trial_ends_with_an_attribution_that_is_killed(run, faults):
+    """It prints nothing from then on, so no closed pipe tells it."""
+    place = f"sim:{faults}:that_hangs"
+    command_line = [sys.executable, "-m", "diag.attribute", str(run / "trace.h5"), "--place", place]
+    with subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        hanging = wait_for(lambda: faults.with_name("hanging").read_text(), 60.0)
+        process.kill()
+    wait_for(lambda: os.kill(int(hanging), 0), 20.0, until=ProcessLookupError)
+
+
+def wait_for(answer: Callable[[], Any], seconds: float, until: type[OSError] | None = None) -> Any:
+    """The answer, once there is one; with `until`, once that is raised."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if (found := answer()) and until is None:
+                return found
+        except OSError as error:
+            if until is not None and isinstance(error, until):
+                return None
+        time.sleep(0.1)
+    raise AssertionError("it never came")
 
 
 @pytest.mark.skipif(
@@ -147,7 +220,7 @@ def test_what_cures_the_step_cures_all_that_is_wrong_in_it(run, monkeypatch):
     found = replace(FOUND, baseline=Trial((), unit=5.0, step=9.0), trials=(Trial(("remapping=off",), None, 0.1, 0.2),))
     asked: list[object] = []
 
-    def answer(flagged, location, said, only=None, seconds=0.0):
+    def answer(flagged, location, said, only=None, seconds=0.0, is_brief=False):
         asked.append((location["layer"], only))
         return (found if only is None else replace(found, cures=("tf32=off",), blame="kernel"), location)
 
@@ -167,6 +240,40 @@ def test_slow_steps_are_not_tried_unasked_and_it_says_so(run, monkeypatch):
     )
     assert seen.attribution is None and seen.first_divergence == result_with("kernel").first_divergence
     assert "python -m diag.attribute" in seen.notes[-1].text
+
+
+def test_unasked_it_keeps_to_its_minute_and_to_what_decides(run, monkeypatch):
+    """In full where another divergence of the step waits for what its baseline says."""
+    asked: list[tuple[float, bool]] = []
+
+    def answer(flagged, location, said, only=None, seconds=0.0, is_brief=False):
+        asked.append((seconds, is_brief))
+        return FOUND, location
+
+    monkeypatch.setattr(of_run, "attribute", answer)
+    both = result_with("kernel")
+    alone = replace(both, divergences=both.divergences[:1])
+    for result, wanted in ((alone, None), (both, None), (alone, True)):
+        of_run.attributed(result, flagged_step_in(run / "trace.h5", 0, None), wanted, 1.0, lambda text: None)
+    assert asked == [(60.0, True), (60.0, False), (of_run.LONGEST, False)]
+
+
+def test_a_first_trial_that_is_not_over_in_time_attributes_nothing(run, monkeypatch):
+    late = Attribution(Trial((), reason="the time was up", skipped=True))
+    monkeypatch.setattr(of_run, "attribute", lambda *given, **more: (late, UNIT))
+    seen = of_run.attributed(
+        result_with("kernel"), flagged_step_in(run / "trace.h5", 0, None), None, 1.0, lambda text: None
+    )
+    assert seen.attribution is None
+    assert "more than 60 s; ask for it with python -m diag.attribute" in seen.notes[-1].text
+
+
+def test_the_first_trial_says_how_long_the_others_take(run):
+    said: list[str] = []
+    told = of_run._Told([(), ("a",), ("onednn=off",)], flagged_step_in(run / "trace.h5", 0, None), 60.0, said.append)
+    told(Trial((), unit=5.0, step_seconds=100.0))
+    assert said[0] == "trying what cures it: 3 trials, at most 60 s"
+    assert said[-1].startswith("that took 0 s; the others take about") and said[-1].endswith("of which 60 s are left")
 
 
 def test_a_cure_of_the_op_alone_stays_where_nothing_cures_all():
