@@ -5,14 +5,17 @@ from __future__ import annotations
 import h5py
 import numpy as np
 
+from traces.checksums import bytes_checksum
+
 BYTES_PER_CHUNK = 1 << 16
 DOCUMENTS_PER_CHUNK = 128
 
 
 def create_blobs(group: h5py.Group) -> None:
-    """Make what documents are added to: `bytes`, where each of them stops there, and how many are whole."""
+    """Make what documents are added to: `bytes`, where each stops there, its checksum, and how many are whole."""
     group.create_dataset("bytes", shape=(0,), maxshape=(None,), dtype=np.uint8, chunks=(BYTES_PER_CHUNK,))
     group.create_dataset("stop", shape=(0,), maxshape=(None,), dtype="<i8", chunks=(DOCUMENTS_PER_CHUNK,))
+    group.create_dataset("checksum", shape=(0,), maxshape=(None,), dtype="<u8", chunks=(DOCUMENTS_PER_CHUNK,))
     group.create_dataset("complete", data=np.int64(0))
 
 
@@ -22,6 +25,7 @@ class BlobWriter:
     def __init__(self, group: h5py.Group) -> None:
         self._file = group.file
         self._bytes, self._stop, self._complete = (group[name] for name in ("bytes", "stop", "complete"))
+        self._checksum = group["checksum"]
 
     def append(self, document: bytes) -> None:
         """Write a document, and only then count it."""
@@ -30,6 +34,8 @@ class BlobWriter:
         self._bytes[start:] = np.frombuffer(document, np.uint8)
         self._stop.resize(number + 1, axis=0)
         self._stop[number] = start + len(document)
+        self._checksum.resize(number + 1, axis=0)
+        self._checksum[number] = bytes_checksum(document)
         self._file.flush()
         self._complete[()] = number + 1
         self._complete.flush()

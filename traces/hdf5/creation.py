@@ -18,7 +18,10 @@ CHUNK_BYTES = 1 << 21
 SMALL_ROW_BYTES = 1 << 10
 """Below this the index and the filter's header cost more than compression gains."""
 NUMBERS_PER_CHUNK = 512
+APPENDS_PER_CHUNK = 128
 ABSENT = -1
+APPENDED = APPENDED_STOP, APPENDED_CHECKSUM = "appended", "appended_checksum"
+"""Of each append to a table: the row behind its last, and `rows_checksum` of its columns and marks."""
 TEXT_ATTRIBUTES = {"_Encoding": "utf-8"}
 """By which netCDF readers tell text from bytes."""
 
@@ -39,6 +42,8 @@ def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool) -> N
         dataset = create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, **bitshuffle(compressed))
         if column.dtype == "text":
             dataset.attrs.update(TEXT_ATTRIBUTES)
+    for name in APPENDED:
+        create_growing(group, name, (), np.dtype("<u8"), APPENDS_PER_CHUNK)
     if layout.tensors:
         num_axes = max(1, *(len(spec.shape) for spec in layout.tensors))
         shape = (len(layout.tensors), num_axes)

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 from h5py import h5s
 
-from traces.checksums import NO_CHECKSUM, tensor_checksum
+from traces.checksums import NO_CHECKSUM, rows_checksum, tensor_checksum
 from traces.encoding import Array, difference, narrow, restore, widen
-from traces.hdf5.creation import ABSENT
+from traces.hdf5.creation import ABSENT, APPENDED
 from traces.schema import TableLayout, TensorKey, TensorSpec, TraceLayout, tensor_path
 
 
@@ -33,7 +33,8 @@ class TableWriter:
         is_portable = bool(group.file.attrs["portable"])
         bases = {} if is_portable else {spec.key: layout.base_of(spec) for spec in layout.tensors}
         self._bases = {key: base.key for key, base in bases.items() if base}
-        self._num_rows = 0
+        self._appended = [group[name] for name in APPENDED]
+        self._num_rows = self._num_appends = 0
 
     def append(
         self, columns: Mapping[str, Array], tensors: Mapping[TensorKey, Array], keep: Collection[TensorKey]
@@ -44,17 +45,21 @@ class TableWriter:
         for name, values in columns.items():
             self._columns[name].resize(stop, axis=0)
             self._columns[name][start:stop] = values
+        parts = list(columns.values())
         if self._extent is not None:
-            self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep})
-            self._append_checksums(start, tensors)
+            parts.append(self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep}))
+            parts.append(self._append_checksums(start, tensors))
+        for dataset, value in zip(self._appended, (stop, rows_checksum(parts)), strict=True):
+            write_row(dataset, self._num_appends, np.array(value, "<u8"))
+        self._num_appends += 1
         self._group.file.flush()
         self._complete[()] = stop
         self._complete.flush()
         self._num_rows = stop
 
-    def _append_tensors(self, row: int, tensors: Mapping[TensorKey, Array]) -> None:
+    def _append_tensors(self, row: int, tensors: Mapping[TensorKey, Array]) -> Array:
         assert self._extent is not None
-        extent = np.full(self._extent.shape[1:], ABSENT, np.int32)
+        extent = np.full(self._extent.shape[1:], ABSENT, "<i4")
         for key, array in tensors.items():
             extent[self._order[key]] = 1  # a scalar's extent is no axis, and yet it is there
             extent[self._order[key], : array.ndim] = array.shape
@@ -62,14 +67,16 @@ class TableWriter:
                 self._write_tensor(row, key, array, tensors)
         self._extent.resize(row + 1, axis=0)
         self._extent[row] = extent
+        return extent
 
-    def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array]) -> None:
+    def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array]) -> Array:
         assert self._checksum is not None
-        checksums = np.full(self._checksum.shape[1:], NO_CHECKSUM, np.uint64)
+        checksums = np.full(self._checksum.shape[1:], NO_CHECKSUM, "<u8")
         for key, array in tensors.items():
             checksums[self._order[key]] = tensor_checksum(array)
         self._checksum.resize(row + 1, axis=0)
         self._checksum[row] = checksums
+        return checksums
 
     def _write_tensor(self, row: int, key: TensorKey, array: Array, tensors: Mapping[TensorKey, Array]) -> None:
         if key not in self._tensors:

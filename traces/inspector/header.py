@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diag.common.text import LONGEST, as_text
 from diag.common.wording import counted, figure, ranges_of
 from traces.inspector.reading import InspectedTrace
 
@@ -81,7 +82,7 @@ def facts_of(header: Header) -> list[tuple[str, str]]:
         ("loss", _losses_text(header)),
         ("command", shlex.join(header.command)),
     ]
-    return [(name, text) for name, text in facts if text]
+    return [(as_text(name), as_text(text, longest=LONGEST)) for name, text in facts if text]
 
 
 def _model_text(config: Mapping[str, Any] | None) -> str:
