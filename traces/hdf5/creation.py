@@ -25,7 +25,7 @@ APPENDED = APPENDED_STOP, APPENDED_CHECKSUM = "appended", "appended_checksum"
 TEXT_ATTRIBUTES = {"_Encoding": "utf-8"}
 """By which netCDF readers tell text from bytes."""
 
-_COLUMN_DTYPES: dict[str, Any] = {
+COLUMN_DTYPES: dict[str, Any] = {
     "int64": np.dtype("<i8"),
     "float64": np.dtype("<f8"),
     "text": h5py.string_dtype("utf-8", TEXT_BYTES),
@@ -39,7 +39,7 @@ def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool) -> N
         compressed = column.dtype == "text" and not portable
         row: tuple[int, ...] = () if column.width is None else (column.width,)
         rows = max(1, NUMBERS_PER_CHUNK // (column.width or 1))
-        dataset = create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, **bitshuffle(compressed))
+        dataset = create_growing(group, column.name, row, COLUMN_DTYPES[column.dtype], rows, **bitshuffle(compressed))
         if column.dtype == "text":
             dataset.attrs.update(TEXT_ATTRIBUTES)
     for name in APPENDED:
@@ -105,6 +105,6 @@ def encode_column(column: Column, values: Sequence[object]) -> Array:
         if max(map(len, encoded), default=0) > TEXT_BYTES:
             longest = max(texts, key=len)
             raise ValueError(f"Column {column.name!r} holds at most {TEXT_BYTES} bytes. Received: {longest!r}")
-        return np.array(encoded, _COLUMN_DTYPES["text"])
+        return np.array(encoded, COLUMN_DTYPES["text"])
     missing = np.nan if column.dtype == "float64" else ABSENT
-    return np.array([missing if value is None else value for value in values], _COLUMN_DTYPES[column.dtype])
+    return np.array([missing if value is None else value for value in values], COLUMN_DTYPES[column.dtype])

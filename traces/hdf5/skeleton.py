@@ -19,6 +19,7 @@ from traces.hdf5.scales import label_blobs, label_columns
 from traces.hdf5.tensors import create_tensors
 from traces.schema import SCHEMA, TraceLayout
 
+ATTRIBUTES = ("schema", "version", "created", "portable")
 BLOBS = ("programs", "reports")
 CHECKSUMS, ROOT = "checksums", "/"
 """A document of the checksums of all others and, under "/", of the root's attributes."""
@@ -38,16 +39,14 @@ def skeleton_image(layout: TraceLayout, documents: Mapping[str, object], *, port
     return image.getvalue()
 
 
-def document_checksum(text: str) -> str:
+def document_checksum(text: bytes) -> str:
     """As the document `checksums` has it: 16 hexadecimal digits."""
-    return f"{bytes_checksum(text.encode()):016x}"
+    return f"{bytes_checksum(text):016x}"
 
 
 def root_checksum(attributes: Mapping[str, Any]) -> str:
     """The same of the root's attributes that a reader goes by."""
-    return document_checksum(
-        json.dumps([str(attributes[name]) for name in ("schema", "version", "created", "portable")])
-    )
+    return document_checksum(json.dumps([str(attributes[name]) for name in ATTRIBUTES]).encode())
 
 
 def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> None:
@@ -60,7 +59,7 @@ def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object],
     texts = {name: json.dumps(document) for name, document in documents.items()}
     for name, text in texts.items():
         create_text(file, name, text)
-    checksums = {name: document_checksum(text) for name, text in texts.items()}
+    checksums = {name: document_checksum(text.encode()) for name, text in texts.items()}
     create_text(file, CHECKSUMS, json.dumps({**checksums, ROOT: root_checksum(file.attrs)}))
     for name, table in layout.tables.items():
         group = file.create_group(name, track_order=True)
