@@ -15,7 +15,7 @@ from traces.schema import STEP, VIEW, TraceLayout
 
 DEEPEST = 200
 """Lists and objects within each other; a model of models is 30 deep."""
-LONGEST_NAME = 4096
+LONGEST_NAME = 1 << 16
 LONGEST_TEXT = 1 << 20
 LARGEST = 2**63 - 1
 MOST_AXES = 31

@@ -10,9 +10,9 @@ import hdf5plugin
 import numpy as np
 
 from traces.encoding import Array
+from traces.names import TEXT_BYTES, column_text
 from traces.schema import Column, TableLayout
 
-TEXT_BYTES = 256
 CHUNK_BYTES = 1 << 21
 """1 to 8 MiB all write at 0.7 GB/s (differences) on two cores; 32 MiB at half of that."""
 SMALL_ROW_BYTES = 1 << 10
@@ -94,17 +94,9 @@ def chunk_of_row(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def encode_column(column: Column, values: Sequence[object]) -> Array:
-    """Values as the column stores them; None becomes NaN, "" or -1.
-
-    Raises:
-      ValueError: a text longer than the column: it would lose its end, and so its meaning.
-    """
+    """Values as the column stores them; None becomes NaN, "" or -1, and a text too long a short one (names.py)."""
     if column.dtype == "text":
-        texts = ["" if value is None else str(value) for value in values]
-        encoded = [text.encode() for text in texts]
-        if max(map(len, encoded), default=0) > TEXT_BYTES:
-            longest = max(texts, key=len)
-            raise ValueError(f"Column {column.name!r} holds at most {TEXT_BYTES} bytes. Received: {longest!r}")
-        return np.array(encoded, COLUMN_DTYPES["text"])
+        texts = ["" if value is None else column_text(str(value)) for value in values]
+        return np.array([text.encode() for text in texts], COLUMN_DTYPES["text"])
     missing = np.nan if column.dtype == "float64" else ABSENT
     return np.array([missing if value is None else value for value in values], COLUMN_DTYPES[column.dtype])

@@ -18,6 +18,7 @@ from traces.checksums import NO_CHECKSUM, rows_checksum, tensor_checksum
 from traces.encoding import Array, difference, narrow, restore, widen
 from traces.hdf5.chunks import ChunkCheck, Unsound
 from traces.hdf5.creation import ABSENT, APPENDED, APPENDED_STOP
+from traces.names import full_texts
 from traces.schema import TableLayout, TensorKey, TensorSpec, TraceLayout, tensor_path
 
 
@@ -114,6 +115,7 @@ class TableReader:
         self._path = path
         self._group = group
         self._lanes = trace.lanes
+        self._full_texts = full_texts([*trace.layers, *(spec.name for spec in (*trace.tensors, *trace.variables))])
         self._order = {spec.key: order for order, spec in enumerate(layout.tensors)}
         self._opened: dict[str, h5py.Dataset] = {}
         self._checks: dict[str, ChunkCheck] = {}
@@ -137,6 +139,8 @@ class TableReader:
         dataset = self._with_rows(name, 0, num_rows)
         is_text = h5py.check_string_dtype(dataset.dtype) is not None
         values: Array = (dataset.asstr() if is_text else dataset)[:num_rows]
+        if is_text and self._full_texts:
+            values = np.array([self._full_texts.get(value, value) for value in values.tolist()], object)
         return values
 
     def columns(self, names: Collection[str] | None = None) -> dict[str, Array]:

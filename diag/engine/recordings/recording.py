@@ -70,7 +70,9 @@ class Recording:
         self.num_steps = 0
         program, settings = plan.program, plan.settings
         self.series = series_of(program)
-        self.layers = (*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP)
+        self.layers = tuple(
+            dict.fromkeys((*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP))
+        )  # a layer may be called so
         self.layer_of = {spec.name: spec.layer for spec in program.variables}
         in_full = [series for series in self.series if series.kind not in (WEIGHTS, STATE, DRAWS)]
         self._refuse_idle(options.dump_policy, in_full)
@@ -295,7 +297,7 @@ class Recording:
             row |= {"index": where.op_index, "op_type": where.op_type, "inherited": observation.inherited}
             row |= {"relation": observation.relation.value, "flipped": observation.flipped}
         else:
-            row |= {"unit": f"{where.unit}:{where.name}"[:200]}
+            row |= {"unit": f"{where.unit}:{where.name}"}
             row.pop("output")
         for source, columns in COLUMNS_OF.items():
             statistics = getattr(observation, source)
