@@ -264,15 +264,15 @@ def named(name: str) -> keras.Model:
     return model
 
 
-NAMED_BATCH = Batch([np.ones((4, 3), np.float32)], np.ones((4, 2), np.float32))
+NAMED_BATCH = Batch(np.ones((4, 3), np.float32), np.ones((4, 2), np.float32))
 
 
 @pytest.mark.parametrize("name", [" ", "a:1", "日本語", "a\nb", "'"])
 def test_a_name_that_no_graph_takes_is_the_models_own_fault(name: str) -> None:
-    with pytest.raises(UserError, match="is not a valid .*scope name in TensorFlow; .*another name"):
+    with pytest.raises(UserError, match=r"is not a valid .*scope name in TensorFlow; .*another name"):
         trace(named(name), NAMED_BATCH)
 
 
 @pytest.mark.parametrize("name", ["n" * 300, ".", "..", "loss", "step"])
 def test_an_odd_name_is_traced(name: str) -> None:
-    assert trace(named(name), NAMED_BATCH).layers == (name,)
+    assert name in trace(named(name), NAMED_BATCH).layers
