@@ -60,15 +60,11 @@ def cut_and_flipped(source: Path, path: Path, pick: random.Random) -> str:
 def metadata_with_right_checksums(source: Path, path: Path, pick: random.Random) -> str:
     """A byte of an object's header is another, and its checksum is that of the other."""
     content = bytearray(source.read_bytes())
-    headers = [at for at in _places(content, b"OHDR") if _end_of_header(content, at) is not None]
-    for _ in range(pick.choice((1, 1, 3))):
-        at = pick.choice(headers)
-        end = _end_of_header(content, at)
-        assert end is not None
-        changed = pick.randrange(at + 6, end)
+    ends = {at: end for at in _places(content, b"OHDR") if (end := _end_of_header(content, at)) is not None}
+    for at in pick.sample(list(ends), pick.choice((1, 1, 3))):
+        changed = pick.randrange(at + 6, ends[at])
         content[changed] = pick.choice((0, 1, 255, content[changed] ^ (1 << pick.randrange(8))))
-        if _end_of_header(content, at) == end:
-            struct.pack_into("<I", content, end, lookup3(bytes(content[at:end])))
+        struct.pack_into("<I", content, ends[at], lookup3(bytes(content[at : ends[at]])))
     path.write_bytes(content)
     return "header"
 
