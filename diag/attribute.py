@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from diag.common.command import OneLineParser, command_parser, positive, run_command
 from diag.common.jsonable import json_safe, to_text
+from diag.common.terminal import ReportConsole
+from diag.common.text import as_text
 from diag.errors import UserError
 from diag.machine.places import parse_place
 from diag.machine.switches import SWITCHES
@@ -56,16 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     place = None if options.place is None else parse_place(options.place)
     only = switch_names(options.switches)
+    TraceReader(options.trace).close()  # what is no trace is refused before TensorFlow is loaded
     import_tensorflow()
     step, location, alike = flagged_in(options.trace, options.step)
     from diag.engine.attribution.attributing import attribute, flagged_step_in, line_of
 
     flagged = flagged_step_in(options.trace, step, place, alike)
-    console = Console(quiet=options.json)
+    console = ReportConsole(quiet=options.json)
 
     def on_trial(trial: Trial) -> None:
         if not options.json:
-            print(line_of(trial), file=sys.stderr)
+            print(as_text(line_of(trial)), file=sys.stderr)
 
     attribution, location = attribute(flagged, location, on_trial, only, options.seconds)
     if options.json:

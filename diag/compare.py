@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.files import write_json
 from diag.common.jsonable import to_text
+from diag.common.terminal import ReportConsole
+from diag.common.text import as_text
 from diag.common.wording import counted
 from diag.errors import UserError
 from diag.machine.tensorflow_import import import_tensorflow
@@ -66,12 +66,12 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(to_text(contents), end="")
     elif result.verdict == "identical":
-        console = Console(highlight=False)
-        console.print(f"[bold green]{same_bits(comparison.num_compared, result.steps)}[/bold green]")
+        console = ReportConsole()
+        console.print(same_bits(comparison.num_compared, result.steps), style="bold green")
         for each in (*(f"{lane.name}: {lane.place}" for lane in result.lanes), *(note.text for note in result.notes)):
-            console.print(f"  {each}", markup=False)
+            console.print(f"  {as_text(each)}")
     else:
-        terminal.render(result, Console(), next_commands(options.reference, options.candidate))
+        terminal.render(result, ReportConsole(), next_commands(options.reference, options.candidate))
     return DIVERGENCE if result.verdict == "divergence" else 0
 
 

@@ -28,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from diag.common.terminal import ReportConsole
     from diag.machine.diagnosis import diagnose
     from diag.report import doctor as reporting
 
@@ -37,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(to_text(reporting.report(diagnosis)))
     else:
-        reporting.render(diagnosis, Console())
+        reporting.render(diagnosis, ReportConsole())
     return BAD if diagnosis.is_bad else 0
 
 

@@ -36,8 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    from rich.console import Console
-
+    from diag.common.terminal import ReportConsole
     from diag.engine.lanes.lane import Lane
     from diag.engine.rewrites.optimized import difference, inspect_step
     from diag.engine.training.setup import set_up
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(to_text(reporting.report(step, changed, unsafe)))
         return 0
-    console = Console()
+    console = ReportConsole()
     reporting.render(step, console)
     if changed is not None:
         reporting.render_watched(changed, unsafe, console)

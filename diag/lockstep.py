@@ -50,10 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(request: LockstepRequest) -> int:
     from diag.machine.tensorflow_import import import_tensorflow
+    from traces.reader import TraceReader
 
+    if request.trace is not None:
+        TraceReader(request.trace).close()  # what is no trace is refused before TensorFlow is loaded
     import_tensorflow()
-    from rich.console import Console
-
+    from diag.common.terminal import ReportConsole
     from diag.lockstep_run import run_lockstep
     from diag.report import json_report, substitution, terminal
 
@@ -61,9 +63,9 @@ def run(request: LockstepRequest) -> int:
     if request.json:
         print(to_text(json_report.report(result)), end="")
     else:
-        terminal.render(result, Console(), next_commands(result, request.command))
+        terminal.render(result, ReportConsole(), next_commands(result, request.command))
         if result.substitution is not None:
-            substitution.render(result.substitution, Console())
+            substitution.render(result.substitution, ReportConsole())
     return DIVERGENCE if result.verdict == "divergence" else 0
 
 

@@ -161,8 +161,7 @@ def run(request: ReplayRequest) -> int:
     from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    from rich.console import Console
-
+    from diag.common.terminal import ReportConsole
     from diag.engine.recordings.recorded_run import RecordedRun
     from diag.engine.recordings.replaying import Replayer
     from diag.machine.settings import as_recorded
@@ -174,7 +173,7 @@ def run(request: ReplayRequest) -> int:
             replayer.check(request.step)
             for lane in request.lanes:
                 replayer.place_of(lane)  # refused before anything runs
-            console = Console(quiet=request.json)
+            console = ReportConsole(quiet=request.json)
             if request.op is None and request.layer is None:
                 return replay_step(request, recorded, replayer, console)
             return replay_part(request, recorded, replayer, notes, console)
@@ -193,7 +192,7 @@ def replay_step(request: ReplayRequest, recorded: RecordedRun, replayer: Replaye
         place = replace(replayer.place_of(request.lanes[-1]), policy=None)
         command = ["python", "-m", "diag.lockstep", "--reference", f"trace:{request.trace}", "--candidate", str(place)]
         console.print("Is it rounding? Ask:")
-        console.print(f"  {shlex.join(command)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {shlex.join(command)}", soft_wrap=True)
     return 0 if exact else OTHER_BITS
 
 
@@ -234,13 +233,13 @@ def replay_part(
         title = f"Op {request.op} {part.node.op} of step {step} at {place.eagerly()}, on the CPU's inputs"
     if request.emit is not None:
         emit(request.emit, part, recorded.program(step), place)
-        console.print(f"wrote {request.emit} and {request.emit.with_suffix('.npz')}", markup=False, highlight=False)
+        console.print(f"wrote {request.emit} and {request.emit.with_suffix('.npz')}")
     if request.json:
         document = reporting.observations_report(str(request.trace), step, part.observations, str(place))
         print(to_text(document), end="")
     reporting.render_observations(title, part.observations, console)
     for note in (*notes, *replayer.notes):
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {note}")
     return OTHER_BITS if any(o.verdict is Verdict.DIVERGENCE for o in part.observations) else 0
 
 

@@ -17,9 +17,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from diag.common.command import BUG, OneLineParser, command_parser, is_on, run_command
+from diag.common.terminal import ReportConsole
 from diag.common.wording import counted
 from diag.errors import UserError
 from diag.machine.places import EXECUTIONS, Place, parse_place
@@ -85,7 +85,7 @@ def compare(options: argparse.Namespace) -> int:
     if options.json:
         print(comparing.to_json(comparison), end="")
     else:
-        render_comparison(comparison, Console())
+        render_comparison(comparison, ReportConsole(markup=True))
     return FAILED if comparison.differs else 0
 
 
@@ -114,7 +114,7 @@ def probe(options: argparse.Namespace) -> int:
     if options.json:
         print(card.to_json(ascii_only=True), end="")
         return exit_code(card)
-    report.render(card, Console(), options.verbose, options.out, options.emit)
+    report.render(card, ReportConsole(markup=True), options.verbose, options.out, options.emit)
     if programs is not None:
         written, failures = counted(len(programs), "program"), counted(len(card.failures), "failure")
         print(f"{written} for {failures} written to {options.emit}")

@@ -1,7 +1,8 @@
-"""One number by which two values of a tensor are the same bits, or not."""
+"""One number by which two values of a tensor, two documents or two runs of rows are the same bits, or not."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -33,3 +34,17 @@ def tensor_checksum(array: npt.ArrayLike) -> int:
 @lru_cache(maxsize=4096)
 def _shape_bytes(shape: tuple[int, ...]) -> bytes:
     return np.array([len(shape), *shape], "<i8").tobytes()
+
+
+def bytes_checksum(content: bytes) -> int:
+    """XXH3-64 of a document's bytes."""
+    return xxhash.xxh3_64_intdigest(content)
+
+
+def rows_checksum(parts: Iterable[npt.NDArray[Any]]) -> int:
+    """XXH3-64 of some rows of a table: of each part (a column, the marks of its tensors) all their bytes, one after
+    the other, as they lie on file."""
+    digest = xxhash.xxh3_64()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+    return digest.intdigest()

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import h5py
 import numpy as np
 
 from diag.errors import UserError
+from traces.door.door import open_trace
+from traces.door.records import report_of
 from traces.encoding import Array
 from traces.hdf5.blobs import BlobReader
 from traces.hdf5.failures import explained_gaps, explained_reading
-from traces.hdf5.opening import open_trace
 from traces.hdf5.skeleton import BLOBS
 from traces.hdf5.table import TableReader
-from traces.schema import TensorKey, TraceLayout
+from traces.schema import TensorKey
 
 Value = TypeVar("Value")
 
@@ -36,25 +37,25 @@ class TraceReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._file = open_trace(self.path)
+        self._open = open_trace(self.path)
+        self.layout = self._open.layout
         try:
             with explained_reading(self.path), explained_gaps(self.path):
-                self._open_parts()
+                self._open_parts(self._open.file)
         except UserError:
-            self._file.close()
+            self.close()
             raise
 
-    def _open_parts(self) -> None:
-        self.layout = TraceLayout.from_json(self._document("layout"))
+    def _open_parts(self, file: h5py.File) -> None:
         self._tables = {
-            name: TableReader(self._file[name], table, self.layout) for name, table in self.layout.tables.items()
+            name: TableReader(file[name], table, self.layout, self.path) for name, table in self.layout.tables.items()
         }
-        self._blobs = {name: BlobReader(self._file[name]) for name in BLOBS}
+        self._blobs = {name: BlobReader(file[name], self.path) for name in BLOBS}
 
     @property
     def schema(self) -> str:
         """Name and version of the schema the trace is written in."""
-        return str(self._file.attrs["schema"])
+        return str(self._open.attributes["schema"])
 
     @property
     def steps(self) -> list[int]:
@@ -64,39 +65,39 @@ class TraceReader:
     @property
     def version(self) -> str:
         """The program's version that wrote the trace."""
-        return str(self._file.attrs["version"])
+        return str(self._open.attributes["version"])
 
     @property
     def created(self) -> str:
         """When, ISO 8601 in UTC."""
-        return str(self._file.attrs["created"])
+        return str(self._open.attributes["created"])
 
     def environment(self, lane: str) -> dict[str, Any]:
         """What a lane ran on."""
-        return dict(self._document(f"environment/{lane}"))
+        return dict(self._open.documents[f"environment/{lane}"])
 
     @property
     def command(self) -> list[str]:
-        return list(self._document("command"))
+        return list(self._open.documents["command"])
 
     @property
     def seeds(self) -> dict[str, int]:
-        return dict(self._document("seeds"))
+        return dict(self._open.documents["seeds"])
 
     @property
     def model_config(self) -> dict[str, Any] | None:
-        config = self._document("model_config")
+        config = self._open.documents["model_config"]
         return None if config is None else dict(config)
 
     @property
     def settings(self) -> dict[str, Any]:
         """How the run was asked to go."""
-        return dict(self._document("settings"))
+        return dict(self._open.documents["settings"])
 
     @property
     def programs(self) -> list[bytes]:
         """The training steps, as they were handed to the writer, in that order."""
-        with explained_reading(self.path):
+        with explained_reading(self.path), explained_gaps(self.path):
             programs = self._blobs["programs"]
             return [programs[number] for number in range(len(programs))]
 
@@ -170,23 +171,18 @@ class TraceReader:
 
     def report(self) -> dict[str, Any] | None:
         """The last report written, if any was."""
-        with explained_reading(self.path):
+        with explained_reading(self.path), explained_gaps(self.path):
             reports = self._blobs["reports"]
-            text = reports[-1] if len(reports) else b""
-        return dict(json.loads(text)) if text else None
+            return report_of(reports[-1]) if len(reports) else None
 
     def close(self) -> None:
-        self._file.close()
+        self._open.file.close()
 
     def __enter__(self) -> TraceReader:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def _document(self, name: str) -> Any:
-        with explained_reading(self.path):
-            return json.loads(self._file[name][()])
 
     def _numbers(self, table: str, column: str) -> list[int]:
         return [int(number) for number in self._column(table, column)]
@@ -195,7 +191,7 @@ class TraceReader:
         return self._read(table, lambda reader: reader.column(name))
 
     def _read(self, table: str, read: Callable[[TableReader], Value]) -> Value:
-        with explained_reading(self.path):
+        with explained_reading(self.path), explained_gaps(self.path):
             return read(self._tables[table])
 
     def _row(self, table: str, column: str, number: int) -> int:

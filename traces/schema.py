@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from traces.encoding import STORED_DTYPES, Array, can_differ
+from traces.names import path_part
 
 SCHEMA_NAME = "lockstep-trace"
 SCHEMA_VERSION = 1
@@ -45,8 +46,6 @@ class TensorSpec:
         object.__setattr__(self, "shape", tuple(map(int, self.shape)))
         if self.dtype not in STORED_DTYPES:
             raise ValueError(f"A trace stores {sorted(STORED_DTYPES)}. Received: {self!r}")
-        if any(part in (".", "") for part in self.name.split("/")):
-            raise ValueError(f"A tensor's name must be a relative path with no empty part. Received: {self!r}")
 
     @property
     def key(self) -> TensorKey:
@@ -228,10 +227,10 @@ def tensor_path(spec: TensorSpec, lanes: Sequence[str]) -> str:
     """Where a tensor lies below its table: KIND/NAME/LANE, so that the lanes of one lie side by side.
 
     A layer may bear a lane's name inside a model that is itself a layer: it is marked with a
-    "%", for HDF5 knows a path either as a group or as a dataset.
+    "%", for HDF5 knows a path either as a group or as a dataset. What HDF5 takes for no name is shortened.
     """
     leaves = {*lanes, NO_LANE}
-    parts = [part + "%" if part in leaves else part for part in spec.name.split("/")]
+    parts = [part + "%" if part in leaves else path_part(part) for part in spec.name.split("/")]
     return "/".join(["tensors", *filter(None, [spec.kind]), *parts, spec.lane or NO_LANE])
 
 

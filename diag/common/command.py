@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
+from diag.common.text import LONGEST, as_text
 from diag.common.wording import one_line
 from diag.errors import UserError
 
@@ -45,7 +46,7 @@ def run_command(
     try:
         return run(options)
     except UserError as error:
-        print(f"{name}: {one_line(error)}", file=sys.stderr)
+        print(f"{name}: {as_text(one_line(error), longest=LONGEST)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"{name}: {interrupted}", file=sys.stderr)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from diag.common.terminal import ReportConsole
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -27,7 +29,7 @@ class Bar:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or ReportConsole(stderr=True)
         self._clock = clock
         self._spoke_at = clock()
         self._prints_lines = not quiet and not self._console.is_terminal
@@ -53,4 +55,4 @@ class Bar:
             self._bar.update(self._task, completed=completed, description=text)
         elif self._prints_lines and self._clock() - self._spoke_at >= SECONDS_BETWEEN_LINES:
             self._spoke_at = self._clock()
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(text, soft_wrap=True)

@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from diag.common.text import escaped
+
+
+class ReportConsole(Console):
+    """A console on which text is text: no control character reaches the terminal, and markup is off.
+
+    A report that writes markup itself, and escapes what it did not write, says `markup=True`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "highlight": False, "emoji": False, **options})
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(escaped(segment.text, except_for="\n"), segment.style)
 
 
 class Unbroken(Text):

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from diag.common.text import as_text
 from diag.common.wording import figure
 from diag.verdict.attribution import Attribution, Trial, TrialOutcome, Workaround, outcome
 
@@ -54,7 +55,7 @@ def sections(found: Attribution) -> Iterator[RenderableType]:
             yield Text(f"{trial.name} could not be run: {_shortened(trial.reason)}", style="dim")
     if found.skipped:
         yield Text(f"not tried: {_by_reason(found.skipped)}", style="dim")
-    yield Text(sentence(found), style="bold")
+    yield Text(as_text(sentence(found)), style="bold")
     yield from _workarounds(found)
 
 
@@ -128,7 +129,7 @@ def _by_reason(skipped: Mapping[str, str]) -> str:
 
 
 def _shortened(text: str) -> str:
-    return textwrap.shorten(text, LONGEST_REASON, placeholder=" ...")
+    return textwrap.shorten(as_text(text), LONGEST_REASON, placeholder=" ...")
 
 
 def report(found: Attribution) -> dict[str, Any]:

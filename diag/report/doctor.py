@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from diag.common.jsonable import json_safe
+from diag.common.text import as_text
 from diag.common.wording import counted
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def render(found: Diagnosis, console: Console) -> None:
     _section(console, "System", {"os": found.operating_system, "machine": here.machine, "chip": found.chip})
     _section(console, "Versions", {"python": here.python, **here.packages, **(loaded.libraries if loaded else {})})
     if loaded is None:
-        console.print("[bold red]TensorFlow does not load[/bold red]", highlight=False)
+        console.print("TensorFlow does not load", style="bold red")
         _line(console, f"  {found.error}")
     else:
         _section(console, "Devices", {device.name: _details(device.details) for device in here.devices})
@@ -74,11 +75,11 @@ def _known(found: Diagnosis, console: Console) -> None:
     bad = [row for row in found.combinations if row.is_bad]
     notes = [row for row in found.combinations if not row.is_bad]
     if bad:
-        console.print(f"[bold]Known to go wrong here: {counted(len(bad), 'combination')}[/bold]", highlight=False)
+        console.print(f"Known to go wrong here: {counted(len(bad), 'combination')}", style="bold")
     else:
-        console.print("[bold]Nothing that is known to go wrong.[/bold]", highlight=False)
+        console.print("Nothing that is known to go wrong.", style="bold")
     for row in [*bad, *notes]:
-        console.print(f"[bold]{row.level}: [/bold]", end="", highlight=False)
+        console.print(f"{row.level}: ", end="", style="bold")
         _line(console, row.title)
         _line(console, f"  {row.wrong}")
         _line(console, f"  What to do: {row.do}")
@@ -89,7 +90,7 @@ def _known(found: Diagnosis, console: Console) -> None:
 
 
 def _section(console: Console, title: str, values: Mapping[str, Any]) -> None:
-    console.print(f"[bold]{title}[/bold]", highlight=False)
+    console.print(title, style="bold")
     for name, value in values.items():
         _line(console, f"  {name}: {value or '-'}")
 
@@ -99,4 +100,4 @@ def _details(details: Mapping[str, str]) -> str:
 
 
 def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(as_text(text), soft_wrap=True)

@@ -28,19 +28,19 @@ def by_layer(changes: Iterable[Rewrite]) -> dict[str, dict[str, int]]:
 
 def render(step: OptimizedStep, console: Console) -> None:
     if not step.is_known:
-        console.print(f"{step.place}: {step.note}", markup=False, highlight=False)
+        console.print(f"{step.place}: {step.note}")
         return
     title = f"The step at {step.place}: {step.num_traced} ops traced, {step.num_executed} nodes executed"
-    console.print(f"[bold]{title}[/bold]", highlight=False)
+    console.print(title, style="bold")
     for layer, lines in by_layer(step.changes).items():
         for line, times in lines.items():
             often = f" ({times} times)" if times > 1 else ""
-            console.print(f"  {layer}: {line}{often}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {layer}: {line}{often}", soft_wrap=True)
     for reason, parts in step.absent.items():
         if parts:
-            console.print(f"  {len(parts)} ops {ABSENT[reason]}: {_counted(parts)}", markup=False, highlight=False)
+            console.print(f"  {len(parts)} ops {ABSENT[reason]}: {_counted(parts)}")
     if step.note:
-        console.print(f"note: {step.note}", markup=False, highlight=False)
+        console.print(f"note: {step.note}")
 
 
 def render_watched(difference: RewriteDifference, unsafe: Mapping[str, str], console: Console) -> None:
@@ -50,17 +50,12 @@ def render_watched(difference: RewriteDifference, unsafe: Mapping[str, str], con
         console.print("Watching its tensors breaks no fusion here.")
     for change in lost:
         layers = ", ".join(change.layers)
-        console.print(f"  broken by watching: {layers}: {sentence(change)}", markup=False, highlight=False)
+        console.print(f"  broken by watching: {layers}: {sentence(change)}")
     for change in gained:
         layers = ", ".join(change.layers)
-        console.print(f"  only when watched: {layers}: {sentence(change)}", markup=False, highlight=False)
+        console.print(f"  only when watched: {layers}: {sentence(change)}")
     for name, reason in unsafe.items():
-        console.print(
-            f"  not watched, since that might break a fusion: {name}: {reason}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        console.print(f"  not watched, since that might break a fusion: {name}: {reason}", soft_wrap=True)
 
 
 def report(step: OptimizedStep, difference: RewriteDifference | None, unsafe: Mapping[str, str]) -> dict[str, Any]:

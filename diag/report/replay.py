@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from diag.common.jsonable import json_safe
+from diag.common.text import as_text
 from diag.common.wording import counted, figure, percent, shortened
 from diag.report.words import name_of
 from diag.verdict.findings import Observation, Verdict
@@ -77,14 +77,14 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 def render(replays: Sequence[Replay], changed: Mapping[str, Any], console: Console) -> None:
     """Print one paragraph a lane, and a table of what does not reproduce."""
     for replay in replays:
-        console.print(f"[bold {'green' if replay.is_exact else 'red'}]{escape(_sentence(replay))}[/]", highlight=False)
+        console.print(as_text(_sentence(replay)), style=f"bold {'green' if replay.is_exact else 'red'}")
         console.print(facts(_facts_of(replay)))
         with_values = [tensor for tensor in replay.others if tensor.statistics is not None or tensor.own is not None]
         if with_values:
             console.print(_table(with_values[:MAX_LISTED], console.width))
         if unlisted := _left_out(replay.others, with_values):
             kinds = ", ".join(f"{kind} {number}" for kind, number in Counter(t.kind for t in unlisted).items())
-            console.print(f"{len(unlisted):,} not listed, of which --json has what is known: {kinds}", markup=False)
+            console.print(f"{len(unlisted):,} not listed, of which --json has what is known: {kinds}")
         if replay.notes:
             console.print(facts([("note", note) for note in replay.notes]))
         console.print()
@@ -99,7 +99,7 @@ def facts(pairs: Sequence[tuple[str, str]]) -> Table:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, text in pairs:
-        grid.add_row(f"  {name}", Text(text))
+        grid.add_row(f"  {as_text(name)}", Text(as_text(text)))
     return grid
 
 
@@ -160,7 +160,7 @@ def _table(others: Sequence[Tensor], width: int) -> Table:
             share = statistics.num_unequal / max(1, statistics.size)
             figures = (percent(share), figure(statistics.max), figure(statistics.normwise_relative_error))
         own = [] if is_stable else ["the same" if tensor.own is None else f"{figure(tensor.own.max)} ULP"]
-        rows.append((tensor.name, tensor.kind, _shape(tensor.shape), *figures, *own))
+        rows.append((as_text(tensor.name), as_text(tensor.kind), _shape(tensor.shape), *figures, *own))
     return _named_rows(headings if is_stable else (*headings, "two runs"), rows, width)
 
 
@@ -183,7 +183,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 def render_observations(title: str, observations: Sequence[Observation], console: Console) -> None:
     """An op's or a layer's outputs, judged against float64 truth."""
-    console.print(f"[bold]{escape(title)}[/bold]", highlight=False)
+    console.print(as_text(title), style="bold")
     rows = [
         (
             name_of(each.where),

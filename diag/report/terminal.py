@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from diag.common.terminal import Unbroken, facts_table
+from diag.common.text import as_text
 from diag.common.wording import counted, figure, shortened
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
@@ -65,8 +66,8 @@ def _verdict(result: RunResult, width: int) -> Iterator[RenderableType]:
     bad = result.first_divergence is not None or not num_judged(result)
     yield Text(sentence(result), style="bold red" if bad else "bold green")
     yield Text()
-    facts = [(lane.name, lane.place) for lane in result.lanes]
-    facts += [(name, text) for name, text in (("model", result.model), ("data", result.data)) if text]
+    facts = [(lane.name, as_text(lane.place)) for lane in result.lanes]
+    facts += [(name, as_text(text)) for name, text in (("model", result.model), ("data", result.data)) if text]
     facts += [("steps", f"{result.steps:,}"), *_losses(result)]
     if result.first_divergence is not None:
         facts += _evidence(result.first_divergence)
@@ -75,7 +76,7 @@ def _verdict(result: RunResult, width: int) -> Iterator[RenderableType]:
 
 def _evidence(divergence: Divergence) -> list[tuple[str, str]]:
     shown = [
-        (key.replace("_", " "), figure(value) if isinstance(value, float) else str(value))
+        (key.replace("_", " "), figure(value) if isinstance(value, float) else as_text(value))
         for key, value in divergence.evidence.items()
         if key != "summary" and isinstance(value, (str, int, float, tuple, list))
     ]
@@ -145,7 +146,12 @@ def _also_divergent(result: RunResult, width: int) -> Iterator[RenderableType]:
     room = width - 48
     table = table_of("Diverging too", ("unit", "cause", "blame"), ("excess",))
     for other in others[:MAX_LISTED]:
-        table.add_row(where_cell(other.where, room, ""), shortened(other.cause, 20), other.blame, figure(other.excess))
+        table.add_row(
+            where_cell(other.where, room, ""),
+            as_text(shortened(other.cause, 20)),
+            as_text(other.blame),
+            figure(other.excess),
+        )
     yield table
     if len(others) > MAX_LISTED:
         yield Text(f"... and {len(others) - MAX_LISTED:,} more, in report.json", style="dim")
@@ -286,7 +292,7 @@ def _steps_listed(steps: Sequence[int]) -> str:
 def _notes(result: RunResult, width: int) -> Iterator[RenderableType]:
     notes = [note.text for note in result.notes if note.kind != SIMULATED]
     if notes:
-        yield facts_table([("note", note) for note in notes])
+        yield facts_table([("note", as_text(note)) for note in notes])
 
 
 def _files(result: RunResult, width: int) -> Iterator[RenderableType]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from diag.common.text import as_text
 from diag.common.wording import counted, figure
 from diag.report.growth import growth_sentence
 from diag.verdict.findings import Divergence, Verdict, Where
@@ -74,6 +75,10 @@ def explain_cures(cured_by: Sequence[str]) -> str:
 
 def name_of(where: Where) -> str:
     """Short enough for a table; step and phase stand elsewhere."""
+    return as_text(_name_of(where))
+
+
+def _name_of(where: Where) -> str:
     output = f" [{where.output}]" if where.output else ""
     if where.unit != "op" and where.name:
         output = "" if where.name == "output" else f": {where.name}"
@@ -90,7 +95,7 @@ def name_of(where: Where) -> str:
 
 
 def moment_of(where: Where) -> str:
-    return f"step {where.step}, {where.phase}"
+    return as_text(f"step {where.step}, {where.phase}")
 
 
 def subject_of(where: Where) -> str:
@@ -153,7 +158,7 @@ def _sentence_of(first: Divergence, result: RunResult) -> str:
         explain_cures(first.cured_by),
         first.fused.render() if first.fused is not None else "",
     ]
-    return " ".join(part for part in parts if part)
+    return as_text(" ".join(part for part in parts if part))
 
 
 def _innocence(first: Divergence, result: RunResult) -> str:

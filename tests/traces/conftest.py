@@ -128,6 +128,7 @@ def write_trace(path: Path, change: Callable[[int, dict], None] | None = None, *
             trace.append_step(StepRecord(step, 5, losses, tensors, keep))
             trace.append_units(unit_rows(step))
         trace.append_ops(op_rows())
+        trace.write_program(b"a training step, as bytes")
         trace.write_report(REPORT)
     return path
 

@@ -173,31 +173,21 @@ def read_what_is_left(path: Path) -> None:
                     assert not is_kept or trace.tensor(step, *key).tobytes() == written.tobytes(), (step, key)
                     found.append(checksum is not None and is_kept == (key in RUN["kept"](step)))
     except UserError as error:
-        assert "truncated or damaged" in str(error)
+        assert "truncated or damaged" in str(error) or "missing or damaged" in str(error)
     else:
         assert not all(found)
 
 
-def test_a_killed_trace_cut_short_is_refused_or_lacks_what_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_killed_trace_cut_short_is_refused_or_lacks_what_is_lost(tmp_path: Path, share: float) -> None:
     path = tmp_path / "trace.h5"
     with endless_run(path) as run:
         wait_for(path)
         time.sleep(0.3)
         run.kill()
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    code = "import pathlib, sys, tests.traces.test_kill as t; t.read_what_is_left(pathlib.Path(sys.argv[1]))"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(path)],
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.xfail("HDF5 goes on trying to read what is lost, and h5py has no way to tell it when to give up")
-    assert done.returncode == 0, done.stderr
+    path.write_bytes(whole[: int(share * len(whole))])
+    read_what_is_left(path)
 
 
 def test_the_run_is_worth_killing() -> None:

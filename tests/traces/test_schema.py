@@ -38,13 +38,9 @@ def test_a_layer_within_a_layer_has_its_own_path() -> None:
     assert tensor_path(TensorSpec("inputs", (1,), "float32"), LANES) == "tensors/inputs/values"
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype", "message"),
-    [("a", "string", "A trace stores"), ("", "bool", "relative path"), ("a//b", "bool", "relative path")],
-)
-def test_a_tensor_hdf5_cannot_hold_is_refused(name: str, dtype: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TensorSpec(name, (1,), dtype)
+def test_a_tensor_hdf5_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="A trace stores"):
+        TensorSpec("a", (1,), "string")
 
 
 def test_a_layout_that_contradicts_itself_is_refused() -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import numpy as np
+
+from traces.checksums import bytes_checksum
+from traces.hdf5.chunks import ChunkCheck, Unsound
 
 BYTES_PER_CHUNK = 1 << 16
 DOCUMENTS_PER_CHUNK = 128
 
 
 def create_blobs(group: h5py.Group) -> None:
-    """Make what documents are added to: `bytes`, where each of them stops there, and how many are whole."""
+    """Make what documents are added to: `bytes`, where each stops there, its checksum, and how many are whole."""
     group.create_dataset("bytes", shape=(0,), maxshape=(None,), dtype=np.uint8, chunks=(BYTES_PER_CHUNK,))
     group.create_dataset("stop", shape=(0,), maxshape=(None,), dtype="<i8", chunks=(DOCUMENTS_PER_CHUNK,))
+    group.create_dataset("checksum", shape=(0,), maxshape=(None,), dtype="<u8", chunks=(DOCUMENTS_PER_CHUNK,))
     group.create_dataset("complete", data=np.int64(0))
 
 
@@ -22,6 +28,7 @@ class BlobWriter:
     def __init__(self, group: h5py.Group) -> None:
         self._file = group.file
         self._bytes, self._stop, self._complete = (group[name] for name in ("bytes", "stop", "complete"))
+        self._checksum = group["checksum"]
 
     def append(self, document: bytes) -> None:
         """Write a document, and only then count it."""
@@ -30,6 +37,8 @@ class BlobWriter:
         self._bytes[start:] = np.frombuffer(document, np.uint8)
         self._stop.resize(number + 1, axis=0)
         self._stop[number] = start + len(document)
+        self._checksum.resize(number + 1, axis=0)
+        self._checksum[number] = bytes_checksum(document)
         self._file.flush()
         self._complete[()] = number + 1
         self._complete.flush()
@@ -38,19 +47,49 @@ class BlobWriter:
 class BlobReader:
     """Reads the whole documents of one group, also while it grows; each dataset through one handle."""
 
-    def __init__(self, group: h5py.Group) -> None:
+    def __init__(self, group: h5py.Group, path: Path) -> None:
         self._bytes, self._stop, self._complete = (group[name] for name in ("bytes", "stop", "complete"))
+        self._checksum = group.get("checksum")
+        self._checks = {name: ChunkCheck(group[name], path) for name in ("bytes", "stop", "checksum") if name in group}
 
     def __len__(self) -> int:
+        """How many are whole.
+
+        Raises:
+          Unsound: there are not so many.
+        """
         self._complete.refresh()
-        return int(self._complete[()])
+        number = int(self._complete[()])
+        if self._stop.shape[0] < number:
+            self._stop.refresh()
+        if not 0 <= number <= self._stop.shape[0]:
+            raise Unsound(f"{self._stop.name} has {self._stop.shape[0]:,} documents of {number:,}")
+        return number
 
     def __getitem__(self, number: int) -> bytes:
-        """One document, from the last where `number` is negative."""
+        """One document, from the last where `number` is negative.
+
+        Raises:
+          Unsound: it is not on file.
+        """
         number = range(len(self))[number]
-        if self._stop.shape[0] <= number:
-            self._stop.refresh()
+        self._checks["stop"].check([(max(0, number - 1), number + 1)])
         start, stop = int(self._stop[number - 1]) if number else 0, int(self._stop[number])
         if self._bytes.shape[0] < stop:
             self._bytes.refresh()
+        if not 0 <= start <= stop <= self._bytes.shape[0]:
+            raise Unsound(f"{self._bytes.name} has {len(self._bytes):,} bytes; a document has {start:,} to {stop:,}")
+        if stop > start:
+            self._checks["bytes"].check([(start, stop)])
         return bytes(np.asarray(self._bytes[start:stop]))
+
+    def checksum(self, number: int) -> int | None:
+        """The `bytes_checksum` that a document was written with; None in a trace that has none."""
+        if self._checksum is None:
+            return None
+        if self._checksum.shape[0] <= number:
+            self._checksum.refresh()
+        if self._checksum.shape[0] <= number:
+            raise Unsound(f"{self._checksum.name} has {self._checksum.shape[0]:,} rows, and there are more documents")
+        self._checks["checksum"].check([(number, number + 1)])
+        return int(self._checksum[number])

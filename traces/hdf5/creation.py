@@ -10,19 +10,22 @@ import hdf5plugin
 import numpy as np
 
 from traces.encoding import Array
+from traces.names import TEXT_BYTES, column_text
 from traces.schema import Column, TableLayout
 
-TEXT_BYTES = 256
 CHUNK_BYTES = 1 << 21
 """1 to 8 MiB all write at 0.7 GB/s (differences) on two cores; 32 MiB at half of that."""
 SMALL_ROW_BYTES = 1 << 10
 """Below this the index and the filter's header cost more than compression gains."""
 NUMBERS_PER_CHUNK = 512
+APPENDS_PER_CHUNK = 128
 ABSENT = -1
+APPENDED = APPENDED_STOP, APPENDED_CHECKSUM = "appended", "appended_checksum"
+"""Of each append to a table: the row behind its last, and `rows_checksum` of its columns and marks."""
 TEXT_ATTRIBUTES = {"_Encoding": "utf-8"}
 """By which netCDF readers tell text from bytes."""
 
-_COLUMN_DTYPES: dict[str, Any] = {
+COLUMN_DTYPES: dict[str, Any] = {
     "int64": np.dtype("<i8"),
     "float64": np.dtype("<f8"),
     "text": h5py.string_dtype("utf-8", TEXT_BYTES),
@@ -36,9 +39,11 @@ def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool) -> N
         compressed = column.dtype == "text" and not portable
         row: tuple[int, ...] = () if column.width is None else (column.width,)
         rows = max(1, NUMBERS_PER_CHUNK // (column.width or 1))
-        dataset = create_growing(group, column.name, row, _COLUMN_DTYPES[column.dtype], rows, **bitshuffle(compressed))
+        dataset = create_growing(group, column.name, row, COLUMN_DTYPES[column.dtype], rows, **bitshuffle(compressed))
         if column.dtype == "text":
             dataset.attrs.update(TEXT_ATTRIBUTES)
+    for name in APPENDED:
+        create_growing(group, name, (), np.dtype("<u8"), APPENDS_PER_CHUNK)
     if layout.tensors:
         num_axes = max(1, *(len(spec.shape) for spec in layout.tensors))
         shape = (len(layout.tensors), num_axes)
@@ -89,19 +94,11 @@ def chunk_of_row(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def encode_column(column: Column, values: Sequence[object]) -> Array:
-    """Values as the column stores them; None becomes NaN, "" or -1.
-
-    Raises:
-      ValueError: a text longer than the column: it would lose its end, and so its meaning.
-    """
+    """Values as the column stores them; None becomes NaN, "" or -1, and a text too long a short one (names.py)."""
     if column.dtype == "text":
-        texts = ["" if value is None else str(value) for value in values]
-        encoded = [text.encode() for text in texts]
-        if max(map(len, encoded), default=0) > TEXT_BYTES:
-            longest = max(texts, key=len)
-            raise ValueError(f"Column {column.name!r} holds at most {TEXT_BYTES} bytes. Received: {longest!r}")
-        return np.array(encoded, _COLUMN_DTYPES["text"])
+        texts = ["" if value is None else column_text(str(value)) for value in values]
+        return np.array([text.encode() for text in texts], COLUMN_DTYPES["text"])
     if isinstance(values, np.ndarray):
-        return np.array(values, _COLUMN_DTYPES[column.dtype])
+        return np.array(values, COLUMN_DTYPES[column.dtype])
     missing = np.nan if column.dtype == "float64" else ABSENT
-    return np.array([missing if value is None else value for value in values], _COLUMN_DTYPES[column.dtype])
+    return np.array([missing if value is None else value for value in values], COLUMN_DTYPES[column.dtype])

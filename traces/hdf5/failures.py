@@ -50,7 +50,7 @@ def explained_reading(path: Path) -> Iterator[None]:
     """Turn what HDF5 says of a damaged file into a `UserError`."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         number = _error_number(error)
         if number == errno.EAGAIN:
             reason, advice = "another process has it locked", "close the program that has it open for writing"

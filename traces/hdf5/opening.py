@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -10,16 +11,17 @@ import h5py
 import hdf5plugin  # noqa: F401  registers the filters the tensors are compressed with
 
 from diag.errors import UserError
-from traces.hdf5.failures import explained_reading
+from traces.hdf5.failures import explained_gaps, explained_reading
+from traces.hdf5.unfinished import SIGNATURE, SUPERBLOCK_BYTES, UnfinishedFile, is_unfinished
 from traces.schema import SCHEMA, SCHEMA_NAME, SCHEMA_VERSION
 
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SECONDS_OF_A_WRITER = 5.0
 
 _unfinished_files: WeakValueDictionary[tuple[int, int], h5py.File] = WeakValueDictionary()
 
 
-def open_trace(path: Path) -> h5py.File:
-    """The file, open for reading, and of a schema this program knows.
+def open_file(path: Path) -> h5py.File:
+    """The file, open for reading, and of a schema this program knows; traces.door looks at the rest.
 
     Raises:
       UserError: it cannot be read, or is no trace.
@@ -29,8 +31,8 @@ def open_trace(path: Path) -> h5py.File:
     with explained_reading(path):
         file = _open_unfinished(path) if _is_unfinished(path) else h5py.File(path, "r")
     try:
-        with explained_reading(path):
-            schema = str(file.attrs.get("schema", ""))
+        with explained_reading(path), explained_gaps(path):
+            schema = schema_of(file)
         _refuse_others(path, schema)
     except UserError:
         file.close()
@@ -38,23 +40,35 @@ def open_trace(path: Path) -> h5py.File:
     return file
 
 
-def _is_unfinished(path: Path) -> bool:
-    """Whether a writer has the file open, or was killed: HDF5's "file consistency flags" say so.
+def schema_of(file: h5py.File) -> str:
+    """Name and version of the schema; empty where there is none."""
+    try:
+        schema = file.attrs.get("schema", "")
+    except (TypeError, ValueError):  # of a type that h5py does not know
+        return ""
+    return schema if isinstance(schema, str) else ""
 
-    HDF5 opens such a file only for SWMR reading, and only otherwise checks that it is not truncated.
-    They are byte 11 of a superblock of version 2 or 3 (HDF5 File Format Specification, II.A).
-    """
+
+def is_changing(path: Path) -> bool:
+    """Whether a run seems to write the file just now."""
+    try:
+        return time.time() - path.stat().st_mtime < SECONDS_OF_A_WRITER and _is_unfinished(path)
+    except OSError:
+        return False
+
+
+def _is_unfinished(path: Path) -> bool:
     with path.open("rb") as file:
-        start = file.read(12)
-    if start[:8] != HDF5_SIGNATURE:
+        start = file.read(SUPERBLOCK_BYTES)
+    if not start.startswith(SIGNATURE):
         raise _no_trace(path, "not an HDF5 file")
-    return len(start) == 12 and start[8] >= 2 and start[11] != 0
+    return is_unfinished(start)
 
 
 def _open_unfinished(path: Path) -> h5py.File:
     if _unfinished_files.get(_identity(path)):
         raise OSError("file is already open")
-    file = h5py.File(path, "r", swmr=True)
+    file = h5py.File(UnfinishedFile(path), "r")
     claim(path, file)
     return file
 

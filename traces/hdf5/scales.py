@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import h5py
 import numpy as np
 
-from traces.hdf5.creation import create_text
+from traces.hdf5.creation import APPENDED_CHECKSUM, APPENDED_STOP, create_text
 from traces.schema import TableLayout
 
 _NO_VALUES = "This is a netCDF dimension but not a netCDF variable.{:>10}"
@@ -66,6 +66,8 @@ def label_columns(group: h5py.Group, layout: TableLayout, layers: Sequence[str])
         _label_layers(group, layers, scales)
     for column in layout.columns[1:]:
         scales.attach(group[column.name], [row] if column.width is None else [row, group[LAYER]])
+    group[APPENDED_STOP].make_scale(APPENDED_STOP)
+    scales.attach(group[APPENDED_CHECKSUM], [group[APPENDED_STOP]])
     scales.write()
 
 
@@ -74,6 +76,7 @@ def label_blobs(group: h5py.Group) -> None:
     scales = Scales()
     group["stop"].make_scale("stop")
     scales.attach(group["bytes"], [create_length(group, "byte", None)])
+    scales.attach(group["checksum"], [group["stop"]])
     scales.write()
 
 

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from io import BytesIO
+from typing import Any
 
 import h5py
 
 from diag import __version__
+from traces.checksums import bytes_checksum
 from traces.hdf5.blobs import create_blobs
 from traces.hdf5.creation import create_table, create_text
 from traces.hdf5.plots import create_plots
@@ -17,7 +19,10 @@ from traces.hdf5.scales import label_blobs, label_columns
 from traces.hdf5.tensors import create_tensors
 from traces.schema import SCHEMA, TraceLayout
 
+ATTRIBUTES = ("schema", "version", "created", "portable")
 BLOBS = ("programs", "reports")
+CHECKSUMS, ROOT = "checksums", "/"
+"""A document of the checksums of all others and, under "/", of the root's attributes."""
 FORMAT = ("v110", "v110")
 """The oldest that has SWMR, for the tools of any HDF5 since 1.10."""
 
@@ -34,6 +39,16 @@ def skeleton_image(layout: TraceLayout, documents: Mapping[str, object], *, port
     return image.getvalue()
 
 
+def document_checksum(text: bytes) -> str:
+    """As the document `checksums` has it: 16 hexadecimal digits."""
+    return f"{bytes_checksum(text):016x}"
+
+
+def root_checksum(attributes: Mapping[str, Any]) -> str:
+    """The same of the root's attributes that a reader goes by."""
+    return document_checksum(json.dumps([str(attributes[name]) for name in ATTRIBUTES]).encode())
+
+
 def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> None:
     file.attrs.update(
         schema=SCHEMA,
@@ -41,8 +56,11 @@ def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object],
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         portable=portable,
     )
-    for name, document in documents.items():
-        create_text(file, name, json.dumps(document))
+    texts = {name: json.dumps(document) for name, document in documents.items()}
+    for name, text in texts.items():
+        create_text(file, name, text)
+    checksums = {name: document_checksum(text.encode()) for name, text in texts.items()}
+    create_text(file, CHECKSUMS, json.dumps({**checksums, ROOT: root_checksum(file.attrs)}))
     for name, table in layout.tables.items():
         group = file.create_group(name, track_order=True)
         create_table(group, table, portable=portable)

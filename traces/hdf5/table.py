@@ -7,14 +7,18 @@ A reader that trusts `complete` rows never sees half of one, whenever the writer
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 import h5py
 import numpy as np
 from h5py import h5s
 
-from traces.checksums import NO_CHECKSUM, tensor_checksum
+from diag.common.wording import shape_text
+from traces.checksums import NO_CHECKSUM, rows_checksum, tensor_checksum
 from traces.encoding import Array, difference, narrow, restore, widen
-from traces.hdf5.creation import ABSENT
+from traces.hdf5.chunks import ChunkCheck, Unsound
+from traces.hdf5.creation import ABSENT, APPENDED, APPENDED_STOP
+from traces.names import full_texts
 from traces.schema import TableLayout, TensorKey, TensorSpec, TraceLayout, tensor_path
 
 
@@ -33,7 +37,8 @@ class TableWriter:
         is_portable = bool(group.file.attrs["portable"])
         bases = {} if is_portable else {spec.key: layout.base_of(spec) for spec in layout.tensors}
         self._bases = {key: base.key for key, base in bases.items() if base}
-        self._num_rows = 0
+        self._appended = [group[name] for name in APPENDED]
+        self._num_rows = self._num_appends = 0
 
     def append(
         self, columns: Mapping[str, Array], tensors: Mapping[TensorKey, Array], keep: Collection[TensorKey]
@@ -43,30 +48,36 @@ class TableWriter:
         stop = start + len(next(iter(columns.values())))
         for name, values in columns.items():
             write_rows(self._columns[name], start, values)
+        parts = list(columns.values())
         if self._extent is not None:
-            self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep})
-            self._append_checksums(start, tensors)
+            parts.append(self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep}))
+            parts.append(self._append_checksums(start, tensors))
+        for dataset, value in zip(self._appended, (stop, rows_checksum(parts)), strict=True):
+            write_row(dataset, self._num_appends, np.array(value, "<u8"))
+        self._num_appends += 1
         self._group.file.flush()
         self._complete[()] = stop
         self._complete.flush()
         self._num_rows = stop
 
-    def _append_tensors(self, row: int, tensors: Mapping[TensorKey, Array]) -> None:
+    def _append_tensors(self, row: int, tensors: Mapping[TensorKey, Array]) -> Array:
         assert self._extent is not None
-        extent = np.full(self._extent.shape[1:], ABSENT, np.int32)
+        extent = np.full(self._extent.shape[1:], ABSENT, "<i4")
         for key, array in tensors.items():
             extent[self._order[key]] = 1  # a scalar's extent is no axis, and yet it is there
             extent[self._order[key], : array.ndim] = array.shape
             if array.size:
                 self._write_tensor(row, key, array, tensors)
         write_row(self._extent, row, extent)
+        return extent
 
-    def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array]) -> None:
+    def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array]) -> Array:
         assert self._checksum is not None
-        checksums = np.full(self._checksum.shape[1:], NO_CHECKSUM, np.uint64)
+        checksums = np.full(self._checksum.shape[1:], NO_CHECKSUM, "<u8")
         for key, array in tensors.items():
             checksums[self._order[key]] = tensor_checksum(array)
         write_row(self._checksum, row, checksums)
+        return checksums
 
     def _write_tensor(self, row: int, key: TensorKey, array: Array, tensors: Mapping[TensorKey, Array]) -> None:
         if key not in self._tensors:
@@ -102,25 +113,37 @@ class TableReader:
     read other rows than it is asked for. For the same reason it is called only to see new rows.
     """
 
-    def __init__(self, group: h5py.Group, layout: TableLayout, trace: TraceLayout) -> None:
+    def __init__(self, group: h5py.Group, layout: TableLayout, trace: TraceLayout, path: Path) -> None:
         self.layout = layout
+        self._path = path
         self._group = group
         self._lanes = trace.lanes
+        self._full_texts = full_texts([*trace.layers, *(spec.name for spec in (*trace.tensors, *trace.variables))])
         self._order = {spec.key: order for order, spec in enumerate(layout.tensors)}
         self._opened: dict[str, h5py.Dataset] = {}
+        self._checks: dict[str, ChunkCheck] = {}
 
     @property
     def num_rows(self) -> int:
         complete = self._dataset("complete")
         complete.refresh()
-        return int(complete[()])
+        number = int(complete[()])
+        if number < 0:
+            raise Unsound(f"{complete.name} is {number:,}")
+        return number
 
     def column(self, name: str) -> Array:
-        """A column's complete rows; text as Python strings."""
+        """A column's complete rows; text as Python strings.
+
+        Raises:
+          Unsound: some of them are not on file.
+        """
         num_rows = self.num_rows
-        dataset = self._dataset(name, num_rows)
+        dataset = self._with_rows(name, 0, num_rows)
         is_text = h5py.check_string_dtype(dataset.dtype) is not None
         values: Array = (dataset.asstr() if is_text else dataset)[:num_rows]
+        if is_text and self._full_texts:
+            values = np.array([self._full_texts.get(value, value) for value in values.tolist()], object)
         return values
 
     def columns(self, names: Collection[str] | None = None) -> dict[str, Array]:
@@ -129,6 +152,38 @@ class TableReader:
         columns = {name: self.column(name) for name in known}
         num_rows = min(map(len, columns.values()), default=0)
         return {name: values[:num_rows] for name, values in columns.items()}
+
+    def appends(self) -> list[tuple[int, int]] | None:
+        """Of each append the row behind its last, and `rows_checksum`; None in a trace that has none."""
+        if APPENDED_STOP not in self._group:
+            return None
+        complete, found = self.num_rows, []
+        stops, checksums = (self._dataset(name) for name in APPENDED)
+        for dataset in (stops, checksums):
+            dataset.refresh()
+        number = min(len(stops), len(checksums))
+        if number:
+            stops, checksums = (self._with_rows(name, 0, number) for name in APPENDED)
+            found = list(zip(stops[:number].tolist(), checksums[:number].tolist(), strict=True))
+        return [(stop, checksum) for stop, checksum in found if stop <= complete]
+
+    def stored_columns(self, num_rows: int) -> list[Array]:
+        """The columns as they lie on file, in the layout's order."""
+        return [self._with_rows(column.name, 0, num_rows)[:num_rows] for column in self.layout.columns]
+
+    def marks(self, start: int, stop: int) -> list[Array]:
+        """What is written of every tensor of these rows, as it lies on file."""
+        names = ("extent", "checksum") if self.layout.tensors else ()
+        return [self._with_rows(name, start, stop)[start:stop] for name in names]
+
+    def check_marks(self, num_rows: int) -> None:
+        """That the marks of so many rows are stored.
+
+        Raises:
+          Unsound: they are not.
+        """
+        for name in ("extent", "checksum"):
+            self._with_rows(name, 0, num_rows)
 
     def tensors(self, row: int, lane: str) -> dict[TensorKey, Array]:
         """The values of one lane that a row holds."""
@@ -148,35 +203,54 @@ class TableReader:
 
     def shape(self, row: int, key: TensorKey) -> tuple[int, ...] | None:
         """The shape of one row's value; None where the row holds none."""
-        extent = self._dataset("extent", row + 1)[row, self._order[key]]
+        extent = self._with_rows("extent", row, row + 1)[row, self._order[key]]
         if extent[0] == ABSENT:
             return None
-        return tuple(int(length) for length in extent[: len(self.layout.by_key[key].shape)])
+        longest = self.layout.by_key[key].shape
+        shape = tuple(int(length) for length in extent[: len(longest)])
+        if not all(0 <= length <= most for length, most in zip(shape, longest, strict=True)):
+            raise Unsound(f"an extent of {shape_text(shape)}, and at most {shape_text(longest)} is possible")
+        return shape
 
     def kept_in(self, row: int) -> frozenset[TensorKey]:
         """The tensors of which a row holds a value."""
         if not self._order:
             return frozenset()
-        extent = self._dataset("extent", row + 1)[row]
+        extent = self._with_rows("extent", row, row + 1)[row]
         return frozenset(key for key, order in self._order.items() if extent[order, 0] != ABSENT)
 
     def checksum(self, row: int, key: TensorKey) -> int | None:
         """The checksum of what was handed over, be it kept or not; None where nothing was."""
-        checksum = int(self._dataset("checksum", row + 1)[row, self._order[key]])
+        checksum = int(self._with_rows("checksum", row, row + 1)[row, self._order[key]])
         return None if checksum == NO_CHECKSUM else checksum
 
     def checksums(self, row: int) -> dict[TensorKey, int]:
         """All checksums of a row, in one read: 2,000 tensors one by one take 0.2 ms each."""
         if not self._order:
             return {}
-        checksums = self._dataset("checksum", row + 1)[row].tolist()
+        checksums = self._with_rows("checksum", row, row + 1)[row].tolist()
         return {key: checksums[order] for key, order in self._order.items() if checksums[order] != NO_CHECKSUM}
 
     def _read(self, spec: TensorSpec, row: int, shape: tuple[int, ...]) -> Array:
         if 0 in shape:
             return np.empty(shape, self._dataset(tensor_path(spec, self._lanes)).dtype)
-        dataset = self._dataset(tensor_path(spec, self._lanes), row + 1)
+        dataset = self._with_rows(tensor_path(spec, self._lanes), row, row + 1, shape)
         return np.asarray(dataset[(row, *(slice(length) for length in shape))])
+
+    def _with_rows(self, path: str, start: int, stop: int, extent: tuple[int, ...] | None = None) -> h5py.Dataset:
+        """A dataset of which these rows are found to be stored, all of them or of each this extent.
+
+        Raises:
+          Unsound: they are not.
+        """
+        dataset = self._dataset(path, stop)
+        if dataset.shape[0] < stop:
+            raise Unsound(f"{dataset.name} has {dataset.shape[0]:,} rows, and the table has {stop:,}")
+        if path not in self._checks:
+            self._checks[path] = ChunkCheck(dataset, self._path)
+        if stop > start:
+            self._checks[path].check([(start, stop), *((0, n) for n in extent or dataset.shape[1:])])
+        return dataset
 
     def _dataset(self, path: str, num_rows: int = 0) -> h5py.Dataset:
         """The one handle on a dataset, with at least so many rows in sight."""

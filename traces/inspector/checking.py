@@ -1,4 +1,4 @@
-"""What `verify` checks: that everything on file can be read and is what was written."""
+"""What `verify` checks, once the door has let a trace in: that everything on file is what was written."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from diag.common.wording import counted, one_line, ranges_of, shape_text
-from traces.checksums import tensor_checksum
+from diag.common.wording import counted, one_line, ranges_of
+from diag.errors import UserError
+from traces.checksums import bytes_checksum, rows_checksum, tensor_checksum
+from traces.hdf5.blobs import BlobReader
+from traces.hdf5.chunks import Unsound
+from traces.hdf5.skeleton import ROOT
 from traces.hdf5.table import TableReader
 from traces.inspector.reading import InspectedTrace
 from traces.schema import TensorSpec
 
 VERDICTS = ("identical", "rounding", "divergence")
 REPORT_SCHEMA = "lockstep-report/"
+NOT_CHECKSUMMED = "not checksummed: by a version before checksums of them"
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,13 @@ class Check:
 def checks_of(trace: InspectedTrace) -> Iterator[Check]:
     """Every check, as it is done; together they read the whole file once."""
     yield _documents(trace)
+    yield _or_unreadable("programs", "programs", partial(_programs, trace))
     yield _or_unreadable("steps", "steps", partial(_steps, trace))
     for name, table in trace.table_readers.items():
-        yield _or_unreadable(f"table {name}", f"{name}/complete", partial(_columns, name, table))
+        yield _or_unreadable(f"table {name}", f"{name}/complete", partial(_rows, name, table))
     for name, table in trace.table_readers.items():
         if table.layout.tensors:
-            yield _tensors(name, table)
+            yield _or_unreadable(f"tensors of {name}", name, partial(_tensors, name, table))
     yield _or_unreadable("report", "report", partial(_report, trace))
 
 
@@ -58,18 +64,41 @@ def _or_unreadable(name: str, part: str, check: Callable[[], Check]) -> Check:
 
 
 def _documents(trace: InspectedTrace) -> Check:
-    """What was written once, at the start."""
-    readings: dict[str, Callable[[], object]] = {
-        **{f"environment/{lane}": partial(trace.environment, lane) for lane in trace.layout.lanes},
-        "command": lambda: trace.command,
-        "seeds": lambda: trace.seeds,
-        "settings": lambda: trace.settings,
-        "model_config": lambda: trace.model_config,
-        "programs": lambda: trace.programs,
-    }
-    problems = tuple(problem for name, read in readings.items() for problem in _problems_reading(name, read))
-    summary = f"{trace.schema}, by version {trace.version}; {len(readings)} documents read"
-    return Check("documents", summary, len(readings), problems)
+    """What was written once, at the start; the door has read it."""
+    actual, written = trace.document_checksums()
+    problems = [
+        f"{_document_name(name)}: checksum {checksum}, and it was written with {written.get(name, 'none')}"
+        for name, checksum in actual.items()
+        if written and written.get(name) != checksum
+    ]
+    held = "held against their checksums" if written else NOT_CHECKSUMMED
+    summary = f"{trace.schema}, by version {trace.version}; {len(actual) - 1} documents read, {held}"
+    return Check("documents", summary, len(actual), tuple(problems))
+
+
+def _document_name(name: str) -> str:
+    return "attributes of the file" if name == ROOT else name
+
+
+def _programs(trace: InspectedTrace) -> Check:
+    """The training steps as bytes."""
+    return _blobs("programs", trace.blob_readers["programs"])
+
+
+def _blobs(name: str, blobs: BlobReader) -> Check:
+    """Documents one after the other, each held against its checksum."""
+    num_bytes, num_unsummed, problems = 0, 0, []
+    for number in range(len(blobs)):
+        content, written = blobs[number], blobs.checksum(number)
+        num_bytes += len(content)
+        num_unsummed += written is None
+        actual = bytes_checksum(content)
+        if written is not None and written != actual:
+            problems.append(f"{name} {number}: checksum {actual:016x}, and it was written with {written:016x}")
+    summary = f"{counted(len(blobs), name.removesuffix('s'))}, {num_bytes:,} bytes"
+    if len(blobs):
+        summary += f", {NOT_CHECKSUMMED if num_unsummed else 'held against checksums'}"
+    return Check(name, summary, len(blobs), tuple(problems))
 
 
 def _steps(trace: InspectedTrace) -> Check:
@@ -82,26 +111,50 @@ def _steps(trace: InspectedTrace) -> Check:
     return Check("steps", summary, len(steps))
 
 
-def _columns(name: str, table: TableReader) -> Check:
-    """All columns as long as the table says it is; a trace's own reader would cut them to the shortest."""
+def _rows(name: str, table: TableReader) -> Check:
+    """All columns, as long as the table says it is, and the marks of its tensors; held against their checksums."""
     num_rows, problems = table.num_rows, []
     for column in table.layout.columns:
         try:
-            length = len(table.column(column.name))
+            table.column(column.name)
         except Exception as error:  # whatever it is, it is what a damaged file looks like
             problems.append(_problem(f"{name}/{column.name}", error))
-        else:
-            if length < num_rows:  # a run that goes on may have added some
-                problems.append(f"{name}/{column.name}: {length:,} rows, and the table has {num_rows:,}")
     number = len(table.layout.columns)
     summary = f"{counted(number, 'column')} of {counted(num_rows, 'row')}"
+    if not problems and num_rows:
+        is_checksummed, wrong = _appends_that_differ(table, num_rows)
+        summary += f", {'held against checksums' if is_checksummed else NOT_CHECKSUMMED}"
+        problems += [f"{name} rows {rows}: not as they were written, by their checksum" for rows in wrong]
     return Check(f"table {name}", summary, number * num_rows, tuple(problems))
+
+
+def _appends_that_differ(table: TableReader, num_rows: int) -> tuple[bool, list[str]]:
+    """Whether there are checksums, and the rows of each append that has another."""
+    appends = table.appends()
+    if appends is None:
+        return False, []
+    columns, start, wrong = table.stored_columns(num_rows), 0, []
+    for stop, written in appends:
+        if not start < stop <= num_rows:
+            break
+        if rows_checksum([*(values[start:stop] for values in columns), *table.marks(start, stop)]) != written:
+            wrong.append(_range_text(start, stop))
+        start = stop
+    if start < num_rows:
+        wrong.append(_range_text(start, num_rows))
+    return True, wrong
+
+
+def _range_text(start: int, stop: int) -> str:
+    return str(start) if stop == start + 1 else f"{start}-{stop - 1}"
 
 
 def _tensors(name: str, table: TableReader) -> Check:
     """Every value read back, and held against its checksum."""
     num_values, num_bytes, num_sums, problems = 0, 0, 0, []
-    for row in range(_num_rows(table)):
+    num_rows = table.num_rows
+    table.check_marks(num_rows)  # a count that is not so would be gone through row by row
+    for row in range(num_rows):
         for spec in table.layout.tensors:
             try:
                 checksum, shape = table.checksum(row, spec.key), table.shape(row, spec.key)
@@ -109,8 +162,10 @@ def _tensors(name: str, table: TableReader) -> Check:
                 if shape is None:
                     continue
                 num_values += 1
-                problem, size = _value_problem(table, row, spec, shape, checksum)
+                problem, size = _value_problem(table, row, spec, checksum)
                 num_bytes += size
+            except Unsound as error:
+                problem = str(error)
             except Exception as error:  # whatever it is, it is what a damaged file looks like
                 problem = f"{type(error).__name__}: {one_line(error)}"
             if problem:
@@ -122,12 +177,8 @@ def _tensors(name: str, table: TableReader) -> Check:
     return Check(f"tensors of {name}", summary, num_values + num_sums, tuple(problems))
 
 
-def _value_problem(
-    table: TableReader, row: int, spec: TensorSpec, shape: tuple[int, ...], checksum: int | None
-) -> tuple[str, int]:
+def _value_problem(table: TableReader, row: int, spec: TensorSpec, checksum: int | None) -> tuple[str, int]:
     """What is wrong with one value, and its size."""
-    if not all(0 <= length <= longest for length, longest in zip(shape, spec.shape, strict=True)):
-        return f"an extent of {shape_text(shape)}, and at most {shape_text(spec.shape)} is possible", 0
     value = table.tensor(row, spec.key)
     assert value is not None  # it has a shape
     if checksum is None:
@@ -138,28 +189,16 @@ def _value_problem(
 
 
 def _report(trace: InspectedTrace) -> Check:
-    report = trace.report()
+    report, checked = trace.report(), _blobs("reports", trace.blob_readers["reports"])
     if report is None:
         return Check("report", "none yet: the run goes on, or was stopped before it", 0)
     schema, verdict = str(report.get("schema", "")), report.get("verdict")
     problems = [] if schema.startswith(REPORT_SCHEMA) else [f"report: schema {schema!r}, expected {REPORT_SCHEMA}N"]
     problems += [] if verdict in VERDICTS else [f"report: verdict {verdict!r}, expected one of {', '.join(VERDICTS)}"]
-    return Check("report", f"{schema}, {verdict}", 1, tuple(problems))
-
-
-def _num_rows(table: TableReader) -> int:
-    try:
-        return table.num_rows
-    except Exception:
-        return 0  # the check of the columns says so
-
-
-def _problems_reading(name: str, read: Callable[[], object]) -> Iterator[str]:
-    try:
-        read()
-    except Exception as error:  # whatever it is, it is what a damaged file looks like
-        yield _problem(name, error)
+    return Check("report", f"{schema}, {verdict}; {checked.summary}", 1, (*problems, *checked.problems))
 
 
 def _problem(what: str, error: Exception) -> str:
+    if isinstance(error, (Unsound, UserError)):
+        return f"{what}: {error}"
     return f"{what}: cannot be read ({type(error).__name__}: {one_line(error)})"

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from diag.common.files import exported, refuse_existing, refuse_too_large
+from diag.common.text import as_text
 from diag.errors import UserError
 from traces.encoding import Array, widen
 from traces.inspector.address import Address
@@ -91,7 +92,7 @@ def export_table(trace: InspectedTrace, table: str, address: Address, target: Ta
     values = [column.tolist() for column in columns.values()]
     with exported(target.path, target.force) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow([_field(name) for name in columns])
         writer.writerows([_field(column[row]) for column in values] for row in rows)
     return ExportedFile(str(target.path), tuple(columns), num_rows=len(rows))
 
@@ -120,4 +121,4 @@ def _matching(columns: dict[str, Array], address: Address) -> Iterator[int]:
 def _field(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else repr(value)
-    return value
+    return as_text(value, "csv") if isinstance(value, str) else value

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diag.common.text import LONGEST, as_text
 from diag.common.wording import counted, figure, ranges_of
+from traces.inspector.personal import personal_data
 from traces.inspector.reading import InspectedTrace
 
 
@@ -16,7 +18,7 @@ class Header:
     """The documents of a trace, as far as they concern all of it.
 
     `losses` are by lane and step. `planned` is how many steps were to run, None for an open-ended run;
-    `report` the last report stored, None while the run goes on and after a kill.
+    `report` the last report stored, None while the run goes on and after a kill; `personal` says what can be private.
     """
 
     path: str
@@ -31,6 +33,7 @@ class Header:
     planned: int | None
     losses: Mapping[str, Mapping[int, float]]
     report: Mapping[str, Any] | None
+    personal: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -41,6 +44,7 @@ class Header:
             "lanes": self.environments,
             "command": self.command,
             "seeds": self.seeds,
+            "personal_data": self.personal,
             "model": self.model,
             "steps_whole": len(self.steps),
             "steps_planned": self.planned,
@@ -64,6 +68,7 @@ def header_of(trace: InspectedTrace) -> Header:
         planned=trace.layout.steps,
         losses={lane: dict(zip(steps, map(float, losses), strict=False)) for lane, losses in trace.losses.items()},
         report=trace.report(),
+        personal=personal_data(trace),
     )
 
 
@@ -80,8 +85,9 @@ def facts_of(header: Header) -> list[tuple[str, str]]:
         ("model", header.model),
         ("loss", _losses_text(header)),
         ("command", shlex.join(header.command)),
+        ("holds", header.personal),
     ]
-    return [(name, text) for name, text in facts if text]
+    return [(as_text(name), as_text(text, longest=LONGEST)) for name, text in facts if text]
 
 
 def _model_text(config: Mapping[str, Any] | None) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from traces.encoding import Array
+from traces.hdf5.blobs import BlobReader
 from traces.hdf5.failures import explained_gaps
+from traces.hdf5.skeleton import ROOT, document_checksum, root_checksum
 from traces.hdf5.table import TableReader
 from traces.reader import TraceReader
 from traces.schema import TensorKey
@@ -51,6 +53,17 @@ class InspectedTrace(TraceReader):
     def table_readers(self) -> dict[str, TableReader]:
         """All five tables, row by row, for a look at everything that is on file."""
         return self._tables
+
+    @property
+    def blob_readers(self) -> dict[str, BlobReader]:
+        """The programs and the reports."""
+        return self._blobs
+
+    def document_checksums(self) -> tuple[dict[str, str], Mapping[str, str]]:
+        """Of each document, by name, and of the file's attributes: as it is, and as it was written (empty: unknown)."""
+        opened = self._open
+        actual = {name: document_checksum(text) for name, text in opened.texts.items()}
+        return {**actual, ROOT: root_checksum(opened.attributes)}, opened.checksums
 
     def _checksums_in(self, step: int) -> dict[TensorKey, int]:
         row = self._row("steps", "step", step)

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from diag.common.terminal import facts_table
+from diag.common.text import LONGEST, as_text
 from diag.common.wording import counted
 from traces.inspector.checking import Check
 from traces.views.terminal import BAD, GOOD, next_commands
@@ -17,7 +18,7 @@ MAX_PROBLEMS = 25
 
 def render(path: str, checks: Sequence[Check], is_sound: bool) -> Iterator[RenderableType]:
     problems = [problem for check in checks for problem in check.problems]
-    yield facts_table([("trace", path), *((check.name, check.summary) for check in checks)])
+    yield facts_table([("trace", path), *((check.name, as_text(check.summary, longest=LONGEST)) for check in checks)])
     yield Text()
     if is_sound:
         yield Text(f"Sound: nothing is wrong in {counted(len(checks), 'check')}.", style=GOOD)
@@ -26,7 +27,7 @@ def render(path: str, checks: Sequence[Check], is_sound: bool) -> Iterator[Rende
     else:
         yield Text(f"{counted(len(problems), 'problem')}:", style=BAD)
     for problem in problems[:MAX_PROBLEMS]:
-        yield Text(f"  {problem}")
+        yield Text(f"  {as_text(problem, longest=LONGEST)}")
     if len(problems) > MAX_PROBLEMS:
         yield Text(f"  ... and {len(problems) - MAX_PROBLEMS:,} more (--json has all)")
     yield from next_commands([("ls", path)])

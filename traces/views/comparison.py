@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from diag.common.terminal import facts_table
+from diag.common.text import LONGEST, as_text
 from diag.common.wording import counted, figure, ranges_of
 from traces.inspector.catalogue import StoredTensor
 from traces.inspector.comparison import CHECKSUMS, TensorComparison, TraceComparison
@@ -19,10 +20,10 @@ MAX_ONLY = 10
 
 
 def render(comparison: TraceComparison, everything: bool, width: int) -> Iterator[RenderableType]:
-    yield Text(_headline(comparison), style=GOOD if comparison.is_same else BAD)
+    yield Text(as_text(_headline(comparison)), style=GOOD if comparison.is_same else BAD)
     if comparison.pairing.pairs:
         a, b = zip(*comparison.pairing.pairs, strict=True)
-        yield facts_table([("A", _side_text(a)), ("B", _side_text(b))])
+        yield facts_table([("A", as_text(_side_text(a))), ("B", as_text(_side_text(b)))])
     yield from _only(comparison)
     if comparison.differing:
         yield Text()
@@ -77,7 +78,7 @@ def _only(comparison: TraceComparison) -> Iterator[RenderableType]:
     for side, names in (("only in A", comparison.pairing.only_a), ("only in B", comparison.pairing.only_b)):
         if names:
             more = f" and {len(names) - MAX_ONLY:,} more" if len(names) > MAX_ONLY else ""
-            yield facts_table([(side, ", ".join(names[:MAX_ONLY]) + more)])
+            yield facts_table([(side, as_text(", ".join(names[:MAX_ONLY]) + more, longest=LONGEST))])
 
 
 def _table(differing: Sequence[TensorComparison], everything: bool, width: int) -> Iterator[RenderableType]:

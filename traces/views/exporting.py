@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from diag.common.terminal import Unbroken
+from diag.common.text import as_text
 from diag.common.wording import counted, size_text
 from traces.inspector.exporting import ExportedFile
 from traces.views.terminal import FAINT, GOOD, TITLE
@@ -26,4 +27,4 @@ def render(exported: ExportedFile) -> Iterator[RenderableType]:
         yield Text(f"{counted(exported.num_widened, 'tensor')} of bfloat16 written as float32, exactly", style=FAINT)
     yield Text("\nNext", style=TITLE)
     read = f"numpy.load({path!r})[{exported.names[0]!r}]" if num_rows is None else f"pandas.read_csv({path!r})"
-    yield Unbroken(f"  {read}")
+    yield Unbroken(f"  {as_text(read)}")

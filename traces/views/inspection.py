@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from diag.common.terminal import facts_table
+from diag.common.text import as_text
 from diag.common.wording import counted, figure, shape_text
 from diag.numerics.figures import HISTOGRAM_EDGES, PairStatistics
 from traces.inspector.elements import Element
@@ -42,14 +43,14 @@ def render(path: str, views: Sequence[TensorView], num_hidden: int, width: int) 
 
 
 def _view(view: TensorView, width: int) -> Iterator[RenderableType]:
-    yield Text(view.address, style=TITLE)
-    yield facts_table(_about(view))
+    yield Text(as_text(view.address), style=TITLE)
+    yield facts_table((name, as_text(text)) for name, text in _about(view))
     if view.figures:
         yield Text()
         yield _lanes_table(view, width)
     if view.pair is not None:
         yield Text()
-        yield facts_table(_pair_facts(view.pair, view.lanes))
+        yield facts_table((as_text(name), as_text(text)) for name, text in _pair_facts(view.pair, view.lanes))
         yield from _histogram(view.pair, width)
     elif view.not_compared:
         yield Text(f"Not compared: {view.not_compared}.")

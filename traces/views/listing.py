@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from diag.common.terminal import facts_table
+from diag.common.text import as_text
 from diag.common.wording import counted, figure, ranges_of
 from traces.inspector.catalogue import SNAPSHOTS
 from traces.inspector.header import facts_of
@@ -187,7 +188,7 @@ def _others(tensors: Sequence[TensorRow], everything: bool) -> Iterator[Renderab
             lines += [("", f"{each.entry.path}  {each.entry.shape} {each.entry.dtype}") for each in group]
     if lines:
         yield Text()
-        yield facts_table(lines)
+        yield facts_table((as_text(name), as_text(text)) for name, text in lines)
 
 
 def _next(listing: Listing) -> Iterator[Sequence[str]]:

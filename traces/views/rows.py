@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from diag.common.terminal import facts_table
+from diag.common.text import as_text
 from diag.common.wording import figure
 from traces.inspector.judgements import DIVERGENCE, Judgement
 from traces.inspector.rows import RowView
@@ -56,10 +57,10 @@ def render_worst(path: str, views: Sequence[RowView], num_rows: int, width: int)
 
 def _detail(view: RowView, width: int) -> Iterator[RenderableType]:
     judged, columns = view.judged, view.columns
-    yield Text(f"{judged.subject}, step {judged.step}, {judged.phase}", style=TITLE)
+    yield Text(as_text(f"{judged.subject}, step {judged.step}, {judged.phase}"), style=TITLE)
     others = {key: str(value) for key, value in columns.items() if key not in IN_HEADING and _source(key) is None}
     verdict = _verdict_text(judged, _number(columns.get("bound")))
-    yield facts_table([("verdict", verdict), *((key, text) for key, text in others.items() if text)])
+    yield facts_table([("verdict", verdict), *((as_text(key), as_text(text)) for key, text in others.items() if text)])
     yield from _statistics(columns, width)
 
 

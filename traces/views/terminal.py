@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from diag.common.jsonable import print_document
-from diag.common.terminal import Unbroken
+from diag.common.terminal import ReportConsole, Unbroken
+from diag.common.text import as_text
 from diag.common.wording import shortened
 
 GOOD, BAD, FAINT, TITLE = "bold green", "bold red", "dim", "bold"
@@ -29,7 +30,7 @@ def print_result(
     if as_json:
         print_document(schema, document())
         return
-    console = Console(markup=False, highlight=False, emoji=False)  # a layer's name may look like markup
+    console = ReportConsole()
     for part in text(console.width):
         console.print(part, soft_wrap=isinstance(part, Unbroken))
 
@@ -62,7 +63,7 @@ class TextRow:
 
 
 def row(*cells: str, style: str = "") -> TextRow:
-    return TextRow(cells, style)
+    return TextRow(tuple(map(as_text, cells)), style)
 
 
 def table(title: str, columns: Sequence[TextColumn], rows: Sequence[TextRow], width: int) -> Group:
@@ -74,7 +75,7 @@ def table(title: str, columns: Sequence[TextColumn], rows: Sequence[TextRow], wi
     headings = [column.heading.split("\n") for column in columns]
     height = max(map(len, headings))
     padded = [[*[""] * (height - len(lines)), *lines] for lines in headings]
-    lines = [Text(title, style=TITLE)] if title else []
+    lines = [Text(as_text(title), style=TITLE)] if title else []
     if any(column.heading for column in columns):
         lines += [Text(_line([cells[i] for cells in padded], columns, widths), style=FAINT) for i in range(height)]
         lines.append(Text("─" * (sum(widths) + len(_BETWEEN) * (len(widths) - 1)), style=FAINT))
@@ -122,4 +123,4 @@ def next_commands(commands: Iterable[Sequence[str]]) -> Iterator[RenderableType]
     if lines:
         yield Text("\nNext", style=TITLE)
     for line in lines:
-        yield Unbroken(f"  {line}")
+        yield Unbroken(f"  {as_text(line)}")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from diag.errors import UserError
 from traces.encoding import STORED_DTYPES
-from traces.hdf5.creation import NUMBERS_PER_CHUNK, TEXT_BYTES, chunk_of_row
+from traces.hdf5.creation import NUMBERS_PER_CHUNK, chunk_of_row
+from traces.names import TEXT_BYTES
 from traces.schema import Column, TableLayout, TensorSpec, stored_shape
 
 DATASET_BYTES = 4096

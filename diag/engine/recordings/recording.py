@@ -71,7 +71,9 @@ class Recording:
         self.num_steps = 0
         program, settings = plan.program, plan.settings
         self.series = series_of(program)
-        self.layers = (*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP)
+        self.layers = tuple(
+            dict.fromkeys((*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP))
+        )  # a layer may be called so
         self.layer_of = {spec.name: spec.layer for spec in program.variables}
         in_full = [series for series in self.series if series.kind not in (WEIGHTS, STATE, DRAWS)]
         self._refuse_idle(options.dump_policy, in_full)
@@ -281,7 +283,7 @@ class Recording:
         if ops:
             self.writer.append_ops(_columns(ops) | _columns_of_ops(ops))
         if units:
-            names = [f"{o.where.unit}:{o.where.name}"[:200] for o in units]
+            names = [f"{o.where.unit}:{o.where.name}" for o in units]
             self.writer.append_units(_columns(units) | {"unit": names})
 
     def keep(self, report: dict[str, Any]) -> None:

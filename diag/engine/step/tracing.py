@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,6 +36,7 @@ from diag.engine.step.keras_calls import (
 from diag.engine.step.program import Program, RawVariable, VariableSpec
 from diag.engine.step.scope_marks import MarkedNames, marks_beside_names
 from diag.engine.step.watching import with_watched_tensors
+from diag.errors import UserError
 
 if TYPE_CHECKING:
     from diag.engine.step.batch import Batch
@@ -91,8 +93,25 @@ def trace(model: keras.Model, batch: Batch) -> Program:
         keras_own_loops(model),
         tf.device(None),
     ):
-        outer = step.get_concrete_function(*flat).graph
+        outer = _graph_of(step, flat)
     return _Tracing(model, calls, outer, marked_names, traced["gradients"]).program(len(flat))
+
+
+def _graph_of(step: Any, flat: list[tf.TensorSpec]) -> Any:
+    """The traced graph of a step.
+
+    Raises:
+      UserError: the model has names that TensorFlow takes in no graph, so that `fit` does not compile it either.
+    """
+    try:
+        return step.get_concrete_function(*flat).graph
+    except ValueError as error:
+        if found := re.search(r"'.*' is not a valid (root )?scope name", str(error), re.DOTALL):
+            raise UserError(
+                f"The model cannot be compiled: {found[0]} in TensorFlow; expected names of layers made of letters, "
+                "digits and _ . > -; give the layer another name."
+            ) from error
+        raise
 
 
 class _Tracing:
