@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from diag.common.command import OneLineParser, command_parser, run_command
+from diag.common.command import OneLineParser, add_trust_flag, command_parser, run_command
 from diag.common.files import write_json
 from diag.common.jsonable import to_text
 from diag.common.terminal import ReportConsole
@@ -35,6 +35,7 @@ def parser() -> OneLineParser:
     )
     parser.add_argument("--lane-b", choices=LANES, default="candidate", help="of the second (default: %(default)s)")
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="write report.json under this name")
+    add_trust_flag(parser)
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
     return parser
 
@@ -53,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
     from diag.report import json_report, terminal
 
     same = options.reference.resolve() == options.candidate.resolve()
-    with RecordedRun(options.reference) as a:
-        b = a if same else RecordedRun(options.candidate)
+    with RecordedRun(options.reference, options.trust) as a:
+        b = a if same else RecordedRun(options.candidate, options.trust)
         try:
             comparison = RunComparison(RecordedSide(a, options.lane_a), RecordedSide(b, options.lane_b))
             result = comparison.run()

@@ -4,7 +4,7 @@ The trace is enough by itself: it holds the traced training step.  Without --pla
 was recorded.  Exit code 0: every tensor has the recorded bits, 1: some have not (with --op or --layer: an
 output is out of its rounding bound), 2: the question could not be asked, 3: a bug of ours.
 
-Replaying runs the graph that the trace holds: replay only traces that you trust.
+A trace may come from a stranger: its step is run only if all that its ops do is to compute (docs/SECURITY.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag.allowance_file import add_allowances_flag, put_in_force, read
-from diag.common.command import OneLineParser, command_parser, is_on, not_negative, run_command
+from diag.common.command import OneLineParser, add_trust_flag, command_parser, is_on, not_negative, run_command
 from diag.common.jsonable import to_text
 from diag.errors import UserError
 from diag.machine.hardware import restore_variables
@@ -55,6 +55,7 @@ class ReplayRequest:
     emit: Path | None
     allowances_file: Path | None
     allowances: tuple[AllowanceRow, ...]
+    is_trusted: bool
     tf32: bool | None
     json: bool
 
@@ -89,6 +90,7 @@ def parser() -> OneLineParser:
     parser.add_argument("--emit", metavar="FILE.py", type=Path, help="write the op or layer as a program of its own")
     add_allowances_flag(parser)
     parser.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 (default: as recorded)")
+    add_trust_flag(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
 
@@ -121,6 +123,7 @@ def request_of(options: argparse.Namespace) -> ReplayRequest:
         options.emit,
         options.allowances,
         read(options.allowances),
+        options.trust,
         is_on(options.tf32),
         options.json,
     )
@@ -168,7 +171,7 @@ def run(request: ReplayRequest) -> int:
 
     with as_recorded(environment, request.tf32):
         notes = put_in_force(request.allowances_file, request.allowances)
-        with RecordedRun(request.trace) as recorded:
+        with RecordedRun(request.trace, request.is_trusted) as recorded:
             replayer = Replayer(recorded, request.place, request.seed, request.start)
             replayer.check(request.step)
             for lane in request.lanes:

@@ -59,6 +59,15 @@ def run_command(
         return BUG
 
 
+def add_trust_flag(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run the stored training step whatever ops it has, files and Python functions included "
+        "(default: only ops that compute and do nothing else, docs/SECURITY.md)",
+    )
+
+
 def is_on(choice: str | None) -> bool | None:
     """What a flag with the choices on and off asks for; None where it was not given."""
     return None if choice is None else choice == "on"

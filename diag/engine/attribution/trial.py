@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--step", type=int, required=True)
     parser.add_argument("--lane", default="reference")
     parser.add_argument("--place", required=True)
+    parser.add_argument("--trust", action="store_true")
     parser.add_argument("--location", type=json.loads, default=None)
     parser.add_argument("--switches", type=json.loads, required=True)
     parser.add_argument("--known", type=json.loads, default=[])
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from diag.engine.recordings.recorded_run import RecordedRun
     from diag.machine.settings import as_recorded
 
-    with as_recorded(environment), RecordedRun(options.trace) as recorded:
+    with as_recorded(environment), RecordedRun(options.trace, options.trust) as recorded:
         runner = TrialRunner(recorded, options.step, options.lane, parse_place(options.place))
         location = FlaggedUnit(**options.location) if options.location else runner.first_location()
         yield {"location": None if location is None else location.to_dict()}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from diag.common.wording import shortened
 from diag.engine.graphs.graph import Port
 from diag.engine.step.batch import Batch
 from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
-from diag.engine.step.serialization import Damaged, load, with_state
+from diag.engine.step.serialization import load, with_state
+from diag.engine.step.stored_step import Damaged, NotAllowed
 from diag.engine.training.setup import Trained
 from diag.errors import UserError
 from diag.machine.places import Place, parse_place
@@ -22,21 +24,28 @@ from traces.reader import TraceReader
 class RecordedRun:
     """What a trace says of the run that made it.  Use it as a context manager.
 
+    is_trusted: its training step may do more than compute.
+
     Raises:
-      UserError: no trace, or one with no training step in it; when something is asked for that it
-        does not hold.
+      UserError: no trace, or one with no training step in it, or with one that does more than compute; when something
+        is asked for that it does not hold.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_trusted: bool = False) -> None:
         self.path = path
         self.reader = TraceReader(path)
         blobs = self.reader.programs
         if not blobs:
             raise UserError(f"{path} holds no training step: {self._why_no_program()}")
         try:
-            self._specs = [load(blob) for blob in blobs]
+            self._specs = [load(blob, is_trusted) for blob in blobs]
         except Damaged as error:
-            raise self._damage("training step") from error
+            raise self._damage("training step", str(error)) from error
+        except NotAllowed as error:
+            raise UserError(
+                f"{path} holds a training step that may do more than compute: {error}; nothing of it was loaded; only "
+                "if you trust whoever made the trace: --trust runs it, with all that you may do on this machine"
+            ) from error
 
     def _why_no_program(self) -> str:
         """In words, with the file that the model came from."""
@@ -46,10 +55,11 @@ class RecordedRun:
             f"it takes the model itself, {model}: run diag.lockstep on it again" if model else "record the run again"
         )
 
-    def _damage(self, what: str) -> UserError:
+    def _damage(self, what: str, how: str = "") -> UserError:
+        said = f" ({shortened(how, 300)})" if how else ""
         return UserError(
-            f"Cannot read the trace {self.path}: the {what} in it is damaged; expected the bytes that were written; "
-            "copy it again from where it was made, or record the run again."
+            f"Cannot read the trace {self.path}: the {what} in it is damaged{said}; expected the bytes that were "
+            "written; copy it again from where it was made, or record the run again."
         )
 
     @property
