@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     place = None if options.place is None else parse_place(options.place)
     only = switch_names(options.switches)
+    TraceReader(options.trace).close()  # what is no trace is refused before TensorFlow is loaded
     import_tensorflow()
     step, location, alike = flagged_in(options.trace, options.step)
     from diag.engine.attribution.attributing import attribute, flagged_step_in, line_of

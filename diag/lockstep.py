@@ -50,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(request: LockstepRequest) -> int:
     from diag.machine.tensorflow_import import import_tensorflow
+    from traces.reader import TraceReader
 
+    if request.trace is not None:
+        TraceReader(request.trace).close()  # what is no trace is refused before TensorFlow is loaded
     import_tensorflow()
     from diag.common.terminal import ReportConsole
     from diag.lockstep_run import run_lockstep

@@ -1,7 +1,8 @@
 """The one door: whatever opens a trace comes through here, and sees nothing of a file that was not checked.
 
 In this order: the file holds plain datasets and links to nothing outside (plain.py); its documents are records
-(records.py); its datasets are of the kinds and shapes that the layout names (contents.py). What is read later of the
+(records.py); its datasets are of the kinds and shapes that the layout names (contents.py), and hold as many rows as
+it counts (counts.py). What is read later of the
 rows is held against what is stored of them, at that time (traces/hdf5/chunks.py). docs/TRACE.md says it for a reader.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from diag.errors import UserError
 from traces.door.contents import refuse_other_contents, refuse_other_text
+from traces.door.counts import refuse_uncounted
 from traces.door.plain import Stored, datasets_of
 from traces.door.records import layout_of, parsed, refuse_other_records
 from traces.hdf5.chunks import Unsound
@@ -90,6 +92,7 @@ def _checked(file: h5py.File, path: Path) -> OpenTrace:
     documents = {name: parsed(text, name) for name, text in texts.items() if name != "layout"}
     refuse_other_records(documents)
     refuse_other_contents(found, layout, portable=bool(attributes["portable"]))
+    refuse_uncounted(file, found, layout)
     checksums = parsed(_text(file, found, CHECKSUMS), CHECKSUMS) if CHECKSUMS in found else {}
     if not isinstance(checksums, dict):
         raise Unsound(f"{CHECKSUMS} is not as expected: an object")

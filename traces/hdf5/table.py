@@ -173,6 +173,15 @@ class TableReader:
         names = ("extent", "checksum") if self.layout.tensors else ()
         return [self._with_rows(name, start, stop)[start:stop] for name in names]
 
+    def check_marks(self, num_rows: int) -> None:
+        """That the marks of so many rows are stored.
+
+        Raises:
+          Unsound: they are not.
+        """
+        for name in ("extent", "checksum"):
+            self._with_rows(name, 0, num_rows)
+
     def tensors(self, row: int, lane: str) -> dict[TensorKey, Array]:
         """The values of one lane that a row holds."""
         values = {spec.key: self.tensor(row, spec.key) for spec in self.layout.tensors if spec.lane == lane}

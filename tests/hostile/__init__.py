@@ -1,0 +1,1 @@
+"""Files of a stranger: a corpus of hostile traces, and a fuzzer."""
