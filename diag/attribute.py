@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diag.common.child import add_memory_flag, in_child, limits_of
 from diag.common.command import OneLineParser, add_trust_flag, command_parser, positive, run_command
 from diag.common.jsonable import json_safe, to_text
 from diag.common.terminal import ReportConsole
@@ -30,6 +31,7 @@ from traces.reader import TraceReader
 
 NO_CURE = 1
 LONGEST = 600  # seconds
+MORE = 300  # seconds, until what is left out is said, and a trial that hangs is ended
 
 
 def parser() -> OneLineParser:
@@ -46,6 +48,7 @@ def parser() -> OneLineParser:
         help="what has not been tried by then is left out (default: %(default)s)",
     )
     add_trust_flag(parser)
+    add_memory_flag(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
 
@@ -113,5 +116,11 @@ def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | Non
     return step, FlaggedUnit.of(in_step[0].where).to_dict(), wrong_alike(in_step)
 
 
+def main_in_child(arguments: Sequence[str]) -> int:
+    """The command in a process of its own; its trials are in others."""
+    options = parser().parse_args(arguments)
+    return in_child("attribute", "diag.attribute", arguments, limits_of(options, options.seconds + MORE))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_in_child(sys.argv[1:]))

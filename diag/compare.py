@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from diag.common.child import add_limit_flags, in_child, limits_of
 from diag.common.command import OneLineParser, add_trust_flag, command_parser, run_command
 from diag.common.files import write_json
 from diag.common.jsonable import to_text
@@ -36,6 +37,7 @@ def parser() -> OneLineParser:
     parser.add_argument("--lane-b", choices=LANES, default="candidate", help="of the second (default: %(default)s)")
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="write report.json under this name")
     add_trust_flag(parser)
+    add_limit_flags(parser)
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
     return parser
 
@@ -99,5 +101,11 @@ def next_commands(reference: Path, candidate: Path) -> list[str]:
     ]
 
 
+def main_in_child(arguments: Sequence[str]) -> int:
+    """The command, its stored steps in a process of its own."""
+    options = parser().parse_args(arguments)
+    return in_child("compare", "diag.compare", arguments, limits_of(options, options.seconds))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_in_child(sys.argv[1:]))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from diag import allowance_file
 from diag import options as flags
+from diag.common.child import in_child, limits_of
 from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.jsonable import to_text
 from diag.request import LockstepRequest, request_of
@@ -91,5 +92,13 @@ def next_commands(result: RunResult, given: Sequence[str]) -> list[str]:
     return [*commands, f"{command} --follow candidate"] if "--follow" not in given else commands
 
 
+def main_in_child(arguments: Sequence[str]) -> int:
+    """The command; where the training step comes from a trace, in a process of its own, as long as it takes."""
+    options = parser().parse_args(arguments)
+    if not options.reference.startswith(flags.TRACE):
+        return main(arguments)
+    return in_child("lockstep", "diag.lockstep", arguments, limits_of(options, None))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_in_child(sys.argv[1:]))

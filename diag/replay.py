@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag.allowance_file import add_allowances_flag, put_in_force, read
+from diag.common.child import add_limit_flags, in_child, limits_of
 from diag.common.command import OneLineParser, add_trust_flag, command_parser, is_on, not_negative, run_command
 from diag.common.jsonable import to_text
 from diag.errors import UserError
@@ -91,6 +92,7 @@ def parser() -> OneLineParser:
     add_allowances_flag(parser)
     parser.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 (default: as recorded)")
     add_trust_flag(parser)
+    add_limit_flags(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
 
@@ -246,5 +248,11 @@ def replay_part(
     return OTHER_BITS if any(o.verdict is Verdict.DIVERGENCE for o in part.observations) else 0
 
 
+def main_in_child(arguments: Sequence[str]) -> int:
+    """The command, its stored step in a process of its own."""
+    options = parser().parse_args(arguments)
+    return in_child("replay", "diag.replay", arguments, limits_of(options, options.seconds))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_in_child(sys.argv[1:]))

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from diag.common.wording import shortened
 from diag.engine.graphs.graph import Port
+from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.step.batch import Batch
 from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
@@ -195,8 +197,13 @@ class RecordedRun:
     def __enter__(self) -> RecordedRun:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
+        if isinstance(error, (tf.errors.OpError, MemoryError)):
+            raise UserError(
+                f"The training step in {self.path} cannot be run here: {reason_of(error)}; expected a step that runs, "
+                "and room for it"
+            ) from error
 
 
 def batch_signature(program: Program) -> list[tuple[tuple[int, ...], str]]:
