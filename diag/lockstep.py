@@ -82,7 +82,11 @@ def next_commands(result: RunResult, given: Sequence[str]) -> list[str]:
         return [*further, f"{command} --units op"]
     commands = []
     if result.attribution is None and "trace" in result.files:
-        commands.append(f"python -m diag.attribute {shlex.quote(result.files['trace'])}")
+        candidate = str(result.lanes[1].place)
+        named = (
+            f" --place {shlex.quote(candidate)}" if ".py:" in candidate else ""
+        )  # no file is run because a trace names it
+        commands.append(f"python -m diag.attribute {shlex.quote(result.files['trace'])}{named}")
     elif first.where.unit in ("layer", "op") and first.where.layer and "--substitute" not in given:
         commands.append(f"{command} --substitute {shlex.quote(first.where.variable or first.where.layer)}=reference")
     if first.where.unit != "op" and "--units" not in given:

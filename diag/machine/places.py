@@ -39,6 +39,11 @@ class Place:
         return self.simulation is not None
 
     @property
+    def names_file(self) -> bool:
+        """Whether it is simulated by a Python file of a person's own."""
+        return self.simulation is not None and ".py:" in self.simulation
+
+    @property
     def is_compiled(self) -> bool:
         return self.execution != "eager"
 

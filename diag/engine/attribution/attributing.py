@@ -85,7 +85,7 @@ def flagged_step_in(
         return FlaggedStep(
             trace,
             step,
-            place or recorded.place("candidate"),
+            place or recorded.place_to_run("candidate"),
             lanes_of(recorded.follow),
             recorded.reader.environment("candidate"),
             recorded.program(step),

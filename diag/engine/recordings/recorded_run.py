@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -76,6 +77,20 @@ class RecordedRun:
         """Where a lane ran; of a reference that was itself recorded elsewhere, where its stand-in did."""
         environment = self.reader.environment(lane)
         return parse_place(str(environment.get("stand_in", environment["place"])))
+
+    def place_to_run(self, lane: str) -> Place:
+        """Where a lane ran, for running it there again.
+
+        Raises:
+          UserError: a Python file simulated it; a person has to name it.
+        """
+        place = self.place(lane)
+        if place.names_file:
+            raise UserError(
+                f"the {lane} was recorded at {place}, made by a Python file, and no file is run because a trace names "
+                f"it; if it is yours, name it yourself: --place {shlex.quote(str(place))}; or name another --place"
+            )
+        return place
 
     def program(self, step: int) -> Program:
         """The traced step for the shapes of a step's batch."""
