@@ -8,6 +8,7 @@ divergence, 2: the question could not be asked, 3: a bug of ours.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,8 +97,8 @@ def same_bits(num_tensors: int, num_steps: int) -> str:
 def next_commands(reference: Path, candidate: Path) -> list[str]:
     """A live candidate can be looked into; a recording can only be compared."""
     return [
-        f"python -m traces diff {reference} --other {candidate}",
-        f"python -m diag.lockstep --reference trace:{reference}  # on the machine of the second trace",
+        f"python -m traces diff {shlex.quote(str(reference))} --other {shlex.quote(str(candidate))}",
+        f"python -m diag.lockstep --reference {shlex.quote(f'trace:{reference}')}  # where the second trace was made",
     ]
 
 

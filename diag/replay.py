@@ -237,7 +237,8 @@ def replay_part(
         part = units.replay_op(recorded, step, request.op, lane, place, replayer)
         title = f"Op {request.op} {part.node.op} of step {step} at {place.eagerly()}, on the CPU's inputs"
     if request.emit is not None:
-        emit(request.emit, part, recorded.program(step), place)
+        held = emit(request.emit, part, recorded.program(step), place, recorded[step].inputs)
+        notes = (*notes, *([held] if held else []))
         console.print(f"wrote {request.emit} and {request.emit.with_suffix('.npz')}")
     if request.json:
         document = reporting.observations_report(str(request.trace), step, part.observations, str(place))

@@ -129,8 +129,8 @@ def switches_for(
     return tried, {**{name: why for name, why in reasons.items() if why}, **NOT_IN_A_TRACE}
 
 
-# Environment variables that TensorFlow reads once, when it is loaded, and their values that a recorded step is run again
-# with.  A trace is a stranger's: no other name, and no text of its own, comes into force from it.
+# Environment variables that TensorFlow reads once, when it is loaded, and their values that a recorded step is run
+# again with.  A trace is a stranger's: no other name, and no text of its own, comes into force from it.
 _TRUTHS = ("0", "1", "true", "false", "True", "False")
 READ_AT_START: Mapping[str, tuple[str, ...]] = {
     "TF_ENABLE_ONEDNN_OPTS": _TRUTHS,
