@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import h5py
 import numpy as np
 
+from diag.errors import UserError
 from traces.door.door import open_trace
 from traces.door.records import report_of
 from traces.encoding import Array
@@ -36,7 +38,15 @@ class TraceReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._open = open_trace(self.path)
-        file, self.layout = self._open.file, self._open.layout
+        self.layout = self._open.layout
+        try:
+            with explained_reading(self.path), explained_gaps(self.path):
+                self._open_parts(self._open.file)
+        except UserError:
+            self.close()
+            raise
+
+    def _open_parts(self, file: h5py.File) -> None:
         self._tables = {
             name: TableReader(file[name], table, self.layout, self.path) for name, table in self.layout.tables.items()
         }

@@ -28,7 +28,14 @@ def report(**changed: Any) -> dict[str, Any]:
     return {**whole, **changed}
 
 
-def write(path: Path, *, layer: str = "dense", documents: dict[str, Any] | None = None, **reported: Any) -> Path:
+def write(
+    path: Path,
+    *,
+    layer: str = "dense",
+    portable: bool = False,
+    documents: dict[str, Any] | None = None,
+    **reported: Any,
+) -> Path:
     """Two steps of one layer, with a state, a batch, rows in both tables, a program and a report."""
     layout = TraceLayout(
         lanes=LANES,
@@ -52,7 +59,7 @@ def write(path: Path, *, layer: str = "dense", documents: dict[str, Any] | None 
         **(documents or {}),
     }
     random = np.random.default_rng(0)
-    with TraceWriter(path, layout, RunDocuments(**given)) as trace:
+    with TraceWriter(path, layout, RunDocuments(**given), portable=portable) as trace:
         kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
         trace.write_snapshot(0, {lane: {f"{layer}/kernel": kernel} for lane in LANES})
         trace.write_batch(0, {"batch_0": np.ones((2, 2), np.float32)})

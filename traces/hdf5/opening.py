@@ -11,7 +11,7 @@ import h5py
 import hdf5plugin  # noqa: F401  registers the filters the tensors are compressed with
 
 from diag.errors import UserError
-from traces.hdf5.failures import explained_reading
+from traces.hdf5.failures import explained_gaps, explained_reading
 from traces.hdf5.unfinished import SIGNATURE, SUPERBLOCK_BYTES, UnfinishedFile, is_unfinished
 from traces.schema import SCHEMA, SCHEMA_NAME, SCHEMA_VERSION
 
@@ -31,7 +31,7 @@ def open_file(path: Path) -> h5py.File:
     with explained_reading(path):
         file = _open_unfinished(path) if _is_unfinished(path) else h5py.File(path, "r")
     try:
-        with explained_reading(path):
+        with explained_reading(path), explained_gaps(path):
             schema = schema_of(file)
         _refuse_others(path, schema)
     except UserError:

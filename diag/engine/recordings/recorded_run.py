@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -67,16 +68,23 @@ class RecordedRun:
 
     @property
     def seed(self) -> int:
-        return int(self.reader.seeds["seed"])
+        return int(self._known(self.reader.seeds, "seed", "seeds"))
 
     @property
     def follow(self) -> str:
-        return str(self.reader.settings["follow"])
+        return str(self._known(self.reader.settings, "follow", "settings"))
 
     def place(self, lane: str) -> Place:
         """Where a lane ran; of a reference that was itself recorded elsewhere, where its stand-in did."""
         environment = self.reader.environment(lane)
-        return parse_place(str(environment.get("stand_in", environment["place"])))
+        place = environment.get("stand_in") or self._known(environment, "place", f"environment of the {lane}")
+        return parse_place(str(place))
+
+    def _known(self, document: Mapping[str, Any], key: str, where: str) -> Any:
+        """What a document says under a key."""
+        if key not in document:
+            raise UserError(f"{self.path} does not say the {key} of its run in its {where}; record the run again")
+        return document[key]
 
     def place_to_run(self, lane: str) -> Place:
         """Where a lane ran, for running it there again.

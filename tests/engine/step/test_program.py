@@ -12,8 +12,10 @@ import tensorflow as tf
 from diag.engine.graphs.graph import ASSIGN_OPS
 from diag.engine.graphs.locations import BACKWARD, FORWARD, LOSS_LAYER, OPTIMIZER, OPTIMIZER_LAYER, PHASES
 from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import flat_batch, trace
+from diag.errors import UserError
 from diag.machine.places import parse_place
 from tests import zoo
 
@@ -251,3 +253,26 @@ def test_a_smaller_batch_is_another_program_of_the_same_variables():
     whole, rest = (trace(model, zoo.batch_for(zoo.cnn, size)) for size in (4, 3))
     assert whole.variables == rest.variables
     assert [node.op for node in whole.ops] == [node.op for node in rest.ops]
+
+
+# ---- names
+
+
+def named(name: str) -> keras.Model:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name=name)])
+    model.compile("adam", "mse")
+    return model
+
+
+NAMED_BATCH = Batch(np.ones((4, 3), np.float32), np.ones((4, 2), np.float32))
+
+
+@pytest.mark.parametrize("name", [" ", "a:1", "日本語", "a\nb", "'"])
+def test_a_name_that_no_graph_takes_is_the_models_own_fault(name: str) -> None:
+    with pytest.raises(UserError, match=r"is not a valid .*scope name in TensorFlow; .*another name"):
+        trace(named(name), NAMED_BATCH)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, ".", "..", "loss", "step"])
+def test_an_odd_name_is_traced(name: str) -> None:
+    assert name in trace(named(name), NAMED_BATCH).layers

@@ -1,0 +1,33 @@
+"""A minute of fuzzing; `python -m tests.fuzz --minutes 60` is an hour of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each command runs in a forked process")
+
+
+def fuzz(state: Path, minutes: float) -> str:
+    command = [sys.executable, "-m", "tests.fuzz", "--minutes", str(minutes), "--seed", "7", "--state", str(state)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False).stdout
+
+
+def test_nothing_ends_badly_in_a_minute_and_a_run_goes_on(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    said = fuzz(state, 0.9)
+    assert "\n0 ended badly" in said, said
+    first = json.loads(state.read_text())
+    assert first["next_case"] > 20
+    assert set(first["codes"]) == {"bytes", "headers", "fields", "datasets"}
+    codes = {code for of_kind in first["codes"].values() for code in of_kind}
+    assert codes == {"0", "1", "2"}  # some are let in, some found damaged, some refused: the cases are worth their time
+    fuzz(state, 0.05)
+    assert json.loads(state.read_text())["next_case"] > first["next_case"]
