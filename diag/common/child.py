@@ -44,7 +44,7 @@ BETWEEN_FAMILIES = 2.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class ChildLimits:
     """seconds: None for no limit.  num_bytes: resident, of the child and its own children together."""
 
     seconds: float | None
@@ -71,15 +71,15 @@ def add_limit_flags(parser: argparse._ActionsContainer) -> None:
     add_memory_flag(parser)
 
 
-def limits_of(options: argparse.Namespace, seconds: float | None) -> Limits:
-    return Limits(seconds, 0.75 * total_bytes() if options.memory is None else options.memory * 2.0**30)
+def limits_of(options: argparse.Namespace, seconds: float | None) -> ChildLimits:
+    return ChildLimits(seconds, 0.75 * total_bytes() if options.memory is None else options.memory * 2.0**30)
 
 
 class _Terminated(BaseException):
     """SIGTERM came."""
 
 
-def in_child(name: str, module: str, arguments: Sequence[str], limits: Limits) -> int:
+def in_child(name: str, module: str, arguments: Sequence[str], limits: ChildLimits) -> int:
     """Run a command's `main` in a child; its exit code, or that of a line on stderr that says why it has none."""
     reading, writing = os.pipe()
     root = str(Path(diag.__file__).parents[1])
@@ -116,7 +116,7 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, was)
 
 
-def _watched(child: subprocess.Popen[bytes], reading: int, limits: Limits) -> tuple[int, str]:
+def _watched(child: subprocess.Popen[bytes], reading: int, limits: ChildLimits) -> tuple[int, str]:
     """(exit code, what to say) of a child, once it is done, or has to be ended."""
     begun, ending = time.monotonic(), None
     family, looked = [child.pid], begun

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from diag.common.child import Limits, in_child
+from diag.common.child import ChildLimits, in_child
 from diag.common.memory import family_of, resident_bytes, total_bytes
 
-LIMITS = Limits(60, 8 << 30)
+LIMITS = ChildLimits(60, 8 << 30)
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def test_an_end_without_a_word_is_an_error(
 
 
 def test_what_takes_too_long_is_ended(command: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert in_child("name", command, ["time.sleep(600)"], Limits(1, LIMITS.num_bytes)) == 2
+    assert in_child("name", command, ["time.sleep(600)"], ChildLimits(1, LIMITS.num_bytes)) == 2
     assert "not done within 1 s" in capfd.readouterr().err
 
 
 def test_what_takes_too_much_is_ended(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     statements = ["x = b'x' * (1 << 29)", "time.sleep(600)"]
-    assert in_child("name", command, statements, Limits(60, 1 << 28)) == 2
+    assert in_child("name", command, statements, ChildLimits(60, 1 << 28)) == 2
     assert "more than 0.2 GiB of memory" in capfd.readouterr().err
 
 
@@ -77,8 +77,8 @@ def test_it_ends_with_its_starter(command: str, number: int, code: int, statemen
     """Also one that is deep in a computation, where Python's signals do not come through."""
     statements = ["print(os.getpid(), flush=True)", statement, "time.sleep(600)"]
     program = (
-        "import sys; from diag.common.child import Limits, in_child; "
-        f"sys.exit(in_child('name', {command!r}, {statements!r}, Limits(60, {LIMITS.num_bytes})))"
+        "import sys; from diag.common.child import ChildLimits, in_child; "
+        f"sys.exit(in_child('name', {command!r}, {statements!r}, ChildLimits(60, {LIMITS.num_bytes})))"
     )
     pipe = subprocess.PIPE
     starter = subprocess.Popen([sys.executable, "-c", program], stdout=pipe, stderr=pipe, text=True)

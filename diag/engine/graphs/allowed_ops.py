@@ -19,9 +19,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
-from tensorflow.python.framework import op_def_registry
 
 from diag.common.wording import shortened
+from diag.engine.graphs.tf_runtime import known_op
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -122,7 +122,7 @@ def beyond(graph_def: Any) -> list[Beyond]:
 
 def _of_function(function: Any, functions: set[str]) -> Iterator[str]:
     signature = function.signature
-    if not FUNCTION_NAME.fullmatch(signature.name) or op_def_registry.get(signature.name) is not None:
+    if not FUNCTION_NAME.fullmatch(signature.name) or known_op(signature.name) is not None:
         yield "a function with the name of an op, or none that TensorFlow gives"
     for name, value in function.attr.items():
         if name in NAMES_OF_FUNCTIONS:
@@ -148,7 +148,7 @@ def _of_node(node: Any, functions: set[str]) -> Iterator[str]:
         yield f"{node.op} with a name that TensorFlow gives no node"
     if not HERE.fullmatch(node.device):
         yield f"{node.op} on another machine ({node.device})"
-    definition = op_def_registry.get(node.op)
+    definition = known_op(node.op)
     known = {attribute.name for attribute in definition.attr} if definition is not None else set(node.attr)
     for name, value in sorted(node.attr.items()):
         if name.startswith("_") and name not in MARKS:

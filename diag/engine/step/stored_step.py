@@ -17,13 +17,13 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow.python.framework import op_def_registry
 
 from diag.common.wording import shortened
 from diag.engine.graphs.allowed_ops import MOST_ELEMENTS, NO_NUMBERS, Beyond, beyond, in_words, nodes_of, num_elements
 from diag.engine.graphs.editing import outputs_of
 from diag.engine.graphs.graph import parse_input
 from diag.engine.graphs.locations import PHASES
+from diag.engine.graphs.tf_runtime import known_op
 from diag.errors import UserError
 from traces.door.records import parsed
 
@@ -206,7 +206,7 @@ def _refuse_other_graph(document: Mapping[str, Any], graph_def: Any) -> None:
 
 def _refuse_other_node(node: Any) -> None:
     """That TensorFlow knows the op, and how many outputs it says it has is a number that a graph can have."""
-    definition = op_def_registry.get(node.op)
+    definition = known_op(node.op)
     if definition is None:
         raise UserError(
             f"The stored training step has the op {node.op}, which TensorFlow {tf.__version__} does not know; replay "
