@@ -1,4 +1,4 @@
-"""A place in a trace is text: no Python file is imported because a trace names it."""
+"""A place in a trace is text, and so is all that it names; who records what others have to trust is told so."""
 
 from __future__ import annotations
 
@@ -57,3 +57,28 @@ def test_no_file_is_run_because_a_trace_names_it(trace: Path, capsys: pytest.Cap
 def test_a_file_that_a_person_names_is_run(trace: Path) -> None:
     assert replay.main([str(trace), "--step", "1", "--lane", "candidate", "--place", place(trace.parent)]) in (0, 1)
     assert (trace.parent / "ran").exists()
+
+
+MODEL = """
+import keras, tensorflow as tf
+
+class Says(keras.layers.Layer):
+    def call(self, x):
+        tf.print("seen")
+        return x
+
+def model():
+    return keras.Sequential([keras.Input((5,)), keras.layers.Dense(3), Says(name="says")])
+"""
+
+
+def test_who_records_a_step_that_does_more_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.py").write_text(MODEL)
+    out = tmp_path / "run"
+    model = ["--model", f"{tmp_path / 'model.py'}:model", "--batch-size", "4", "--steps", "1", "--units", "step"]
+    assert lockstep.main([*model, "--candidate", "CPU:0", "--out", str(out), "--quiet"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "replayed elsewhere only with --trust" in said and "PrintV2 (prints, on the screen or into a file)" in said
+    assert replay.main([str(out / "trace.h5"), "--step", "0"]) == 2
+    assert "StringFormat" in capsys.readouterr().err
+    assert replay.main([str(out / "trace.h5"), "--step", "0", "--trust"]) == 0
