@@ -4,7 +4,7 @@ The trace is enough by itself.  Every trial starts from the recorded state, in a
 before it loads TensorFlow, and is held against float64 truth.  Exit code 0: a cure was found, or nothing is
 wrong, 1: nothing that was tried cures it, 2: the question could not be asked, 3: a bug of ours.
 
-Trying a step runs the graph that the trace holds: do so only with traces that you trust.
+A trace may come from a stranger: its step is run only if all that its ops do is to compute (docs/SECURITY.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diag.common.command import OneLineParser, command_parser, positive, run_command
+from diag.common.child import add_memory_flag, in_child, limits_of
+from diag.common.command import OneLineParser, add_trust_flag, command_parser, positive, run_command
 from diag.common.jsonable import json_safe, to_text
 from diag.common.terminal import ReportConsole
 from diag.common.text import as_text
@@ -30,6 +31,7 @@ from traces.reader import TraceReader
 
 NO_CURE = 1
 LONGEST = 600  # seconds
+MORE = 300  # seconds, until what is left out is said, and a trial that hangs is ended
 
 
 def parser() -> OneLineParser:
@@ -45,6 +47,8 @@ def parser() -> OneLineParser:
         metavar="N",
         help="what has not been tried by then is left out (default: %(default)s)",
     )
+    add_trust_flag(parser)
+    add_memory_flag(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
 
@@ -61,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     step, location, alike = flagged_in(options.trace, options.step)
     from diag.engine.attribution.attributing import attribute, flagged_step_in, line_of
 
-    flagged = flagged_step_in(options.trace, step, place, alike)
+    flagged = flagged_step_in(options.trace, step, place, alike, options.trust)
     console = ReportConsole(quiet=options.json)
 
     def on_trial(trial: Trial) -> None:
@@ -112,5 +116,11 @@ def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | Non
     return step, FlaggedUnit.of(in_step[0].where).to_dict(), wrong_alike(in_step)
 
 
+def main_in_child(arguments: Sequence[str]) -> int:
+    """The command in a process of its own; its trials are in others."""
+    options = parser().parse_args(arguments)
+    return in_child("attribute", "diag.attribute", arguments, limits_of(options, options.seconds + MORE))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_in_child(sys.argv[1:]))

@@ -8,11 +8,13 @@ divergence, 2: the question could not be asked, 3: a bug of ours.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from diag.common.command import OneLineParser, command_parser, run_command
+from diag.common.child import add_limit_flags, in_child, limits_of
+from diag.common.command import OneLineParser, add_trust_flag, command_parser, run_command
 from diag.common.files import write_json
 from diag.common.jsonable import to_text
 from diag.common.terminal import ReportConsole
@@ -35,6 +37,8 @@ def parser() -> OneLineParser:
     )
     parser.add_argument("--lane-b", choices=LANES, default="candidate", help="of the second (default: %(default)s)")
     parser.add_argument("--out", metavar="FILE.json", type=Path, help="write report.json under this name")
+    add_trust_flag(parser)
+    add_limit_flags(parser)
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
     return parser
 
@@ -53,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
     from diag.report import json_report, terminal
 
     same = options.reference.resolve() == options.candidate.resolve()
-    with RecordedRun(options.reference) as a:
-        b = a if same else RecordedRun(options.candidate)
+    with RecordedRun(options.reference, options.trust) as a:
+        b = a if same else RecordedRun(options.candidate, options.trust)
         try:
             comparison = RunComparison(RecordedSide(a, options.lane_a), RecordedSide(b, options.lane_b))
             result = comparison.run()
@@ -93,10 +97,16 @@ def same_bits(num_tensors: int, num_steps: int) -> str:
 def next_commands(reference: Path, candidate: Path) -> list[str]:
     """A live candidate can be looked into; a recording can only be compared."""
     return [
-        f"python -m traces diff {reference} --other {candidate}",
-        f"python -m diag.lockstep --reference trace:{reference}  # on the machine of the second trace",
+        f"python -m traces diff {shlex.quote(str(reference))} --other {shlex.quote(str(candidate))}",
+        f"python -m diag.lockstep --reference {shlex.quote(f'trace:{reference}')}  # where the second trace was made",
     ]
 
 
+def main_in_child(arguments: Sequence[str]) -> int:
+    """The command, its stored steps in a process of its own."""
+    options = parser().parse_args(arguments)
+    return in_child("compare", "diag.compare", arguments, limits_of(options, options.seconds))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_in_child(sys.argv[1:]))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from diag import allowance_file
 from diag import options as flags
+from diag.common.child import in_child, limits_of
 from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.jsonable import to_text
 from diag.request import LockstepRequest, request_of
@@ -81,7 +82,11 @@ def next_commands(result: RunResult, given: Sequence[str]) -> list[str]:
         return [*further, f"{command} --units op"]
     commands = []
     if result.attribution is None and "trace" in result.files:
-        commands.append(f"python -m diag.attribute {shlex.quote(result.files['trace'])}")
+        candidate = str(result.lanes[1].place)
+        named = (
+            f" --place {shlex.quote(candidate)}" if ".py:" in candidate else ""
+        )  # no file is run because a trace names it
+        commands.append(f"python -m diag.attribute {shlex.quote(result.files['trace'])}{named}")
     elif first.where.unit in ("layer", "op") and first.where.layer and "--substitute" not in given:
         commands.append(f"{command} --substitute {shlex.quote(first.where.variable or first.where.layer)}=reference")
     if first.where.unit != "op" and "--units" not in given:
@@ -91,5 +96,13 @@ def next_commands(result: RunResult, given: Sequence[str]) -> list[str]:
     return [*commands, f"{command} --follow candidate"] if "--follow" not in given else commands
 
 
+def main_in_child(arguments: Sequence[str]) -> int:
+    """The command; where the training step comes from a trace, in a process of its own, as long as it takes."""
+    options = parser().parse_args(arguments)
+    if not options.reference.startswith(flags.TRACE):
+        return main(arguments)
+    return in_child("lockstep", "diag.lockstep", arguments, limits_of(options, None))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_in_child(sys.argv[1:]))

@@ -89,7 +89,7 @@ def _live(request: LockstepRequest, candidate: Place, notices: Notices) -> RunRe
 def _against_trace(request: LockstepRequest, candidate: Place, notices: Notices) -> RunResult:
     """The candidate here against the reference lane of a trace made elsewhere."""
     assert request.trace is not None
-    with RecordedRun(request.trace) as recorded:
+    with RecordedRun(request.trace, request.is_trusted) as recorded:
         candidate = _in_recorded_policy(candidate, recorded.place("reference"))
         first = recorded.first_step
         num_recorded = recorded.num_steps_from(first)
@@ -190,6 +190,7 @@ def _attributed(
         plan.program,
         trained.config,
         *wrong_alike(in_step),
+        is_trusted=request.trace is None or request.is_trusted,  # of a model of the person's own
     )
     recording.keep(json_report.report(result))  # should the trials be ended, the trace has what was found
     say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))

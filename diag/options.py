@@ -6,7 +6,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from diag.common.command import not_negative, positive
+from diag.common.child import add_memory_flag
+from diag.common.command import add_trust_flag, not_negative, positive
 from diag.errors import UserError
 from diag.machine.places import EXECUTIONS, POLICIES, Place, parse_place
 from diag.verdict.substitution import OP
@@ -36,6 +37,8 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
         default="CPU:0",
         help="or trace:FILE, the reference lane of a trace made elsewhere (default: %(default)s)",
     )
+    add_trust_flag(group)
+    add_memory_flag(group)
     group.add_argument("--candidate", metavar="PLACE", help="(default: the first GPU, or a simulated place)")
     group.add_argument(
         "--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: TensorFlow's own, on)"

@@ -4,7 +4,7 @@ The trace is enough by itself: it holds the traced training step.  Without --pla
 was recorded.  Exit code 0: every tensor has the recorded bits, 1: some have not (with --op or --layer: an
 output is out of its rounding bound), 2: the question could not be asked, 3: a bug of ours.
 
-Replaying runs the graph that the trace holds: replay only traces that you trust.
+A trace may come from a stranger: its step is run only if all that its ops do is to compute (docs/SECURITY.md).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag.allowance_file import add_allowances_flag, put_in_force, read
-from diag.common.command import OneLineParser, command_parser, is_on, not_negative, run_command
+from diag.common.child import add_limit_flags, in_child, limits_of
+from diag.common.command import OneLineParser, add_trust_flag, command_parser, is_on, not_negative, run_command
 from diag.common.jsonable import to_text
 from diag.errors import UserError
 from diag.machine.hardware import restore_variables
@@ -55,6 +56,7 @@ class ReplayRequest:
     emit: Path | None
     allowances_file: Path | None
     allowances: tuple[AllowanceRow, ...]
+    is_trusted: bool
     tf32: bool | None
     json: bool
 
@@ -89,6 +91,8 @@ def parser() -> OneLineParser:
     parser.add_argument("--emit", metavar="FILE.py", type=Path, help="write the op or layer as a program of its own")
     add_allowances_flag(parser)
     parser.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 (default: as recorded)")
+    add_trust_flag(parser)
+    add_limit_flags(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
 
@@ -121,6 +125,7 @@ def request_of(options: argparse.Namespace) -> ReplayRequest:
         options.emit,
         options.allowances,
         read(options.allowances),
+        options.trust,
         is_on(options.tf32),
         options.json,
     )
@@ -168,7 +173,7 @@ def run(request: ReplayRequest) -> int:
 
     with as_recorded(environment, request.tf32):
         notes = put_in_force(request.allowances_file, request.allowances)
-        with RecordedRun(request.trace) as recorded:
+        with RecordedRun(request.trace, request.is_trusted) as recorded:
             replayer = Replayer(recorded, request.place, request.seed, request.start)
             replayer.check(request.step)
             for lane in request.lanes:
@@ -232,7 +237,8 @@ def replay_part(
         part = units.replay_op(recorded, step, request.op, lane, place, replayer)
         title = f"Op {request.op} {part.node.op} of step {step} at {place.eagerly()}, on the CPU's inputs"
     if request.emit is not None:
-        emit(request.emit, part, recorded.program(step), place)
+        held = emit(request.emit, part, recorded.program(step), place, recorded[step].inputs)
+        notes = (*notes, *([held] if held else []))
         console.print(f"wrote {request.emit} and {request.emit.with_suffix('.npz')}")
     if request.json:
         document = reporting.observations_report(str(request.trace), step, part.observations, str(place))
@@ -243,5 +249,11 @@ def replay_part(
     return OTHER_BITS if any(o.verdict is Verdict.DIVERGENCE for o in part.observations) else 0
 
 
+def main_in_child(arguments: Sequence[str]) -> int:
+    """The command, its stored step in a process of its own."""
+    options = parser().parse_args(arguments)
+    return in_child("replay", "diag.replay", arguments, limits_of(options, options.seconds))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main_in_child(sys.argv[1:]))

@@ -27,11 +27,11 @@ class LockstepRequest:
 
     folder: where trace.h5 and report.json go.  command: the words after `python -m diag.lockstep`, kept in the trace.
     candidate: None for the first GPU, or a simulated place where there is none; execution and policy are then its.
-    trace: a recorded reference; `reference` is where its step is judged here.  steps: None for the default number, or
-    for all that `trace` holds.  follow, twins, units, check_every: as in `diag.engine.runs.settings`.
-    substitute: names of units to compute by the reference in a second training.  attribute: whether to look for
-    cures, None for where that is quick.  tf32: None for TensorFlow's default.  quiet: no progress and no advice on
-    stderr.
+    trace: a recorded reference; `reference` is where its step is judged here.  is_trusted: whatever ops its step has.
+    steps: None for the default number, or for all that `trace` holds.  follow, twins, units, check_every: as in
+    `diag.engine.runs.settings`.  substitute: names of units to compute by the reference in a second training.
+    attribute: whether to look for cures, None for where that is quick.  tf32: None for TensorFlow's default.  quiet:
+    no progress and no advice on stderr.
     """
 
     folder: Path
@@ -46,6 +46,7 @@ class LockstepRequest:
     reference: Place = field(default_factory=lambda: Place("CPU:0"))
     candidate: Place | None = None
     trace: Path | None = None
+    is_trusted: bool = False
     follow: str = "reference"
     twins: int = 0
     units: str = "layer"
@@ -89,6 +90,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str]) -> LockstepReq
         reference=places.reference,
         candidate=places.candidate,
         trace=places.trace,
+        is_trusted=options.trust,
         follow=follow,
         twins=twins,
         units=options.units,

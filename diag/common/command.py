@@ -12,7 +12,7 @@ from diag.common.text import LONGEST, as_text
 from diag.common.wording import one_line
 from diag.errors import UserError
 
-BUG, BROKEN_PIPE = 3, 141
+BUG, INTERRUPTED, BROKEN_PIPE = 3, 130, 141
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -50,13 +50,22 @@ def run_command(
         return error.exit_code
     except KeyboardInterrupt:
         print(f"{name}: {interrupted}", file=sys.stderr)
-        return UserError.exit_code
+        return INTERRUPTED
     except Exception as error:
         if ends_with_reader and isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
         traceback.print_exc()
         return BUG
+
+
+def add_trust_flag(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run the stored training step whatever ops it has, files and Python functions included "
+        "(default: only ops that compute and do nothing else, docs/SECURITY.md)",
+    )
 
 
 def is_on(choice: str | None) -> bool | None:

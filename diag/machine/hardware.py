@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from diag.machine.switches import in_force_of
+
 PREFIXES = (
     "TF_", "XLA_", "MTL_", "METAL_", "NVIDIA_TF32_", "CUBLAS_", "CUDNN_", "ONEDNN_", "DNNL_", "MKL_", "OMP_", "KMP_",
     "ROCM_", "MIOPEN_", "ITEX_",
@@ -26,14 +28,6 @@ OTHERS = (
     "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",  # set by libraries as they are imported
 )  # fmt: skip
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_AUTH$")
-# Those that TensorFlow reads once, when it is loaded, and that a recorded step is run again with.
-READ_AT_START = (
-    "TF_ENABLE_ONEDNN_OPTS",
-    "NVIDIA_TF32_OVERRIDE",
-    "TF_DETERMINISTIC_OPS",
-    "XLA_FLAGS",
-    "TURN_OFF_REMAPPER",
-)
 DRIVER = Path("/proc/driver/nvidia/version")
 PROCESSORS = Path("/proc/cpuinfo")
 
@@ -57,10 +51,9 @@ def variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def restore_variables(environment: Mapping[str, Any]) -> None:
-    """Environment variables as a trace recorded them, unless the person set them otherwise."""
-    for name in READ_AT_START:
-        if name in environment:
-            os.environ.setdefault(name, str(environment[name]))
+    """Switches among environment variables as a trace recorded them, unless the person set them otherwise."""
+    for name, value in in_force_of(environment).items():
+        os.environ.setdefault(name, value)
 
 
 def processor() -> str:

@@ -16,8 +16,8 @@ GRAMMAR = (
     "DEVICE[/EXECUTION][/POLICY], where DEVICE is CPU:N, GPU:N, sim:NAME, sim:FILE.py:FUNCTION or "
     f"rewrite:FILE.py:FUNCTION, EXECUTION is {', '.join(EXECUTIONS)} and POLICY is {', '.join(POLICIES)}"
 )
-_DEVICE = re.compile(r"^(CPU|GPU):(\d+)$")
-_SIMULATED = re.compile(r"^(sim|rewrite):(.+)$")
+_DEVICE = re.compile(r"(CPU|GPU):[0-9]{1,4}")
+_SIMULATED = re.compile(r"(sim|rewrite):(.+)")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Place:
         return self.simulation is not None
 
     @property
+    def names_file(self) -> bool:
+        """Whether it is simulated by a Python file of a person's own."""
+        return self.simulation is not None and ".py:" in self.simulation
+
+    @property
     def is_compiled(self) -> bool:
         return self.execution != "eager"
 
@@ -55,7 +60,7 @@ def parse_place(text: str, execution: str | None = None, policy: str | None = No
     device, named_execution = _strip(device, EXECUTIONS)
     execution = named_execution or execution or "graph"
     policy = named_policy or policy
-    real, simulated = _DEVICE.match(device), _SIMULATED.match(device)
+    real, simulated = _DEVICE.fullmatch(device), _SIMULATED.fullmatch(device)
     if real:
         return Place(device, execution, policy)
     if simulated:

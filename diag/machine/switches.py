@@ -5,6 +5,7 @@ Importing this loads no TensorFlow: some switches are read from the environment 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +127,35 @@ def switches_for(
         reasons = {name: why or graph.get(name, "") for name, why in reasons.items()}
     tried = [switch for name, switch in SWITCHES.items() if not reasons[name]]
     return tried, {**{name: why for name, why in reasons.items() if why}, **NOT_IN_A_TRACE}
+
+
+# Environment variables that TensorFlow reads once, when it is loaded, and their values that a recorded step is run
+# again with.  A trace is a stranger's: no other name, and no text of its own, comes into force from it.
+_TRUTHS = ("0", "1", "true", "false", "True", "False")
+READ_AT_START: Mapping[str, tuple[str, ...]] = {
+    "TF_ENABLE_ONEDNN_OPTS": _TRUTHS,
+    "NVIDIA_TF32_OVERRIDE": ("0", "1"),
+    "TF_DETERMINISTIC_OPS": _TRUTHS,
+    "TURN_OFF_REMAPPER": ("0", "1"),
+}
+XLA_FLAGS = "XLA_FLAGS"
+XLA_SWITCHES = (
+    "xla_allow_excess_precision", "xla_cpu_enable_fast_math", "xla_cpu_enable_fast_min_max",
+    "xla_cpu_fast_math_honor_division", "xla_cpu_fast_math_honor_functions", "xla_cpu_fast_math_honor_infs",
+    "xla_cpu_fast_math_honor_nans", "xla_gpu_deterministic_ops", "xla_gpu_enable_cublaslt",
+    "xla_gpu_enable_triton_gemm", "xla_gpu_exclude_nondeterministic_ops",
+)  # fmt: skip
+_XLA_SWITCH = re.compile(rf"--({'|'.join(XLA_SWITCHES)})(=(true|false|0|1))?")
+
+
+def in_force_of(environment: Mapping[str, Any]) -> dict[str, str]:
+    """What of a recorded environment is put in force: known names and values, and of XLA_FLAGS known switches."""
+    found = {name: str(environment[name]) for name in READ_AT_START if name in environment}
+    found = {name: value for name, value in found.items() if value in READ_AT_START[name]}
+    flags = environment.get(XLA_FLAGS)
+    if isinstance(flags, str) and flags.strip() and all(map(_XLA_SWITCH.fullmatch, flags.split())):
+        found[XLA_FLAGS] = " ".join(flags.split())
+    return found
 
 
 def merged_environment(names: Sequence[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diag.common.code_text import in_docstring
 from diag.common.wording import one_line
 from diag.machine.environment import environment_of
 from diag.machine.places import Place
@@ -63,7 +64,7 @@ def reproducer(
     given = "".join(f"tf.constant({name}), " for name in names).removesuffix(", ")
     chosen = f"[{list(expected.at)}]" if expected.at else ""
     lines = [
-        f'"""{_docstring_line(title)} Place: {_docstring_line(str(place))}."""',
+        f'"""{in_docstring(one_line(title))} Place: {in_docstring(place)}."""',
         f"import importlib.metadata, os, platform, {'keras, ' if 'keras.' in expression else ''}numpy as np, "
         "tensorflow as tf",
         *_settings(place),
@@ -114,7 +115,3 @@ def _settings(place: Place) -> list[str]:
     if environment["op_determinism"]:
         lines.append("tf.config.experimental.enable_op_determinism()")
     return lines
-
-
-def _docstring_line(text: str) -> str:
-    return one_line(text.replace("\\", "/").replace('"', "'"))

@@ -23,8 +23,8 @@ def test_a_users_error_is_one_line(capsys):
 
 
 def test_an_interrupt_is_one_line_that_the_command_chooses(capsys):
-    assert ended_with(KeyboardInterrupt(), capsys) == (2, "name: interrupted\n")
-    assert ended_with(KeyboardInterrupt(), capsys, interrupted="stopped") == (2, "name: stopped\n")
+    assert ended_with(KeyboardInterrupt(), capsys) == (130, "name: interrupted\n")
+    assert ended_with(KeyboardInterrupt(), capsys, interrupted="stopped") == (130, "name: stopped\n")
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), BrokenPipeError("no reader")])

@@ -75,3 +75,37 @@ def test_variables_are_as_recorded_unless_set_otherwise(monkeypatch: pytest.Monk
     machine.restore_variables({"NVIDIA_TF32_OVERRIDE": "0", "TF_ENABLE_ONEDNN_OPTS": "0", "PATH": "nowhere"})
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "1" and os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
     assert os.environ["PATH"] != "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("XLA_FLAGS", "--xla_dump_to=/tmp/somewhere"),
+        ("XLA_FLAGS", "--xla_cpu_enable_fast_math=true --xla_dump_to=/tmp/somewhere"),
+        ("XLA_FLAGS", "--xla_gpu_cuda_data_dir=/tmp/somewhere"),
+        ("XLA_FLAGS", "flags.txt"),  # XLA reads its flags from a file of this name
+        ("XLA_FLAGS", ["--xla_cpu_enable_fast_math=true"]),
+        ("TF_ENABLE_ONEDNN_OPTS", "1; rm"),
+        ("TF_ENABLE_ONEDNN_OPTS", ["0"]),
+        ("TF_XLA_FLAGS", "--tf_xla_auto_jit=2"),
+        ("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "/tmp/somewhere"),
+        ("LD_PRELOAD", "/tmp/somewhere.so"),
+        ("PYTHONPATH", "/tmp/somewhere"),
+        ("CUDA_VISIBLE_DEVICES", ""),
+        ("KERAS_BACKEND", "theirs"),
+    ],
+)
+def test_nothing_but_a_known_switch_comes_into_force_from_a_trace(
+    name: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    machine.restore_variables({name: value})
+    assert dict(os.environ) == before
+
+
+def test_switches_of_xla_come_into_force_from_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.delenv("XLA_FLAGS")
+    machine.restore_variables({"XLA_FLAGS": "--xla_allow_excess_precision=false  --xla_cpu_enable_fast_math"})
+    assert os.environ["XLA_FLAGS"] == "--xla_allow_excess_precision=false --xla_cpu_enable_fast_math"

@@ -81,7 +81,7 @@ def test_an_interrupted_run_leaves_no_file(capsys, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "report_of_place", interrupted)
-    assert said(capsys, *FEW, "--place", "CPU:0", "--out", str(tmp_path / "c.json"))[0] == 2
+    assert said(capsys, *FEW, "--place", "CPU:0", "--out", str(tmp_path / "c.json"))[0] == 130
     assert list(tmp_path.iterdir()) == []
 
 

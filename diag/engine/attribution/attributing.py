@@ -38,7 +38,7 @@ class FlaggedStep:
 
     lanes: whose recorded states it may have started from, the likeliest first.  environment: the recorded
     candidate's.  config: the model's, or None.  layers: all that are wrong in the same way as the first, chain: those
-    whose ops are wrong together with the first one's.
+    whose ops are wrong together with the first one's.  is_trusted: as of a RecordedRun.
     """
 
     trace: Path
@@ -50,6 +50,7 @@ class FlaggedStep:
     config: Mapping[str, Any] | None
     layers: tuple[str, ...] = ()
     chain: tuple[str, ...] = ()
+    is_trusted: bool = False
 
 
 def line_of(trial: Trial) -> str:
@@ -70,19 +71,27 @@ def wrong_alike(divergences: Sequence[Divergence]) -> tuple[tuple[str, ...], tup
 
 
 def flagged_step_in(
-    trace: Path, step: int, place: Place | None, alike: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    trace: Path,
+    step: int,
+    place: Place | None,
+    alike: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
+    is_trusted: bool = False,
 ) -> FlaggedStep:
-    """A step of a trace, at a place or where its candidate was recorded; alike: its layers and chain."""
-    with RecordedRun(trace) as recorded:
+    """A step of a trace, at a place or where its candidate was recorded; alike: its layers and chain.
+
+    is_trusted: as of a RecordedRun.
+    """
+    with RecordedRun(trace, is_trusted) as recorded:
         return FlaggedStep(
             trace,
             step,
-            place or recorded.place("candidate"),
+            place or recorded.place_to_run("candidate"),
             lanes_of(recorded.follow),
             recorded.reader.environment("candidate"),
             recorded.program(step),
             recorded.reader.model_config,
             *alike,
+            is_trusted=is_trusted,
         )
 
 
@@ -153,8 +162,9 @@ def attribute(
     results = TrialResults()
     for lane in flagged.lanes:
         request = TrialRequest(
-            flagged.trace, flagged.step, lane, flagged.place, location, deadline=begun + seconds, is_brief=is_brief
-        )
+            flagged.trace, flagged.step, lane, flagged.place, location, deadline=begun + seconds, is_brief=is_brief,
+            is_trusted=flagged.is_trusted,
+        )  # fmt: skip
         results = run_trials(request, planned.trials, on_trial)
         if not _baseline(results).wrong:
             continue  # not from this lane's state

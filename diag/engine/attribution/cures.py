@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from diag.common.code_text import identifier, in_comment
 from diag.engine.attribution.dtypes import DIGITS, DTYPE, POLICY, dtypes_to_try
 from diag.engine.attribution.edits import ON_CPU, SPLIT, Split, split_of
 from diag.engine.step.program import Program
@@ -54,7 +55,7 @@ def changes_of(
     for dtype in dtypes_to_try(program, together):
         kinds = [(layer, _layer_in(config, layer.split("/")[-1])[0]) for layer in together]
         codes = "\n".join(
-            f'# layer "{name}"\nkeras.layers.{kind}(..., dtype="{POLICY[dtype]}")' for name, kind in kinds
+            f'# layer "{in_comment(name)}"\nkeras.layers.{kind}(..., dtype="{POLICY[dtype]}")' for name, kind in kinds
         )
         why = f"computes in {dtype}, which has {DIGITS[dtype]}; judged as {dtype} is"
         changes.append(Change(f"{DTYPE}:{','.join(together)}={dtype}", codes, why, RANK_DTYPE))
@@ -63,11 +64,13 @@ def changes_of(
 
 def _split_code(split: Split, kind: str, settings: dict[str, Any]) -> str:
     if split.before is not None:
-        return f'# between layer "{split.before}" and layer "{split.layer}"\nx = keras.layers.Lambda(tf.identity)(x)'
+        pair = f'"{in_comment(split.before)}" and layer "{in_comment(split.layer)}"'
+        return f"# between layer {pair}\nx = keras.layers.Lambda(tf.identity)(x)"
     activation = settings.get("activation")
-    called = f"keras.activations.{activation}" if isinstance(activation, str) else f"tf.nn.{split.op.lower()}"
+    known = identifier(activation, "")
+    called = f"keras.activations.{known}" if known else f"tf.nn.{identifier(split.op.lower(), 'relu')}"
     return (
-        f'# layer "{split.layer}": the {kind} without its activation, then the activation by itself\n'
+        f'# layer "{in_comment(split.layer)}": the {kind} without its activation, then the activation by itself\n'
         f"x = keras.layers.{kind}(..., activation=None)(x)\n"
         f"x = keras.layers.Lambda(lambda y: {called}(tf.identity(y)))(x)"
     )
@@ -75,7 +78,7 @@ def _split_code(split: Split, kind: str, settings: dict[str, Any]) -> str:
 
 def _on_cpu_code(layer: str, kind: str) -> str:
     return (
-        f'# layer "{layer}": this class in place of keras.layers.{kind}\n'
+        f'# layer "{in_comment(layer)}": this class in place of keras.layers.{kind}\n'
         f"class {kind}OnCPU(keras.layers.{kind}):\n"
         "    def call(self, *args, **kwargs):\n"
         '        with tf.device("CPU:0"):\n'
@@ -88,7 +91,7 @@ def _layer_in(config: Any, name: str) -> tuple[str, dict[str, Any]]:
     if isinstance(config, dict):
         settings = config.get("config")
         if isinstance(settings, dict) and settings.get("name") == name and "class_name" in config:
-            return str(config["class_name"]), settings
+            return identifier(config["class_name"], "Layer"), settings
     for inner in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
         result = _layer_in(inner, name)
         if result[1]:

@@ -45,6 +45,7 @@ class TrialRequest:
     lane: str
     place: Place
     location: dict[str, Any] | None = None
+    is_trusted: bool = False  # as of a RecordedRun
     limit: float = TRIAL_LIMIT
     deadline: float = math.inf  # of time.monotonic: what is not done by then is not tried
     known: tuple[Trial, ...] = ()  # of other processes
@@ -216,6 +217,7 @@ def _lines(
         request.lane,
         "--place",
         str(request.place),
+        *(["--trust"] if request.is_trusted else []),
         "--switches",
         json.dumps(group),
         "--location",

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--step", type=int, required=True)
     parser.add_argument("--lane", default="reference")
     parser.add_argument("--place", required=True)
+    parser.add_argument("--trust", action="store_true")
     parser.add_argument("--location", type=json.loads, default=None)
     parser.add_argument("--switches", type=json.loads, required=True)
     parser.add_argument("--known", type=json.loads, default=[])
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from diag.engine.recordings.recorded_run import RecordedRun
     from diag.machine.settings import as_recorded
 
-    with as_recorded(environment), RecordedRun(options.trace) as recorded:
+    with as_recorded(environment), RecordedRun(options.trace, options.trust) as recorded:
         place = parse_place(options.place)
         runner = TrialRunner(recorded, options.step, options.lane, place, is_brief=options.brief)
         location = FlaggedUnit(**options.location) if options.location else runner.first_location()

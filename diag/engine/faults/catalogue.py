@@ -66,7 +66,7 @@ def simulation_of(place: Place) -> Simulation | None:
     """
     if place.simulation is None:
         return None
-    if ".py:" in place.simulation:
+    if place.names_file:
         function = load_function(place.simulation, "a function")
         label = f"{Path(place.simulation.rpartition(':')[0]).name}:{place.simulation.rpartition(':')[2]}"
         if place.simulation_kind == "rewrite":

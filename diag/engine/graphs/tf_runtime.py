@@ -23,9 +23,14 @@ _FLOAT_ENUMS = {dtype.as_datatype_enum for dtype in FLOATS}
 PYTHON_FUNCTIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
 
+def known_op(op_type: str) -> Any | None:
+    """The OpDef of an op type, None where there is none."""
+    return op_def_registry.get(op_type)
+
+
 def op_def(op_type: str) -> Any:
     """The OpDef of an op type; raises KeyError where there is none."""
-    result = op_def_registry.get(op_type)
+    result = known_op(op_type)
     if result is None:
         raise KeyError(op_type)
     return result

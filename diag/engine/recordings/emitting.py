@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from diag.common.code_text import in_docstring, literal
 from diag.engine.graphs.executable import with_fetches
 from diag.engine.graphs.tf_runtime import op_def, readable_attributes, to_numpy
 from diag.engine.recordings.replaying_units import LayerReplay, OpReplay
@@ -19,9 +21,9 @@ from diag.machine.places import Place
 
 OP = '''"""{title}
 
-TensorFlow {version}. Its inputs are in {data}. Compares {device} with the CPU, and both with the CPU in float64
+TensorFlow {version}. Its inputs are in {data}. Compares a device with the CPU, and both with the CPU in float64
 where the op has such a kernel.
-"""
+{holds}"""
 
 from pathlib import Path
 
@@ -30,6 +32,7 @@ import tensorflow as tf
 
 with np.load(Path(__file__).with_suffix(".npz")) as file:
     data = dict(file)
+device = {device}
 dtypes = {dtypes}
 are_variables = {are_variables}
 inputs = [tf.bitcast(data[f"input_{{i}}"], t) if t == "bfloat16" else tf.constant(data[f"input_{{i}}"], t)
@@ -53,19 +56,19 @@ def in_double(values):
 
 
 print("TensorFlow", tf.__version__, tf.config.list_logical_devices())
-here, there, truth = run("CPU:0", inputs), run("{device}", inputs), in_double(inputs)
+here, there, truth = run("CPU:0", inputs), run(device, inputs), in_double(inputs)
 for k, (cpu, other) in enumerate(zip(here, there)):
     print(f"output {{k}}: largest difference {{np.max(np.abs(cpu - other), initial=0):.6g}}, "
           f"largest value {{np.max(np.abs(cpu), initial=0):.6g}}, {{np.sum(cpu != other)}} of {{cpu.size}} differ")
     if truth is not None:
         errors = [np.max(np.abs(x - truth[k]), initial=0) for x in (cpu, other)]
-        print(f"  largest error against float64: CPU {{errors[0]:.6g}}, {device} {{errors[1]:.6g}}")
+        print(f"  largest error against float64: CPU {{errors[0]:.6g}}, {{device}} {{errors[1]:.6g}}")
 '''
 
 LAYER = '''"""{title}
 
-TensorFlow {version}. The graph and its inputs are in {data}. Runs it compiled at {device}, and op by op on the CPU.
-"""
+TensorFlow {version}. The graph and its inputs are in {data}. Runs it compiled on a device, and op by op on the CPU.
+{holds}"""
 
 from pathlib import Path
 
@@ -74,19 +77,21 @@ import tensorflow as tf
 
 with np.load(Path(__file__).with_suffix(".npz")) as file:
     data = dict(file)
+device = {device}
 graph = tf.compat.v1.GraphDef.FromString(data["graph"].tobytes())
 feeds, captures, fetches = {feeds}, {captures}, {fetches}
 names = {names}
 
 
-def load(key, dtype):
-    return tf.bitcast(data[key], dtype) if dtype == "bfloat16" else tf.constant(data[key], dtype)
+def load(name, dtype):
+    value = data["value|" + name.replace("/", "|")]
+    return tf.bitcast(value, dtype) if dtype == "bfloat16" else tf.constant(value, dtype)
 
 
 def run(device, eagerly):
     with tf.device(device):
-        values = {{name: load(name.replace("/", "|"), dtype) for name, dtype in feeds.items()}}
-        state = {{name: tf.Variable(load(name.replace("/", "|"), dtype)) for name, dtype in captures.items()}}
+        values = {{name: load(name, dtype) for name, dtype in feeds.items()}}
+        state = {{name: tf.Variable(load(name, dtype)) for name, dtype in captures.items()}}
 
     @tf.function(autograph=False, jit_compile={xla})
     def step(values):
@@ -102,7 +107,7 @@ def run(device, eagerly):
 
 
 print("TensorFlow", tf.__version__, tf.config.list_logical_devices())
-here, there = run("CPU:0", True), run("{device}", False)
+here, there = run("CPU:0", True), run(device, False)
 for name, cpu, other in zip(names, here, there):
     print(f"{{name}}: largest difference {{np.max(np.abs(cpu - other), initial=0):.6g}}, "
           f"largest value {{np.max(np.abs(cpu), initial=0):.6g}}, {{np.sum(cpu != other)}} of {{cpu.size}} differ")
@@ -115,27 +120,57 @@ def check_place(place: Place) -> None:
         raise UserError(f"--emit: {place} is simulated; its fault lives in tf-lockstep alone; name a real --place")
 
 
-def emit(path: Path, replay: OpReplay | LayerReplay, program: Program, place: Place) -> None:
-    """Write FILE.py and FILE.npz.
+def emit(path: Path, part: OpReplay | LayerReplay, program: Program, place: Place, batch: Sequence[Any]) -> str:
+    """Write FILE.py and FILE.npz; what of the batch, the person's own data, is in them, in words, or nothing.
 
     Raises:
       UserError: the op cannot be run by itself, or the files cannot be written.
     """
-    if isinstance(replay, OpReplay):
-        text, arrays = _op(path, replay, place)
-    else:
-        text, arrays = _layer(path, replay, program, place)
+    fill, arrays = _op(part) if isinstance(part, OpReplay) else _layer(part, program, place)
     data = path.with_suffix(".npz")
+    holds = _holds(data.name, [name for name, array in arrays.items() if _is_of_batch(array, batch)])
+    named = {"version": tf.__version__, "data": in_docstring(data.name), "device": literal(place.device)}
+    text = fill(**named, holds=f"\n{in_docstring(holds)}\n" if holds else "")
     try:
         np.savez_compressed(data, **arrays)  # type: ignore[arg-type]
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         data.unlink(missing_ok=True)
         raise UserError(f"--emit {path}: {error.strerror or error}; name a file that can be written") from error
+    return holds
 
 
-def _op(path: Path, replay: OpReplay, place: Place) -> tuple[str, dict[str, np.ndarray]]:
-    node, evidence = replay.node, replay.evidence[0]
+def _holds(data: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return (
+        f"{data} holds the batch of the step ({', '.join(names)}), the data that the model was given: look at it "
+        "before you send it."
+    )
+
+
+def _is_of_batch(array: np.ndarray, batch: Sequence[Any]) -> bool:
+    """Whether a tensor has the values of one of the batch, in whatever shape and dtype."""
+    flat = array.ravel()
+    return any(
+        flat.size == given.size > 1
+        and (np.array_equal(flat, given.ravel()) or np.array_equal(flat, _cast(given, array)))
+        for given in map(np.asarray, batch)
+    )
+
+
+def _cast(given: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Values in the dtype of a tensor of a file; 16 bits of no sign are of bfloat16."""
+    dtype = tf.bfloat16.as_numpy_dtype if like.dtype == np.uint16 else like.dtype
+    with np.errstate(all="ignore"):
+        return _plain(given.ravel().astype(dtype))
+
+
+Fill = Callable[..., str]
+
+
+def _op(part: OpReplay) -> tuple[Fill, dict[str, np.ndarray]]:
+    node, evidence = part.node, part.evidence[0]
     definition = op_def(node.op)
     inputs = [to_numpy(x) for x in evidence.inputs]
     attributes = {name: value for name, value in readable_attributes(node.proto).items() if not name.startswith("_")}
@@ -143,18 +178,20 @@ def _op(path: Path, replay: OpReplay, place: Place) -> tuple[str, dict[str, np.n
     if names is None:
         raise UserError(f"--emit: tf.raw_ops cannot run {node.op} by itself; name its layer with --layer")
     inferred = {a for arg in definition.input_arg for a in (arg.type_attr,) if a}
-    text = OP.format(
-        title=f"{node.op} of {node.location.layer}, {node.location.phase}",
-        version=tf.__version__,
-        data=path.with_suffix(".npz").name,
-        device=place.device,
-        dtypes=[x.dtype.name for x in inputs],
-        are_variables=[arg.type == tf.resource.as_datatype_enum for arg in definition.input_arg],
-        attributes={name: value for name, value in attributes.items() if name not in inferred},
+    try:
+        attribute_code = literal({name: value for name, value in attributes.items() if name not in inferred})
+    except TypeError as error:
+        raise UserError(f"--emit: an attribute of {node.op} has no code; name its layer with --layer") from error
+    fill = partial(
+        OP.format,
+        title=in_docstring(f"{node.op} of {node.location.layer}, {node.location.phase}"),
+        dtypes=literal([x.dtype.name for x in inputs]),
+        are_variables=literal([arg.type == tf.resource.as_datatype_enum for arg in definition.input_arg]),
+        attributes=attribute_code,
         op=node.op,
-        names=names,
+        names=literal(names),
     )
-    return text, {f"input_{index}": _plain(x) for index, x in enumerate(inputs)}
+    return fill, {f"input_{index}": _plain(x) for index, x in enumerate(inputs)}
 
 
 def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
@@ -164,7 +201,7 @@ def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
     """
     definition, function = op_def(op), getattr(tf.raw_ops, op, None)
     takes_list = any(arg.number_attr or arg.type_list_attr for arg in definition.input_arg)
-    if function is None or takes_list or not definition.output_arg:
+    if function is None or not op.isidentifier() or takes_list or not definition.output_arg:
         return None
     parameters = [name for name in inspect.signature(function).parameters if name != "name"]
     inferred = {arg.type_attr for arg in definition.input_arg}
@@ -173,13 +210,13 @@ def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
     return others if len(others) == len(definition.input_arg) and not missing else None
 
 
-def _layer(path: Path, replay: LayerReplay, program: Program, place: Place) -> tuple[str, dict[str, np.ndarray]]:
-    chosen = [number for number, unit in enumerate(replay.units) if unit.variable is None] or [0]
-    number = max(chosen, key=lambda number: len(replay.units[number].joined))  # with the layers it is compiled with
-    unit, boundary = replay.units[number], replay.boundaries[number]  # the layer's own, not an update
+def _layer(part: LayerReplay, program: Program, place: Place) -> tuple[Fill, dict[str, np.ndarray]]:
+    chosen = [number for number, unit in enumerate(part.units) if unit.variable is None] or [0]
+    number = max(chosen, key=lambda number: len(part.units[number].joined))  # with the layers it is compiled with
+    unit, boundary = part.units[number], part.boundaries[number]  # the layer's own, not an update
     executable = unit.executable
     feeds = dict(zip(executable.feeds, map(to_numpy, boundary), strict=True))
-    captures = {name: to_numpy(replay.state[index]) for name, index in executable.captures.items()}
+    captures = {name: to_numpy(part.state[index]) for name, index in executable.captures.items()}
     constants = {name: to_numpy(value) for name, value in executable.constants.items()}
     graph_def = with_fetches(executable)
     given = {**feeds, **constants, **captures}
@@ -187,21 +224,21 @@ def _layer(path: Path, replay: LayerReplay, program: Program, place: Place) -> t
     used = {text.lstrip("^").split(":")[0] for node in kept for text in node.input}
     del graph_def.node[:]
     graph_def.node.extend(kept)
-    arrays = {name.replace("/", "|"): _plain(x) for name, x in given.items() if name in used}
-    text = LAYER.format(
-        title=f"Layer {unit.name}: {len(executable.graph.nodes)} ops, compiled together",
-        version=tf.__version__,
-        data=path.with_suffix(".npz").name,
-        device=place.device,
-        feeds={name: x.dtype.name for name, x in {**feeds, **constants}.items() if name in used},
-        captures={name: x.dtype.name for name, x in captures.items() if name in used},
-        fetches=[f"fetch/{index}:0" for index in range(len(executable.fetches))],
-        names=[str(port) for port in executable.fetches]
-        + [program.variables[index].name for name, index in executable.captures.items() if name in used],
-        xla=place.execution == "xla",
+    arrays = {"value|" + name.replace("/", "|"): _plain(x) for name, x in given.items() if name in used}
+    fill = partial(
+        LAYER.format,
+        title=in_docstring(f"Layer {unit.name}: {len(executable.graph.nodes)} ops, compiled together"),
+        feeds=literal({name: x.dtype.name for name, x in {**feeds, **constants}.items() if name in used}),
+        captures=literal({name: x.dtype.name for name, x in captures.items() if name in used}),
+        fetches=literal([f"fetch/{index}:0" for index in range(len(executable.fetches))]),
+        names=literal(
+            [str(port) for port in executable.fetches]
+            + [program.variables[index].name for name, index in executable.captures.items() if name in used]
+        ),
+        xla=literal(place.execution == "xla"),
     )
     graph = np.frombuffer(graph_def.SerializeToString(), np.uint8)
-    return text, {"graph": graph, **arrays}
+    return fill, {"graph": graph, **arrays}
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from diag.common.wording import shortened
 from diag.engine.graphs.graph import Port
+from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.step.batch import Batch
 from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
-from diag.engine.step.serialization import Damaged, load, with_state
+from diag.engine.step.serialization import load, with_state
+from diag.engine.step.stored_step import Damaged, NotAllowed
 from diag.engine.training.setup import Trained
 from diag.errors import UserError
 from diag.machine.places import Place, parse_place
@@ -23,21 +28,28 @@ from traces.reader import TraceReader
 class RecordedRun:
     """What a trace says of the run that made it.  Use it as a context manager.
 
+    is_trusted: its training step may do more than compute.
+
     Raises:
-      UserError: no trace, or one with no training step in it; when something is asked for that it
-        does not hold.
+      UserError: no trace, or one with no training step in it, or with one that does more than compute; when something
+        is asked for that it does not hold.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_trusted: bool = False) -> None:
         self.path = path
         self.reader = TraceReader(path)
         blobs = self.reader.programs
         if not blobs:
             raise UserError(f"{path} holds no training step: {self._why_no_program()}")
         try:
-            self._specs = [load(blob) for blob in blobs]
+            self._specs = [load(blob, is_trusted) for blob in blobs]
         except Damaged as error:
-            raise self._damage("training step") from error
+            raise self._damage("training step", str(error)) from error
+        except NotAllowed as error:
+            raise UserError(
+                f"{path} holds a training step that may do more than compute: {error}; nothing of it was loaded; only "
+                "if you trust whoever made the trace: --trust runs it, with all that you may do on this machine"
+            ) from error
 
     def _why_no_program(self) -> str:
         """In words, with the file that the model came from."""
@@ -47,10 +59,11 @@ class RecordedRun:
             f"it takes the model itself, {model}: run diag.lockstep on it again" if model else "record the run again"
         )
 
-    def _damage(self, what: str) -> UserError:
+    def _damage(self, what: str, how: str = "") -> UserError:
+        said = f" ({shortened(how, 300)})" if how else ""
         return UserError(
-            f"Cannot read the trace {self.path}: the {what} in it is damaged; expected the bytes that were written; "
-            "copy it again from where it was made, or record the run again."
+            f"Cannot read the trace {self.path}: the {what} in it is damaged{said}; expected the bytes that were "
+            "written; copy it again from where it was made, or record the run again."
         )
 
     @property
@@ -72,6 +85,20 @@ class RecordedRun:
         if key not in document:
             raise UserError(f"{self.path} does not say the {key} of its run in its {where}; record the run again")
         return document[key]
+
+    def place_to_run(self, lane: str) -> Place:
+        """Where a lane ran, for running it there again.
+
+        Raises:
+          UserError: a Python file simulated it; a person has to name it.
+        """
+        place = self.place(lane)
+        if place.names_file:
+            raise UserError(
+                f"the {lane} was recorded at {place}, made by a Python file, and no file is run because a trace names "
+                f"it; if it is yours, name it yourself: --place {shlex.quote(str(place))}; or name another --place"
+            )
+        return place
 
     def program(self, step: int) -> Program:
         """The traced step for the shapes of a step's batch."""
@@ -193,8 +220,13 @@ class RecordedRun:
     def __enter__(self) -> RecordedRun:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.close()
+        if isinstance(error, (tf.errors.OpError, MemoryError)):
+            raise UserError(
+                f"The training step in {self.path} cannot be run here: {reason_of(error)}; expected a step that runs, "
+                "and room for it"
+            ) from error
 
 
 def batch_signature(program: Program) -> list[tuple[tuple[int, ...], str]]:

@@ -26,7 +26,7 @@ from diag.engine.runs.run import FinishedStep
 from diag.engine.runs.settings import RunPlan
 from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, Shown, series_of
 from diag.engine.step.program import Program
-from diag.engine.step.serialization import NotStorable, dump
+from diag.engine.step.serialization import NotStorable, dump, not_allowed_in
 from diag.engine.step.units import STEP
 from diag.engine.training.setup import Trained
 from diag.errors import UserError
@@ -259,6 +259,11 @@ class Recording:
         stored = _stored(program) if stored is None else stored
         if isinstance(stored, bytes):
             self.writer.write_program(stored)
+            if more := not_allowed_in(program):
+                self.notes.append(
+                    "the trace will be replayed elsewhere only with --trust, for its training step may do more than "
+                    f"compute: {more}"
+                )
         else:
             self.notes.append(f"the trace cannot be replayed: its training step cannot be kept, for {stored}")
 

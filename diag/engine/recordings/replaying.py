@@ -56,7 +56,7 @@ class Replayer:
         Raises:
           UserError: it has not, or the place asks for another dtype policy than the recorded step's.
         """
-        place, recorded = self.place or self.run.place(lane), self.run.place(lane)
+        place, recorded = self.place or self.run.place_to_run(lane), self.run.place(lane)
         if self.place is not None and place.policy not in (None, recorded.policy or "float32"):
             raise UserError(
                 f"--place {place}: the recorded step computes in {recorded.policy or 'float32'}, and a replay cannot "
@@ -111,6 +111,9 @@ class Replayer:
     def _leading_place(self, lane: str, otherwise: Place) -> Place:
         """Where the lane that leads was recorded, or the replay's own place where this machine has no such."""
         recorded = self.run.place(lane)
+        if recorded.names_file and recorded.simulation != otherwise.simulation:
+            self.notes.append(f"the steps before are run at {otherwise}: nobody named the file of {recorded}")
+            return otherwise
         if has_device(recorded):
             return recorded
         self.notes.append(f"the steps before are run at {otherwise}: this machine has no {recorded.device}")

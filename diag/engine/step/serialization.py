@@ -1,8 +1,8 @@
 """A traced step as bytes and back: a step can be run again where the code that made it is not at hand.
 
 A ZIP archive of `program.json` (names, sites, shapes), `graph.pb` (a GraphDef) and one serialised
-tensor for each constant captured by value. **To load a program is harmless, to run it is to run
-its graph**: a GraphDef from a stranger can read and write files, as a SavedModel can.
+tensor for each constant captured by value.  A GraphDef from a stranger could read and write files, as a
+SavedModel can, some of it while it is loaded; so what comes out of bytes is checked first (`stored_step.py`).
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import tensorflow as tf
 
 from diag.common.wording import first_line
+from diag.engine.graphs.allowed_ops import Beyond, beyond, in_words
 from diag.engine.graphs.graph import OPAQUE, Graph, Node, Port, parse_input
 from diag.engine.graphs.locations import Location
 from diag.engine.graphs.tf_runtime import PYTHON_FUNCTIONS
 from diag.engine.step.keras_calls import body_graph
+from diag.engine.step.named_tensors import watched_tensors
 from diag.engine.step.program import Program, RawVariable, VariableSpec
+from diag.engine.step.stored_step import Damaged, stored_step
 from diag.engine.step.watching import with_watched_tensors
 from diag.errors import UserError
 
@@ -31,10 +33,6 @@ FORMAT = 1
 
 class NotStorable(Exception):
     """Why a program cannot be kept as bytes."""
-
-
-class Damaged(Exception):
-    """The bytes are not those that `dump` made."""
 
 
 def dump(program: Program) -> bytes:
@@ -78,28 +76,36 @@ def _archive(parts: dict[str, bytes]) -> bytes:
     return archive.getvalue()
 
 
-def load(blob: bytes) -> Program:
+def load(blob: bytes, is_trusted: bool = False) -> Program:
     """The program that `dump` made bytes of, with no values for its variables yet (`with_state`).
 
+    is_trusted: whatever ops its graph has, not only those that compute and do nothing else.
+
     Raises:
-      Damaged: these are no such bytes, or not all of them; a ZIP archive has a CRC-32 of each part.
+      Damaged: these are no such bytes, or not all of them.
+      NotAllowed: its graph has other ops.
       UserError: the bytes are of a newer format, or this TensorFlow does not know one of its ops.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(blob)) as file:
-            document, graph = json.loads(file.read("program.json")), file.read("graph.pb")
-            constants = [file.read(f"constant/{index}") for index in range(len(document["constants"]))]
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
-        raise Damaged(str(error)) from error
-    if document["format"] > FORMAT:
-        raise UserError(
-            f"The stored training step has format {document['format']}; expected at most {FORMAT}; "
-            "read it with the version of tf-lockstep that wrote it."
-        )
-    return _program(document, tf.compat.v1.GraphDef.FromString(graph), constants)
+    step = stored_step(blob, FORMAT, is_trusted)
+    program = _program(step.document, step.graph_def, step.constants)
+    for port in (*(Port(name, 0) for name in program.batch_inputs), *watched_tensors(program).values()):
+        if not program.graph.shape(port).is_fully_defined():
+            raise Damaged(f"{port} has no shape")
+    return program
 
 
-def _program(document: dict[str, Any], graph_def: Any, constants: Sequence[bytes]) -> Program:
+def not_allowed_in(program: Program) -> str:
+    """What a program does beyond computing, in words: what keeps others from loading it. Empty: nothing."""
+
+    def layer_of(found: Beyond) -> str | None:
+        graph = program.graph if found.function is None else program.functions[found.function]
+        node = graph.by_name.get(found.node)
+        return None if node is None else node.location.layer
+
+    return in_words(beyond(program.graph_def), layer_of)
+
+
+def _program(document: Mapping[str, Any], graph_def: Any, constants: Sequence[bytes]) -> Program:
     graph = _graph(document["graph"], {node.name: node for node in graph_def.node})
     specs = tuple(VariableSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in document["variables"])
     dtypes = {name: graph.dtype(Port(name, 0)) for name in document["constants"]}
@@ -181,12 +187,15 @@ def _functions(documents: dict[str, Any], graph_def: Any) -> dict[str, Graph]:
     with tf.Graph().as_default() as outer:
         try:
             tf.graph_util.import_graph_def(library, name="")
+            bodies = {f.signature.name: body_graph(f, outer) for f in graph_def.library.function}
         except (ValueError, tf.errors.OpError) as error:
             raise UserError(
                 f"The stored training step does not load in TensorFlow {tf.__version__}: {first_line(error)}; "
                 "replay it with the TensorFlow that recorded it."
             ) from error
-        bodies = {f.signature.name: body_graph(f, outer) for f in graph_def.library.function}
+    for name, document in documents.items():
+        if {node.name for node in bodies[name]} != document["sites"].keys():
+            raise Damaged(f"function {name} has other nodes than were recorded")
     return {
         name: bodies[name].with_locations({node: Location(*location) for node, location in document["sites"].items()})
         for name, document in documents.items()
