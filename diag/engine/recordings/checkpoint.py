@@ -45,11 +45,10 @@ class Header:
 
 
 class Checkpoints:
-    """Keeps the latest checkpoint of one run; `share` is the part of the run's time that this may take."""
+    """Keeps the latest checkpoint of one run."""
 
-    def __init__(self, folder: Path, share: float = SHARE) -> None:
+    def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self._share = share
         self._due = time.monotonic()
         self._is_possible = True
 
@@ -83,7 +82,7 @@ class Checkpoints:
                 "room; choose another output folder."
             ) from error
         ended = time.monotonic()
-        self._due = ended + (ended - began) / self._share
+        self._due = ended + (ended - began) / SHARE
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -128,7 +127,7 @@ def _synchronize(path: Path) -> None:
 
 def _read(path: Path, with_arrays: bool) -> tuple[dict[str, Any], Arrays]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             document = json.loads(file["document"].tobytes())
             arrays = {name: file[name] for name in file.files if name != "document"} if with_arrays else {}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
