@@ -95,7 +95,7 @@ def _trace(image_size: int, batch_size: int, folder: Path, portable: bool, dista
     trained = motivating_training(image_size, batch_size)
     settings = Settings(Place("CPU:0"), Place("CPU:0"), STEPS, seed=0)
     run = LockstepRun(trained.programs, trained.batches, settings)
-    telescope = run.telescope_for(trained.batches[0])
+    telescope = run.telescope_for(trained.batches[0], 0)
     rng = np.random.default_rng(0)
     start = run.reference.state()
     batch = [tf.constant(value) for value in flat_batch(trained.batches[0])]

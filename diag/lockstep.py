@@ -19,6 +19,7 @@ from diag.common.child import in_child, limits_of
 from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.jsonable import to_text
 from diag.request import LockstepRequest, request_of
+from diag.resume import resumed_request
 
 if TYPE_CHECKING:
     from diag.verdict.result import RunResult
@@ -43,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(
         "lockstep",
         parser(),
-        lambda options: run(request_of(options, given)),
+        lambda options: run(resumed_request(parser(), given) if options.resume else request_of(options, given)),
         given,
-        interrupted="interrupted; what was whole is in the trace",
+        interrupted="interrupted; what was whole is in the trace, and --resume FOLDER goes on with it",
     )
 
 

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import tensorflow as tf
 
 from diag import allowance_file
-from diag.common.files import write_json
+from diag.common.files import claimed, write_json
 from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_alike
 from diag.engine.attribution.of_run import attributed
 from diag.engine.attribution.substitution import substitute, unit_named
 from diag.engine.lanes.lane import check_device
+from diag.engine.recordings.checkpoint import Checkpoints, Header, read_header, read_state
+from diag.engine.recordings.earlier_run import EarlierRun
 from diag.engine.recordings.recorded_lane import RecordedLane
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.recordings.recording import Recording, RecordingOptions
+from diag.engine.runs.carrying import RUN_DATA, carried, draws_from_lost_state, take_up
 from diag.engine.runs.run import LockstepRun
 from diag.engine.runs.settings import Settings
 from diag.engine.runs.updates import adam_settings_of
@@ -35,6 +39,10 @@ from diag.verdict.result import SIMULATED, Notice, RunResult, as_notes
 from diag.verdict.substitution import Substitution
 
 SIMULATED_BY_DEFAULT = "sim:metal-fused-dense"
+LOST_STATE = (
+    "the run was killed and went on; its step draws random numbers by stateful ops, whose state a kill loses: it drew "
+    "others from there on than it would have without the kill"
+)
 Notices = tuple[Notice, ...]
 
 
@@ -49,9 +57,11 @@ def run_lockstep(request: LockstepRequest) -> RunResult:
         notices += as_notes(allowance_file.put_in_force(request.allowances_file, request.allowances))
         for place in (request.reference, candidate):
             check_device(place)
-        result = (_live if request.trace is None else _against_trace)(request, candidate, notices)
-        write_json(request.folder / "report.json", json_report.report(result))
-        return result
+        with claimed(request.folder) if request.is_resumed else nullcontext():
+            result = (_live if request.trace is None else _against_trace)(request, candidate, notices)
+            write_json(request.folder / "report.json", json_report.report(result))
+            Checkpoints(request.folder).discard()
+            return result
 
 
 def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
@@ -71,7 +81,8 @@ def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
 def _live(request: LockstepRequest, candidate: Place, notices: Notices) -> RunResult:
     """Train with both lanes on this machine."""
     steps = request.steps or DEFAULT_STEPS
-    trained = set_up(request.model, request.data, request.batch_size, steps, request.seed, request.policy)
+    planned, checks = _as_begun(request, steps)
+    trained = set_up(request.model, request.data, request.batch_size, planned, request.seed, request.policy)
     settings = Settings(
         request.reference,
         candidate,
@@ -79,7 +90,7 @@ def _live(request: LockstepRequest, candidate: Place, notices: Notices) -> RunRe
         request.seed,
         request.follow,
         request.units,
-        request.check_every,
+        checks,
         twins=request.twins,
         adam=adam_settings_of(trained.model),
     )
@@ -103,11 +114,19 @@ def _against_trace(request: LockstepRequest, candidate: Place, notices: Notices)
             recorded.seed,
             request.follow,
             request.units,
-            request.check_every,
+            _as_begun(request, request.steps or num_recorded)[1],
             first,
         )
         lane = RecordedLane("reference", recorded, "reference", request.reference, first)
         return record(request, trained, settings, notices, lane)
+
+
+def _as_begun(request: LockstepRequest, steps: int) -> tuple[int, int | None]:
+    """For how many steps the data are made, and every how many units are checked: as the run began if it goes on."""
+    header = read_header(request.folder) if request.is_resumed else None
+    if header is None or header.steps == steps:
+        return steps if header is None else header.planned, request.check_every
+    return header.planned, header.checks
 
 
 def _in_recorded_policy(candidate: Place, recorded: Place) -> Place:
@@ -130,46 +149,88 @@ def record(
 ) -> RunResult:
     """Run, and write the trace as it goes on."""
     folder = request.folder
-    kept = RecordingOptions(request.dump_policy, request.snapshot_every, request.portable)
     opened: list[Recording] = []
     new_folders = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     try:
-        with StepProgress(settings.steps, quiet=request.quiet) as progress:
-            run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
-            command = ["python", "-m", "diag.lockstep", *request.command]
-            recording = Recording(folder / "trace.h5", run.plan, command, trained, kept)
-            opened.append(recording)
+        with claimed(folder) if not request.is_resumed else nullcontext():
+            with StepProgress(settings.steps, quiet=request.quiet) as progress:
+                run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
+                if request.substitute is not None:
+                    unit_named(request.substitute, run.program)  # refused before the run rather than after it
+                recording, earlier = _opened(request, run, trained)
+                opened.append(recording)
+                begun -= 0.0 if earlier is None else earlier.seconds
+                _run_all(run, recording, begun)
+                result = run.result()
+            told = [*(reference.notes if reference is not None else []), *recording.notes]
+            told += [] if earlier is None else earlier.notes
+            result = replace(
+                result,
+                notes=(*notices, *as_notes(trained.notes), *result.notes, *as_notes(told)),
+                model=trained.model_description,
+                data=trained.data_description,
+                files={"trace": str(folder / "trace.h5"), "report": str(folder / "report.json")},
+            )
+            result = _attributed(result, request, recording, trained, time.monotonic() - begun)
             if request.substitute is not None:
-                unit_named(request.substitute, run.program)  # refused before the run rather than after it
-            if not request.quiet and recording.is_worth_a_word:
-                print(recording.forecast, file=sys.stderr)
-            for step in run.steps():
-                recording.step(step)
-            result = run.result()
-        recorded = reference.notes if reference is not None else []
-        result = replace(
-            result,
-            notes=(*notices, *as_notes(trained.notes), *result.notes, *as_notes([*recorded, *recording.notes])),
-            model=trained.model_description,
-            data=trained.data_description,
-            files={"trace": str(folder / "trace.h5"), "report": str(folder / "report.json")},
-        )
-        result = _attributed(result, request, recording, trained, time.monotonic() - begun)
-        if request.substitute is not None:
-            result = replace(result, substitution=_substituted(request.substitute, trained, settings))
-        recording.finish(json_report.report(result))
-        return result
+                result = replace(result, substitution=_substituted(request.substitute, trained, settings))
+            recording.finish(json_report.report(result))
+            return result
     except BaseException as error:
         if opened:
             opened[0].close()
-        if isinstance(error, UserError) and not (opened and opened[0].num_steps):
+        if isinstance(error, UserError) and not request.is_resumed and not (opened and opened[0].num_steps):
             (folder / "trace.h5").unlink(missing_ok=True)  # nothing whole is in it
         for path in new_folders:
             if not any(path.iterdir()):
                 path.rmdir()
         raise
+
+
+def _opened(request: LockstepRequest, run: LockstepRun, trained: Trained) -> tuple[Recording, EarlierRun | None]:
+    """The recording of a run that begins, or of one that was killed, each with the run brought to where it goes on."""
+    folder, command = request.folder, ["python", "-m", "diag.lockstep", *request.command]
+    kept = RecordingOptions(request.dump_policy, request.snapshot_every, request.portable)
+    if not request.is_resumed:
+        Checkpoints(folder).discard()
+        recording = Recording(folder / "trace.h5", run.plan, command, trained, kept)
+        if not request.quiet and recording.is_worth_a_word:
+            print(recording.forecast, file=sys.stderr)
+        return recording, None
+    with EarlierRun(folder) as earlier:
+        state = None if earlier.checkpoint is None else read_state(folder, RUN_DATA)
+        recording = Recording(folder / "trace.h5", run.plan, command, trained, kept, earlier)
+    if state is not None:
+        take_up(run, state["run"])
+        recording.take_up(state["recording"])
+        if draws_from_lost_state(run):
+            run.findings.note(LOST_STATE)
+    if not request.quiet:
+        print(f"{folder} goes on: {earlier.sentence}", file=sys.stderr)
+    return recording, earlier
+
+
+def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
+    """The steps that are left, each on file before the next; now and then also where the run is, to go on there.
+
+    begun: when, by the monotonic clock, it would have begun had it not been killed.
+    """
+    checkpoints, settings = Checkpoints(recording.writer.path.parent), run.settings
+    for step in run.steps():
+        recording.step(step)
+        if checkpoints.is_due:
+            header = Header(
+                run.next_step,
+                settings.steps,
+                recording.planned,
+                settings.checks,
+                time.monotonic() - begun,
+                recording.writer.num_rows(),
+            )
+            state = {"run": carried(run), "recording": recording.carried()}
+            checkpoints.write(header, state, RUN_DATA, recording.writer.path)
 
 
 def _attributed(

@@ -109,6 +109,12 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--out", metavar="FOLDER", type=Path, help="new folder for trace.h5 and report.json (default: runs/<time>)"
     )
+    group.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        type=Path,
+        help="go on with the run in this folder that was killed; no other flag is needed, --steps may ask for more",
+    )
     group.add_argument("--json", action="store_true", help="print report.json and nothing else")
     group.add_argument("--quiet", action="store_true", help="no progress")
 

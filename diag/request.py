@@ -31,7 +31,7 @@ class LockstepRequest:
     steps: None for the default number, or for all that `trace` holds.  follow, twins, units, check_every: as in
     `diag.engine.runs.settings`.  substitute: names of units to compute by the reference in a second training.
     attribute: whether to look for cures, None for where that is quick.  tf32: None for TensorFlow's default.  quiet:
-    no progress and no advice on stderr.
+    no progress and no advice on stderr.  is_resumed: go on with the run in `folder`, which was killed.
     """
 
     folder: Path
@@ -62,10 +62,13 @@ class LockstepRequest:
     allowances: tuple[AllowanceRow, ...] = ()
     quiet: bool = False
     json: bool = False
+    is_resumed: bool = False
 
 
-def request_of(options: argparse.Namespace, given: Sequence[str]) -> LockstepRequest:
+def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path | None = None) -> LockstepRequest:
     """The request that flags make; `given` are the words of the command line.
+
+    resumed: the folder of the run that these words began, and that is to go on.
 
     Raises:
         UserError: it cannot be asked so.
@@ -78,7 +81,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str]) -> LockstepReq
     substitute = substituted(options.substitute)
     allowances = allowance_file.read(options.allowances)
     return LockstepRequest(
-        folder=_output_folder(options.out),
+        folder=_output_folder(options.out) if resumed is None else resumed,
         command=tuple(given),
         model=options.model,
         data=options.data,
@@ -106,6 +109,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str]) -> LockstepReq
         allowances=allowances,
         quiet=options.quiet or options.json,
         json=options.json,
+        is_resumed=resumed is not None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from traces.door.door import open_trace
 from traces.door.records import report_of
 from traces.encoding import Array
 from traces.hdf5.blobs import BlobReader
+from traces.hdf5.copying import EarlierRows
 from traces.hdf5.failures import explained_gaps, explained_reading
 from traces.hdf5.skeleton import BLOBS
 from traces.hdf5.table import TableReader
@@ -132,6 +133,21 @@ class TraceReader:
         """The `tensor_checksum` of each component of a step's batch."""
         return self._row_checksums("batches", self._batch_row(step), "")
 
+    def checksums_of_steps(self) -> dict[int, Array]:
+        """All checksums of each whole step, in the order of the layout's tensors; 0 where there was no value."""
+        checksums = self._read("steps", TableReader.checksum_rows)
+        return dict(zip(self.steps, checksums, strict=False))
+
+    def checksums_of_batches(self) -> dict[int, Array]:
+        """The checksums of each stored batch, by its index, in the order of the layout's components."""
+        checksums = self._read("batches", TableReader.checksum_rows)
+        return dict(zip(self._numbers("batches", "index"), checksums, strict=False))
+
+    @property
+    def batch_indices(self) -> dict[int, int]:
+        """Under which index the batch of each whole step is stored."""
+        return dict(zip(self.steps, self._numbers("steps", "batch"), strict=False))
+
     @property
     def steps_with_batches(self) -> list[int]:
         """The whole steps of which the batch is stored, in the order they ran."""
@@ -174,6 +190,15 @@ class TraceReader:
         with explained_reading(self.path), explained_gaps(self.path):
             reports = self._blobs["reports"]
             return report_of(reports[-1]) if len(reports) else None
+
+    def num_rows(self) -> dict[str, int]:
+        """Whole rows of each table, and whole documents of each kind, by name."""
+        tables = {name: table.num_rows for name, table in self._tables.items()}
+        return {**tables, **{name: len(blobs) for name, blobs in self._blobs.items()}}
+
+    def first_rows(self, num_rows: Mapping[str, int]) -> EarlierRows:
+        """So many rows of each table, for a trace that begins with them; valid until this one is closed."""
+        return EarlierRows(self._open.file, num_rows)
 
     def close(self) -> None:
         self._open.file.close()

@@ -19,6 +19,7 @@ from diag.errors import UserError
 from traces.encoding import Array
 from traces.hdf5.background import BackgroundQueue
 from traces.hdf5.blobs import BlobWriter
+from traces.hdf5.copying import EarlierRows, copy_rows
 from traces.hdf5.creation import encode_column
 from traces.hdf5.failures import explained_creation, explained_writing
 from traces.hdf5.opening import claim
@@ -46,6 +47,7 @@ class TraceWriter:
       documents: what the run is.
       portable: write plain datasets, with no filter and no differences, for any HDF5 reader.
       queue_bytes: how much may wait to be written; one larger record is let in by itself.
+      earlier: rows to begin with, of the trace that lies at `path`; this one then takes its place.
 
     Raises:
       UserError: here, or at any later call, when the file cannot be created or written.
@@ -60,12 +62,13 @@ class TraceWriter:
         *,
         portable: bool = False,
         queue_bytes: int = QUEUE_BYTES,
+        earlier: EarlierRows | None = None,
     ) -> None:
         self.path = Path(path)
         self.layout = layout
         self._closed = False
-        self._batches_seen: set[int] = set()
-        self._file = _create(self.path, layout, documents.to_json(layout), portable)
+        self._file = _create(self.path, layout, documents.to_json(layout), portable, earlier)
+        self._batches_seen = {int(index) for index in self._file["batches/index"][()]}
         self._tables = {name: TableWriter(self._file[name], table, layout) for name, table in layout.tables.items()}
         self._blobs = {name: BlobWriter(self._file[name]) for name in BLOBS}
         self._queue = BackgroundQueue(queue_bytes)
@@ -116,6 +119,12 @@ class TraceWriter:
     def write_program(self, program: bytes) -> None:
         """Store a training step, in a form that is the caller's own; beside those before it."""
         self._write_blob("programs", program)
+
+    def num_rows(self) -> dict[str, int]:
+        """Those of each table, and the documents of each kind, by name; all of them are on file by then."""
+        self.flush()
+        tables = {name: table.num_rows for name, table in self._tables.items()}
+        return {**tables, **{name: blobs.num_documents for name, blobs in self._blobs.items()}}
 
     def flush(self) -> None:
         """Wait until everything handed over is on file."""
@@ -210,14 +219,19 @@ def _name_of(dtype: np.dtype[Any]) -> str:
     return dtype.name
 
 
-def _create(path: Path, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> h5py.File:
-    """Make the whole skeleton beside `path`, and move it there once readers may look."""
-    if path.exists():
+def _create(
+    path: Path, layout: TraceLayout, documents: Mapping[str, object], portable: bool, earlier: EarlierRows | None
+) -> h5py.File:
+    """Make the whole skeleton beside `path`, with its earlier rows, and move it there once readers may look."""
+    if path.exists() and earlier is None:
         raise UserError(f"The trace {path} exists already; expected a new file; remove it or name another.")
     with explained_creation(path), replacing(path) as unfinished:
-        unfinished.write_bytes(skeleton_image(layout, documents, portable=portable))
+        created = None if earlier is None else str(earlier.file.attrs["created"])
+        unfinished.write_bytes(skeleton_image(layout, documents, portable=portable, created=created))
         # Rows are written once and whole: a chunk cache would only hold a megabyte for every tensor.
         file = h5py.File(unfinished, "r+", libver=FORMAT, rdcc_nbytes=0)
+        if earlier is not None:
+            copy_rows(earlier, file, layout)
         file.swmr_mode = True
     claim(path, file)
     return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,36 @@ from typing import Any
 from diag.common.jsonable import to_text
 from diag.common.wording import size_text
 from diag.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes from running in a folder; a process that dies lets go of it.
+
+    Where the system or the file system has no such locks nothing is kept from anybody.
+
+    Raises:
+      UserError: a process that lives runs in it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            os.close(descriptor)
+            raise UserError(f"A run is going on in {folder}; wait for it or end it, or name another folder") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def refuse_existing(path: Path, force: bool) -> None:

@@ -30,6 +30,10 @@ class BlobWriter:
         self._bytes, self._stop, self._complete = (group[name] for name in ("bytes", "stop", "complete"))
         self._checksum = group["checksum"]
 
+    @property
+    def num_documents(self) -> int:
+        return int(self._stop.shape[0])
+
     def append(self, document: bytes) -> None:
         """Write a document, and only then count it."""
         start, number = self._bytes.shape[0], self._stop.shape[0]

@@ -27,15 +27,17 @@ FORMAT = ("v110", "v110")
 """The oldest that has SWMR, for the tools of any HDF5 since 1.10."""
 
 
-def skeleton_image(layout: TraceLayout, documents: Mapping[str, object], *, portable: bool) -> bytes:
-    """The file up to the first row.
+def skeleton_image(
+    layout: TraceLayout, documents: Mapping[str, object], *, portable: bool, created: str | None = None
+) -> bytes:
+    """The file up to the first row; created: when, ISO 8601 in UTC, by default now.
 
     It is made in memory: where the disk is full, HDF5 cannot close a file that it began there, and
     crashes (1.14.6).
     """
     image = BytesIO()
     with h5py.File(image, "w", libver=FORMAT) as file:
-        _fill(file, layout, documents, portable)
+        _fill(file, layout, documents, portable, created or datetime.now(timezone.utc).isoformat(timespec="seconds"))
     return image.getvalue()
 
 
@@ -49,13 +51,8 @@ def root_checksum(attributes: Mapping[str, Any]) -> str:
     return document_checksum(json.dumps([str(attributes[name]) for name in ATTRIBUTES]).encode())
 
 
-def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object], portable: bool) -> None:
-    file.attrs.update(
-        schema=SCHEMA,
-        version=__version__,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        portable=portable,
-    )
+def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object], portable: bool, created: str) -> None:
+    file.attrs.update(schema=SCHEMA, version=__version__, created=created, portable=portable)
     texts = {name: json.dumps(document) for name, document in documents.items()}
     for name, text in texts.items():
         create_text(file, name, text)

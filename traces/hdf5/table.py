@@ -38,13 +38,14 @@ class TableWriter:
         bases = {} if is_portable else {spec.key: layout.base_of(spec) for spec in layout.tensors}
         self._bases = {key: base.key for key, base in bases.items() if base}
         self._appended = [group[name] for name in APPENDED]
-        self._num_rows = self._num_appends = 0
+        self._num_appends = int(self._appended[0].shape[0])
+        self.num_rows = int(self._complete[()])
 
     def append(
         self, columns: Mapping[str, Array], tensors: Mapping[TensorKey, Array], keep: Collection[TensorKey]
     ) -> None:
         """Write rows of all columns; with tensors, one row: the values to keep, and every checksum."""
-        start = self._num_rows
+        start = self.num_rows
         stop = start + len(next(iter(columns.values())))
         for name, values in columns.items():
             write_rows(self._columns[name], start, values)
@@ -58,7 +59,7 @@ class TableWriter:
         self._group.file.flush()
         self._complete[()] = stop
         self._complete.flush()
-        self._num_rows = stop
+        self.num_rows = stop
 
     def _append_tensors(self, row: int, tensors: Mapping[TensorKey, Array]) -> Array:
         assert self._extent is not None
@@ -230,6 +231,11 @@ class TableReader:
             return {}
         checksums = self._with_rows("checksum", row, row + 1)[row].tolist()
         return {key: checksums[order] for key, order in self._order.items() if checksums[order] != NO_CHECKSUM}
+
+    def checksum_rows(self) -> Array:
+        """All checksums, (rows, tensors) uint64, in the layout's order of tensors."""
+        num_rows = self.num_rows
+        return np.asarray(self._with_rows("checksum", 0, num_rows)[:num_rows])
 
     def _read(self, spec: TensorSpec, row: int, shape: tuple[int, ...]) -> Array:
         if 0 in shape:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -78,17 +80,33 @@ def _compile(
     ]
     nodes, results = _returning(graph_def, executable) if is_optimized else (graph_def.node, _fetched(executable))
     definition = Definition(nodes, arguments, results, f"/device:{place.device}", is_xla)
-    function = RuntimeFunction(definition) if is_fresh or _draws(graph_def) else RuntimeFunction.of(definition)
+    draws = _draws(graph_def)
+    function = RuntimeFunction(definition) if is_fresh or draws else RuntimeFunction.of(definition)
     given = [value for name, value in captured.items() if name in read]
+    return CompiledRun(function, given, is_optimized, place.device if is_xla else None, definition if draws else None)
 
-    def run(*feeds: tf.Tensor) -> list[Any]:
-        return function([*feeds, *given], is_optimized)
 
-    def at_the_place(*feeds: tf.Tensor) -> list[Any]:
-        with tf.device(place.device):  # else XLA compiles for the first GPU, wherever the variables are
-            return run(*feeds)
+@dataclass
+class CompiledRun:
+    """A function of the feeds; given: what else it reads.  device: to call it at, None for anywhere.
 
-    return at_the_place if is_xla else run
+    definition: its own, None where it draws no random numbers by kernels that remember how far they are.
+    """
+
+    function: RuntimeFunction
+    given: Sequence[Any]
+    is_optimized: bool
+    device: str | None
+    definition: Definition | None
+
+    def __call__(self, *feeds: tf.Tensor) -> list[Any]:
+        with nullcontext() if self.device is None else tf.device(self.device):  # else XLA takes the first GPU for all
+            return self.function([*feeds, *self.given], self.is_optimized)
+
+    def draw_again(self) -> None:
+        """From the start of every stream of random numbers, by kernels that are made anew."""
+        if self.definition is not None:
+            self.function = RuntimeFunction(self.definition)
 
 
 def _draws(graph_def: Any) -> bool:

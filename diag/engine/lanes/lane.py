@@ -13,7 +13,7 @@ from diag.engine.faults.catalogue import simulation_of
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Port
-from diag.engine.graphs.tf_runtime import full_device
+from diag.engine.graphs.tf_runtime import full_device, to_numpy
 from diag.engine.graphs.variables import State, VariableSet
 from diag.engine.lanes.compiled import build
 from diag.engine.step.program import Program
@@ -138,6 +138,18 @@ class Lane:
     def load_scratch(self, state: Sequence[Any]) -> None:
         """Give the second set of variables these values."""
         self._scratch_set.write(state)
+
+    def carried(self) -> dict[str, Any]:
+        """Its variables and what a fault at its place remembers, to go on in another process."""
+        memory = None if self.simulation is None else dict(self.simulation.memory)
+        return {"variables": [to_numpy(variable) for variable in self.state()], "memory": memory}
+
+    def take_up(self, carried: dict[str, Any]) -> None:
+        """Go on from what `carried` gave in another process."""
+        self.load(carried["variables"])
+        if self.simulation is not None:
+            self.simulation.memory.clear()
+            self.simulation.memory.update(carried["memory"])
 
     def build(
         self, executable: Executable, on_scratch: bool = False, is_fresh: bool = False

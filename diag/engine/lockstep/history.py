@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +38,15 @@ class _Step:
     def num_rows(self) -> int:
         return num_rows_of(self.batch)
 
+    def carried(self) -> dict[str, Any]:
+        state, batch = ([to_numpy(value) for value in values] for values in (self.state, self.batch))
+        return {"number": self.number, "state": state, "batch": batch}
+
+    @classmethod
+    def taken_up(cls, carried: dict[str, Any], program: Program) -> _Step:
+        state, batch = ([tf.constant(value) for value in carried[name]] for name in ("state", "batch"))
+        return cls(carried["number"], program, state, batch)
+
 
 def num_rows_of(batch: Sequence[Any]) -> int:
     """The length of a batch's arrays along their first axis."""
@@ -61,6 +70,19 @@ class History:
         if self._larger is not None and self._larger.num_rows <= step.num_rows:
             self._larger = None
         self._last = step
+
+    def carried(self) -> dict[str, Any]:
+        """The steps remembered, to go on in another process."""
+        steps = {"last": self._last, "larger": self._larger}
+        return {"looks": self._looks, **{name: step and step.carried() for name, step in steps.items()}}
+
+    def take_up(self, carried: dict[str, Any], program_for: Callable[[Sequence[Any]], Program]) -> None:
+        """Go on from what `carried` gave in another process; program_for: the traced step for a batch's arrays."""
+        self._looks = carried["looks"]
+        self._last, self._larger = (
+            None if step is None else _Step.taken_up(step, program_for(step["batch"]))
+            for step in (carried["last"], carried["larger"])
+        )
 
     def of(self, index: int, output: int, num_rows: int) -> list[EarlierExecution]:
         """The op with this index at the last step and at the last one with more rows than now, the latest first."""

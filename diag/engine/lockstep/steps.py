@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.carried import Carried
 from diag.common.parallel import both
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
@@ -41,8 +42,10 @@ def batch_values(program: Program, batch: Sequence[Any]) -> dict[Port, Any]:
     return {Port(name, 0): value for name, value in zip(program.batch_inputs, batch, strict=True)}
 
 
-class LockstepSteps:
+class LockstepSteps(Carried):
     """Runs whole steps of one program in two lanes, and compares what they leave."""
+
+    CARRIED = ("is_watched", "_showing_changes")
 
     def __init__(self, program: Program, cut: Cut, reference: Lane, candidate: Lane) -> None:
         self.program, self.cut = program, cut

@@ -52,6 +52,13 @@ class RecordedLane(Lane):
         after = [None if x is None else tf.constant(x) for x in self.run.state_after(step, self.source)]
         return Recorded({port: tf.constant(x) for port, x in values.items()}, after)
 
+    def carried(self) -> dict[str, Any]:
+        return {**super().carried(), "uncompared": list(self.uncompared)}
+
+    def take_up(self, carried: dict[str, Any]) -> None:
+        super().take_up(carried)
+        self.uncompared = carried["uncompared"]
+
     def draws(self, step: int, program: Program) -> Mapping[Port, Any]:
         return {port: tf.constant(value) for port, value in self.run.draws(step, program).items()}
 

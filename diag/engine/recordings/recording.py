@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.carried import Carried
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.locations import LOSS_LAYER, OPTIMIZER_LAYER
 from diag.engine.graphs.tf_runtime import to_numpy
@@ -20,6 +21,7 @@ from diag.engine.graphs.variables import arrays_of
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.recordings.dump_policy import ALL, AUTO, FLAGGED, DumpPolicy
+from diag.engine.recordings.earlier_run import EarlierRun, batch_arrays
 from diag.engine.recordings.forecast import Forecast, bytes_of, bytes_of_file, bytes_of_marks, bytes_of_table
 from diag.engine.runs.attention import MAX_ZOOMS
 from diag.engine.runs.run import FinishedStep
@@ -60,15 +62,28 @@ class RecordingOptions:
     portable: bool = False
 
 
-class Recording:
-    """Writes a trace as the run goes on; whole after every step."""
+class Recording(Carried):
+    """Writes a trace as the run goes on; whole after every step.
+
+    earlier: the run that was killed and goes on here; its trace is what this one begins with.
+    """
+
+    CARRIED = ("notes", "num_steps", "budget", "snapshot_every")
 
     def __init__(
-        self, path: Path, plan: RunPlan, command: Sequence[str], trained: Trained, options: RecordingOptions
+        self,
+        path: Path,
+        plan: RunPlan,
+        command: Sequence[str],
+        trained: Trained,
+        options: RecordingOptions,
+        earlier: EarlierRun | None = None,
     ) -> None:
-        self.plan, self.options = plan, options
+        self.plan, self.options, self.earlier = plan, options, earlier
         self.notes: list[str] = []
         self.num_steps = 0
+        of_before = None if earlier is None else earlier.checkpoint
+        self.planned = plan.settings.steps if of_before is None else of_before.planned
         program, settings = plan.program, plan.settings
         self.series = series_of(program)
         self.layers = tuple(
@@ -84,6 +99,8 @@ class Recording:
         self.forecast = self._forecast(layout)
         self.forecast.refuse_if_full(path)
         stored = _stored(program)
+        if earlier is not None:
+            earlier.refuse_others(plan, stored, trained.batches)
         self.writer = TraceWriter(
             path,
             layout,
@@ -95,9 +112,11 @@ class Recording:
                 model_config=trained.config,
             ),
             portable=options.portable,
+            earlier=None if earlier is None else earlier.rows,
         )
         self._shown: dict[int, Shown] = {}  # of each program that is kept
-        self._batches: dict[tuple[int, ...], int] = {}
+        self._stored = set() if earlier is None else set(earlier.programs)
+        self._batches = {} if earlier is None else dict(earlier.batches)
         self._excess: dict[str, float] = defaultdict(lambda: -math.inf)
         self._keep_program(program, stored)
 
@@ -217,6 +236,16 @@ class Recording:
         self.writer.append_step(record)
         self._excess.clear()
         self.num_steps += 1
+        if self.earlier is not None:
+            self.earlier.compare(record)
+
+    def carried(self) -> dict[str, Any]:
+        """What a recording that goes on in another process has to know besides the trace."""
+        return {**super().carried(), "dump": self.dump_policy.dump}
+
+    def take_up(self, carried: dict[str, Any]) -> None:
+        super().take_up(carried)
+        self.dump_policy = replace(self.dump_policy, dump=carried["dump"])
 
     def _tensors(self, run: StepRun, program: Program) -> dict[tuple[str, str, str], np.ndarray]:
         return {
@@ -257,14 +286,15 @@ class Recording:
             return
         self._shown[id(program)] = Shown(program)
         stored = _stored(program) if stored is None else stored
-        if isinstance(stored, bytes):
+        if isinstance(stored, bytes) and stored not in self._stored:
+            self._stored.add(stored)
             self.writer.write_program(stored)
             if more := not_allowed_in(program):
                 self.notes.append(
                     "the trace will be replayed elsewhere only with --trust, for its training step may do more than "
                     f"compute: {more}"
                 )
-        else:
+        elif not isinstance(stored, bytes):
             self.notes.append(f"the trace cannot be replayed: its training step cannot be kept, for {stored}")
 
     def _snapshot(self, run: StepRun) -> None:
@@ -310,11 +340,6 @@ def _stored(program: Program) -> bytes | NotStorable:
         return dump(program)
     except NotStorable as reason:
         return reason
-
-
-def batch_arrays(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of a batch by the names they have in a trace, in the order of the program's inputs."""
-    return {f"batch_{index}": np.asarray(array) for index, array in enumerate(arrays)}
 
 
 def _columns(observations: Sequence[Observation]) -> dict[str, Sequence[object]]:

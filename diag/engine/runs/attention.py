@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from diag.common.carried import Carried
 from diag.engine.lockstep.propagated import Propagated
 from diag.engine.runs.findings import Findings
 from diag.engine.truth.unit_judge import NEAR_ITS_BOUND
@@ -18,8 +19,10 @@ MAX_ZOOMS = 3
 SUSPICIOUS_GROWTH = 8.0
 
 
-class Attention:
+class Attention(Carried):
     """What has been seen of a run so far, and what in a step is new."""
+
+    CARRIED = ("_near_bound", "_has_differed", "_num_curious", "_explained", "_worst_explained")
 
     def __init__(self, findings: Findings, follow: str, units: str) -> None:
         self.findings, self.follow, self.units = findings, follow, units

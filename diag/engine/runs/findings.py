@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
+from diag.common.carried import Carried
 from diag.numerics.adam import AdamFigures
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.advisories import Advisories
@@ -16,7 +17,7 @@ WORST_KEPT = 40
 
 
 @dataclass
-class Findings:
+class Findings(Carried):
     """What has been found so far."""
 
     divergences: list[Divergence] = field(default_factory=list)
@@ -72,6 +73,10 @@ class Findings:
         if all(known.where.location != divergence.where.location for known in self.divergences):
             self.divergences.append(divergence)
             self.divergences.sort(key=lambda d: d.where.sort_key)
+
+
+# all of them: fields are known once the class is made
+Findings.CARRIED = tuple(each.name for each in fields(Findings))
 
 
 def worst_of(observations: Sequence[Observation]) -> list[Observation]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.carried import Carried
 from diag.engine.graphs.graph import Node
 from diag.engine.truth.naming import where_of_op
 from diag.verdict.findings import Cause, Divergence
@@ -23,8 +24,10 @@ OTHER_LAWS = ("Int", "Parameterized")  # these take the bounds of what they draw
 NO_STREAM = 1e-12
 
 
-class RandomStreams:
+class RandomStreams(Carried):
     """What the candidate's random ops drew, step after step."""
+
+    CARRIED = ("are_shared", "notes", "_last")
 
     def __init__(self) -> None:
         self.are_shared = False

@@ -35,6 +35,12 @@ from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.result import RunResult
 
 Progress = Callable[[int, str, float, float], None]
+BatchKey = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each array of a batch
+
+
+def key_of(arrays: Sequence[Any]) -> BatchKey:
+    """What batches of one traced step have in common."""
+    return tuple((tuple(array.shape), str(array.dtype)) for array in arrays)
 
 
 @dataclass
@@ -93,34 +99,36 @@ class LockstepRun:
         self.streams = RandomStreams()
         self.history = History(settings.candidate)
         self.zoom = Zoom(settings, (self.reference, self.candidate), self.findings, self.streams, self.history)
-        self._telescopes: dict[Any, Telescope] = {}
-        self.telescope_for(first, self.program)
+        self.next_step = settings.first_step
+        self.telescopes: dict[BatchKey, Telescope] = {}
+        self.began: dict[BatchKey, int] = {}  # the first step with a batch of these shapes
+        self.telescope_for(first, settings.first_step, self.program)
 
     @property
     def lanes(self) -> tuple[Lane, Lane]:
         """The reference and the candidate."""
         return self.reference, self.candidate
 
-    def telescope_for(self, batch: Batch, program: Program | None = None) -> Telescope:
-        """The telescope for a batch's shapes; a smaller last batch gets a program of its own."""
-        key = tuple((value.shape, str(value.dtype)) for value in flat_batch(batch))
-        if key not in self._telescopes:
+    def telescope_for(self, batch: Batch, number: int, program: Program | None = None) -> Telescope:
+        """The telescope for the shapes of a step's batch; a smaller last batch gets a program of its own."""
+        key = key_of(flat_batch(batch))
+        if key not in self.telescopes:
             program = program or self.programs(batch)
             telescope = Telescope(program, self.reference, self.candidate)
             if self.streams.are_shared:
                 telescope.steps.share_random_outputs()
-            if not self._telescopes:
+            if not self.telescopes:
                 self.findings.note(described(telescope.program))
-            self._telescopes[key] = telescope
+            self.telescopes[key], self.began[key] = telescope, number
             for name, reason in telescope.cut.uncut.items():
                 self.findings.note(f"{name} is no unit of its own: {reason}")
-        return self._telescopes[key]
+        return self.telescopes[key]
 
     @property
     def plan(self) -> RunPlan:
         """What is known before the first step."""
         first = self.batches[self.settings.first_step]
-        units = self.telescope_for(first).cut.units
+        units = self.telescopes[key_of(flat_batch(first))].cut.units
         return RunPlan(
             self.program,
             self.settings,
@@ -138,25 +146,26 @@ class LockstepRun:
         return self.result()
 
     def steps(self) -> Iterator[FinishedStep]:
-        """Each step when it is finished.
+        """Each step when it is finished, and the run ready for the next.
 
         Raises:
           UserError: the candidate cannot run the step.
         """
-        for number in self.settings.numbers:
+        for number in range(self.next_step, self.settings.numbers.stop):
             batch = self.batches[number]
-            telescope = self.telescope_for(batch)
+            telescope = self.telescope_for(batch, number)
             self.reference.begin(number)
             self._align()
             try:
                 step = self._one_step(number, telescope, [tf.constant(value) for value in flat_batch(batch)])
             except tf.errors.OpError as error:
                 raise self._reason(error, number) from error
-            yield step
             self._check_faults()
             for losses, loss in zip(self.findings.losses.values(), step.losses, strict=True):
                 losses.append(loss)
             self.history.remember(number, telescope.program, step.run.reference.before, step.run.batch)
+            self.next_step = number + 1
+            yield step
             self.progress(number + 1, "watching", *step.losses)
 
     def result(self) -> RunResult:
@@ -240,7 +249,7 @@ class LockstepRun:
         for text in self.streams.notes:
             self.findings.note(text)
         self.findings.any_bit_differs = True
-        for each in self._telescopes.values():
+        for each in self.telescopes.values():
             each.steps.share_random_outputs()
         return True
 

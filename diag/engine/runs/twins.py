@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.carried import Carried
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lanes.step_results import LaneStep, StepRun
@@ -23,12 +24,14 @@ from diag.numerics.neighbours import moved_by_one_ulp
 from diag.verdict.chaos import Curve, Trajectories, exit_of
 
 
-class Twins:
+class Twins(Carried):
     """The twins of one run, and how far they and the candidate are from the reference, step by step.
 
     A twin runs at the reference's place, on the same batches, and takes the reference's random draws.
     It keeps its own state from step to step, whatever the other lanes do.
     """
+
+    CARRIED = ("first_step", "candidate", "curves", "envelope", "candidate_has_left", "looked_closer")
 
     def __init__(self, place: Place, seed: int, count: int) -> None:
         self.place, self.seed, self.count = place, seed, count
@@ -72,6 +75,21 @@ class Twins:
         limit = self.envelope.add([curve.distance[-1] for curve in self.curves])
         self.candidate_has_left |= exit_of(self.candidate.distance[-1:], [limit]) is not None
 
+    def carried(self) -> dict[str, Any]:
+        """Their curves and states, to go on in another process."""
+        return {**super().carried(), "lanes": [lane.carried() for lane in self._lanes]}
+
+    def take_up(self, carried: dict[str, Any], program: Program | None = None) -> None:
+        """Go on from what `carried` gave in another process; program: any of the run's, for their variables."""
+        super().take_up(carried)
+        assert program is not None
+        self._lanes = [self._lane(number, program) for number in range(1, len(carried["lanes"]) + 1)]
+        for lane, state in zip(self._lanes, carried["lanes"], strict=True):
+            lane.take_up(state)
+
+    def _lane(self, number: int, program: Program) -> Lane:
+        return Lane.at(f"twin {number}", self.place, program, self.seed)
+
     def look_closer_at(self, step: int) -> None:
         """A step is looked at for a fault, once in a run."""
         self.looked_closer = step
@@ -87,7 +105,7 @@ class Twins:
         weights = weights_of(program)
         before = _arrays(run.reference.before, weights)
         for number in range(1, self.count + 1):
-            lane = Lane.at(f"twin {number}", self.place, program, self.seed)
+            lane = self._lane(number, program)
             lane.load(perturbed(program, run.reference.before, np.random.default_rng((abs(self.seed), number))))
             self._lanes.append(lane)
             self.curves.append(Curve(lane.name, relative_distance(_arrays(lane.variables, weights), before)))

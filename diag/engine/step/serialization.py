@@ -62,9 +62,19 @@ def dump(program: Program) -> bytes:
         "gradients": {name: str(port) for name, port in program.gradients.items()},
         "without_gradient": program.without_gradient,
     }
-    graph = program.graph_def.SerializeToString(deterministic=True)
+    graph = _without_process(program.graph_def).SerializeToString(deterministic=True)
     constants = {f"constant/{i}": tf.io.serialize_tensor(x).numpy() for i, x in enumerate(program.constants.values())}
     return _archive({"program.json": json.dumps(document).encode(), "graph.pb": graph, **constants})
+
+
+def _without_process(graph_def: Any) -> Any:
+    """A copy with no names of gradients, which this process alone knows and numbers as it comes to them."""
+    copy = type(graph_def)()
+    copy.CopyFrom(graph_def)
+    for nodes in (copy.node, *(function.node_def for function in copy.library.function)):
+        for node in nodes:
+            node.attr.pop("_gradient_op_type", None)
+    return copy
 
 
 def _archive(parts: dict[str, bytes]) -> bytes:

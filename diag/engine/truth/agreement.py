@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.carried import Carried
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import UnitRun
 from diag.numerics.bounds import Bound
@@ -15,7 +16,7 @@ from diag.numerics.op_classes import ErrorClass
 
 
 @dataclass
-class _Calibration:
+class Calibration:
     """What one output's error may be, relative to its size, as truth found it at an earlier step."""
 
     rms: float
@@ -23,7 +24,7 @@ class _Calibration:
 
 
 @dataclass
-class _Wrong:
+class Wrong:
     """An output that truth found out of its bound, and how far from the reference it was then."""
 
     step: int
@@ -36,12 +37,14 @@ class _Wrong:
 AS_WRONG_AS_BEFORE, BELIEVED = 4.0, 10
 
 
-class Agreement:
+class Agreement(Carried):
     """By unit and number of the output."""
 
+    CARRIED = ("_calibrations", "_wrong")
+
     def __init__(self) -> None:
-        self._calibrations: dict[tuple[str, int], _Calibration] = {}
-        self._wrong: dict[tuple[str, int], _Wrong] = {}
+        self._calibrations: dict[tuple[str, int], Calibration] = {}
+        self._wrong: dict[tuple[str, int], Wrong] = {}
 
     def forget(self, name: str) -> None:
         """All that is known of a unit."""
@@ -64,7 +67,7 @@ class Agreement:
             and statistics.max_absolute_difference <= known.max * largest
         )
 
-    def _as_wrong_as_before(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> _Wrong | None:
+    def _as_wrong_as_before(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> Wrong | None:
         wrong = self._wrong.get((unit_run.unit.name, index))
         if wrong is None or wrong.times_believed >= BELIEVED or not wrong.distance:
             return None
@@ -76,7 +79,7 @@ class Agreement:
         key, distance = (unit_run.unit.name, index), statistics.normwise_relative_error
         self._wrong.pop(key, None)
         if not bound.is_explained and np.isfinite(bound.excess) and np.isfinite(distance):
-            self._wrong[key] = _Wrong(unit_run.run.step, bound.excess, distance)
+            self._wrong[key] = Wrong(unit_run.run.step, bound.excess, distance)
 
     def bound(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> Bound:
         """The bound of an output whose distance from the reference was held against truth before."""
@@ -99,7 +102,7 @@ class Agreement:
         size, largest = reference_error.truth_rms, reference_error.truth_max
         if bound.is_explained and bound.excess > 0 and size and largest:
             key = (unit_run.unit.name, index)
-            known = _Calibration(0.5 * bound.rms / bound.excess / size, 0.5 * bound.max / bound.excess / largest)
+            known = Calibration(0.5 * bound.rms / bound.excess / size, 0.5 * bound.max / bound.excess / largest)
             self._calibrations[key] = known
 
 

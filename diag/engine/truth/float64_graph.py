@@ -102,6 +102,8 @@ class _PromotedBody:
             self._widen_constant(proto, node)
         elif node.op in CONTROL_FLOW_OPS or node.op == "Placeholder" or node.op in _CONTAINERS:
             _widen_all_types(proto)
+            if self.promotion.noise and "parallel_iterations" in proto.attr:
+                proto.attr["parallel_iterations"].i = 1  # else the rounds of a loop take each other's draws
             if self.is_step and node.op in ("Placeholder", "ReadVariableOp") and _floating(node):
                 self._move_at_random(node, 0)
         elif node.op == "Cast" and node.dtypes[0] in FLOATS:

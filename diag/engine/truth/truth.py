@@ -30,7 +30,7 @@ from diag.engine.graphs.tf_runtime import (
     to_numpy,
 )
 from diag.engine.graphs.variables import read, write
-from diag.engine.lanes.compiled import build
+from diag.engine.lanes.compiled import CompiledRun, build
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import VariableSpec
 from diag.engine.step.units import Unit
@@ -303,7 +303,9 @@ class UnitTruth:
         constants = {k: widened(x) if x.dtype in FLOATS else x for k, x in executable.constants.items()}
         graph = ends_of(graph_def, feeds, outputs)
         promoted = Executable(graph, {}, graph_def, feeds, executable.captures, constants, outputs)
-        return _Built(build(promoted, CPU, None, self.variables, is_optimized=False), given, wanted, writes)
+        run = build(promoted, CPU, None, self.variables, is_optimized=False)
+        assert isinstance(run, CompiledRun)  # the CPU's execution is graph
+        return _Built(run, given, wanted, writes)
 
     @staticmethod
     def _bypassed(graph_def: Any, old: Port, new: Port) -> Any:
@@ -384,10 +386,16 @@ class UnitTruth:
             indices = sorted(wanted.union(() if noisy is None else noisy.wanted))
             still = {node.name for node in self.unit.executable.graph if of_products and not rounds_most(node.op)}
             noisy = self._noisy[of_products] = self._build(noise=True, still=still, wanted=indices)
-        expected = [truth[index] for index in noisy.wanted]
+        noisy.run.draw_again()  # else a spread would hang on how many were measured before
+        positions = {index: position for position, index in enumerate(noisy.wanted) if index in wanted}
+        expected = [truth[index] for index in positions]
         num_samples = FEW_PERTURBED if any(x.size > LARGE for x in expected) else NUM_PERTURBED
-        spreads = spread_of(partial(self._evaluate, noisy, inputs), num_samples, expected)
-        return dict(zip(noisy.wanted, spreads, strict=True))
+
+        def sample() -> Arrays:
+            outputs = self._evaluate(noisy, inputs)
+            return [outputs[position] for position in positions.values()]
+
+        return dict(zip(positions, spread_of(sample, num_samples, expected), strict=True))
 
     def _evaluate(self, built: _Built, inputs: UnitInputs, given_as: Callable[[Any], tf.Tensor] = widened) -> Arrays:
         """given_as: what the unit gets for its inputs and for weights that it does not write."""
@@ -402,11 +410,11 @@ class UnitTruth:
 class _Built:
     """What computes some outputs of a unit in float64.
 
-    run: a function of the boundary and the given outputs.  given: which outputs it does not hand on.  wanted: which
+    run: of the boundary and the given outputs.  given: which outputs it does not hand on.  wanted: which
     outputs and written variables it computes.  writes: the variables among them.
     """
 
-    run: Callable[..., list[Any]]
+    run: CompiledRun
     given: Sequence[int]
     wanted: Sequence[int]
     writes: Sequence[int]
