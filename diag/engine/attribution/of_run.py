@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -44,7 +45,7 @@ def attributed(
             return _noted(
                 result,
                 f"not attributed: trying every switch would take about {expected:.0f} s; ask for it with "
-                f"python -m diag.attribute {flagged.trace}",
+                f"python -m diag.attribute {shlex.quote(str(flagged.trace))}",
             )
         say(f"trying what cures it: {len(plan(flagged, location).trials)} trials, about {expected:.0f} s")
         seconds = LONGEST_UNASKED if wanted is None else LONGEST

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.common.code_text import in_docstring, literal
+from diag.common.text import as_text
 from diag.engine.graphs.executable import with_fetches
 from diag.engine.graphs.tf_runtime import op_def, readable_attributes, to_numpy
 from diag.engine.recordings.replaying_units import LayerReplay, OpReplay
@@ -224,6 +225,7 @@ def _layer(part: LayerReplay, program: Program, place: Place) -> tuple[Fill, dic
     used = {text.lstrip("^").split(":")[0] for node in kept for text in node.input}
     del graph_def.node[:]
     graph_def.node.extend(kept)
+    updated = [program.variables[index].name for name, index in executable.captures.items() if name in used]
     arrays = {"value|" + name.replace("/", "|"): _plain(x) for name, x in given.items() if name in used}
     fill = partial(
         LAYER.format,
@@ -231,10 +233,7 @@ def _layer(part: LayerReplay, program: Program, place: Place) -> tuple[Fill, dic
         feeds=literal({name: x.dtype.name for name, x in {**feeds, **constants}.items() if name in used}),
         captures=literal({name: x.dtype.name for name, x in captures.items() if name in used}),
         fetches=literal([f"fetch/{index}:0" for index in range(len(executable.fetches))]),
-        names=literal(
-            [str(port) for port in executable.fetches]
-            + [program.variables[index].name for name, index in executable.captures.items() if name in used]
-        ),
+        names=literal([as_text(name) for name in (*map(str, executable.fetches), *updated)]),  # it prints them
         xla=literal(place.execution == "xla"),
     )
     graph = np.frombuffer(graph_def.SerializeToString(), np.uint8)

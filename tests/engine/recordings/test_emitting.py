@@ -75,6 +75,8 @@ def test_a_program_of_a_layer(text: str, run: RecordedRun, of_a_layer: LayerRepl
     there = dataclasses.replace(of_a_layer, units=units)
     code = emitted(tmp_path / "there.py", there, dataclasses.replace(program, variables=variables))
     assert without_texts(code) == without_texts(emitted(tmp_path / "here.py", of_a_layer, program))
+    (printed,) = (line for line in code.splitlines() if line.startswith("names = "))
+    assert all(name.isprintable() for name in ast.literal_eval(printed.removeprefix("names = ")))
 
 
 @pytest.mark.parametrize("name", ['a"""b', "a\\", "a'b", "a\nb", "{a}"])
