@@ -238,13 +238,14 @@ def replay_part(
         assert request.op is not None
         part = units.replay_op(recorded, step, request.op, lane, place, replayer)
         title = f"Op {request.op} {part.node.op} of step {step} at {place.eagerly()}, on the CPU's inputs"
+    held = ""
     if request.emit is not None:
-        held = emit(request.emit, part, recorded.program(step), place, recorded[step].inputs)
+        held = emit(request.emit, part, recorded.program(step), place)
         notes = (*notes, *([held] if held else []))
         console.print(f"wrote {request.emit} and {request.emit.with_suffix('.npz')}")
     if request.json:
         document = reporting.observations_report(str(request.trace), step, part.observations, str(place))
-        print(to_text(document), end="")
+        print(to_text({**document, "emitted_holds": held} if held else document), end="")
     reporting.render_observations(title, part.observations, console)
     for note in (*notes, *replayer.notes):
         console.print(f"note: {note}")
