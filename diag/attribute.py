@@ -21,6 +21,7 @@ from diag.common.jsonable import json_safe, to_text
 from diag.common.terminal import ReportConsole
 from diag.common.text import as_text
 from diag.errors import UserError
+from diag.machine.hardware import not_restored
 from diag.machine.places import parse_place
 from diag.machine.switches import SWITCHES
 from diag.machine.tensorflow_import import import_tensorflow
@@ -72,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             print(as_text(line_of(trial)), file=sys.stderr)
 
+    if left_out := not_restored(flagged.environment):
+        console.print(f"note: {left_out}")
     attribution, location = attribute(flagged, location, on_trial, only, options.seconds)
     if options.json:
         document = {"trace": str(options.trace), "step": step, "place": str(flagged.place), "site": location}

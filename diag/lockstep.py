@@ -18,6 +18,7 @@ from diag import options as flags
 from diag.common.child import in_child, limits_of
 from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.jsonable import to_text
+from diag.common.wording import flag_of
 from diag.request import LockstepRequest, request_of
 from diag.resume import resumed_request
 
@@ -83,13 +84,12 @@ def next_commands(result: RunResult, given: Sequence[str]) -> list[str]:
         return [*further, f"{command} --units op"]
     commands = []
     if result.attribution is None and "trace" in result.files:
-        candidate = str(result.lanes[1].place)
-        named = (
-            f" --place {shlex.quote(candidate)}" if ".py:" in candidate else ""
-        )  # no file is run because a trace names it
-        commands.append(f"python -m diag.attribute {shlex.quote(result.files['trace'])}{named}")
+        files = [lane.place for lane in result.lanes if lane.name == "candidate" and ".py:" in lane.place]
+        named = ["--place", *files] if files else []  # no file is run because a trace names it
+        commands.append(shlex.join(["python", "-m", "diag.attribute", result.files["trace"], *named]))
     elif first.where.unit in ("layer", "op") and first.where.layer and "--substitute" not in given:
-        commands.append(f"{command} --substitute {shlex.quote(first.where.variable or first.where.layer)}=reference")
+        name = f"{first.where.variable or first.where.layer}=reference"
+        commands.append(f"{command} {flag_of('--substitute', name)}")
     if first.where.unit != "op" and "--units" not in given:
         commands.append(f"{command} --units op")
     if "--execution" not in given and first.blame in ("graph-rewriter", "xla"):

@@ -22,7 +22,7 @@ from diag.common.child import add_limit_flags, in_child, limits_of
 from diag.common.command import OneLineParser, add_trust_flag, command_parser, is_on, not_negative, run_command
 from diag.common.jsonable import to_text
 from diag.errors import UserError
-from diag.machine.hardware import restore_variables
+from diag.machine.hardware import not_restored, restore_variables
 from diag.machine.places import Place, parse_place
 from diag.numerics.allowances import AllowanceRow
 from traces.reader import TraceReader
@@ -179,6 +179,8 @@ def run(request: ReplayRequest) -> int:
             for lane in request.lanes:
                 replayer.place_of(lane)  # refused before anything runs
             console = ReportConsole(quiet=request.json)
+            if left_out := not_restored(environment):
+                console.print(f"note: {left_out}")
             if request.op is None and request.layer is None:
                 return replay_step(request, recorded, replayer, console)
             return replay_part(request, recorded, replayer, notes, console)
@@ -236,13 +238,14 @@ def replay_part(
         assert request.op is not None
         part = units.replay_op(recorded, step, request.op, lane, place, replayer)
         title = f"Op {request.op} {part.node.op} of step {step} at {place.eagerly()}, on the CPU's inputs"
+    held = ""
     if request.emit is not None:
-        held = emit(request.emit, part, recorded.program(step), place, recorded[step].inputs)
+        held = emit(request.emit, part, recorded.program(step), place)
         notes = (*notes, *([held] if held else []))
         console.print(f"wrote {request.emit} and {request.emit.with_suffix('.npz')}")
     if request.json:
         document = reporting.observations_report(str(request.trace), step, part.observations, str(place))
-        print(to_text(document), end="")
+        print(to_text({**document, "emitted_holds": held} if held else document), end="")
     reporting.render_observations(title, part.observations, console)
     for note in (*notes, *replayer.notes):
         console.print(f"note: {note}")

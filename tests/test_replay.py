@@ -146,6 +146,8 @@ def test_an_emitted_program_runs_on_nothing_but_its_files(
     # The CPU against itself: fused and not, sums of eight terms may end some roundings apart.
     assert found and all(float(difference) <= 8 * 2.0**-24 * float(value) for difference, value in found)
     assert replay.main(given) == 2 and "exists already" in capsys.readouterr().err
+    assert replay.main([*given[:-1], str(tmp_path / "again.py"), "--json"]) == 0
+    assert json_of(capsys)["emitted_holds"].startswith("again.npz holds ")
 
 
 # ---- what is refused

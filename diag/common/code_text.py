@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import keyword
 import math
+import re
 from typing import Any
 
 from diag.common.text import as_text
+
+_ENCODING = re.compile(r"coding(?=[:=])")
 
 
 def literal(value: Any) -> str:
@@ -35,10 +39,18 @@ def in_docstring(text: object) -> str:
 
 
 def in_comment(text: object) -> str:
-    """A text within a comment, on its line."""
-    return as_text(text)
+    """A text within a comment, on its line.
+
+    In the first lines of a file a comment with `coding: utf-7` says how Python reads it (PEP 263), and what is text in
+    one encoding is a new line in another: such words are parted.
+    """
+    return _ENCODING.sub("coding ", as_text(text))
 
 
 def identifier(name: object, otherwise: str) -> str:
     """A name as code; `otherwise` where it is none."""
-    return str(name) if isinstance(name, str) and name.isascii() and name.isidentifier() else otherwise
+    return str(name) if isinstance(name, str) and _is_identifier(name) else otherwise
+
+
+def _is_identifier(name: str) -> bool:
+    return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)

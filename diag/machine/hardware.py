@@ -12,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from diag.machine.switches import in_force_of
+from diag.common.wording import shortened
+from diag.machine.switches import RESTORED, in_force_of
 
 PREFIXES = (
     "TF_", "XLA_", "MTL_", "METAL_", "NVIDIA_TF32_", "CUBLAS_", "CUDNN_", "ONEDNN_", "DNNL_", "MKL_", "OMP_", "KMP_",
@@ -54,6 +55,16 @@ def restore_variables(environment: Mapping[str, Any]) -> None:
     """Switches among environment variables as a trace recorded them, unless the person set them otherwise."""
     for name, value in in_force_of(environment).items():
         os.environ.setdefault(name, value)
+
+
+def not_restored(environment: Mapping[str, Any]) -> str:
+    """What is said of switches that a trace has set in a way that no file may; "" where there are none."""
+    allowed = in_force_of(environment)
+    others = {name: environment[name] for name in RESTORED if name in environment and name not in allowed}
+    said = [shortened(f"{name}={value}", 200) for name, value in others.items() if os.environ.get(name) != value]
+    return (
+        f"not in force, since no file may set it so: {', '.join(said)}; set it yourself if you want it" if said else ""
+    )
 
 
 def processor() -> str:

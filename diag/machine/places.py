@@ -6,7 +6,7 @@ Parsing needs no TensorFlow, so that a mistyped place is refused before anything
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from diag.errors import UserError
 
@@ -22,13 +22,17 @@ _SIMULATED = re.compile(r"(sim|rewrite):(.+)")
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how: `simulation` is what stands after `sim:` or `rewrite:`, None on a real device."""
+    """Where and how: `simulation` is what stands after `sim:` or `rewrite:`, None on a real device.
+
+    is_recorded: a trace names it, and no person did.
+    """
 
     device: str
     execution: str = "graph"
     policy: str | None = None
     simulation: str | None = None
     simulation_kind: str | None = None  # sim or rewrite
+    is_recorded: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         device = f"{self.simulation_kind}:{self.simulation}" if self.simulation else self.device

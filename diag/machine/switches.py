@@ -145,13 +145,14 @@ XLA_SWITCHES = (
     "xla_cpu_fast_math_honor_nans", "xla_gpu_deterministic_ops", "xla_gpu_enable_cublaslt",
     "xla_gpu_enable_triton_gemm", "xla_gpu_exclude_nondeterministic_ops",
 )  # fmt: skip
+RESTORED = (*READ_AT_START, XLA_FLAGS)
 _XLA_SWITCH = re.compile(rf"--({'|'.join(XLA_SWITCHES)})(=(true|false|0|1))?")
 
 
 def in_force_of(environment: Mapping[str, Any]) -> dict[str, str]:
     """What of a recorded environment is put in force: known names and values, and of XLA_FLAGS known switches."""
-    found = {name: str(environment[name]) for name in READ_AT_START if name in environment}
-    found = {name: value for name, value in found.items() if value in READ_AT_START[name]}
+    given = {name: environment.get(name) for name in READ_AT_START}
+    found = {name: value for name, value in given.items() if isinstance(value, str) and value in READ_AT_START[name]}
     flags = environment.get(XLA_FLAGS)
     if isinstance(flags, str) and flags.strip() and all(map(_XLA_SWITCH.fullmatch, flags.split())):
         found[XLA_FLAGS] = " ".join(flags.split())

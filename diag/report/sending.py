@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from diag.common.wording import flag_of
 from diag.verdict.result import LaneInfo, RunResult
 
 METAL = "tensorflow-metal"
@@ -25,8 +26,8 @@ def what_to_send(result: RunResult) -> list[str]:
     if first is None or "trace" not in result.files or not any(map(is_on_metal, result.lanes)):
         return []
     trace, step = shlex.quote(result.files["trace"]), first.where.step
-    layer = shlex.quote(str(first.where.layer))
-    name = f"--op {first.where.op_index}" if first.where.unit == "op" else f"--layer {layer}"
+    is_op = first.where.unit == "op"
+    name = f"--op {first.where.op_index}" if is_op else flag_of("--layer", str(first.where.layer))
     simulated = any(lane.is_simulated for lane in result.lanes)
     parts = ["(Simulated: on a real Mac this is what you would send.)"] if simulated else []
     number = len(parts)

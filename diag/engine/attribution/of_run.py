@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -98,7 +99,7 @@ def _briefly(
 
 
 def _ask(flagged: FlaggedStep) -> str:
-    return f"ask for it with python -m diag.attribute {flagged.trace}"
+    return f"ask for it with python -m diag.attribute {shlex.quote(str(flagged.trace))}"
 
 
 def _is_alone(result: RunResult) -> bool:

@@ -62,10 +62,13 @@ def catalogue() -> dict[str, Callable[[], Simulation]]:
 def simulation_of(place: Place) -> Simulation | None:
     """The simulation that a place names, None for a real device.
 
-    Raises UserError for an unknown name, an unreadable file or a missing function.
+    Raises UserError for an unknown name, an unreadable file or a missing function, and for a file that a trace names
+    and no person does: to load it is to run it.
     """
     if place.simulation is None:
         return None
+    if place.names_file and place.is_recorded:
+        raise UserError(f"{place}: no file is run because a trace names it; name it yourself with --place")
     if place.names_file:
         function = load_function(place.simulation, "a function")
         label = f"{Path(place.simulation.rpartition(':')[0]).name}:{place.simulation.rpartition(':')[2]}"

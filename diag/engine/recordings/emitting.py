@@ -12,8 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from diag.common.code_text import in_docstring, literal
+from diag.common.text import as_text
 from diag.engine.graphs.executable import with_fetches
+from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import op_def, readable_attributes, to_numpy
+from diag.engine.recordings.emitted_contents import Contents, contents_of, inputs_of
 from diag.engine.recordings.replaying_units import LayerReplay, OpReplay
 from diag.engine.step.program import Program
 from diag.errors import UserError
@@ -120,15 +123,15 @@ def check_place(place: Place) -> None:
         raise UserError(f"--emit: {place} is simulated; its fault lives in tf-lockstep alone; name a real --place")
 
 
-def emit(path: Path, part: OpReplay | LayerReplay, program: Program, place: Place, batch: Sequence[Any]) -> str:
-    """Write FILE.py and FILE.npz; what of the batch, the person's own data, is in them, in words, or nothing.
+def emit(path: Path, part: OpReplay | LayerReplay, program: Program, place: Place) -> str:
+    """Write FILE.py and FILE.npz; what of the person's own is in them, in words, or nothing.
 
     Raises:
       UserError: the op cannot be run by itself, or the files cannot be written.
     """
-    fill, arrays = _op(part) if isinstance(part, OpReplay) else _layer(part, program, place)
+    fill, arrays, ports = _op(part, program) if isinstance(part, OpReplay) else _layer(part, program, place)
     data = path.with_suffix(".npz")
-    holds = _holds(data.name, [name for name, array in arrays.items() if _is_of_batch(array, batch)])
+    holds = _in_words(data.name, contents_of(ports, program))
     named = {"version": tf.__version__, "data": in_docstring(data.name), "device": literal(place.device)}
     text = fill(**named, holds=f"\n{in_docstring(holds)}\n" if holds else "")
     try:
@@ -140,36 +143,16 @@ def emit(path: Path, part: OpReplay | LayerReplay, program: Program, place: Plac
     return holds
 
 
-def _holds(data: str, names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    return (
-        f"{data} holds the batch of the step ({', '.join(names)}), the data that the model was given: look at it "
-        "before you send it."
-    )
-
-
-def _is_of_batch(array: np.ndarray, batch: Sequence[Any]) -> bool:
-    """Whether a tensor has the values of one of the batch, in whatever shape and dtype."""
-    flat = array.ravel()
-    return any(
-        flat.size == given.size > 1
-        and (np.array_equal(flat, given.ravel()) or np.array_equal(flat, _cast(given, array)))
-        for given in map(np.asarray, batch)
-    )
-
-
-def _cast(given: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Values in the dtype of a tensor of a file; 16 bits of no sign are of bfloat16."""
-    dtype = tf.bfloat16.as_numpy_dtype if like.dtype == np.uint16 else like.dtype
-    with np.errstate(all="ignore"):
-        return _plain(given.ravel().astype(dtype))
+def _in_words(data: str, contents: Contents) -> str:
+    holds = contents.in_words()
+    return f"{data} holds {holds}: send it only to whom you would send these." if holds else ""
 
 
 Fill = Callable[..., str]
+Made = tuple[Fill, dict[str, np.ndarray], Sequence[Port]]
 
 
-def _op(part: OpReplay) -> tuple[Fill, dict[str, np.ndarray]]:
+def _op(part: OpReplay, program: Program) -> Made:
     node, evidence = part.node, part.evidence[0]
     definition = op_def(node.op)
     inputs = [to_numpy(x) for x in evidence.inputs]
@@ -191,7 +174,7 @@ def _op(part: OpReplay) -> tuple[Fill, dict[str, np.ndarray]]:
         op=node.op,
         names=literal(names),
     )
-    return fill, {f"input_{index}": _plain(x) for index, x in enumerate(inputs)}
+    return fill, {f"input_{index}": _plain(x) for index, x in enumerate(inputs)}, inputs_of(node, program)
 
 
 def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
@@ -210,7 +193,7 @@ def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
     return others if len(others) == len(definition.input_arg) and not missing else None
 
 
-def _layer(part: LayerReplay, program: Program, place: Place) -> tuple[Fill, dict[str, np.ndarray]]:
+def _layer(part: LayerReplay, program: Program, place: Place) -> Made:
     chosen = [number for number, unit in enumerate(part.units) if unit.variable is None] or [0]
     number = max(chosen, key=lambda number: len(part.units[number].joined))  # with the layers it is compiled with
     unit, boundary = part.units[number], part.boundaries[number]  # the layer's own, not an update
@@ -224,6 +207,7 @@ def _layer(part: LayerReplay, program: Program, place: Place) -> tuple[Fill, dic
     used = {text.lstrip("^").split(":")[0] for node in kept for text in node.input}
     del graph_def.node[:]
     graph_def.node.extend(kept)
+    updated = [program.variables[index].name for name, index in executable.captures.items() if name in used]
     arrays = {"value|" + name.replace("/", "|"): _plain(x) for name, x in given.items() if name in used}
     fill = partial(
         LAYER.format,
@@ -231,14 +215,12 @@ def _layer(part: LayerReplay, program: Program, place: Place) -> tuple[Fill, dic
         feeds=literal({name: x.dtype.name for name, x in {**feeds, **constants}.items() if name in used}),
         captures=literal({name: x.dtype.name for name, x in captures.items() if name in used}),
         fetches=literal([f"fetch/{index}:0" for index in range(len(executable.fetches))]),
-        names=literal(
-            [str(port) for port in executable.fetches]
-            + [program.variables[index].name for name, index in executable.captures.items() if name in used]
-        ),
+        names=literal([as_text(name) for name in (*map(str, executable.fetches), *updated)]),  # it prints them
         xla=literal(place.execution == "xla"),
     )
     graph = np.frombuffer(graph_def.SerializeToString(), np.uint8)
-    return fill, {"graph": graph, **arrays}
+    handles = [Port(name, 0) for name in captures if name in used]
+    return fill, {"graph": graph, **arrays}, [*unit.boundary, *handles]
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

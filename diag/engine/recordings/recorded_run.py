@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class RecordedRun:
         """Where a lane ran; of a reference that was itself recorded elsewhere, where its stand-in did."""
         environment = self.reader.environment(lane)
         place = environment.get("stand_in") or self._known(environment, "place", f"environment of the {lane}")
-        return parse_place(str(place))
+        return replace(parse_place(str(place)), is_recorded=True)
 
     def _known(self, document: Mapping[str, Any], key: str, where: str) -> Any:
         """What a document says under a key."""
@@ -96,7 +97,8 @@ class RecordedRun:
         if place.names_file:
             raise UserError(
                 f"the {lane} was recorded at {place}, made by a Python file, and no file is run because a trace names "
-                f"it; if it is yours, name it yourself: --place {shlex.quote(str(place))}; or name another --place"
+                f"it; if it is yours, name it yourself: --place {shlex.quote(str(place))} "
+                f"(with --lane {lane} of diag.replay); or name another --place"
             )
         return place
 

@@ -111,9 +111,12 @@ class Replayer:
     def _leading_place(self, lane: str, otherwise: Place) -> Place:
         """Where the lane that leads was recorded, or the replay's own place where this machine has no such."""
         recorded = self.run.place(lane)
-        if recorded.names_file and recorded.simulation != otherwise.simulation:
+        named = (otherwise.simulation, otherwise.simulation_kind)
+        if recorded.names_file and named != (recorded.simulation, recorded.simulation_kind):
             self.notes.append(f"the steps before are run at {otherwise}: nobody named the file of {recorded}")
             return otherwise
+        if recorded.names_file:
+            return replace(recorded, is_recorded=otherwise.is_recorded)
         if has_device(recorded):
             return recorded
         self.notes.append(f"the steps before are run at {otherwise}: this machine has no {recorded.device}")

@@ -26,7 +26,7 @@ from diag.engine.attribution.attributing import attribute, flagged_step_in, refi
 from diag.engine.attribution.trial_runner import FlaggedUnit, TrialRunner
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.machine.environment import environment_of
-from diag.machine.places import Place
+from diag.machine.places import Place, parse_place
 from diag.verdict.attribution import Attribution, Trial
 from diag.verdict.findings import Divergence, Where
 from diag.verdict.result import Judged, RunResult
@@ -80,9 +80,15 @@ def run(tmp_path_factory, faults) -> Path:
     return out
 
 
-def test_a_rewriter_is_found_out(run):
+@pytest.fixture(scope="module")
+def half_of_it(faults) -> Place:
+    """As a person names it: by the trace alone the file is not run."""
+    return parse_place(f"rewrite:{faults}:half_of_it")
+
+
+def test_a_rewriter_is_found_out(run, half_of_it):
     only = ["execution=eager", "remapping=off", "constant_folding=off"]
-    found, location = attribute(flagged_step_in(run / "trace.h5", 0, None), UNIT, only=only)
+    found, location = attribute(flagged_step_in(run / "trace.h5", 0, half_of_it), UNIT, only=only)
     assert location == UNIT
     assert found.baseline.unit is not None and found.baseline.unit > 1000
     assert found.cures == ("execution=eager", "remapping=off")
@@ -203,10 +209,10 @@ def result_with(blame: str) -> RunResult:
     return RunResult("divergence", first, (first, other), None, None, (), 1, (), {}, (), (), (), Judged())
 
 
-def test_only_cures_that_were_run_are_named(run, monkeypatch):
+def test_only_cures_that_were_run_are_named(run, half_of_it, monkeypatch):
     monkeypatch.setattr(of_run, "attribute", lambda *given, **more: (FOUND, UNIT))
     seen = of_run.attributed(
-        result_with("kernel"), flagged_step_in(run / "trace.h5", 0, None), True, 1.0, lambda text: None
+        result_with("kernel"), flagged_step_in(run / "trace.h5", 0, half_of_it), True, 1.0, lambda text: None
     )
     assert seen.first_divergence is seen.divergences[0]
     assert seen.first_divergence.cured_by == ("remapping=off",)
@@ -215,7 +221,7 @@ def test_only_cures_that_were_run_are_named(run, monkeypatch):
     assert seen.attribution is FOUND
 
 
-def test_what_cures_the_step_cures_all_that_is_wrong_in_it(run, monkeypatch):
+def test_what_cures_the_step_cures_all_that_is_wrong_in_it(run, half_of_it, monkeypatch):
     """Only where the step itself was out of its bound; and not what another step, or another blame, is about."""
     found = replace(FOUND, baseline=Trial((), unit=5.0, step=9.0), trials=(Trial(("remapping=off",), None, 0.1, 0.2),))
     asked: list[object] = []
@@ -228,15 +234,15 @@ def test_what_cures_the_step_cures_all_that_is_wrong_in_it(run, monkeypatch):
     result = result_with("graph-rewriter")
     third = replace(result.divergences[1], where=replace(WHERE, layer="dense_3"), blame="kernel")
     result = replace(result, divergences=(*result.divergences, third))
-    seen = of_run.attributed(result, flagged_step_in(run / "trace.h5", 0, None), True, 1.0, lambda text: None)
+    seen = of_run.attributed(result, flagged_step_in(run / "trace.h5", 0, half_of_it), True, 1.0, lambda text: None)
     assert [d.cured_by for d in seen.divergences] == [("remapping=off",), ("remapping=off",), ("tf32=off",)]
     assert asked == [("dense_1", None), ("dense_3", of_run.FEW)]
 
 
-def test_slow_steps_are_not_tried_unasked_and_it_says_so(run, monkeypatch):
+def test_slow_steps_are_not_tried_unasked_and_it_says_so(run, half_of_it, monkeypatch):
     monkeypatch.setattr(of_run, "attribute", lambda *given: pytest.fail("tried unasked"))
     seen = of_run.attributed(
-        result_with("kernel"), flagged_step_in(run / "trace.h5", 0, None), None, 60.0, lambda text: None
+        result_with("kernel"), flagged_step_in(run / "trace.h5", 0, half_of_it), None, 60.0, lambda text: None
     )
     assert seen.attribution is None and seen.first_divergence == result_with("kernel").first_divergence
     assert "python -m diag.attribute" in seen.notes[-1].text

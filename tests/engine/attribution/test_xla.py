@@ -19,6 +19,7 @@ from diag.engine.lanes import compiled
 from diag.engine.lanes import lane as lanes
 from diag.engine.localization import bisection
 from diag.engine.recordings.recorded_run import RecordedRun
+from diag.machine.places import parse_place
 from diag.machine.switches import REWRITING
 from diag.verdict.attribution import TrialOutcome, blame_of, outcome
 
@@ -53,7 +54,7 @@ def test_xla_is_blamed_where_graph_execution_cures_and_no_pass_of_grappler_does(
     first = json.loads((out / "report.json").read_text())["first_divergence"]
     assert (first["layer"], first["phase"], first["blame"]) == ("hidden", "forward", "xla")
     with RecordedRun(out / "trace.h5") as recorded:
-        runner = TrialRunner(recorded, 0, "reference", recorded.place("candidate"))
+        runner = TrialRunner(recorded, 0, "reference", parse_place(place))
         location = FlaggedUnit("layer", "hidden")
         names = [(), ("execution=graph",), ("execution=eager",), ("grappler=off",), ("remapping=off",)]
         trials = [runner.trial(each, location) for each in names]

@@ -103,7 +103,7 @@ def test_a_place_that_is_not_deterministic_is_called_so() -> None:
     path = traced.trace("--model", f"{MODELS}:wide", "--data", f"{MODELS}:ten", "--batch-size", "10", "--steps", "1",
                         "--candidate", f"sim:{MODELS}:never_the_same")  # fmt: skip
     assert_exact(replayed(path, 0, "reference"))
-    replay = replayed(path, 0)
+    replay = replayed(path, 0, place=parse_place(f"sim:{MODELS}:never_the_same"))
     assert "gradients/a/bias" in others(replay) and "activations/a" not in others(replay)
     unstable = [tensor for tensor in replay.others if tensor.outcome is ReplayOutcome.UNSTABLE]
     assert unstable and all(tensor.own is not None and tensor.own.num_unequal for tensor in unstable)
