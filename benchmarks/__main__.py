@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.timing import Row
     from benchmarks.workload import Workload
 
-MEASUREMENTS = ("models", "telescope", "microscope", "dump", "memory", "statistics", "help")
+MEASUREMENTS = ("models", "telescope", "microscope", "dump", "memory", "statistics", "long", "help")
 SMALLEST_IMAGE = 46  # the motivating CNN's four unpadded convolutions and poolings leave one pixel of it
 
 
@@ -61,6 +61,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--seconds-each", type=lambda text: at_least(1, text), default=900, metavar="S", help="for a process of a model"
     )
+    made.add_argument(
+        "--long-steps", type=lambda text: at_least(40, text), default=10_000, metavar="N",
+        help="of a long run (default: %(default)s)",
+    )  # fmt: skip
     made.add_argument("--json", action="store_true", help="print the rows as JSON and nothing else")
     made.add_argument("--markdown", metavar="FILE", type=Path, help="also write the rows as a page of the docs")
     made.add_argument(
@@ -114,6 +118,10 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
             from benchmarks import statistics
 
             yield from statistics.measure(image_size, batch_size, rounds)
+        elif name == "long":
+            from benchmarks import long_runs
+
+            yield from long_runs.measure(options.long_steps)
         else:
             from benchmarks import help
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from diag.common.command import OneLineParser
 from diag.errors import UserError
+from diag.machine.hardware import restore_variables
 from diag.request import LockstepRequest, request_of
 
 COMMAND = ["python", "-m", "diag.lockstep"]
@@ -37,7 +38,10 @@ def resumed_request(parser: OneLineParser, given: Sequence[str]) -> LockstepRequ
 
 
 def _begun(folder: Path) -> tuple[list[str], int]:
-    """What stood after `python -m diag.lockstep` when the run began, and how many steps that asked for."""
+    """What stood after `python -m diag.lockstep` when the run began, and how many steps that asked for.
+
+    Environment variables that TensorFlow reads when it is loaded are set as they were then.
+    """
     from traces.reader import TraceReader  # not for --help
 
     path = folder / "trace.h5"
@@ -53,6 +57,7 @@ def _begun(folder: Path) -> tuple[list[str], int]:
         )
     with TraceReader(path) as trace:
         words, planned = trace.command, trace.layout.steps
+        restore_variables(trace.environment("reference"))
     if words[: len(COMMAND)] != COMMAND or planned is None:
         raise UserError(f"--resume {folder}: the trace there does not say which command made it; run it again")
     return words[len(COMMAND) :], planned

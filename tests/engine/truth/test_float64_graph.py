@@ -156,6 +156,13 @@ def test_one_rounding_of_everything_moves_truth_by_about_a_rounding(step):
     assert spreads[loss].rms <= spreads[loss].max
 
 
+def test_a_spread_does_not_hang_on_those_measured_before(step):
+    inputs = UnitInputs(step.batch, step.state, step.float32)
+    unit, truth = UnitTruth(step.unit, step.program.variables), step.truth.outputs(inputs)
+    assert unit.spreads(inputs, truth) == unit.spreads(inputs, truth)
+    assert unit.spreads(inputs, truth, [0]) == {0: unit.spreads(inputs, truth)[0]}
+
+
 def test_the_spread_of_some_outputs_is_what_it_is_among_all_of_them(step):
     """Each result has a stream of its own, so that leaving out what leads to others changes nothing."""
     inputs = UnitInputs(step.batch, step.state, step.float32)
