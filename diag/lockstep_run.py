@@ -18,7 +18,7 @@ from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_ali
 from diag.engine.attribution.of_run import attributed
 from diag.engine.attribution.substitution import substitute, unit_named
 from diag.engine.lanes.lane import check_device
-from diag.engine.recordings.checkpoint import Checkpoints, Header, read_header, read_state
+from diag.engine.recordings.checkpoint import CheckpointHeader, Checkpoints, read_header, read_state
 from diag.engine.recordings.earlier_run import EarlierRun
 from diag.engine.recordings.recorded_lane import RecordedLane
 from diag.engine.recordings.recorded_run import RecordedRun
@@ -221,7 +221,7 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
     for step in run.steps():
         recording.step(step)
         if checkpoints.is_due:
-            header = Header(
+            header = CheckpointHeader(
                 run.next_step,
                 settings.steps,
                 recording.planned,

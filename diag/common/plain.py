@@ -22,7 +22,7 @@ class NotPlain(Exception):
     """A value that no plain data say."""
 
 
-class Damaged(ValueError):
+class NotEncoded(ValueError):
     """A document that `PlainData.encode` did not make."""
 
 
@@ -45,12 +45,12 @@ class PlainData:
         """The value that was encoded, every number with its bits and of its type.
 
         Raises:
-          Damaged: it is no document of `encode`.
+          NotEncoded: it is no document of `encode`.
         """
         try:
             return self._decode(document, arrays)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise Damaged(f"{type(error).__name__}: {error}") from error
+            raise NotEncoded(f"{type(error).__name__}: {error}") from error
 
     def _encode(self, value: Any, arrays: Arrays) -> Any:
         if isinstance(value, Enum):

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from diag.common.plain import Damaged, NotPlain, PlainData
+from diag.common.plain import NotEncoded, NotPlain, PlainData
 
 
 class Colour(Enum):
@@ -75,5 +75,5 @@ def test_what_is_not_plain_is_refused(value) -> None:
     [{"instance": ["Popen", {}]}, {"member": ["Colour", "BLUE"]}, {"array": ["nowhere", "<f8"]}, {"a": 1, "b": 2}],
 )
 def test_a_document_of_others_is_refused(document) -> None:
-    with pytest.raises(Damaged):
+    with pytest.raises(NotEncoded):
         DATA.decode(document, {})

@@ -28,7 +28,7 @@ SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Header:
+class CheckpointHeader:
     """What can be told of a checkpoint without reading it.
 
     steps: that the run was asked for; planned: at first, on which its generated data depend.  checks: layer units are
@@ -57,7 +57,7 @@ class Checkpoints:
         """Whether the run has gone on for long enough since the last."""
         return self._is_possible and time.monotonic() >= self._due
 
-    def write(self, header: Header, state: Any, data: PlainData, trace: Path) -> None:
+    def write(self, header: CheckpointHeader, state: Any, data: PlainData, trace: Path) -> None:
         """Keep this one instead of the one before; `trace` has the rows that it counts, and is on the disk before it.
 
         A state that no plain data say, such as an object that a fault of the user's keeps in its memory, leaves none:
@@ -88,7 +88,7 @@ class Checkpoints:
         self.path.unlink(missing_ok=True)
 
 
-def read_header(folder: Path) -> Header | None:
+def read_header(folder: Path) -> CheckpointHeader | None:
     """The header of the checkpoint in a folder, None where there is none."""
     path = folder / NAME
     if not path.exists():
@@ -137,9 +137,9 @@ def _read(path: Path, with_arrays: bool) -> tuple[dict[str, Any], Arrays]:
     return document, arrays
 
 
-def _header(path: Path, document: dict[str, Any]) -> Header:
+def _header(path: Path, document: dict[str, Any]) -> CheckpointHeader:
     try:
-        header = Header(**document["header"])
+        header = CheckpointHeader(**document["header"])
     except TypeError as error:
         raise _unreadable(path) from error
     if header.format != FORMAT:

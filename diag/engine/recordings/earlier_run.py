@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diag.engine.recordings.checkpoint import Header, read_header
+from diag.engine.recordings.checkpoint import CheckpointHeader, read_header
 from diag.engine.runs.settings import RunPlan
 from diag.engine.step.serialization import NotStorable
 from diag.engine.step.tracing import flat_batch
@@ -39,7 +39,7 @@ class EarlierRun:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "trace.h5"
-        self.checkpoint: Header | None = read_header(folder)
+        self.checkpoint: CheckpointHeader | None = read_header(folder)
         self._reader = TraceReader(self.path)
         self._differing: dict[int, int] = {}  # by step, how many values have other bits
         have = self._reader.num_rows()

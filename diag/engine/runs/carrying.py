@@ -7,7 +7,7 @@ from typing import Any
 from diag.common.plain import PlainData
 from diag.engine.graphs.graph import Port
 from diag.engine.runs.run import LockstepRun, key_of
-from diag.engine.truth.agreement import Calibration, Wrong
+from diag.engine.truth.agreement import Calibration, KnownWrong
 from diag.numerics.adam import AdamFigures
 from diag.numerics.bounds import Bound
 from diag.numerics.envelope import Envelope
@@ -21,7 +21,7 @@ from diag.verdict.result import Amplifier
 RUN_DATA = PlainData(
     (
         AdamFigures, Advisories, Amplifier, Bound, Calibration, Cause, ClassCounts, Curve, Divergence, Envelope,
-        ErrorClass, FusedOps, Observation, PairStatistics, Port, TruthStatistics, Verdict, Where, Wrong,
+        ErrorClass, FusedOps, Observation, PairStatistics, Port, TruthStatistics, Verdict, Where, KnownWrong,
     )
 )  # fmt: skip
 """What a run remembers is made of these."""

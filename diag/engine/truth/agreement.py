@@ -24,7 +24,7 @@ class Calibration:
 
 
 @dataclass
-class Wrong:
+class KnownWrong:
     """An output that truth found out of its bound, and how far from the reference it was then."""
 
     step: int
@@ -44,7 +44,7 @@ class Agreement(Carried):
 
     def __init__(self) -> None:
         self._calibrations: dict[tuple[str, int], Calibration] = {}
-        self._wrong: dict[tuple[str, int], Wrong] = {}
+        self._wrong: dict[tuple[str, int], KnownWrong] = {}
 
     def forget(self, name: str) -> None:
         """All that is known of a unit."""
@@ -67,7 +67,7 @@ class Agreement(Carried):
             and statistics.max_absolute_difference <= known.max * largest
         )
 
-    def _as_wrong_as_before(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> Wrong | None:
+    def _as_wrong_as_before(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> KnownWrong | None:
         wrong = self._wrong.get((unit_run.unit.name, index))
         if wrong is None or wrong.times_believed >= BELIEVED or not wrong.distance:
             return None
@@ -79,7 +79,7 @@ class Agreement(Carried):
         key, distance = (unit_run.unit.name, index), statistics.normwise_relative_error
         self._wrong.pop(key, None)
         if not bound.is_explained and np.isfinite(bound.excess) and np.isfinite(distance):
-            self._wrong[key] = Wrong(unit_run.run.step, bound.excess, distance)
+            self._wrong[key] = KnownWrong(unit_run.run.step, bound.excess, distance)
 
     def bound(self, unit_run: UnitRun, index: int, statistics: PairStatistics) -> Bound:
         """The bound of an output whose distance from the reference was held against truth before."""
