@@ -67,7 +67,7 @@ def measure(steps: int = STEPS) -> Iterator[Row]:
         yield _memory(run, steps)
         yield _late(run, _child([*flags, "--steps", str(CHECKED), "--check-every", "1", "--out", str(checked)]), fault,
                     whole)  # fmt: skip
-        yield _replay(run, whole, fault)
+        yield _replay(run, whole, fault, f"sim:{faults}:late")
         first = _child([*flags, *long, "--out", str(killed)], kill_after=kill)
         second = _child(["--resume", str(killed), "--quiet"])
         yield _resume(run, (first, second), kill, _are_same(whole, killed))
@@ -91,9 +91,10 @@ def _late(run: Child, checked: Child, fault: int, folder: Path) -> Row:
     return Row(NAME, what, run.seconds / seconds, run.seconds / seconds, run.cpu / cpu, "x", 1.0, detail)
 
 
-def _replay(run: Child, folder: Path, fault: int) -> Row:
-    """That step again from the trace."""
-    command = ["-m", "diag.replay", str(folder / "trace.h5"), "--step", str(fault), "--json"]
+def _replay(run: Child, folder: Path, fault: int, place: str) -> Row:
+    """That step of the candidate again from the trace."""
+    command = ["-m", "diag.replay", str(folder / "trace.h5"), "--step", str(fault), "--lane", "candidate"]
+    command += ["--place", place, "--json"]
     replayed = _process(command)
     what = "the same: diag.replay of the step where it begins, over the run"
     ratio = replayed.seconds / run.seconds
