@@ -17,7 +17,7 @@ def absolute_error(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> Absol
     """|x - truth|, element by element, and the size of truth.
 
     Args:
-        x: float16, bfloat16, float32 or float64, any shape and strides.
+        x: float16, bfloat16, float32, float64 or integers, any shape and strides.
         truth: float64 of the same shape.  Where both are NaN, or both the same infinity (as truth is that
             overflows in x's format), the error is 0; where one side alone is not finite it is infinite.
 
@@ -27,6 +27,8 @@ def absolute_error(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> Absol
     """
     x, truth = np.asarray(x), float64_truth(truth)
     require_same_shape(x=x, truth=truth)
+    if x.dtype.kind in "biu":
+        x = x.astype(np.float64)
     code = encoding(x.dtype)
     r, values = flat(truth, truth.dtype), flat(x, code.stored)
 

@@ -62,7 +62,7 @@ def _read(function: Function, folder: Path, quiet: bool, device: Any) -> Iterato
     }  # fmt: skip
     file = folder / f"{function.op}-{str(device).replace('/', '-').replace(':', '-')}.json"
     watch = None if quiet else Lines(function.op)
-    found = over_all(function, lambda x: computation(x)[0], limits, State(file, about), watch=watch)
+    found = over_all(function, lambda x: computation(x)[0], limits, SweepState(file, about), watch=watch)
     yield measurement(TalliedErrors(function, "float32", found, limits), CASE, device.place)
 
 
@@ -83,7 +83,7 @@ class Lines:
             print(f"{self.op}: {100 * done / of:.1f}% of 2^32 inputs, {left:.0f} s left", file=sys.stderr)
 
 
-class State:
+class SweepState:
     """How far one op has come, in a file that is replaced whole: a kill at any moment loses a few seconds of work.
 
     about: what the figures depend on; a file about something else is begun anew.
@@ -125,7 +125,7 @@ def over_all(
     function: Function,
     compute: Compute,
     limits: Limits,
-    state: State,
+    state: SweepState,
     blocks: range = range(NUM_BLOCKS),
     watch: Watch | None = None,
 ) -> Tally:

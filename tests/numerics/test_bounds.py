@@ -387,6 +387,13 @@ def test_the_size_of_truth_is_that_of_its_finite_numbers():
     assert (error.rms, error.truth_rms, error.truth_max) == (4.0, math.sqrt(12.5), 4.0)
 
 
+def test_absolute_error_of_integers():
+    assert absolute_error(np.array([[1, 2], [3, 7]], np.int32), np.array([[1.0, 2.0], [3.0, 3.0]])).worst_index == (
+        1,
+        1,
+    )
+
+
 def test_absolute_error_of_nothing():
     assert absolute_error(np.zeros((0, 3), np.float32), np.zeros((0, 3))) == NONE
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from pathlib import Path
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -59,7 +60,7 @@ class UnfinishedFile:
           LostBytes: the file ends before.
         """
         start, wanted = self._position, len(buffer)
-        if os.preadv(self._file.fileno(), [buffer], start) != wanted:
+        if start + wanted > sys.maxsize or os.preadv(self._file.fileno(), [buffer], start) != wanted:
             raise LostBytes(f"bytes {start:,} to {start + wanted:,} are lost: the file was cut")
         if start < SUPERBLOCK_BYTES:
             stop = min(SUPERBLOCK_BYTES, start + wanted)

@@ -100,9 +100,9 @@ def test_a_rewriter_is_found_out(run, half_of_it):
     assert "keras.activations.tanh(tf.identity(y))" in next(m.code for m in found.workarounds if "split" in m.name)
 
 
-def test_in_brief_it_says_the_same_from_fewer_figures(run):
+def test_in_brief_it_says_the_same_from_fewer_figures(run, half_of_it):
     only = ["execution=eager", "remapping=off", "constant_folding=off"]
-    flagged = flagged_step_in(run / "trace.h5", 0, None)
+    flagged = flagged_step_in(run / "trace.h5", 0, half_of_it)
     whole, brief = (attribute(flagged, UNIT, only=only, is_brief=is_brief)[0] for is_brief in (False, True))
     assert (brief.cures, brief.blame, brief.why_blamed) == (whole.cures, whole.blame, whole.why_blamed)
     assert [made.name for made in brief.workarounds] == [made.name for made in whole.workarounds]
@@ -118,19 +118,19 @@ def test_in_brief_it_says_the_same_from_fewer_figures(run):
         assert in_full is not None and 0.0 < in_full < 1.0
 
 
-def test_a_real_place_is_not_held_against_itself(run):
+def test_a_real_place_is_not_held_against_itself(run, half_of_it):
     """The CPU under a switch leaves the CPU's own bits under that switch, which says nothing."""
     unit, baseline = FlaggedUnit("layer", "dense_1"), Trial((), unit=5.0)
     with RecordedRun(run / "trace.h5") as recorded:
-        places = (Place("CPU:0"), recorded.place("candidate"))
+        places = (Place("CPU:0"), half_of_it)
         runners = [TrialRunner(recorded, 0, "reference", place, is_brief=True) for place in places]
         real, simulated = (runner.trial(("execution=eager",), unit, baseline) for runner in runners)
     assert real.step is not None and 0.0 < real.step < 1.0
     assert simulated.step == 0.0
 
 
-def test_a_step_that_leaves_the_same_bits_has_the_same_figure(run):
-    found, _ = attribute(flagged_step_in(run / "trace.h5", 0, None), UNIT, only=["constant_folding=off"])
+def test_a_step_that_leaves_the_same_bits_has_the_same_figure(run, half_of_it):
+    found, _ = attribute(flagged_step_in(run / "trace.h5", 0, half_of_it), UNIT, only=["constant_folding=off"])
     assert found.trials[0].step == found.baseline.step
 
 
@@ -248,7 +248,7 @@ def test_slow_steps_are_not_tried_unasked_and_it_says_so(run, half_of_it, monkey
     assert "python -m diag.attribute" in seen.notes[-1].text
 
 
-def test_unasked_it_keeps_to_its_minute_and_to_what_decides(run, monkeypatch):
+def test_unasked_it_keeps_to_its_minute_and_to_what_decides(run, half_of_it, monkeypatch):
     """In full where another divergence of the step waits for what its baseline says."""
     asked: list[tuple[float, bool]] = []
 
@@ -260,23 +260,25 @@ def test_unasked_it_keeps_to_its_minute_and_to_what_decides(run, monkeypatch):
     both = result_with("kernel")
     alone = replace(both, divergences=both.divergences[:1])
     for result, wanted in ((alone, None), (both, None), (alone, True)):
-        of_run.attributed(result, flagged_step_in(run / "trace.h5", 0, None), wanted, 1.0, lambda text: None)
+        of_run.attributed(result, flagged_step_in(run / "trace.h5", 0, half_of_it), wanted, 1.0, lambda text: None)
     assert asked == [(60.0, True), (60.0, False), (of_run.LONGEST, False)]
 
 
-def test_a_first_trial_that_is_not_over_in_time_attributes_nothing(run, monkeypatch):
+def test_a_first_trial_that_is_not_over_in_time_attributes_nothing(run, half_of_it, monkeypatch):
     late = Attribution(Trial((), reason="the time was up", skipped=True))
     monkeypatch.setattr(of_run, "attribute", lambda *given, **more: (late, UNIT))
     seen = of_run.attributed(
-        result_with("kernel"), flagged_step_in(run / "trace.h5", 0, None), None, 1.0, lambda text: None
+        result_with("kernel"), flagged_step_in(run / "trace.h5", 0, half_of_it), None, 1.0, lambda text: None
     )
     assert seen.attribution is None
     assert "more than 60 s; ask for it with python -m diag.attribute" in seen.notes[-1].text
 
 
-def test_the_first_trial_says_how_long_the_others_take(run):
+def test_the_first_trial_says_how_long_the_others_take(run, half_of_it):
     said: list[str] = []
-    told = of_run._Told([(), ("a",), ("onednn=off",)], flagged_step_in(run / "trace.h5", 0, None), 60.0, said.append)
+    told = of_run._Told(
+        [(), ("a",), ("onednn=off",)], flagged_step_in(run / "trace.h5", 0, half_of_it), 60.0, said.append
+    )
     told(Trial((), unit=5.0, step_seconds=100.0))
     assert said[0] == "trying what cures it: 3 trials, at most 60 s"
     assert said[-1].startswith("that took 0 s; the others take about") and said[-1].endswith("of which 60 s are left")
