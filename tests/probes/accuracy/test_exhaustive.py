@@ -13,7 +13,7 @@ from diag.errors import UserError
 from probes.accuracy import exhaustive
 from probes.accuracy.allowed import Limits
 from probes.accuracy.elementwise import UNARY
-from probes.accuracy.exhaustive import BLOCK, NUM_BLOCKS, State, over_all
+from probes.accuracy.exhaustive import BLOCK, NUM_BLOCKS, SweepState, over_all
 
 BY_OP = {function.op: function for function in UNARY}
 NOTHING = Limits(None)
@@ -53,7 +53,8 @@ def of_libm(name):
 def test_the_known_maximum_of_glibc_is_found_among_four_million_inputs(op, tmp_path):
     name, largest, encoding = GLIBC[op]
     block = encoding // BLOCK
-    found = over_all(BY_OP[op], of_libm(name), NOTHING, State(tmp_path / "state.json", {}), range(block, block + 1))
+    state = SweepState(tmp_path / "state.json", {})
+    found = over_all(BY_OP[op], of_libm(name), NOTHING, state, range(block, block + 1))
     assert found.max_ulp == pytest.approx(largest, abs=5e-7)
     assert found.worst is not None
     assert np.float32(found.worst.arguments[0]).view(np.uint32) == encoding
@@ -78,7 +79,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, m
         calls.append(x)
         return square(x)
 
-    state = State(tmp_path / "new" / "state.json", {"op": "Square"})
+    state = SweepState(tmp_path / "new" / "state.json", {"op": "Square"})
     with pytest.raises(Stopped):
         over_all(BY_OP["Square"], stopping, NOTHING, state, blocks)
     assert state.load()[0] == 5
@@ -86,7 +87,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, m
     resumed = []
     found = over_all(BY_OP["Square"], lambda x: resumed.append(x) or square(x), NOTHING, state, blocks)
     assert len(resumed) == 3
-    whole = over_all(BY_OP["Square"], square, NOTHING, State(tmp_path / "other.json", {}), blocks)
+    whole = over_all(BY_OP["Square"], square, NOTHING, SweepState(tmp_path / "other.json", {}), blocks)
     assert found == whole
     assert whole.num_inputs == 8 << 12 and 0.49 < whole.max_ulp <= 0.5
     assert [file.name for file in state.file.parent.iterdir()] == ["state.json"]
@@ -94,15 +95,15 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_one_that_was_not(tmp_path, m
 
 def test_a_state_of_another_place_is_not_gone_on_with(tmp_path):
     file = tmp_path / "state.json"
-    State(file, {"place": "CPU:0"}).save(7, exhaustive.Tally(num_inputs=7))
-    assert State(file, {"place": "CPU:0"}).load() == (7, exhaustive.Tally(num_inputs=7))
-    assert State(file, {"place": "GPU:0"}).load() == (0, exhaustive.Tally())
+    SweepState(file, {"place": "CPU:0"}).save(7, exhaustive.Tally(num_inputs=7))
+    assert SweepState(file, {"place": "CPU:0"}).load() == (7, exhaustive.Tally(num_inputs=7))
+    assert SweepState(file, {"place": "GPU:0"}).load() == (0, exhaustive.Tally())
 
 
 def test_a_file_that_is_no_state_is_refused_in_a_line(tmp_path):
     (tmp_path / "state.json").write_text("[1, 2", encoding="utf-8")
     with pytest.raises(UserError, match="delete it to begin anew"):
-        State(tmp_path / "state.json", {}).load()
+        SweepState(tmp_path / "state.json", {}).load()
 
 
 def test_blocks_cover_every_encoding_once():
