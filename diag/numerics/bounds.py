@@ -309,6 +309,16 @@ def composite_bound_of(
     return Bound(ErrorClass.COMPOSITE, excess, error.rms, error.max, rule, error.worst_index)
 
 
+def spread_with_transforms(rounding: RoundingSpread, transforms: RoundingSpread) -> RoundingSpread:
+    """The spread of a composite whose convolutions go by way of a transform.
+
+    transforms: of noise that is uniform in u times what a transform mixes into each element; so scaled that
+    `composite_bound` allows the result of a convolution what `transform_bound` does.
+    """
+    rms = transforms.rms * math.sqrt(3) * TRANSFORM_RMS / COMPOSITE
+    return RoundingSpread(math.hypot(rounding.rms, rms), rounding.max + transforms.max * TRANSFORM_MAX / COMPOSITE)
+
+
 def is_suspect(reference_error: AbsoluteError, spread: RoundingSpread, unit: float) -> bool:
     """Whether a reference's own error is beyond what even a long sum explains."""
     return reference_error.rms > SUSPECT_REFERENCE * max(spread.rms, unit)

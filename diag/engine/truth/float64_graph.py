@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +20,8 @@ import tensorflow as tf
 from diag.engine.graphs.editing import Body, edit, make_node, rewired
 from diag.engine.graphs.graph import CONTROL_FLOW_OPS, Graph, Node, Port
 from diag.engine.graphs.tf_runtime import FLOATS, attributes, in_double, type_attributes
-from diag.numerics.formats import Rounding, format_of
+from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale
+from diag.numerics.formats import FLOAT32, Rounding, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 
 _NARROW = "/lockstep_narrow"
@@ -33,6 +35,25 @@ class OperandRounding:
     mode: Rounding
 
 
+class Noise(Enum):
+    """Which results are moved at random, and by how much.
+
+    ROUNDING: all that round, by up to one rounding.  PRODUCTS: of those the results of products and sums alone, which
+    is most of it at a third of the cost.  TRANSFORMS: the results of convolutions alone, by up to u times what a
+    transform mixes into each element (diag/engine/truth/transforms.py).
+    """
+
+    ROUNDING = "rounding"
+    PRODUCTS = "products"
+    TRANSFORMS = "transforms"
+
+    def moves(self, op_type: str) -> bool:
+        """Whether results of an op have it."""
+        if self is Noise.TRANSFORMS:
+            return is_transformable(op_type)
+        return self is Noise.ROUNDING or rounds_most(op_type)
+
+
 @dataclass
 class Promotion:
     """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be.
@@ -40,16 +61,16 @@ class Promotion:
     With `operands`, the operands of every product are rounded to a narrower format first, as a
     tensor core does.
 
-    With `noise`, every input, every variable read and the result of every op that rounds is moved at
-    random by up to one rounding of its own format, each time anew: the spread of such runs is what rounding
-    does to the whole graph (Monte Carlo arithmetic: Parker 1997; Denis, de Oliveira Castro and
+    With `noise`, every input, every variable read and the result of every op that rounds, or those of them that the
+    kind of noise is of, is moved at random by up to one rounding of its own format, each time anew: the spread of such
+    runs is what rounding does to the whole graph (Monte Carlo arithmetic: Parker 1997; Denis, de Oliveira Castro and
     Petit 2016).  Where a policy mixes formats, what is computed in float32 is held to float32.  `still` are nodes of
     which nothing is moved.
     """
 
     graph: Graph
     functions: dict[str, Graph]
-    noise: bool = False
+    noise: Noise | None = None
     operands: OperandRounding | None = None
     still: Collection[str] = ()
     unpromoted: set[str] = field(default_factory=set)
@@ -120,8 +141,8 @@ class _PromotedBody:
                     _widen(proto.attr[name])
             if self.promotion.operands is not None and is_product(node.op):
                 self._round_operands(proto, node, self.promotion.operands)
-            if is_rounded and self.promotion.noise:
-                size = self._sum_of_sizes(proto) if node.op in PLAIN_SUMS else None
+            if is_rounded and self._is_moved(node):
+                size = self._size(proto, node)
                 for position in _floating(node):
                     self._move_at_random(node, position, size=size)
             return
@@ -146,6 +167,14 @@ class _PromotedBody:
                 self.added += rounding_nodes(base, proto.input[position], rounding)
                 proto.input[position] = f"{base}:0"
 
+    def _size(self, proto: Any, node: Node) -> str | None:
+        """What a result's noise is a part of, where that is not the result itself."""
+        if self.promotion.noise is Noise.TRANSFORMS:
+            size, added = nodes_of_mixed_scale(proto, node, self.known.shape(Port(node.name, 0)).rank)
+            self.added += added
+            return size
+        return self._sum_of_sizes(proto) if node.op in PLAIN_SUMS else None
+
     def _sum_of_sizes(self, proto: Any) -> str:
         """The sum of absolute values where an op sums the values: each of its additions may round by u of that."""
         absolute, total = f"{proto.name}/lockstep_absolute", f"{proto.name}/lockstep_sizes"
@@ -156,6 +185,10 @@ class _PromotedBody:
         self.added.append(sizes)
         return f"{total}:0"
 
+    def _is_moved(self, node: Node) -> bool:
+        noise = self.promotion.noise
+        return noise is not None and noise.moves(node.op) and node.name not in self.promotion.still
+
     def _move_at_random(self, node: Node, position: int, wide: str | None = None, size: str | None = None) -> None:
         """With noise, port * uniform(1 - u, 1 + u), each port with a stream of its own that every process repeats.
 
@@ -164,12 +197,14 @@ class _PromotedBody:
         wide: the node that holds the port's value in float64, by default the port itself.  size: of what the noise
         is a part, by default of the value.
         """
-        if not self.promotion.noise or node.name in self.promotion.still:
+        if not self._is_moved(node):
             return
         port = Port(node.name, position)
         base = f"lockstep_wide/{port.node}/noise{port.index}"
         value = str(port) if wide is None else f"{wide}:0"
         double, u = tf.float64, format_of(node.dtypes[position].as_numpy_dtype).unit_roundoff
+        if self.promotion.noise is Noise.TRANSFORMS:
+            u = min(u, FLOAT32.unit_roundoff)  # narrower products are summed in float32
         seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
         middle = 1.0 if size is None else 0.0
         width, low = self._scalar(2 * u), self._scalar(middle - u)

@@ -18,6 +18,7 @@ from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.kinds import kinds_of
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
+from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
@@ -43,7 +44,6 @@ from diag.numerics.statistics import against_truth
 from diag.numerics.terms import terms_of, unraveled
 
 DECISION_FLIP = "decision-flip"
-NORMWISE = "algorithm:normwise"
 NONDETERMINISM = "nondeterminism"
 SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # The spread of a composite only makes its bound wider: below this, a quarter of what looks like anything at all

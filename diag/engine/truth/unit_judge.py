@@ -16,10 +16,20 @@ from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
+from diag.engine.truth.float64_graph import Noise
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
+from diag.engine.truth.transforms import NORMWISE, is_transformable
 from diag.engine.truth.truth import Arrays, UnitTruth
 from diag.numerics.bits import same_bits
-from diag.numerics.bounds import Bound, RoundingSpread, composite_bound_of, exact_bound, is_suspect, where_both_overflow
+from diag.numerics.bounds import (
+    Bound,
+    RoundingSpread,
+    composite_bound_of,
+    exact_bound,
+    is_suspect,
+    spread_with_transforms,
+    where_both_overflow,
+)
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError, PairStatistics, TruthStatistics
 from diag.numerics.formats import format_of
@@ -41,7 +51,7 @@ class UnitSpreads:
     def __init__(self, truth: UnitTruth, inputs: UnitInputs) -> None:
         self._truth, self._inputs = truth, inputs
         self._outputs: Arrays | None = None
-        self._measured: dict[bool, dict[int, RoundingSpread]] = {False: {}, True: {}}
+        self._measured: dict[Noise, dict[int, RoundingSpread]] = {}
         self._of_inputs: Sequence[RoundingSpread] | None = None
 
     @property
@@ -62,11 +72,20 @@ class UnitSpreads:
             self._of_inputs = self._truth.spreads_of_inputs(self._inputs, self.outputs)
         return {index: self._of_inputs[index] for index in indices}
 
-    def of(self, indices: Collection[int], of_products: bool = False) -> Mapping[int, RoundingSpread]:
-        """What rounding of everything does, or of products and sums, which is most of it."""
-        if not self._measured[of_products].keys() >= set(indices):
-            self._measured[of_products] = self._truth.spreads(self._inputs, self.outputs, indices, of_products)
-        return self._measured[of_products]
+    def of(self, indices: Collection[int], noise: Noise = Noise.ROUNDING) -> Mapping[int, RoundingSpread]:
+        """What rounding of everything does, or a part of it."""
+        if not self._measured.get(noise, {}).keys() >= set(indices):
+            self._measured[noise] = self._truth.spreads(self._inputs, self.outputs, indices, noise)
+        return self._measured[noise]
+
+    def with_transforms(self, indices: Collection[int]) -> Mapping[int, RoundingSpread]:
+        """What rounding of everything does where convolutions go by way of a transform; empty without convolutions."""
+        executable = self._truth.unit.executable
+        graphs = (executable.graph, *executable.functions.values())
+        if not any(is_transformable(node.op) for graph in graphs for node in graph):
+            return {}
+        rounding, transforms = self.of(indices), self.of(indices, Noise.TRANSFORMS)
+        return {index: spread_with_transforms(rounding[index], transforms[index]) for index in indices}
 
 
 @dataclass(frozen=True)
@@ -231,11 +250,16 @@ class UnitJudge:
         """Of every output.  A smaller spread allows less: more of it is measured only where less leaves a question."""
         bounds = [self._bound(unit_run, index, distances, NO_SPREAD) for index in range(len(unit_run.candidate))]
         spreads, is_step = distances.spreads, unit_run.unit.layer == STEP
-        for measure in (partial(spreads.of, of_products=True) if is_step else spreads.of_inputs, spreads.of):
+        for measure in (partial(spreads.of, noise=Noise.PRODUCTS) if is_step else spreads.of_inputs, spreads.of):
             left = [index for index, b in enumerate(bounds) if b.note or b.bound.excess > NEAR_ITS_BOUND]
             measured = measure(left) if left else {}
             for index in left:
                 bounds[index] = self._bound(unit_run, index, distances, measured[index])
+        wrong = [index for index, b in enumerate(bounds) if not b.bound.is_explained and distances.candidate[index]]
+        for index, spread in (spreads.with_transforms(wrong) if wrong else {}).items():
+            judgement = self._bound(unit_run, index, distances, spread)
+            if judgement.bound.is_explained:
+                bounds[index] = replace(judgement, note=judgement.note or NORMWISE)
         return bounds
 
     def _bound(self, unit_run: UnitRun, index: int, distances: _Distances, spread: RoundingSpread) -> _OutputJudgement:
