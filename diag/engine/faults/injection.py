@@ -39,6 +39,7 @@ class Injection:
             return body
         replaced: dict[str, str] = {}
         added: list[Any] = []
+        shaped: list[Any] = []
         for proto in list(body.nodes):
             node = known.by_name.get(proto.name)
             if node is None or node.op != proto.op or node.location.index is None:
@@ -49,8 +50,10 @@ class Injection:
                 self._replace_assign(body, proto, node, known, added)
             elif node.dtypes and not any(dtype in OPAQUE for dtype in node.dtypes):
                 added.append(self._fault_after(proto, node, known))
-                fault = added[-1].name
-                replaced.update((f"{node.name}:{i}", f"{fault}:{i}") for i in range(len(node.dtypes)))
+                shaped += self._shaped(node, added[-1].name)
+                replaced.update(
+                    (f"{node.name}:{i}", f"{each.name}:0") for i, each in enumerate(shaped[-len(node.dtypes) :])
+                )
         own = {node.name for node in added}
         body = rewired(body, replaced, keep=lambda name: name in own)
         # A fault reads its own op's outputs untouched, but its op's inputs as the faults before left them.
@@ -58,8 +61,20 @@ class Injection:
             inputs = [self._upstream(text, fault.name, replaced) for text in fault.input]
             del fault.input[:]
             fault.input.extend(inputs)
-        body.nodes.extend([*added, *self._kept_apart(body, added)])
+        body.nodes.extend([*added, *shaped, *self._kept_apart(body, added)])
         return body
+
+    @staticmethod
+    def _shaped(node: Node, fault: str) -> list[Any]:
+        """A fault's outputs with the shapes of the op's, which a call to Python does not know.
+
+        oneDNN's layout pass ends the process where a convolution reads a tensor of unknown rank (processors with AMX).
+        """
+        made = []
+        for index, (dtype, shape) in enumerate(zip(node.dtypes, node.shapes, strict=True)):
+            made.append(make_node(f"{fault}/shape{index}", "EnsureShape", [f"{fault}:{index}"], T=dtype))
+            made[-1].attr["shape"].shape.CopyFrom(shape.as_proto())
+        return made
 
     @staticmethod
     def _kept_apart(body: Body, added: list[Any]) -> list[Any]:
