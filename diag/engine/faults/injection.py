@@ -15,6 +15,7 @@ from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.editing import Body, edit, make_node, rewired
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, READ_OPS, Graph, Node, parse_input
 from diag.engine.graphs.pinning import is_pinned
+from diag.engine.graphs.python_calls import python_call
 from diag.engine.graphs.tf_runtime import readable_attributes
 
 FAULT_SUFFIX = "/lockstep_fault"
@@ -28,7 +29,7 @@ class Injection:
         self.graph = graph
         self.functions = functions
         self.execution = execution
-        self._alive: list[tf.Graph] = []
+        self._alive: list[object] = []
 
     def apply(self, graph_def: Any) -> Any:
         return edit(graph_def, self._change)
@@ -145,12 +146,6 @@ class Injection:
                 node.op, node.location, attrs, arrays[:num_inputs], arrays[num_inputs:], self.execution
             )
 
-        texts, dtypes = zip(*inputs, *outputs, strict=True)
-        with tf.Graph().as_default() as scratch:
-            tf.numpy_function(apply, [tf.compat.v1.placeholder(dtype) for dtype in dtypes], results)
-        self._alive.append(scratch)
-        call = scratch.as_graph_def().node[-1]
-        call.name = name
-        del call.input[:]
-        call.input.extend(texts)
+        call, kept = python_call(name, apply, [*inputs, *outputs], results)
+        self._alive.append(kept)
         return call

@@ -19,7 +19,9 @@ import tensorflow as tf
 
 from diag.engine.graphs.editing import Body, edit, make_node, rewired
 from diag.engine.graphs.graph import CONTROL_FLOW_OPS, Graph, Node, Port
+from diag.engine.graphs.python_calls import python_call
 from diag.engine.graphs.tf_runtime import FLOATS, attributes, in_double, type_attributes
+from diag.engine.truth.sum_orders import loss_in_order, merged_terms
 from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale
 from diag.numerics.formats import FLOAT32, Rounding, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
@@ -40,23 +42,27 @@ class Noise(Enum):
 
     ROUNDING: all that round, by up to one rounding.  PRODUCTS: of those the results of products and sums alone, which
     is most of it at a third of the cost.  TRANSFORMS: the results of convolutions alone, by up to u times what a
-    transform mixes into each element (diag/engine/truth/transforms.py).
+    transform mixes into each element (diag/engine/truth/transforms.py).  ORDERS: the results of products and sums, all
+    elements of one alike, by what a sum of one term after the other loses (diag/engine/truth/sum_orders.py).
     """
 
     ROUNDING = "rounding"
     PRODUCTS = "products"
     TRANSFORMS = "transforms"
+    ORDERS = "orders"
 
     def moves(self, op_type: str) -> bool:
         """Whether results of an op have it."""
         if self is Noise.TRANSFORMS:
             return is_transformable(op_type)
+        if self is Noise.ORDERS:
+            return is_product(op_type) or op_type in PLAIN_SUMS
         return self is Noise.ROUNDING or rounds_most(op_type)
 
 
 @dataclass
 class Promotion:
-    """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be.
+    """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be, `alive` is what has to live as long.
 
     With `operands`, the operands of every product are rounded to a narrower format first, as a
     tensor core does.
@@ -74,6 +80,7 @@ class Promotion:
     operands: OperandRounding | None = None
     still: Collection[str] = ()
     unpromoted: set[str] = field(default_factory=set)
+    alive: list[object] = field(default_factory=list)
     _wide: dict[str, str] = field(default_factory=dict)
 
     def apply(self, graph_def: Any) -> Any:
@@ -173,17 +180,34 @@ class _PromotedBody:
             size, added = nodes_of_mixed_scale(proto, node, self.known.shape(Port(node.name, 0)).rank)
             self.added += added
             return size
-        return self._sum_of_sizes(proto) if node.op in PLAIN_SUMS else None
+        is_sum = node.op in PLAIN_SUMS or self.promotion.noise is Noise.ORDERS
+        return self._sum_of_sizes(proto, node) if is_sum else None
 
-    def _sum_of_sizes(self, proto: Any) -> str:
-        """The sum of absolute values where an op sums the values: each of its additions may round by u of that."""
-        absolute, total = f"{proto.name}/lockstep_absolute", f"{proto.name}/lockstep_sizes"
-        self.added.append(make_node(absolute, "Abs", [proto.input[0]], T=tf.float64))
+    def _sum_of_sizes(self, proto: Any, node: Node) -> str:
+        """|A||B|, the op on absolute values: each of its additions may round by u of that."""
         sizes = type(proto)()
         sizes.CopyFrom(proto)
-        sizes.name, sizes.input[0] = total, f"{absolute}:0"
+        sizes.name = f"{proto.name}/lockstep_sizes"
+        for position, port in enumerate(node.inputs):
+            if self.known.dtype(port) in FLOATS:
+                absolute = f"{proto.name}/lockstep_absolute{position}"
+                self.added.append(make_node(absolute, "Abs", [proto.input[position]], T=tf.float64))
+                sizes.input[position] = f"{absolute}:0"
         self.added.append(sizes)
-        return f"{total}:0"
+        return f"{sizes.name}:0"
+
+    def _lost_in_order(self, node: Node, size: str) -> str:
+        """A number: what the op's sums lose that are made one term after the other, in units of u|A||B|."""
+        merged = merged_terms(node, self.known)
+        ports = node.inputs if merged is None else (merged,)
+        inputs = [(str(port), _wide_dtype(self.known.dtype(port))) for port in ports]
+        name = f"{node.name}/lockstep_lost"
+        lost = loss_in_order(node, merged is not None)
+        call, kept = python_call(name, lost, [*inputs, (size, tf.float64)], [tf.float64])
+        self.promotion.alive.append(kept)
+        self.added += [call, make_node(f"{name}/shaped", "EnsureShape", [f"{name}:0"], T=tf.float64)]
+        self.added[-1].attr["shape"].shape.CopyFrom(tf.TensorShape([]).as_proto())
+        return f"{name}/shaped:0"
 
     def _is_moved(self, node: Node) -> bool:
         noise = self.promotion.noise
@@ -208,6 +232,10 @@ class _PromotedBody:
         seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
         middle = 1.0 if size is None else 0.0
         width, low = self._scalar(2 * u), self._scalar(middle - u)
+        if self.promotion.noise is Noise.ORDERS:
+            assert size is not None
+            self.replaced[str(port)] = self._moved_as_one(base, value, size, self._lost_in_order(node, size), seed)
+            return
         self.added += [
             make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32),
             make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
@@ -224,6 +252,22 @@ class _PromotedBody:
                 make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
             ]
         self.replaced[str(port)] = f"{base}:0"
+
+    def _moved_as_one(self, base: str, value: str, size: str, lost: str, seed: dict[str, int]) -> str:
+        """value + size * u * lost, or minus, all elements alike."""
+        double, u = tf.float64, FLOAT32.unit_roundoff
+        scalar = tf.compat.v1.AttrValue(tensor=tf.make_tensor_proto([], tf.int32))
+        self.added += [
+            make_node(f"{base}/shape", "Const", [], dtype=tf.int32, value=scalar),
+            make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
+            make_node(f"{base}/centred", "Sub", [f"{base}/uniform:0", self._scalar(0.5)], T=double),
+            make_node(f"{base}/sign", "Sign", [f"{base}/centred:0"], T=double),
+            make_node(f"{base}/lost", "Mul", [f"{base}/sign:0", lost], T=double),
+            make_node(f"{base}/factor", "Mul", [f"{base}/lost:0", self._scalar(u)], T=double),
+            make_node(f"{base}/moved", "Mul", [size, f"{base}/factor:0"], T=double),
+            make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
+        ]
+        return f"{base}:0"
 
     def _scalar(self, value: float) -> str:
         """A constant of the body, made once."""
@@ -263,6 +307,10 @@ class _PromotedBody:
                 wide, narrow = f"lockstep_wide/{node.name}/{position}", f"{node.name}:{position}"
                 self.added.append(make_node(wide, "Cast", [narrow], SrcT=dtype, DstT=tf.float64))
                 self.replaced[narrow] = f"{wide}:0"
+
+
+def _wide_dtype(dtype: tf.DType) -> tf.DType:
+    return tf.float64 if dtype in FLOATS else dtype
 
 
 def _floating(node: Node) -> list[int]:

@@ -18,6 +18,7 @@ from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.kinds import kinds_of
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
+from diag.engine.truth.sum_orders import lost_by_op
 from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
@@ -31,7 +32,6 @@ from diag.numerics.bounds import (
     composite_bound,
     contraction_bound,
     exact_bound,
-    lost_in_order,
     normwise_bound,
     transform_bound,
     where_both_overflow,
@@ -41,7 +41,6 @@ from diag.numerics.figures import AbsoluteError, TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 from diag.numerics.statistics import against_truth
-from diag.numerics.terms import terms_of, unraveled
 
 DECISION_FLIP = "decision-flip"
 NONDETERMINISM = "nondeterminism"
@@ -51,8 +50,6 @@ SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 CLEARLY_WITHIN = 1 / 4
 NO_SPREAD = RoundingSpread(0.0, 0.0)
 EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
-# Elements, and terms of all of them, that are summed in order where a bound is exceeded.
-SUMMED_IN_ORDER, TERMS_IN_ORDER = 64, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -295,20 +292,11 @@ def _bound(
 
 def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
     """What plain sums lose on some of the elements, the worst among them; None for ops not written out."""
-    measures, shape = evidence.measures, evidence.candidate[index].shape
+    measures, proto = evidence.measures, evidence.node.proto
     assert measures is not None and measures.sums_in is not None
     inputs = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
-    flat = np.linspace(0, math.prod(shape) - 1, min(math.prod(shape), SUMMED_IN_ORDER)).astype(int)
-    elements = unraveled(flat, shape)
-    if bound.worst_index:
-        elements = np.concatenate([np.array([bound.worst_index]), elements])
-    first = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements[:1])
-    if first is None:
-        return None
-    elements = elements[: max(TERMS_IN_ORDER // max(first.left.shape[1], 1), 1)]
-    terms = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements)
-    assert terms is not None
-    return lost_in_order(terms, measures.sums_in[index])
+    shape, arithmetic = evidence.candidate[index].shape, measures.sums_in[index]
+    return lost_by_op(evidence.node.op, inputs, readable_attributes(proto), shape, arithmetic, bound.worst_index)
 
 
 def _sums_in(evidence: OpEvidence, scale: Sequence[npt.NDArray[Any]]) -> list[Format]:

@@ -279,7 +279,7 @@ class UnitTruth:
         promoted = Executable(graph, {}, graph_def, feeds, executable.captures, constants, outputs)
         run = build(promoted, CPU, None, self.variables, is_optimized=False)
         assert isinstance(run, CompiledRun)  # the CPU's execution is graph
-        return _Built(run, given, wanted, writes)
+        return _Built(run, given, wanted, writes, promotion.alive)
 
     @staticmethod
     def _bypassed(graph_def: Any, old: Port, new: Port) -> Any:
@@ -381,13 +381,14 @@ class _Built:
     """What computes some outputs of a unit in float64.
 
     run: of the boundary and the given outputs.  given: which outputs it does not hand on.  wanted: which
-    outputs and written variables it computes.  writes: the variables among them.
+    outputs and written variables it computes.  writes: the variables among them.  alive: what it calls.
     """
 
     run: CompiledRun
     given: Sequence[int]
     wanted: Sequence[int]
     writes: Sequence[int]
+    alive: Sequence[object]
 
 
 def _shadow(variable: VariableSpec | tf.Variable) -> tf.Variable:

@@ -18,7 +18,8 @@ from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
 from diag.engine.truth.float64_graph import Noise
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
-from diag.engine.truth.transforms import NORMWISE, is_transformable
+from diag.engine.truth.sum_orders import LONG_SUM
+from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import Arrays, UnitTruth
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
@@ -27,7 +28,8 @@ from diag.numerics.bounds import (
     composite_bound_of,
     exact_bound,
     is_suspect,
-    spread_with_transforms,
+    of_orders,
+    of_transforms,
     where_both_overflow,
 )
 from diag.numerics.errors_against_truth import absolute_error
@@ -43,6 +45,8 @@ MOST_HELD = 1 << 28  # bytes of one lane's truth beside the other's
 # (docs/BOUNDS.md); one above a quarter is worth a look: an Exp wrong by 2^-17 at one step brought a layer to 0.33.
 # One below it is right whatever its spread, which can only make the bound wider.
 NEAR_ITS_BOUND = 1 / 4
+# What other algorithms do to a unit, as right as the plain ones, that noise of single roundings does not show.
+OTHER_ALGORITHMS = ((Noise.TRANSFORMS, of_transforms, NORMWISE), (Noise.ORDERS, of_orders, LONG_SUM))
 
 
 class UnitSpreads:
@@ -74,18 +78,15 @@ class UnitSpreads:
 
     def of(self, indices: Collection[int], noise: Noise = Noise.ROUNDING) -> Mapping[int, RoundingSpread]:
         """What rounding of everything does, or a part of it."""
-        if not self._measured.get(noise, {}).keys() >= set(indices):
+        if not self._measured.setdefault(noise, {}).keys() >= set(indices):
             self._measured[noise] = self._truth.spreads(self._inputs, self.outputs, indices, noise)
         return self._measured[noise]
 
-    def with_transforms(self, indices: Collection[int]) -> Mapping[int, RoundingSpread]:
-        """What rounding of everything does where convolutions go by way of a transform; empty without convolutions."""
+    def has(self, noise: Noise) -> bool:
+        """Whether any op of the unit has that noise."""
         executable = self._truth.unit.executable
         graphs = (executable.graph, *executable.functions.values())
-        if not any(is_transformable(node.op) for graph in graphs for node in graph):
-            return {}
-        rounding, transforms = self.of(indices), self.of(indices, Noise.TRANSFORMS)
-        return {index: spread_with_transforms(rounding[index], transforms[index]) for index in indices}
+        return any(noise.moves(node.op) for graph in graphs for node in graph)
 
 
 @dataclass(frozen=True)
@@ -256,10 +257,17 @@ class UnitJudge:
             for index in left:
                 bounds[index] = self._bound(unit_run, index, distances, measured[index])
         wrong = [index for index, b in enumerate(bounds) if not b.bound.is_explained and distances.candidate[index]]
-        for index, spread in (spreads.with_transforms(wrong) if wrong else {}).items():
-            judgement = self._bound(unit_run, index, distances, spread)
-            if judgement.bound.is_explained:
-                bounds[index] = replace(judgement, note=judgement.note or NORMWISE)
+        allowed = {index: spreads.of(wrong)[index] for index in wrong}
+        for noise, scaled, note in OTHER_ALGORITHMS if wrong else ():
+            if not spreads.has(noise):
+                continue
+            measured = spreads.of(wrong, noise)
+            for index in wrong:
+                allowed[index] += scaled(measured[index])
+                judgement = self._bound(unit_run, index, distances, allowed[index])
+                if judgement.bound.is_explained:
+                    bounds[index] = replace(judgement, note=judgement.note or note)
+            wrong = [index for index in wrong if not bounds[index].bound.is_explained]
         return bounds
 
     def _bound(self, unit_run: UnitRun, index: int, distances: _Distances, spread: RoundingSpread) -> _OutputJudgement:
