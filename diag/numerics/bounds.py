@@ -333,11 +333,6 @@ def of_orders(noise: RoundingSpread) -> RoundingSpread:
     return RoundingSpread(noise.rms * IN_ORDER / COMPOSITE, noise.max * IN_ORDER / COMPOSITE)
 
 
-def is_suspect(reference_error: AbsoluteError, spread: RoundingSpread, unit: float) -> bool:
-    """Whether a reference's own error is beyond what even a long sum explains."""
-    return reference_error.rms > SUSPECT_REFERENCE * max(spread.rms, unit)
-
-
 def _trusted(error: float, spread: float, unit: float) -> float:
     limit = SUSPECT_REFERENCE * max(spread, unit)
     return error if error <= limit else limit

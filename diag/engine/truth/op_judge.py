@@ -63,15 +63,16 @@ class OpJudgement:
 
 @dataclass(frozen=True)
 class Measures:
-    """What an op's bounds are measured by, one a output; taken once, from truth and the reference.
+    """What an op's bounds are measured by, one a output; taken once, from truth and the other lane's results.
 
-    scale: |A||B| of a contraction.  sums_in: the format its sums have to be kept in.  reference_errors: of a composite.
-    None where the op's class has no such measure.
+    A lane's own error is no part of what it is measured by.  scale: |A||B| of a contraction.  sums_in: the format its
+    sums have to be kept in.  other_errors: the other lane's, of a composite.  None where the op's class has no such
+    measure.
     """
 
     scale: Sequence[npt.NDArray[Any]] | None = None
     sums_in: Sequence[Format] | None = None
-    reference_errors: Sequence[AbsoluteError] | None = None
+    other_errors: Sequence[AbsoluteError] | None = None
 
 
 @dataclass
@@ -93,7 +94,7 @@ class OpEvidence:
     run_again: Callable[[EagerPlace], list[npt.NDArray[Any]]] | None = None
     candidate_inputs: Sequence[Any] = ()
     inherited: float = 0.0
-    in_order: dict[int, InOrder | None] = field(default_factory=dict)
+    in_order: dict[tuple[int, Format], InOrder | None] = field(default_factory=dict)
     mixed_scale: list[npt.NDArray[Any] | None] = field(default_factory=list)  # empty until it is asked for
 
     @cached_property
@@ -112,20 +113,26 @@ class OpEvidence:
         return self.truth
 
     def measures_by(self, op_truth: OpTruth) -> Measures:
-        """What its bounds are measured by, computed once, of an op that has truth."""
+        """What the candidate's bounds are measured by, computed once, of an op that has truth."""
         if self.measures is None:
             self.measures = self._measures(op_truth)
         return self.measures
 
-    def _measures(self, op_truth: OpTruth) -> Measures:
+    def with_lanes_exchanged(self, op_truth: OpTruth) -> OpEvidence:
+        """The same evidence with the reference in the candidate's place, to be judged as it is."""
+        exchanged = replace(self, candidate=self.reference, reference=self.candidate)
+        exchanged.measures = exchanged._measures(op_truth, self.measures_by(op_truth).scale)
+        return exchanged
+
+    def _measures(self, op_truth: OpTruth, known: Sequence[npt.NDArray[Any]] | None = None) -> Measures:
         assert self.truth is not None
         if self.error_class is ErrorClass.CONTRACTION:
-            scale = op_truth.scale(self.node, self.inputs)
+            scale = known or op_truth.scale(self.node, self.inputs)
             return Measures(scale, None if scale is None else _sums_in(self, scale))
         if self.error_class is not ErrorClass.COMPOSITE:
             return Measures()
         if self.node.op in SOFTMAXES:
-            sizes = sizes_of(self.node.op, [to_numpy(tensor) for tensor in self.inputs])
+            sizes = known or sizes_of(self.node.op, [to_numpy(tensor) for tensor in self.inputs])
             return Measures(sizes, [_working_format(self)] * len(sizes))
         errors = [
             absolute_error(x, where_both_overflow(x, other, truth))
@@ -133,7 +140,7 @@ class OpEvidence:
             else AbsoluteError(0.0, 0.0, None)
             for x, other, truth in zip(self.reference, self.candidate, self.truth, strict=True)
         ]
-        return Measures(reference_errors=errors)
+        return Measures(other_errors=errors)
 
     def spreads_by(self, op_truth: OpTruth) -> Sequence[RoundingSpread]:
         """What rounding of its inputs does to each output, computed once, of an op that has truth."""
@@ -188,7 +195,8 @@ class OpJudge:
         """The same judgement of the reference's outputs; call after `judge`."""
         if evidence.truth is None:
             return [OpJudgement(None) for _ in evidence.reference]
-        return self.against(evidence, evidence.reference, evidence.candidate, self.places[0])
+        exchanged = evidence.with_lanes_exchanged(self.truth)
+        return self.against(exchanged, exchanged.candidate, exchanged.reference, self.places[0])
 
     def against(
         self,
@@ -236,9 +244,9 @@ class OpJudge:
         statistics: TruthStatistics, row: AllowanceRow | None,
     ) -> Bound:  # fmt: skip
         measures = evidence.measures
-        if measures is None or measures.reference_errors is None:
+        if measures is None or measures.other_errors is None:
             return _bound(evidence, index, x, expected, statistics, row)
-        error = measures.reference_errors[index]
+        error = measures.other_errors[index]
         bound = composite_bound(x, expected, NO_SPREAD, error)
         if bound.excess <= CLEARLY_WITHIN:
             return bound
@@ -283,9 +291,10 @@ def _bound(
             return replace(bound, error_class=kind, rule=bound.rule.replace("u|A||B|", SOFTMAX_UNIT))
         if bound.is_explained or not math.isfinite(bound.excess):
             return bound
-        if index not in evidence.in_order:
-            evidence.in_order[index] = in_order(evidence, index, bound)
-        return contraction_bound(x, expected, scale, terms, sums, evidence.in_order[index])
+        key = (index, sums)
+        if key not in evidence.in_order:
+            evidence.in_order[key] = in_order(evidence, index, bound)
+        return contraction_bound(x, expected, scale, terms, sums, evidence.in_order[key])
     assert row is not None
     return allowance_bound(statistics, row.ulp, kind)
 

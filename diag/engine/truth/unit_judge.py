@@ -27,7 +27,6 @@ from diag.numerics.bounds import (
     RoundingSpread,
     composite_bound_of,
     exact_bound,
-    is_suspect,
     of_orders,
     of_transforms,
     where_both_overflow,
@@ -36,9 +35,8 @@ from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError, PairStatistics, TruthStatistics
 from diag.numerics.formats import format_of
 from diag.numerics.statistics import against_truth, compare
-from diag.verdict.findings import Observation, Verdict
+from diag.verdict.findings import SHARED_ERROR, Observation, Verdict
 
-SUSPECT_REFERENCE = "the reference itself is far from truth"
 NO_SPREAD = RoundingSpread(0.0, 0.0)
 MOST_HELD = 1 << 28  # bytes of one lane's truth beside the other's
 # Benign layer units of the motivating CNN stayed below 0.2 of their bound in 200 steps, eagerly and under XLA
@@ -103,13 +101,19 @@ class OutputTruth:
 
 @dataclass(frozen=True)
 class _OutputJudgement:
-    """One output's bound, and its distances from truth where they were computed."""
+    """One output's bound, the reference's, and their distances from truth where they were computed."""
 
     bound: Bound
     candidate: TruthStatistics | None = None
     reference: TruthStatistics | None = None
     note: str = ""
     explained_error: float = 0.0
+    of_reference: Bound | None = None
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether rounding explains both lanes' errors."""
+        return self.bound.is_explained and (self.of_reference is None or self.of_reference.is_explained)
 
 
 _Distance = tuple[AbsoluteError, TruthStatistics]
@@ -200,10 +204,10 @@ class UnitJudge:
         judgement: _OutputJudgement,
         propagated: Mapping[Any, PairStatistics],
     ) -> Observation:
-        x, bound = unit_run.candidate[index], judgement.bound
-        verdict = Verdict.IDENTICAL if local.num_unequal == 0 else Verdict.ROUNDING
-        if not bound.is_explained:
-            verdict = Verdict.DIVERGENCE
+        x, bound, note = unit_run.candidate[index], judgement.bound, judgement.note
+        verdict = Verdict.ROUNDING if bound.is_explained else Verdict.DIVERGENCE
+        if local.num_unequal == 0:
+            verdict, note = Verdict.IDENTICAL, note if bound.is_explained else SHARED_ERROR
         is_new = not unit_run.unit.joined or verdict is Verdict.DIVERGENCE  # else its layers say the same
         return Observation(
             where_of(self.program, self.order, unit_run, index),
@@ -215,7 +219,8 @@ class UnitJudge:
             judgement.candidate,
             judgement.reference,
             _became_nonfinite(unit_run, x, local),
-            judgement.note,
+            note,
+            reference_bound=judgement.of_reference,
         )
 
     def _distances(self, unit_run: UnitRun, local: Sequence[PairStatistics], kept: Collection[int]) -> _Distances:
@@ -252,11 +257,11 @@ class UnitJudge:
         bounds = [self._bound(unit_run, index, distances, NO_SPREAD) for index in range(len(unit_run.candidate))]
         spreads, is_step = distances.spreads, unit_run.unit.layer == STEP
         for measure in (partial(spreads.of, noise=Noise.PRODUCTS) if is_step else spreads.of_inputs, spreads.of):
-            left = [index for index, b in enumerate(bounds) if b.note or b.bound.excess > NEAR_ITS_BOUND]
+            left = [i for i, b in enumerate(bounds) if not b.is_explained or b.bound.excess > NEAR_ITS_BOUND]
             measured = measure(left) if left else {}
             for index in left:
                 bounds[index] = self._bound(unit_run, index, distances, measured[index])
-        wrong = [index for index, b in enumerate(bounds) if not b.bound.is_explained and distances.candidate[index]]
+        wrong = [index for index, b in enumerate(bounds) if not b.is_explained and distances.candidate[index]]
         allowed = {index: spreads.of(wrong)[index] for index in wrong}
         for noise, scaled, note in OTHER_ALGORITHMS if wrong else ():
             if not spreads.has(noise):
@@ -265,9 +270,9 @@ class UnitJudge:
             for index in wrong:
                 allowed[index] += scaled(measured[index])
                 judgement = self._bound(unit_run, index, distances, allowed[index])
-                if judgement.bound.is_explained:
-                    bounds[index] = replace(judgement, note=judgement.note or note)
-            wrong = [index for index in wrong if not bounds[index].bound.is_explained]
+                if judgement.is_explained:
+                    bounds[index] = replace(judgement, note=note)
+            wrong = [index for index in wrong if not bounds[index].is_explained]
         return bounds
 
     def _bound(self, unit_run: UnitRun, index: int, distances: _Distances, spread: RoundingSpread) -> _OutputJudgement:
@@ -282,10 +287,9 @@ class UnitJudge:
         format = format_of(to_numpy(x).dtype)
         bound = composite_bound_of(error, format, spread, reference_error)
         self.agreement.calibrate(unit_run, index, reference_error, bound)
-        unit = format.unit_roundoff * reference_error.truth_rms
-        note = SUSPECT_REFERENCE if is_suspect(reference_error, spread, unit) else ""
         explained = max(reference_error.max, error.max if bound.is_explained else 0.0)
-        return _OutputJudgement(bound, statistics, reference_statistics, note, explained)
+        other = composite_bound_of(reference_error, format, spread, error)
+        return _OutputJudgement(bound, statistics, reference_statistics, "", explained, other)
 
     def output_of(self, port: Port, step: Unit, observations: Sequence[Observation]) -> Observation | None:
         """Of a whole step's observations that of one port, said of the layer whose port it is."""
