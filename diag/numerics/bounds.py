@@ -328,6 +328,11 @@ def of_transforms(noise: RoundingSpread) -> RoundingSpread:
     return RoundingSpread(noise.rms * math.sqrt(3) * TRANSFORM_RMS / COMPOSITE, noise.max * TRANSFORM_MAX / COMPOSITE)
 
 
+def of_underflow(noise: RoundingSpread) -> RoundingSpread:
+    """The spread of a composite from noise of the smallest normal number in each result: it is allowed twice that."""
+    return RoundingSpread(noise.rms * 2 / COMPOSITE, noise.max * 2 / COMPOSITE)
+
+
 def of_orders(noise: RoundingSpread) -> RoundingSpread:
     """The spread of a composite from noise of what plain sums lose; a sum is allowed what `contraction_bound` does."""
     return RoundingSpread(noise.rms * IN_ORDER / COMPOSITE, noise.max * IN_ORDER / COMPOSITE)

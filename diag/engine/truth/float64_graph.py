@@ -21,6 +21,7 @@ from diag.engine.graphs.editing import Body, edit, make_node, rewired
 from diag.engine.graphs.graph import CONTROL_FLOW_OPS, Graph, Node, Port
 from diag.engine.graphs.python_calls import python_call
 from diag.engine.graphs.tf_runtime import FLOATS, attributes, in_double, type_attributes
+from diag.engine.truth.own_decisions import decided
 from diag.engine.truth.sum_orders import loss_in_order, merged_terms
 from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale
 from diag.numerics.formats import FLOAT32, Rounding, format_of
@@ -44,12 +45,14 @@ class Noise(Enum):
     is most of it at a third of the cost.  TRANSFORMS: the results of convolutions alone, by up to u times what a
     transform mixes into each element (diag/engine/truth/transforms.py).  ORDERS: the results of products and sums, all
     elements of one alike, by what a sum of one term after the other loses (diag/engine/truth/sum_orders.py).
+    UNDERFLOW: all that round, by up to the smallest normal number, as a kernel does that flushes subnormal ones.
     """
 
     ROUNDING = "rounding"
     PRODUCTS = "products"
     TRANSFORMS = "transforms"
     ORDERS = "orders"
+    UNDERFLOW = "underflow"
 
     def moves(self, op_type: str) -> bool:
         """Whether results of an op have it."""
@@ -57,7 +60,7 @@ class Noise(Enum):
             return is_transformable(op_type)
         if self is Noise.ORDERS:
             return is_product(op_type) or op_type in PLAIN_SUMS
-        return self is Noise.ROUNDING or rounds_most(op_type)
+        return self in (Noise.ROUNDING, Noise.UNDERFLOW) or rounds_most(op_type)
 
 
 @dataclass
@@ -72,6 +75,8 @@ class Promotion:
     runs is what rounding does to the whole graph (Monte Carlo arithmetic: Parker 1997; Denis, de Oliveira Castro and
     Petit 2016).  Where a policy mixes formats, what is computed in float32 is held to float32.  `still` are nodes of
     which nothing is moved.
+
+    With `own_decisions`, comparisons are made in the graph's own formats (diag/engine/truth/own_decisions.py).
     """
 
     graph: Graph
@@ -79,6 +84,7 @@ class Promotion:
     noise: Noise | None = None
     operands: OperandRounding | None = None
     still: Collection[str] = ()
+    own_decisions: bool = False
     unpromoted: set[str] = field(default_factory=set)
     alive: list[object] = field(default_factory=list)
     _wide: dict[str, str] = field(default_factory=dict)
@@ -92,12 +98,19 @@ class Promotion:
 
     def _change(self, body: Body, function_name: str | None) -> Body:
         known = self.graph if function_name is None else self.functions[function_name]
+        originals = (
+            [type(proto).FromString(proto.SerializeToString()) for proto in body.nodes] if self.own_decisions else []
+        )
         promoted = _PromotedBody(self, known, is_step=function_name is None)
         for proto in list(body.nodes):
             node = known.by_name.get(proto.name)
             if node is not None:
                 promoted.add(proto, node)
         replaced, added = promoted.replaced, promoted.added
+        if self.own_decisions and function_name is None:
+            nodes, read_instead = decided(known, originals)
+            added += nodes
+            replaced |= read_instead
         own = {node.name for node in added if node.name.startswith("lockstep_wide/")}
         body = rewired(body, replaced, keep=lambda name: name in own)
         body.nodes.extend(added)
@@ -180,6 +193,8 @@ class _PromotedBody:
             size, added = nodes_of_mixed_scale(proto, node, self.known.shape(Port(node.name, 0)).rank)
             self.added += added
             return size
+        if self.promotion.noise is Noise.UNDERFLOW:
+            return None
         is_sum = node.op in PLAIN_SUMS or self.promotion.noise is Noise.ORDERS
         return self._sum_of_sizes(proto, node) if is_sum else None
 
@@ -226,11 +241,12 @@ class _PromotedBody:
         port = Port(node.name, position)
         base = f"lockstep_wide/{port.node}/noise{port.index}"
         value = str(port) if wide is None else f"{wide}:0"
-        double, u = tf.float64, format_of(node.dtypes[position].as_numpy_dtype).unit_roundoff
+        double, format = tf.float64, format_of(node.dtypes[position].as_numpy_dtype)
+        u = format.underflow if self.promotion.noise is Noise.UNDERFLOW else format.unit_roundoff
         if self.promotion.noise is Noise.TRANSFORMS:
             u = min(u, FLOAT32.unit_roundoff)  # narrower products are summed in float32
         seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
-        middle = 1.0 if size is None else 0.0
+        middle = 1.0 if size is None and self.promotion.noise is not Noise.UNDERFLOW else 0.0
         width, low = self._scalar(2 * u), self._scalar(middle - u)
         if self.promotion.noise is Noise.ORDERS:
             assert size is not None
@@ -243,7 +259,8 @@ class _PromotedBody:
             make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", low], T=double),
         ]
         if size is None:
-            self.added.append(make_node(base, "Mul", [value, f"{base}/factor:0"], T=double))
+            op = "AddV2" if self.promotion.noise is Noise.UNDERFLOW else "Mul"
+            self.added.append(make_node(base, op, [value, f"{base}/factor:0"], T=double))
         else:
             least, most = self._scalar(-sys.float_info.max), self._scalar(sys.float_info.max)
             self.added += [

@@ -231,14 +231,16 @@ class UnitTruth:
     """
 
     def __init__(
-        self, unit: Unit, variables: Sequence[VariableSpec | tf.Variable], shadows: dict[int, tf.Variable] | None = None
-    ) -> None:
+        self, unit: Unit, variables: Sequence[VariableSpec | tf.Variable],
+        shadows: dict[int, tf.Variable] | None = None, own_decisions: bool = False,
+    ) -> None:  # fmt: skip
         """Build the unit in float64.
 
         variables: of the whole step; only their shapes and dtypes are looked at.  shadows: their float64 twins that
-        there are already, by index; those that are missing are added.
+        there are already, by index; those that are missing are added.  own_decisions: comparisons are made in the
+        unit's own formats.
         """
-        self.unit = unit
+        self.unit, self.own_decisions = unit, own_decisions
         shadows = {} if shadows is None else shadows
         self.variables: dict[int, tf.Variable] = {}
         for index in dict.fromkeys(unit.executable.captures.values()):
@@ -265,7 +267,7 @@ class UnitTruth:
         wanted = range(len(unit.outputs) + len(unit.writes)) if wanted is None else wanted
         ports = [unit.outputs[index] for index in wanted if index < len(unit.outputs)]
         writes = [unit.writes[index - len(unit.outputs)] for index in wanted if index >= len(unit.outputs)]
-        promotion = Promotion(executable.graph, executable.functions, noise, operands)
+        promotion = Promotion(executable.graph, executable.functions, noise, operands, own_decisions=self.own_decisions)
         graph_def = promotion.apply(self._leading_to(ports, writes))
         given = self._feed_given_outputs(promotion, graph_def)
         outputs = tuple(promotion.wide_port(port) for port in ports)

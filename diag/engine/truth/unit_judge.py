@@ -18,6 +18,7 @@ from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
 from diag.engine.truth.float64_graph import Noise
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
+from diag.engine.truth.own_decisions import OWN_DECISION, decisions
 from diag.engine.truth.sum_orders import LONG_SUM
 from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import Arrays, UnitTruth
@@ -29,6 +30,7 @@ from diag.numerics.bounds import (
     exact_bound,
     of_orders,
     of_transforms,
+    of_underflow,
     where_both_overflow,
 )
 from diag.numerics.errors_against_truth import absolute_error
@@ -37,6 +39,7 @@ from diag.numerics.formats import format_of
 from diag.numerics.statistics import against_truth, compare
 from diag.verdict.findings import SHARED_ERROR, Observation, Verdict
 
+FLUSHED = "subnormal-flush"
 NO_SPREAD = RoundingSpread(0.0, 0.0)
 MOST_HELD = 1 << 28  # bytes of one lane's truth beside the other's
 # Benign layer units of the motivating CNN stayed below 0.2 of their bound in 200 steps, eagerly and under XLA
@@ -44,7 +47,11 @@ MOST_HELD = 1 << 28  # bytes of one lane's truth beside the other's
 # One below it is right whatever its spread, which can only make the bound wider.
 NEAR_ITS_BOUND = 1 / 4
 # What other algorithms do to a unit, as right as the plain ones, that noise of single roundings does not show.
-OTHER_ALGORITHMS = ((Noise.TRANSFORMS, of_transforms, NORMWISE), (Noise.ORDERS, of_orders, LONG_SUM))
+OTHER_ALGORITHMS = (
+    (Noise.TRANSFORMS, of_transforms, NORMWISE),
+    (Noise.ORDERS, of_orders, LONG_SUM),
+    (Noise.UNDERFLOW, of_underflow, FLUSHED),
+)
 
 
 class UnitSpreads:
@@ -143,21 +150,23 @@ class UnitJudge:
         self.program = program
         self.order = order_of_ops(program.graph, program.functions)
         self.agreement = Agreement()
-        self._truths: dict[str, UnitTruth] = {}
+        self._truths: dict[tuple[str, bool], UnitTruth] = {}
         self._remembers_reference = remembers_reference
-        self._remembered: dict[str, UnitSpreads] = {}
+        self._remembered: dict[tuple[str, bool], UnitSpreads] = {}
         self._shadows: dict[int, tf.Variable] = {}
 
-    def truth_of(self, unit: Unit) -> UnitTruth:
+    def truth_of(self, unit: Unit, own_decisions: bool = False) -> UnitTruth:
         """The unit in float64, built once."""
-        if unit.name not in self._truths:
-            self._truths[unit.name] = UnitTruth(unit, self.program.variables, self._shadows)
-        return self._truths[unit.name]
+        key = (unit.name, own_decisions)
+        if key not in self._truths:
+            self._truths[key] = UnitTruth(unit, self.program.variables, self._shadows, own_decisions)
+        return self._truths[key]
 
     def forget(self, name: str) -> None:
         """All that is known of a unit."""
-        self._truths.pop(name, None)
-        self._remembered.pop(name, None)
+        for key in ((name, False), (name, True)):
+            self._truths.pop(key, None)
+            self._remembered.pop(key, None)
         self.agreement.forget(name)
 
     def judge(
@@ -184,6 +193,12 @@ class UnitJudge:
             numbers = {index: port for index, port in enumerate(unit_run.unit.outputs) if port in kept}
             distances = self._distances(unit_run, local, numbers)
             bounds = self._bounds(unit_run, distances)
+            if not all(b.is_explained for b in bounds) and decisions(unit_run.unit.executable.graph):
+                by_own = self._bounds(unit_run, self._distances(unit_run, local, (), own_decisions=True))
+                bounds = [
+                    b if b.is_explained or not own.bound.is_explained else replace(own, note=OWN_DECISION)
+                    for b, own in zip(bounds, by_own, strict=True)
+                ]
             for index, port in numbers.items():
                 truths[port] = OutputTruth(*distances.kept[index], bounds[index].explained_error)
         observations = []
@@ -223,9 +238,12 @@ class UnitJudge:
             reference_bound=judgement.of_reference,
         )
 
-    def _distances(self, unit_run: UnitRun, local: Sequence[PairStatistics], kept: Collection[int]) -> _Distances:
+    def _distances(
+        self, unit_run: UnitRun, local: Sequence[PairStatistics], kept: Collection[int], own_decisions: bool = False
+    ) -> _Distances:
         """By one lane's truth after the other's: both at once would be the most that a run holds."""
-        unit_truth, spreads = self.truth_of(unit_run.unit), self._spreads_of(unit_run)
+        unit_truth = self.truth_of(unit_run.unit, own_decisions)
+        spreads = self._spreads_of(unit_run, unit_truth)
         r, x, truth = unit_run.reference, unit_run.candidate, spreads.outputs
         reference = [_distance(r, x, index, each, truth) for index, each in enumerate(local)]
         of_reference = {index: truth[index] for index in kept}
@@ -242,14 +260,14 @@ class UnitJudge:
         candidate = [known[i] or _distance(x, r, i, each, truth) for i, each in enumerate(local)]
         return _Distances(candidate, reference, spreads, {i: (of_reference[i], truth[i]) for i in kept})
 
-    def _spreads_of(self, unit_run: UnitRun) -> UnitSpreads:
+    def _spreads_of(self, unit_run: UnitRun, unit_truth: UnitTruth) -> UnitSpreads:
         """By the reference's results."""
-        name = unit_run.unit.name
-        if name in self._remembered:
-            return self._remembered[name]
-        spreads = UnitSpreads(self.truth_of(unit_run.unit), unit_run.of_reference)
+        key = (unit_run.unit.name, unit_truth.own_decisions)
+        if key in self._remembered:
+            return self._remembered[key]
+        spreads = UnitSpreads(unit_truth, unit_run.of_reference)
         if self._remembers_reference:
-            self._remembered[name] = spreads
+            self._remembered[key] = spreads
         return spreads
 
     def _bounds(self, unit_run: UnitRun, distances: _Distances) -> list[_OutputJudgement]:
@@ -270,7 +288,7 @@ class UnitJudge:
             for index in wrong:
                 allowed[index] += scaled(measured[index])
                 judgement = self._bound(unit_run, index, distances, allowed[index])
-                if judgement.is_explained:
+                if judgement.bound.is_explained:
                     bounds[index] = replace(judgement, note=note)
             wrong = [index for index in wrong if not bounds[index].is_explained]
         return bounds
