@@ -44,7 +44,7 @@ def parser() -> OneLineParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command("compare", parser(), run, arguments, interrupted="interrupted; nothing was written")
+    return run_command("compare", parser(), run, arguments, left="nothing was written")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -99,11 +99,7 @@ def parser() -> OneLineParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(
-        "replay",
-        parser(),
-        lambda options: run(request_of(options)),
-        arguments,
-        interrupted="interrupted; nothing was written",
+        "replay", parser(), lambda options: run(request_of(options)), arguments, left="nothing was written"
     )
 
 

@@ -9,7 +9,6 @@ nothing differs), 1: something did, 2: the question could not be asked, 3: a bug
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -73,11 +72,9 @@ def comparing_parser() -> OneLineParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with contextlib.suppress(AttributeError):  # a terminal that lacks a sign of a drawing gets another
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     if given[:1] == [COMPARE]:
-        return run_command("probes", comparing_parser(), compare, given[1:], ends_with_reader=True)
-    return run_command("probes", parser(), probe, given, ends_with_reader=True)
+        return run_command("probes", comparing_parser(), compare, given[1:])
+    return run_command("probes", parser(), probe, given)
 
 
 def compare(options: argparse.Namespace) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+
 import pytest
 
 from diag.common.command import command_parser, run_command
@@ -22,15 +25,54 @@ def test_a_users_error_is_one_line(capsys):
     assert ended_with(UserError("two\n lines"), capsys) == (2, "name: two lines\n")
 
 
-def test_an_interrupt_is_one_line_that_the_command_chooses(capsys):
+def test_an_interrupt_is_one_line_that_says_what_is_left(capsys):
     assert ended_with(KeyboardInterrupt(), capsys) == (130, "name: interrupted\n")
-    assert ended_with(KeyboardInterrupt(), capsys, interrupted="stopped") == (130, "name: stopped\n")
+    assert ended_with(KeyboardInterrupt(), capsys, left="half is there") == (130, "name: interrupted; half is there\n")
 
 
-@pytest.mark.parametrize("error", [ValueError("a bug"), BrokenPipeError("no reader")])
-def test_any_other_error_is_a_bug_with_its_traceback(error, capsys):
-    code, err = ended_with(error, capsys)
-    assert code == 3 and err.startswith("Traceback") and str(error) in err
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "SIGTERM")]
+)
+@pytest.mark.parametrize(
+    "swallowed", [None, ImportError("a module that turns what it meets into this"), UserError("no")]
+)
+def test_a_signal_ends_it_whatever_becomes_of_the_interrupt(number, code, word, swallowed, capsys):
+    def run(options):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            if swallowed is not None:
+                raise swallowed from None
+        return 0
+
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert run_command("name", command_parser("python -m name", ""), run, []) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and word in err
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_bug_is_a_traceback(capsys):
+    code, err = ended_with(ValueError("a bug"), capsys)
+    assert code == 3 and err.startswith("Traceback") and "a bug" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "name: cannot write what it prints: No space left on device",
+        ),
+        (OSError(errno.EROFS, "Read-only file system", "x.py"), 2, "name: cannot write x.py: Read-only file system"),
+        (MemoryError("Unable to allocate 3 TiB"), 2, "name: out of memory: Unable to allocate 3 TiB"),
+    ],
+)
+def test_what_the_machine_has_no_room_for_is_one_line(error, code, line, capfd):
+    found, err = ended_with(error, capfd)
+    assert found == code and err.startswith(line) and err.count("\n") == bool(line)
 
 
 def test_the_command_s_own_exit_code_is_returned_and_its_docstring_is_the_help(capsys):
