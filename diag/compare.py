@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
             b.close()
     contents = json_report.report(result)
     if options.out is not None:
-        write_json(options.out, contents)
+        write_json(options.out, contents, is_new=True)
     if options.json:
         print(to_text(contents), end="")
     elif result.verdict == "identical":
