@@ -28,7 +28,7 @@ import diag
 from diag.common.command import positive
 from diag.common.lifeline import end_with_starter
 from diag.common.memory import family_of, resident_bytes, total_bytes
-from diag.common.stopping import CHILD, CODES, GRACE, Stopping
+from diag.common.stopping import CHILD, GRACE, Stopping, ignore
 from diag.common.streams import prepare_streams, say
 from diag.errors import UserError
 
@@ -168,8 +168,7 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as error:
         code = error.code
     code = code if isinstance(code, int) else 0 if code is None else 1
-    for number in CODES:
-        signal.signal(number, signal.SIG_IGN)  # it is all said; the starter may be sending one on
+    ignore()  # the starter may be sending one on
     with os.fdopen(int(pipe), "w") as file:
         print(WORD, code, file=file)
     return code

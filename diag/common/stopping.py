@@ -1,12 +1,13 @@
 """Ctrl-C and SIGTERM: one line and exit code 130 or 143, whatever is being computed.
 
-While a command runs, the first of them is a KeyboardInterrupt.  Where that comes through nowhere, in native code that
+While a command runs, the first of them is an exception, `Stopped`.  Where that comes through nowhere, in native code that
 goes on or in code that swallows it, a thread ends the process some seconds later.  Before and after that, when nothing
 is there to be left in order, it ends at once.  Imports nothing, so that it can be there before the first large import.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import select
@@ -28,10 +29,16 @@ CHILD = "diag.common.child"
 STDERR = 2
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM.  Of a plain KeyboardInterrupt that once passed through `exec` of a text, as a dataclass or an
+    import makes it, Python remembers that it did, and ends by SIGINT whatever the exit code is.
+    """
+
+
 class Stopping:
     """Signals taken in hand, as a context manager; elsewhere than in the main thread it does nothing.
 
-    name: of the command, and `left`: what it leaves, for its line.  raises: a KeyboardInterrupt in the main thread, and
+    name: of the command, and `left`: what it leaves, for its line.  raises: `Stopped` in the main thread, and
     an end after `GRACE`; else the signal is only noted.
     """
 
@@ -74,7 +81,7 @@ class Stopping:
         """Of several only the first: what it began is to be brought to its end."""
         is_first, self.number = self.number is None, self.number or number
         if is_first and self._raises:
-            raise KeyboardInterrupt
+            raise Stopped
 
     def _watch(self) -> None:
         """Signals write into a pipe at once; another thread reads it, and sees its end when all went well."""
@@ -113,6 +120,13 @@ def end_at_once(arguments: list[str] | None = None) -> None:
     for number in CODES:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
+    atexit.register(ignore)  # Python's own end puts no handler above the system's, which says nothing
+
+
+def ignore() -> None:
+    """From now on: the command has said how it ended."""
+    for number in CODES:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(line: str, code: int, stderr: int = STDERR) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -83,3 +85,33 @@ def test_the_command_s_own_exit_code_is_returned_and_its_docstring_is_the_help(c
         run_command("name", parser, lambda options: 0, ["--nonsense"])
     assert ended.value.code == 2
     assert capsys.readouterr().err == "python -m name: unrecognized arguments: --nonsense; see --help\n"
+
+
+def test_an_interrupt_that_passed_through_exec_leaves_the_exit_code_as_it_is():
+    program = """
+import signal, sys
+from diag.common.command import command_parser, run_command
+run = lambda options: exec("signal.raise_signal(signal.SIGTERM)", {"signal": signal})
+sys.exit(run_command("name", command_parser("name", ""), run, []))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "name: ended from outside (SIGTERM)\n")
+
+
+def test_what_python_does_not_come_back_from_is_ended_by_another_thread():
+    program = """
+import signal, sys, threading
+from diag.common import stopping
+from diag.common.command import command_parser, run_command
+stopping.GRACE = 0.2
+def run(options):
+    threading.Timer(0.2, signal.raise_signal, [signal.SIGTERM]).start()
+    while True:
+        try:
+            threading.Event().wait()  # as code that swallows whatever it meets
+        except BaseException:
+            pass
+sys.exit(run_command("name", command_parser("name", ""), run, []))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "name: ended from outside (SIGTERM)\n")
