@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM: one line and exit code 130 or 143, whatever is being computed.
 
-While a command runs, the first of them is an exception, `Stopped`.  Where that comes through nowhere, in native code that
-goes on or in code that swallows it, a thread ends the process some seconds later.  Before and after that, when nothing
-is there to be left in order, it ends at once.  Imports nothing, so that it can be there before the first large import.
+While a command runs, the first of them is an exception, `Stopped`.  Where that comes through nowhere, in native code
+that goes on or in code that swallows it, a thread ends the process some seconds later.  Before and after that, when
+nothing is there to be left in order, it ends at once.  Imports nothing, so as to be there before the first large import.
 """
 
 from __future__ import annotations
