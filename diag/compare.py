@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diag.common.child import add_limit_flags, in_child, limits_of
-from diag.common.command import OneLineParser, add_trust_flag, command_parser, run_command
+from diag.common.command import OneLineParser, add_trust_flag, command_parser, file_path, run_command
 from diag.common.files import write_json
 from diag.common.jsonable import to_text
 from diag.common.terminal import ReportConsole
@@ -30,13 +30,13 @@ LANES = ("reference", "candidate")
 
 def parser() -> OneLineParser:
     parser = command_parser("python -m diag.compare", __doc__)
-    parser.add_argument("reference", metavar="A.h5", type=Path, help="the trace to compare with")
-    parser.add_argument("candidate", metavar="B.h5", type=Path, help="the trace in question")
+    parser.add_argument("reference", metavar="A.h5", type=file_path, help="the trace to compare with")
+    parser.add_argument("candidate", metavar="B.h5", type=file_path, help="the trace in question")
     parser.add_argument(
         "--lane-a", choices=LANES, default="reference", help="of the first trace (default: %(default)s)"
     )
     parser.add_argument("--lane-b", choices=LANES, default="candidate", help="of the second (default: %(default)s)")
-    parser.add_argument("--out", metavar="FILE.json", type=Path, help="write report.json under this name")
+    parser.add_argument("--out", metavar="FILE.json", type=file_path, help="write report.json under this name")
     add_trust_flag(parser)
     add_limit_flags(parser)
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")

@@ -80,12 +80,9 @@ def in_child(name: str, module: str, arguments: Sequence[str], limits: ChildLimi
     """Run a command's `main` in a child; its exit code, or that of a line on stderr that says why it has none."""
     prepare_streams()
     reading, writing = os.pipe()
-    root = str(Path(diag.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}  # nothing of the folder it is started in
     command = [sys.executable, "-m", CHILD, str(writing), module, *arguments]
     with Stopping(name, raises=False) as stopping:
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], env=environment)
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], env=environment_of_children())
         os.close(writing)
         try:
             code, problem = _watched(child, reading, limits, stopping)
@@ -96,6 +93,13 @@ def in_child(name: str, module: str, arguments: Sequence[str], limits: ChildLimi
     if problem:
         say(f"{name}: {problem}")
     return code
+
+
+def environment_of_children() -> dict[str, str]:
+    """The environment, with our packages to be found, and nothing of the folder that a child is started in."""
+    root = str(Path(diag.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def _watched(child: subprocess.Popen[bytes], reading: int, limits: ChildLimits, stopping: Stopping) -> tuple[int, str]:

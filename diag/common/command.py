@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import IO
 
 from diag.common.stopping import Stopping
 from diag.common.streams import drop_stdout, prepare_streams, say
 from diag.common.text import LONGEST, as_text
-from diag.common.wording import one_line
+from diag.common.wording import one_line, shortened
 from diag.errors import UserError
 
 BUG, BROKEN_PIPE = 3, 141
@@ -120,20 +122,40 @@ def is_on(choice: str | None) -> bool | None:
     return None if choice is None else choice == "on"
 
 
-def positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received {text!r}")
-    return value
+def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """What a flag takes: a whole number of this size; the most by default is what an index of TensorFlow's can be."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            size = f"at most {most:,}" if value > most else f"at least {least}"
+            raise argparse.ArgumentTypeError(f"expected a whole number of {size}, received {shortened(text, 60)!r}")
+        return value
+
+    return number
 
 
-def not_negative(text: str) -> int:
-    if text == "0":
-        return 0
+positive, not_negative = whole(1), whole(0)
+seed = whole(0, 2**32 - 1)
+"""What NumPy's and Keras's generators take."""
+
+
+def nameable(text: str) -> str:
+    """The name of a file, there or not; raises ArgumentTypeError for one that no file can have."""
     try:
-        return positive(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, received {text!r}") from error
+        os.lstat(text or "/")
+        reason = "" if text else "it is empty"
+    except (ValueError, UnicodeError) as error:
+        reason = str(error)
+    except OSError as error:
+        reason = str(error.strerror) if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else ""
+    if reason:
+        raise argparse.ArgumentTypeError(f"no file can be called {shortened(text, 60)!r}: {reason}")
+    return text
+
+
+def file_path(text: str) -> Path:
+    return Path(nameable(text))

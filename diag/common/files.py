@@ -69,7 +69,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 def refuse_existing(path: Path, force: bool) -> None:
     if path.is_dir():
         raise UserError(f"--to {path} is a folder; expected the name of a file in it")
-    if path.exists() and not force:
+    if path.exists() and not (force and path.is_file()):
         raise UserError(f"--to {path} exists already; name another file, or overwrite it with --force")
 
 

@@ -2,7 +2,7 @@
 
 While a command runs, the first of them is an exception, `Stopped`.  Where that comes through nowhere, in native code
 that goes on or in code that swallows it, a thread ends the process some seconds later.  Before and after that, when
-nothing is there to be left in order, it ends at once.  Imports nothing, so as to be there before the first large import.
+nothing is there to be left in order, it ends at once.  Imports nothing large, so as to be there before what is.
 """
 
 from __future__ import annotations
