@@ -14,8 +14,10 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,6 +71,9 @@ class Stopping:
                 self._undo.callback(signal.signal, number, signal.signal(number, self._take))
         if self._raises:
             self._watch()
+            for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+                self._undo.callback(setattr, module, name, getattr(module, name))
+                setattr(module, name, partial(self._tell, getattr(module, name)))
         return self
 
     def __exit__(
@@ -82,6 +87,11 @@ class Stopping:
         is_first, self.number = self.number is None, self.number or number
         if is_first and self._raises:
             raise Stopped
+
+    def _tell(self, hook: Callable[..., None], *error: Any) -> None:
+        """What native code and other threads make of an exception that came to them is no bug to be printed."""
+        if self.number is None:
+            hook(*error)
 
     def _watch(self) -> None:
         """Signals write into a pipe at once; another thread reads it, and sees its end when all went well."""

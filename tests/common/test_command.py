@@ -115,3 +115,20 @@ sys.exit(run_command("name", command_parser("name", ""), run, []))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (143, "name: ended from outside (SIGTERM)\n")
+
+
+def test_nothing_is_printed_of_where_else_the_interrupt_came_through():
+    program = """
+import signal, sys
+from diag.common.command import command_parser, run_command
+class Swallows:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+def run(options):
+    print("before", file=sys.stderr)
+    Swallows()  # Python cannot raise what comes here, and prints it
+    return 0
+sys.exit(run_command("name", command_parser("name", ""), run, []))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "before\nname: interrupted\n")
