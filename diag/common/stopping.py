@@ -115,13 +115,18 @@ class Stopping:
             while select.select([pipe], [], [], GRACE)[0]:
                 if not pipe.read(1):
                     return
-        _end(self.line, self.code, self._stderr)
+        _end("" if _module() == CHILD else self.line, self.code, self._stderr)
 
 
-def end_at_once(arguments: list[str] | None = None) -> None:
+def _module() -> str:
+    """That `python -m` was given; empty where this process was started otherwise."""
+    given = sys.orig_argv
+    return given[given.index("-m") + 1] if "-m" in given[:-1] else ""
+
+
+def end_at_once() -> None:
     """Have these signals end the process in one line, from now on until a command takes them in hand."""
-    given = sys.orig_argv if arguments is None else arguments
-    module = given[given.index("-m") + 1] if "-m" in given[:-1] else ""
+    module = _module()
     name = module.rpartition(".")[2] or os.path.basename(sys.argv[0])
 
     def end(number: int, _: FrameType | None) -> None:
