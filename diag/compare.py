@@ -15,7 +15,7 @@ from pathlib import Path
 
 from diag.common.child import add_limit_flags, in_child, limits_of
 from diag.common.command import OneLineParser, add_trust_flag, command_parser, file_path, run_command
-from diag.common.files import write_json
+from diag.common.files import refuse_unwritable, write_json
 from diag.common.jsonable import to_text
 from diag.common.terminal import ReportConsole
 from diag.common.text import as_text
@@ -85,8 +85,7 @@ def check_out(out: Path | None) -> None:
         return
     if out.exists():
         raise UserError(f"--out {out} exists already; name a new file")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: no folder {out.absolute().parent}; make it, or name another")
+    refuse_unwritable("--out", out)
 
 
 def same_bits(num_tensors: int, num_steps: int) -> str:

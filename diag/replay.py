@@ -29,6 +29,7 @@ from diag.common.command import (
     run_command,
     seed,
 )
+from diag.common.files import refuse_unwritable
 from diag.common.jsonable import to_text
 from diag.errors import UserError
 from diag.machine.hardware import not_restored, restore_variables
@@ -160,8 +161,7 @@ def _check_program(emit: Path) -> None:
     for path in (emit, emit.with_suffix(".npz")):
         if path.exists():
             raise UserError(f"--emit {emit}: {path} exists already; name a new file")
-    if not emit.absolute().parent.is_dir():
-        raise UserError(f"--emit {emit}: no folder {emit.absolute().parent}; make it, or name another")
+    refuse_unwritable("--emit", emit)
 
 
 def run(request: ReplayRequest) -> int:

@@ -66,6 +66,15 @@ def _lock(descriptor: int, folder: Path) -> None:
             raise UserError(f"A run is going on in {folder}; wait for it or end it, or name another folder") from error
 
 
+def refuse_unwritable(flag: str, path: Path) -> None:
+    """Say before the work that a file can be written nowhere in its folder."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UserError(f"{flag} {path}: no folder {folder}; make it, or name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{flag} {path}: {folder} cannot be written; name a file in a folder that can")
+
+
 def refuse_existing(path: Path, force: bool) -> None:
     if path.is_dir():
         raise UserError(f"--to {path} is a folder; expected the name of a file in it")
