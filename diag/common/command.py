@@ -25,11 +25,13 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, with exit code 2: what was given and what was expected."""
 
-    def print_help(self, file: IO[str] | None = None) -> None:  # type: ignore[override]
-        """Argparse ends well where nobody could read it."""
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
+        """A help or a version that nobody could read was no success, as it is to argparse."""
         try:
-            print(self.format_help(), end="", file=file, flush=True)
+            print(message, end="", file=file or sys.stderr, flush=True)
         except OSError as error:
+            if file in (None, sys.stderr):
+                return
             status, reason = _unwritten(error)
             self.exit(status, f"{self.prog}: {reason}\n" if reason else None)
 

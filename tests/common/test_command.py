@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from diag.common.command import command_parser, run_command
+from diag.common.terminal import ReportConsole
 from diag.errors import UserError
 
 
@@ -132,3 +136,43 @@ sys.exit(run_command("name", command_parser("name", ""), run, []))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "before\nname: interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_what_nobody_could_read_was_no_success(flag):
+    program = f"""
+import sys
+from diag.common.command import command_parser
+parser = command_parser("name", "What it does. " * 1000)
+parser.add_argument("--version", action="version", version="1")
+parser.parse_args(["{flag}"])
+"""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("name: cannot write what it prints: No space left")
+    assert done.stderr.count("\n") == 1
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        done = subprocess.run([sys.executable, "-c", program], stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_terminal_without_our_signs_gets_signs_like_them():
+    program = """
+import sys
+from diag.common.command import command_parser, run_command
+run = lambda options: print("─ ± 3 × 漢") or 0
+sys.exit(run_command("name", command_parser("name", ""), run, []))
+"""
+    for encoding, shown in (("ascii", b"- +- 3 x \\u6f22\n"), ("cp1252", b"- \xb1 3 \xd7 \\u6f22\n")):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment)
+        assert (done.returncode, done.stdout, done.stderr) == (0, shown, b"")
+
+
+@pytest.mark.parametrize(("columns", "width"), [("0", 80), ("000", 80), ("", 80), ("100", 100)])
+def test_a_terminal_of_no_columns_is_one_that_does_not_say(columns, width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert ReportConsole(file=io.StringIO()).width == width
