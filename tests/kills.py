@@ -194,7 +194,15 @@ def main() -> int:
     with TemporaryDirectory() as folder:
         trace = prepared(Path(folder))
         for name in options.commands:
-            kills = list(kills_of(name, trace, options.times, options.seed))
+            kills: list[Kill] = []
+            is_stopped = False
+            try:
+                for kill in kills_of(name, trace, options.times, options.seed):
+                    kills.append(kill)
+            except KeyboardInterrupt:
+                is_stopped = True  # what was found so far is worth its line
+            if not kills:
+                break
             wrong = [kill for kill in kills if kill.failures]
             failed += len(wrong)
             sent = Counter(kill.number for kill in kills if not kill.was_done)
@@ -206,6 +214,8 @@ def main() -> int:
             )
             for kill in wrong:
                 print(f"    {signal.Signals(kill.number).name} after {kill.moment:.2f} s: {'; '.join(kill.failures)}")
+            if is_stopped:
+                break
     return 1 if failed else 0
 
 
