@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser(),
         lambda options: run(resumed_request(parser(), given) if options.resume else request_of(options, given)),
         given,
-        interrupted="interrupted; what was whole is in the trace, and --resume FOLDER goes on with it",
+        left="what was whole is in the trace, and --resume FOLDER goes on with it",
     )
 
 
