@@ -82,12 +82,9 @@ class _Terminated(BaseException):
 def in_child(name: str, module: str, arguments: Sequence[str], limits: ChildLimits) -> int:
     """Run a command's `main` in a child; its exit code, or that of a line on stderr that says why it has none."""
     reading, writing = os.pipe()
-    root = str(Path(diag.__file__).parents[1])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}  # nothing of the folder it is started in
     command = [sys.executable, "-m", MODULE, str(writing), module, *arguments]
     with _terminable():
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], env=environment)
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], env=environment_of_children())
         os.close(writing)
         try:
             code, problem = _watched(child, reading, limits)
@@ -100,6 +97,13 @@ def in_child(name: str, module: str, arguments: Sequence[str], limits: ChildLimi
     if problem:
         print(f"{name}: {problem}", file=sys.stderr)
     return code
+
+
+def environment_of_children() -> dict[str, str]:
+    """The environment, with our packages to be found, and nothing of the folder that a child is started in."""
+    root = str(Path(diag.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 @contextlib.contextmanager
