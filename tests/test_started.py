@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,12 +34,13 @@ TRAPS = (
 )  # fmt: skip
 
 
-def python(folder: Path, *words: str, path: str = str(ROOT), **environment: str) -> subprocess.CompletedProcess[str]:
+def python(
+    folder: Path, *words: str, path: str = str(ROOT), before: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    variables = {**kept, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=variables, capture_output=True, text=True, timeout=120
-    )
+    variables = {**kept, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    line = [*before, sys.executable, *words]
+    return subprocess.run(line, cwd=folder, env=variables, capture_output=True, text=True, timeout=120)
 
 
 def trap(folder: Path, except_for: str = "") -> Path:
@@ -61,6 +65,26 @@ def test_nothing_beside_a_trace_is_imported(module: str, tmp_path: Path) -> None
     done = python(folder, "-m", module, *words)
     assert "TRAP" not in done.stderr and done.returncode in (0, 1), done.stderr
     assert done.stdout
+
+
+@pytest.mark.parametrize("beside", ["{}/tensorflow/core/kernels", "{}.runfiles/org_tensorflow/tensorflow/core/kernels"])
+@pytest.mark.parametrize(("module", "name"), [("diag.graph", "diag.graph"), ("diag.replay", "diag.common.child")])
+def test_no_kernels_beside_a_trace_are_loaded(module: str, name: str, beside: str, tmp_path: Path) -> None:
+    """TensorFlow's own search for libtfkernel*.so, which a folder of the command's name would satisfy."""
+    (tmp_path / beside.format(name)).mkdir(parents=True)
+    words = [word.format(trace=traced.cpu()) for word in COMMANDS[module]]
+    done = python(tmp_path, "-m", module, *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"TensorFlow would execute code in {name}" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace sees where TensorFlow looks")
+def test_where_tensorflow_looks_for_kernels(tmp_path: Path) -> None:
+    """A canary: it may look elsewhere one day."""
+    calls = ("strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=access,openat", "-o", str(tmp_path / "calls"))
+    assert python(tmp_path, "-m", "diag.graph", *MODEL, before=calls).returncode == 0
+    looked = re.findall(r'"([^"/][^"]*(?:kernels|org_tensorflow))"', (tmp_path / "calls").read_text(errors="replace"))
+    assert set(looked) == {"diag.graph.runfiles/org_tensorflow", "diag.graph/tensorflow/core/kernels"}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="-P is of Python 3.11")
