@@ -7,13 +7,16 @@ from the few modules that Python needs to find a command (docs/SECURITY.md).  En
 names is another's package.
 """
 
-import os.path
+import os
 import sys
 from importlib.util import find_spec
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 PACKAGES = ("diag", "probes", "traces")
 
+# HDF5 loads no filter from a folder: TensorFlow names one of where a command is started, `disable`, as the place to
+# search (tensorflow/python/keras/saving/save.py), and children inherit that.  "::" is HDF5's word for none at all.
+os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
 is_safe = sys.flags.isolated or getattr(sys.flags, "safe_path", False)  # the latter since Python 3.11
 if not is_safe and os.path.realpath(sys.path[0]) != ROOT:
     del sys.path[0]

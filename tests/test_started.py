@@ -78,6 +78,17 @@ def test_no_kernels_beside_a_trace_are_loaded(module: str, name: str, beside: st
     assert f"TensorFlow would execute code in {name}" in done.stderr
 
 
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace sees where HDF5 looks")
+@pytest.mark.parametrize("started", [True, False])
+def test_no_filters_beside_a_trace_are_loaded(started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 would execute any disable/lib*.so once Flow has set this, in a child of a process with Flow."""
+    monkeypatch.setenv("HDF5_PLUGIN_PATH", "disable")
+    calls = ("strace", "-f", "-qq", "--seccomp-bpf", "-e", "trace=openat", "-o", str(tmp_path / "calls"))
+    words = ("-m", "traces", "verify", str(traced.cpu())) if started else ("-c", "import hdf5plugin")
+    assert python(tmp_path, *words, before=calls).returncode == 0
+    assert ('"disable"' in (tmp_path / "calls").read_text(errors="replace")) == (not started)
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace sees where TensorFlow looks")
 def test_where_tensorflow_looks_for_kernels(tmp_path: Path) -> None:
     """A canary: it may look elsewhere one day."""

@@ -46,6 +46,8 @@ def test_with_trust_a_models_code_is_run(tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "written").unlink(missing_ok=True)
     ended([*flags, "--trust"], tmp_path)
     assert (tmp_path / "written").exists()
+    said = f"note: --trust runs what {tmp_path / 'model.keras'} holds: Python code (Lambda) in mine\n"
+    assert said in capsys.readouterr().err
 
 
 def test_with_trust_links_are_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@
 
 Each command runs as a person would run it, in a folder of its own.  A hook of Python's audit events in every process,
 children too, writes what Python opens; `strace` writes what C libraries do.  All is counted by class.  Exit code 1:
-something was opened that is neither the trace, the output folder, the installation nor the system's own, or a socket.
+something was opened that is neither the trace, the output folder, the installation nor the system's own, or connected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from tests.hostile import corpus, graphs, sound
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 300
-OTHER, SOCKET = "something else", "a socket"
+LOCAL_TIME = "/etc/localtime"
+OTHER, CONNECTION = "something else", "a connection, or a name looked up"
+BOUND = "a socket that urllib3 binds to ::1 when it is imported"
+MADE_AT_IMPORT = ("socket.__new__", "socket.bind", "socket")
 HOOK = """
 import os, sys
 _log = os.open(os.environ["AUDITED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -83,29 +86,46 @@ def watch(command: list[str], folder: Path) -> Watched:
 def _opened(folder: Path, named: set[str]) -> Iterator[tuple[str, str, str]]:
     for line in (folder / "audited").read_text(errors="replace").splitlines():
         what, _, path = line.partition(" ")
-        yield "Python", SOCKET if what.startswith("socket") else _class_of(path, folder, named), path
+        yield "Python", _class_of_socket(what) or _class_of(path, folder, named), path
     calls = folder / "calls"
     for line in calls.read_text(errors="replace").splitlines() if calls.exists() else ():
         if (found := CALLS.match(line)) is None:
             continue
-        if found[1] in ("socket", "connect"):
-            yield "the system", SOCKET, found[2]
+        if kind := _class_of_socket(found[1]):
+            yield "the system", kind, found[2]
         elif quoted := QUOTED.search(found[2]):
             yield "the system", _class_of(quoted[1], folder, named), quoted[1]
+
+
+def _class_of_socket(event: str) -> str | None:
+    """None where the event, or the call, is of no socket."""
+    if event in MADE_AT_IMPORT:
+        return BOUND
+    return CONNECTION if event.startswith(("socket", "connect")) else None
 
 
 def _class_of(path: str, folder: Path, named: set[str]) -> str:
     if path in named:
         return "the trace"
+    if path == "uname" or path.endswith("/uname"):
+        return "the program uname, which Python's platform asks when h5py is imported"
     whole = os.path.normpath(folder / "here" / path)
+    if whole == str(folder / "here"):
+        return "the names in the folder that it is started in"
+    if whole in map(os.path.normpath, [str(ROOT), *sys.path]):
+        return "the names in a folder of Python's path"
     classes: Mapping[str, tuple[str, ...]] = {
         "the output folder": (str(folder / "out"),),
         "a temporary folder of its own": (str(folder / "temporary"),),
+        "Keras's settings of the person": (str(folder / "home/.keras"),),
+        "kernels that TensorFlow looks for, refused where there are some": (
+            str(folder / "here/diag.common.child/tensorflow/core/kernels"),
+        ),
         "the audit's own": (str(folder / "hook"), str(folder / "audited")),
         "Python, its packages and this program": (
             sys.prefix, sys.base_prefix, str(ROOT / "diag"), str(ROOT / "traces"), str(ROOT / "probes"),
         ),
-        "the system's libraries": ("/lib", "/usr/lib", "/usr/share/locale", "/usr/share/zoneinfo", "/etc/ld.so"),
+        "the system's libraries": ("/lib", "/usr/lib", "/usr/share/locale", "/usr/share/zoneinfo", "/etc/ld.so", LOCAL_TIME),
         "/proc, /sys, /dev": ("/proc", "/sys", "/dev"),
     }  # fmt: skip
     return next((name for name, prefixes in classes.items() if whole.startswith(prefixes)), OTHER)
@@ -152,12 +172,12 @@ def told(num_files: int, found: list[Watched]) -> int:
     for each in found:
         for (seen_by, kind, path), count in each.opened.items():
             by_class[seen_by, kind] += count
-            if kind in (OTHER, SOCKET):
+            if kind in (OTHER, CONNECTION):
                 others[f"{kind}: {path}"] += count
     print("\n| seen by | opened | times |\n|---|---|---:|")
     for (seen_by, kind), count in sorted(by_class.items()):
         print(f"| {seen_by} | {kind} | {count:,} |")
-    print(f"\nsockets: {sum(count for (_, kind), count in by_class.items() if kind == SOCKET)}")
+    print(f"\nconnections: {sum(count for (_, kind), count in by_class.items() if kind == CONNECTION)}")
     for path, count in others.most_common():
         print(f"{count} x {path}")
     return 1 if others else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.step.batch import Batch
 from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
-from diag.engine.step.serialization import load, with_state
+from diag.engine.step.serialization import load, not_allowed_in, with_state
 from diag.engine.step.stored_step import Damaged, NotAllowed
 from diag.engine.training.setup import Trained
 from diag.errors import UserError
@@ -54,6 +55,14 @@ class RecordedRun:
                 "if you trust whoever made the trace: --trust runs it, with all that you may do on this machine"
             ) from error
         self._refuse_other_variables()
+        if is_trusted:
+            self._say_what_is_trusted()
+
+    def _say_what_is_trusted(self) -> None:
+        """What would not be run without the flag, on stderr before any of it is run."""
+        found = dict.fromkeys(filter(None, map(not_allowed_in, self._specs)))
+        for more in found:
+            print(f"note: --trust runs what {self.path} has beyond computing: {as_text(more)}", file=sys.stderr)
 
     def _refuse_other_variables(self) -> None:
         stored = {(spec.name, spec.shape, spec.dtype) for spec in self.reader.layout.variables}
