@@ -12,6 +12,8 @@ import sys
 from importlib.util import find_spec
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+NUMBA_SETTINGS = ".numba_config.yaml"
+"""Read from where a command is started (numba/core/config.py), such as the folder of the pickles of a cache."""
 PACKAGES = ("diag", "probes", "traces")
 
 # HDF5 loads no filter from a folder: TensorFlow names one of where a command is started, `disable`, as the place to
@@ -20,6 +22,13 @@ os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
 is_safe = sys.flags.isolated or getattr(sys.flags, "safe_path", False)  # the latter since Python 3.11
 if not is_safe and os.path.realpath(sys.path[0]) != ROOT:
     del sys.path[0]
+if os.path.exists(NUMBA_SETTINGS) and os.path.realpath(".") != ROOT:
+    print(
+        f"tf-lockstep: numba would take its settings from {NUMBA_SETTINGS} here, and they can name code; remove it, "
+        "set NUMBA_ variables instead, or start in another folder",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 for name in PACKAGES:
     found = find_spec(name)
     folders = list((found and found.submodule_search_locations) or ["nowhere"])

@@ -78,6 +78,15 @@ def test_no_kernels_beside_a_trace_are_loaded(module: str, name: str, beside: st
     assert f"TensorFlow would execute code in {name}" in done.stderr
 
 
+@pytest.mark.parametrize("module", COMMANDS)
+def test_no_settings_of_numba_are_taken(module: str, tmp_path: Path) -> None:
+    """They can name a folder of pickles that numba loads what it compiled from."""
+    (tmp_path / ".numba_config.yaml").write_text("cache_dir: here\n")
+    done = python(tmp_path, "-m", module, "--help")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "numba would take its settings from .numba_config.yaml here" in done.stderr
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace sees where HDF5 looks")
 @pytest.mark.parametrize("started", [True, False])
 def test_no_filters_beside_a_trace_are_loaded(started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

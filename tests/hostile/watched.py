@@ -26,7 +26,7 @@ from tests.hostile import corpus, graphs, sound
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 300
-LOCAL_TIME = "/etc/localtime"
+OF_ETC = ("/etc/ld.so", "/etc/localtime")
 OTHER, CONNECTION = "something else", "a connection, or a name looked up"
 BOUND = "a socket that urllib3 binds to ::1 when it is imported"
 MADE_AT_IMPORT = ("socket.__new__", "socket.bind", "socket")
@@ -125,7 +125,7 @@ def _class_of(path: str, folder: Path, named: set[str]) -> str:
         "Python, its packages and this program": (
             sys.prefix, sys.base_prefix, str(ROOT / "diag"), str(ROOT / "traces"), str(ROOT / "probes"),
         ),
-        "the system's libraries": ("/lib", "/usr/lib", "/usr/share/locale", "/usr/share/zoneinfo", "/etc/ld.so", LOCAL_TIME),
+        "the system's libraries": ("/lib", "/usr/lib", "/usr/share/locale", "/usr/share/zoneinfo", *OF_ETC),
         "/proc, /sys, /dev": ("/proc", "/sys", "/dev"),
     }  # fmt: skip
     return next((name for name, prefixes in classes.items() if whole.startswith(prefixes)), OTHER)
