@@ -8,6 +8,7 @@ could not be asked, 3: a bug of ours.
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from diag.common.child import in_child, limits_of
 from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.jsonable import to_text
 from diag.common.wording import flag_of
+from diag.errors import UserError
 from diag.request import LockstepRequest, request_of
 from diag.resume import resumed_request
 
@@ -97,10 +99,20 @@ def next_commands(result: RunResult, given: Sequence[str]) -> list[str]:
     return [*commands, f"{command} --follow candidate"] if "--follow" not in given else commands
 
 
+def _is_recorded(options: argparse.Namespace, given: Sequence[str]) -> bool:
+    """Whether the training step comes from a trace, in a run that goes on too."""
+    if not options.resume:
+        return bool(options.reference.startswith(flags.TRACE))
+    try:
+        return resumed_request(parser(), given).trace is not None
+    except UserError:
+        return False  # as `main` will say
+
+
 def main_in_child(arguments: Sequence[str]) -> int:
     """The command; where the training step comes from a trace, in a process of its own, as long as it takes."""
     options = parser().parse_args(arguments)
-    if not options.reference.startswith(flags.TRACE):
+    if not _is_recorded(options, arguments):
         return main(arguments)
     return in_child("lockstep", "diag.lockstep", arguments, limits_of(options, None))
 

@@ -126,7 +126,8 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
         "--resume",
         metavar="FOLDER",
         type=file_path,
-        help="go on with the run in this folder that was killed; no other flag is needed, --steps may ask for more",
+        help="go on with the run in this folder that was killed; of its flags only those that name Python files are "
+        "needed again, --steps may ask for more",
     )
     group.add_argument("--json", action="store_true", help="print report.json and nothing else")
     group.add_argument("--quiet", action="store_true", help="no progress")

@@ -114,8 +114,8 @@ def add_trust_flag(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="run the stored training step whatever ops it has, files and Python functions included "
-        "(default: only ops that compute and do nothing else, docs/SECURITY.md)",
+        help="run what a file brings of its own: a stored training step whatever ops it has, a model's Python code; "
+        "data may inflate and link elsewhere (default: only what computes and does nothing else, docs/SECURITY.md)",
     )
 
 
