@@ -23,10 +23,14 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is trained")
     group.add_argument("--model", metavar="SPEC", help="FILE.py:FUNCTION returning a Keras model, or a .keras file")
     group.add_argument("--data", metavar="SPEC", help="FILE.py:FUNCTION, an .npz file, or a folder of class folders")
-    group.add_argument("--steps", type=positive, help=f"training steps (default: {DEFAULT_STEPS})")
+    add_steps_flag(group)
     group.add_argument("--batch-size", type=positive, default=32, help="samples a step (default: %(default)s)")
     group.add_argument("--seed", type=int, default=0, help="of weights, data and order (default: %(default)s)")
     group.add_argument("--policy", choices=POLICIES, help="Keras dtype policy of both places")
+
+
+def add_steps_flag(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--steps", type=positive, help=f"training steps (default: {DEFAULT_STEPS})")
 
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:
@@ -109,14 +113,17 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--out", metavar="FOLDER", type=Path, help="new folder for trace.h5 and report.json (default: runs/<time>)"
     )
-    group.add_argument(
+    group.add_argument("--json", action="store_true", help="print report.json and nothing else")
+    group.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def add_resume_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--resume",
         metavar="FOLDER",
         type=Path,
         help="go on with the run in this folder that was killed; no other flag is needed, --steps may ask for more",
     )
-    group.add_argument("--json", action="store_true", help="print report.json and nothing else")
-    group.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def follow_and_twins(options: argparse.Namespace) -> tuple[str, int]:

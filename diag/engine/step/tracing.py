@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 
 def training_step(model: keras.Model, batch: Any, traced: dict[str, Any]) -> tf.Tensor:
     """Forward, loss, gradients and update of one batch; symbolic results go into `traced`."""
-    inputs, targets, *rest = batch
-    sample_weight = rest[0] if rest else None
+    inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     optimizer, weights = model.optimizer, model.trainable_variables
     with tf.GradientTape() as tape:
         predictions = model(inputs, training=True)
@@ -60,15 +59,16 @@ def training_step(model: keras.Model, batch: Any, traced: dict[str, Any]) -> tf.
     return loss
 
 
-def batch_structure(batch: Batch) -> tuple[Any, ...]:
-    """Inputs, targets and, where there are any, sample weights."""
-    weights = () if batch.sample_weight is None else (batch.sample_weight,)
-    return (batch.inputs, batch.targets, *weights)
-
-
 def flat_batch(batch: Batch) -> list[np.ndarray]:
     """The arrays of a batch in the order of the program's inputs."""
-    return [np.asarray(value) for value in tf.nest.flatten(batch_structure(batch))]
+    return [np.asarray(value) for value in tf.nest.flatten(batch.data) if value is not None]
+
+
+def packed(structure: Any, flat: Sequence[Any]) -> Any:
+    """A structure with other leaves, in the order of `flat_batch`; a part that is None stays None."""
+    values = iter(flat)
+    leaves = [None if leaf is None else next(values) for leaf in tf.nest.flatten(structure)]
+    return tf.nest.pack_sequence_as(structure, leaves)
 
 
 def trace(model: keras.Model, batch: Batch) -> Program:
@@ -78,13 +78,12 @@ def trace(model: keras.Model, batch: Batch) -> Program:
     """
     model.optimizer.build(model.trainable_variables)
     calls = LayerCalls(model)
-    structure = batch_structure(batch)
-    flat = [tf.TensorSpec(value.shape, value.dtype) for value in tf.nest.flatten(structure)]
+    flat = [tf.TensorSpec(value.shape, value.dtype) for value in flat_batch(batch)]
     traced: dict[str, Any] = {}
 
     @tf.function(autograph=False)  # as far as `fit` goes: Keras 3 does not convert a layer's call
     def step(*arguments: tf.Tensor) -> tf.Tensor:
-        return training_step(model, tf.nest.pack_sequence_as(structure, arguments), traced)
+        return training_step(model, packed(batch.data, arguments), traced)
 
     with (
         marks_beside_names() as marked_names,

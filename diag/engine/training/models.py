@@ -185,9 +185,9 @@ def prepare_training(model: keras.Model, inputs: Any, targets: Any) -> Training:
     specs = _output_specs(model, outputs)
     came_with_optimizer = bool(model.compiled and model.optimizer)
     optimizer = model.optimizer if came_with_optimizer else keras.optimizers.Adam()
-    own_loss = _own_loss(model, targets)
-    if own_loss:
-        losses = [ChosenLoss("all", own_loss, "the model came with it")]
+    loss_of_its_own = own_loss(model, targets)
+    if loss_of_its_own:
+        losses = [ChosenLoss("all", loss_of_its_own, "the model came with it")]
         if not came_with_optimizer:
             model.compile(optimizer=optimizer, loss=None, jit_compile=False)
     else:
@@ -258,7 +258,7 @@ def _are_distributions(rows: np.ndarray) -> bool:
     return bool(wide.min() >= 0 and (np.abs(wide.sum(axis=-1) - 1) <= rows.shape[-1] * epsilon).all())
 
 
-def _own_loss(model: keras.Model, targets: Any) -> str | None:
+def own_loss(model: keras.Model, targets: Any) -> str | None:
     """What the model came with in place of a loss that we would choose."""
     if model.compiled and model.loss is not None:
         return ", ".join(loss_name(loss) for loss in keras.tree.flatten(model.loss) if loss is not None)
