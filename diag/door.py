@@ -109,7 +109,8 @@ def lockstep_of(call: Call, request: LockstepRequest, source: str) -> RunResult:
 
 
 def _run(call: Call, batches: KeptBatches, request: LockstepRequest, source: str) -> RunResult:
-    wanted, found, notes = request.steps or DEFAULT_STEPS, len(batches), ()
+    wanted, found = request.steps or DEFAULT_STEPS, len(batches)
+    notes: tuple[str, ...] = ()
     if not found:
         raise UserError(f"{source}: {call.method} was given no batch; expected at least one")
     if found < wanted:

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from diag.common.wording import type_and_message
 from diag.engine.step.batch import Batch
 from diag.errors import UserError
 
@@ -112,7 +113,7 @@ def read_batches(call: Call, keep: Keep) -> None:
     The model is built if it was not, as Keras does it.  Callbacks and validation are left out.
 
     Raises:
-        UserError: more than one device trains it.
+        UserError: more than one device trains it, or Keras refuses the data, or reading them fails.
     """
     model = call.model
     _refuse_replicas(model)
@@ -127,8 +128,16 @@ def read_batches(call: Call, keep: Keep) -> None:
     if call.method == "fit":
         ours = {"callbacks": [_UntilEpoch(call.epochs)], "verbose": 0, "validation_data": None}
         arguments = {**arguments, **ours, "validation_freq": NEVER}
-    with _train_function(model, lambda: take), suppress(_Enough):
-        call.original(model, **arguments)
+    model.get_metrics_result = dict  # at the end of an epoch; they have seen nothing
+    try:
+        with _train_function(model, lambda: take), suppress(_Enough):
+            call.original(model, **arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{call.method} itself would not train: {type_and_message(error)}") from error
+    finally:
+        del model.get_metrics_result
 
 
 def train_on(call: Call, keep: Keep, then: Callable[[], None]) -> Any:
@@ -219,7 +228,8 @@ def batch_of(data: Any) -> Batch:
     """
     arrays = keras.tree.map_structure(_array, data)
     if isinstance(arrays, (tuple, list)) and 1 <= len(arrays) <= 3:
-        return Batch(*arrays, num_parts=len(arrays))
+        inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(arrays)
+        return Batch(inputs, targets, sample_weight, len(arrays))
     return Batch(arrays, num_parts=0)
 
 
