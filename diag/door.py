@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from diag.common.script import Ended
+from diag.common.command import told
 from diag.engine.step.batch import Batch
 from diag.engine.step.tracing import trace
 from diag.engine.training.fit_calls import Call, give_calls_to, read_batches, train_on
@@ -42,22 +42,24 @@ def watch(door: Door) -> None:
 class Door:
     """Handles calls of `fit` and `train_on_batch`: the chosen one is run in lockstep, others as they are.
 
-    source: whose calls they are, for the report.  number: which of them, from 1.  and_train: the call then trains as it
-    would have, else `Ended` is raised.  show: what to do with the result.
+    source: whose calls they are, for the report.  show: what to do with the result, which gives the exit code.  number:
+    which call is looked at, from 1.  and_train: it then trains as it would have; else `ended` is raised, made with the
+    exit code.
     """
 
     def __init__(
         self,
         request: LockstepRequest,
         source: str,
-        show: Callable[[RunResult], None],
-        number: int = 1,
-        and_train: bool = False,
+        show: Callable[[RunResult], int],
+        number: int,
+        and_train: bool,
+        ended: Callable[[int], BaseException],
     ) -> None:
         self.request, self.source, self.show = request, source, show
-        self.number, self.and_train = number, and_train
+        self.number, self.and_train, self.ended = number, and_train, ended
         self.calls = 0
-        self.error: Exception | None = None
+        self.code: int | None = None  # the command's exit code, once the call was looked at
 
     def __call__(self, call: Call) -> Any:
         self.calls += 1
@@ -65,11 +67,16 @@ class Door:
             return call.go()
         if self.and_train:
             return self._and_train(call)
+        self._look(lambda: lockstep_of(call, self.request, self.source))
+        assert self.code is not None
+        raise self.ended(self.code)
+
+    def _look(self, run: Callable[[], RunResult]) -> None:
+        """Run and show.  What is wrong is said at once: no handler of the script's must take it for its own."""
         try:
-            self.show(lockstep_of(call, self.request, self.source))
-        except Exception as error:  # a handler of the script's must not take it for its own
-            self.error = error
-        raise Ended
+            self.code = self.show(run())
+        except Exception as error:
+            self.code = told("run", error)
 
     def _and_train(self, call: Call) -> Any:
         """The first batches are trained on by the script and kept; then the lockstep runs from where it started."""
@@ -86,12 +93,8 @@ class Door:
         def then() -> None:
             trained = [(variable, tf.identity(variable)) for variable, _ in start]
             _give(start)
-            try:
-                self.show(_run(call, batches, self.request, self.source))
-            except Exception as error:  # training goes on
-                self.error = error
-            finally:
-                _give(trained)
+            self._look(lambda: _run(call, batches, self.request, self.source))
+            _give(trained)
 
         return train_on(call, keep, then)
 

@@ -22,7 +22,8 @@ def print_result(result: RunResult, request: LockstepRequest) -> int:
     if request.json:
         print(to_text(json_report.report(result)), end="")
     else:
-        terminal.render(result, ReportConsole(), next_commands(result, request.command, request.script))
+        further = next_commands(result, request.command, request.script) if request.module else []
+        terminal.render(result, ReportConsole(), further)
         if result.substitution is not None:
             substitution.render(result.substitution, ReportConsole())
     return DIVERGENCE if result.verdict == "divergence" else 0

@@ -25,8 +25,8 @@ SMALLEST_FREE = 64 << 20  # bytes: room for a report and a small trace
 class LockstepRequest:
     """All that a lockstep run is asked to do.
 
-    folder: where trace.h5 and report.json go.  command: the words after `python -m diag.lockstep`, or after
-    `diag.run` up to the script, kept in the trace.  script: the words of the script, none where there is none.
+    folder: where trace.h5 and report.json go.  module: what was started with `python -m`, "" where it was asked from
+    Python.  command: the words after it, up to those of a `script`; or the call in Python, kept in the trace.
     candidate: None for the first GPU, or a simulated place where there is none; execution and policy are then its.
     open_places: lanes that compute as the script itself does, if they can: what they were named without.
     trace: a recorded reference; `reference` is where its step is judged here.  is_trusted: whatever ops its step has.
@@ -37,6 +37,7 @@ class LockstepRequest:
     """
 
     folder: Path
+    module: str = "diag.lockstep"
     command: tuple[str, ...] = ()
     script: tuple[str, ...] = ()
     model: str | None = None
@@ -67,6 +68,11 @@ class LockstepRequest:
     quiet: bool = False
     json: bool = False
     is_resumed: bool = False
+
+    @property
+    def command_line(self) -> list[str]:
+        """What was asked, as a whole."""
+        return [*(["python", "-m", self.module] if self.module else []), *self.command, *self.script]
 
 
 def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path | None = None) -> LockstepRequest:

@@ -45,9 +45,6 @@ def run_command(
     options = parser.parse_args(arguments)
     try:
         return run(options)
-    except UserError as error:
-        print(f"{name}: {as_text(one_line(error), longest=LONGEST)}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print(f"{name}: {interrupted}", file=sys.stderr)
         return INTERRUPTED
@@ -55,8 +52,16 @@ def run_command(
         if ends_with_reader and isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
-        traceback.print_exc()
-        return BUG
+        return told(name, error)
+
+
+def told(name: str, error: Exception) -> int:
+    """Say on stderr what ended a command: a UserError in one line, a bug of ours with its traceback; the exit code."""
+    if isinstance(error, UserError):
+        print(f"{name}: {as_text(one_line(error), longest=LONGEST)}", file=sys.stderr)
+        return error.exit_code
+    traceback.print_exception(error)
+    return BUG
 
 
 def add_trust_flag(parser: argparse._ActionsContainer) -> None:

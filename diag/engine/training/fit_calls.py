@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +45,25 @@ class Call:
     @property
     def epochs(self) -> int:
         return int(self.arguments.get("epochs", 1))
+
+
+def call_of_fit(model: keras.Model, data: Any, arguments: Mapping[str, Any]) -> Call:
+    """A call that nobody made: `model.fit(data)`, or with x, y and sample_weight where the data are a tuple of them.
+
+    Raises:
+        UserError: it is no compiled Keras model.
+    """
+    if not isinstance(model, keras.Model):
+        raise UserError(f"a {type(model).__name__} was given; expected a Keras model")
+    if not model.compiled:
+        raise UserError(f"{model.name} is not compiled; call its compile() with an optimizer and a loss before")
+    parts = data if isinstance(data, tuple) else (data,)
+    named = dict(zip(("x", "y", "sample_weight"), parts, strict=False))
+    try:
+        bound = inspect.signature(keras.Model.fit).bind(model, **named, **arguments)
+    except TypeError as error:
+        raise UserError(f"fit does not take this: {error}") from error
+    return Call(model, "fit", keras.Model.fit, {name: bound.arguments[name] for name in (*named, *arguments)})
 
 
 @contextmanager
