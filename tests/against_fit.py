@@ -13,6 +13,7 @@ import contextlib
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def in_lockstep_and_fit(script: Script, flags: list[str], folder: Path, recorder
     return code
 
 
-def running_means(losses: np.ndarray, sizes: list[int]) -> list[float]:
+def running_means(losses: Sequence[float], sizes: list[int]) -> list[float]:
     """What a Mean metric shows after each batch, in its own float32."""
     total, count, found = np.float32(0), np.float32(0), []
     for loss, size in zip(losses, sizes, strict=True):
@@ -84,7 +85,8 @@ def main(words: list[str]) -> None:
         others = {n: [float(trace.tensor(step, "reference", "activations", n)) for step in range(steps)]
                   for n in trace.names("activations") if n.split("/")[-1].startswith("loss")}  # fmt: skip
     each, logs = [float(loss) for loss in losses], recorder.logs
-    shown = (*others.values(), each, running_means(losses, sizes), running_means(losses, [1] * steps))
+    shown = [means for found in (each, *others.values())
+             for means in (found, running_means(found, sizes), running_means(found, [1] * steps))]  # fmt: skip
     print(json.dumps({
         "code": code,
         "verdict": report["verdict"],
