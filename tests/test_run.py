@@ -53,7 +53,7 @@ def python(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """In a folder of its own, as from a shell."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=900
     )
 
 

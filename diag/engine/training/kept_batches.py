@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import pickle
 import tempfile
-from functools import lru_cache
+import weakref
 
 from diag.common.wording import size_text, type_and_message
 from diag.engine.step.batch import Batch
@@ -21,13 +20,17 @@ class KeptBatches:
         self.most = most
         self._file = tempfile.TemporaryFile(prefix="lockstep-batches-")  # noqa: SIM115, open as long as they are
         self._starts: list[int] = []
-        self._read = lru_cache(maxsize=2)(self._unpickled)
+        self._last: tuple[int, Batch] | None = None
+        weakref.finalize(self, self._file.close)
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def __getitem__(self, step: int) -> Batch:
-        return self._read(operator.index(step))
+        if self._last is None or self._last[0] != step:
+            self._file.seek(self._starts[step])
+            self._last = step, pickle.load(self._file)
+        return self._last[1]
 
     @property
     def is_full(self) -> bool:
@@ -53,7 +56,3 @@ class KeptBatches:
     @property
     def size(self) -> str:
         return size_text(self._file.seek(0, 2))
-
-    def _unpickled(self, step: int) -> Batch:
-        self._file.seek(self._starts[step])
-        return pickle.load(self._file)  # type: ignore[no-any-return]
