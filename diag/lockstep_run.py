@@ -197,10 +197,7 @@ def record(
 
 def _opened(request: LockstepRequest, run: LockstepRun, trained: Trained) -> tuple[Recording, EarlierRun | None]:
     """The recording of a run that begins, or of one that was killed, each with the run brought to where it goes on."""
-    folder, command = (
-        request.folder,
-        ["python", "-m", "diag.run" if request.script else "diag.lockstep", *request.command, *request.script],
-    )
+    folder, command = request.folder, request.command_line
     kept = RecordingOptions(request.dump_policy, request.snapshot_every, request.portable)
     if not request.is_resumed:
         Checkpoints(folder).discard()

@@ -142,13 +142,13 @@ def test_calls_are_handed_on_and_keras_has_its_own_methods_again() -> None:
 
 
 def test_data_that_keras_refuses_are_one_line() -> None:
-    with pytest.raises(UserError, match="fit itself would not train: ValueError: .*cardinality"):
+    with pytest.raises(UserError, match=r"fit itself would not train: ValueError: .*cardinality"):
         kept({"x": X, "y": Y[:3]})
     with pytest.raises(UserError, match="expected a Keras model"):
         call_of_fit(object(), X, {})  # type: ignore[arg-type]
     with pytest.raises(UserError, match="is not compiled"):
         call_of_fit(keras.Sequential([keras.layers.Dense(1)]), X, {})
-    with pytest.raises(UserError, match="fit does not take this: .*'batchsize'"):
+    with pytest.raises(UserError, match=r"fit does not take this: .*'batchsize'"):
         call_of_fit(model(), X, {"batchsize": 3})
 
 
