@@ -9,26 +9,17 @@ could not be asked, 3: a bug of ours.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from diag import allowance_file
 from diag import options as flags
 from diag.common.child import in_child, limits_of
 from diag.common.command import OneLineParser, command_parser, run_command
-from diag.common.jsonable import to_text
-from diag.common.wording import flag_of
 from diag.errors import UserError
+from diag.printing import print_result
 from diag.request import LockstepRequest, request_of
 from diag.resume import resumed_request
-
-if TYPE_CHECKING:
-    from diag.verdict.result import RunResult
-
-DIVERGENCE = 1
-MORE_TWINS = 9  # of ten curves of one kind each is the largest in one of ten runs
 
 
 def parser() -> OneLineParser:
@@ -39,6 +30,7 @@ def parser() -> OneLineParser:
     allowance_file.add_allowances_flag(parser)
     flags.add_trace_flags(parser)
     flags.add_output_flags(parser)
+    flags.add_resume_flag(parser)
     return parser
 
 
@@ -60,43 +52,9 @@ def run(request: LockstepRequest) -> int:
     if request.trace is not None:
         TraceReader(request.trace).close()  # what is no trace is refused before TensorFlow is loaded
     import_tensorflow()
-    from diag.common.terminal import ReportConsole
     from diag.lockstep_run import run_lockstep
-    from diag.report import json_report, substitution, terminal
 
-    result = run_lockstep(request)
-    if request.json:
-        print(to_text(json_report.report(result)), end="")
-    else:
-        terminal.render(result, ReportConsole(), next_commands(result, request.command))
-        if result.substitution is not None:
-            substitution.render(result.substitution, ReportConsole())
-    return DIVERGENCE if result.verdict == "divergence" else 0
-
-
-def next_commands(result: RunResult, given: Sequence[str]) -> list[str]:
-    """What to try next, from what was found."""
-    place = given.index("--out") if "--out" in given else len(given)
-    command = shlex.join(["python", "-m", "diag.lockstep", *given[:place], *given[place + 2 :]])
-    first = result.first_divergence
-    if first is None:
-        further = [f"{command} --follow free"]
-        if result.twins is not None:
-            further = [f"{command} --twins {MORE_TWINS}"] if result.twins.is_inconclusive else []
-        return [*further, f"{command} --units op"]
-    commands = []
-    if result.attribution is None and "trace" in result.files:
-        files = [lane.place for lane in result.lanes if lane.name == "candidate" and ".py:" in lane.place]
-        named = ["--place", *files] if files else []  # no file is run because a trace names it
-        commands.append(shlex.join(["python", "-m", "diag.attribute", result.files["trace"], *named]))
-    elif first.where.unit in ("layer", "op") and first.where.layer and "--substitute" not in given:
-        name = f"{first.where.variable or first.where.layer}=reference"
-        commands.append(f"{command} {flag_of('--substitute', name)}")
-    if first.where.unit != "op" and "--units" not in given:
-        commands.append(f"{command} --units op")
-    if "--execution" not in given and first.blame in ("graph-rewriter", "xla"):
-        commands.append(f"{command} --execution eager")
-    return [*commands, f"{command} --follow candidate"] if "--follow" not in given else commands
+    return print_result(run_lockstep(request), request)
 
 
 def _is_recorded(options: argparse.Namespace, given: Sequence[str]) -> bool:

@@ -45,8 +45,10 @@ LOST_STATE = (
 Notices = tuple[Notice, ...]
 
 
-def run_lockstep(request: LockstepRequest) -> RunResult:
+def run_lockstep(request: LockstepRequest, trained: Trained | None = None) -> RunResult:
     """Run, record and report; this process's settings are put back afterwards.
+
+    trained: what is trained, where it is there already; else what the request names.
 
     Raises:
         UserError: the request cannot be met; nothing is left in its folder unless whole steps are.
@@ -58,7 +60,10 @@ def run_lockstep(request: LockstepRequest) -> RunResult:
         notices += as_notes(allowance_file.put_in_force(request.allowances_file, request.allowances))
         for place in (request.reference, candidate):
             check_device(place)
-        result = (_live if request.trace is None else _against_trace)(request, candidate, notices)
+        if request.trace is not None:
+            result = _against_trace(request, candidate, notices)
+        else:
+            result = _live(request, trained, candidate, notices)
         write_json(request.folder / "report.json", json_report.report(result))
         Checkpoints(request.folder).discard()
         return result
@@ -78,12 +83,13 @@ def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
     return place, (Notice(SIMULATED, text),)
 
 
-def _live(request: LockstepRequest, candidate: Place, notices: Notices) -> RunResult:
+def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, notices: Notices) -> RunResult:
     """Train with both lanes on this machine."""
     steps = request.steps or DEFAULT_STEPS
     planned, checks = _as_begun(request, steps)
-    named = Named(request.model, request.data, request.is_trusted)
-    trained = set_up(named, request.batch_size, planned, request.seed, request.policy)
+    if trained is None:
+        named = Named(request.model, request.data, request.is_trusted)
+        trained = set_up(named, request.batch_size, planned, request.seed, request.policy)
     settings = Settings(
         request.reference,
         candidate,
@@ -186,7 +192,7 @@ def record(
 
 def _opened(request: LockstepRequest, run: LockstepRun, trained: Trained) -> tuple[Recording, EarlierRun | None]:
     """The recording of a run that begins, or of one that was killed, each with the run brought to where it goes on."""
-    folder, command = request.folder, ["python", "-m", "diag.lockstep", *request.command]
+    folder, command = request.folder, request.command_line
     kept = RecordingOptions(request.dump_policy, request.snapshot_every, request.portable)
     if not request.is_resumed:
         Checkpoints(folder).discard()

@@ -29,7 +29,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data", metavar="SPEC", type=nameable, help="FILE.py:FUNCTION, an .npz file, or a folder of class folders"
     )
-    group.add_argument("--steps", type=whole(1, MOST_STEPS), help=f"training steps (default: {DEFAULT_STEPS})")
+    add_steps_flag(group)
     group.add_argument("--batch-size", type=positive, default=32, help="samples a step (default: %(default)s)")
     group.add_argument("--seed", type=seed, default=0, help="of weights, data and order (default: %(default)s)")
     group.add_argument("--policy", choices=POLICIES, help="Keras dtype policy of both places")
@@ -39,6 +39,10 @@ def _place_or_trace(text: str) -> str:
     if text.startswith(TRACE):
         nameable(text.removeprefix(TRACE))
     return text
+
+
+def add_steps_flag(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--steps", type=whole(1, MOST_STEPS), help=f"training steps (default: {DEFAULT_STEPS})")
 
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:
@@ -122,15 +126,18 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--out", metavar="FOLDER", type=file_path, help="new folder for trace.h5 and report.json (default: runs/<time>)"
     )
-    group.add_argument(
+    group.add_argument("--json", action="store_true", help="print report.json and nothing else")
+    group.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def add_resume_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--resume",
         metavar="FOLDER",
         type=file_path,
         help="go on with the run in this folder that was killed; of its flags only those that name Python files are "
         "needed again, --steps may ask for more",
     )
-    group.add_argument("--json", action="store_true", help="print report.json and nothing else")
-    group.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def follow_and_twins(options: argparse.Namespace) -> tuple[str, int]:

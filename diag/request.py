@@ -14,7 +14,7 @@ from diag import allowance_file
 from diag.common.command import is_on
 from diag.engine.recordings.dump_policy import DumpPolicy, parse_dump_policy
 from diag.errors import UserError
-from diag.machine.places import Place
+from diag.machine.places import Place, names_execution
 from diag.numerics.allowances import AllowanceRow
 from diag.options import follow_and_twins, places_of, substituted
 
@@ -25,8 +25,10 @@ SMALLEST_FREE = 64 << 20  # bytes: room for a report and a small trace
 class LockstepRequest:
     """All that a lockstep run is asked to do.
 
-    folder: where trace.h5 and report.json go.  command: the words after `python -m diag.lockstep`, kept in the trace.
+    folder: where trace.h5 and report.json go.  module: what was started with `python -m`, "" where it was asked from
+    Python.  command: the words after it, up to those of a `script`; or the call in Python, kept in the trace.
     candidate: None for the first GPU, or a simulated place where there is none; execution and policy are then its.
+    open_places: lanes that compute as the script itself does, if they can: what they were named without.
     trace: a recorded reference; `reference` is where its step is judged here.  is_trusted: whatever ops its step has.
     steps: None for the default number, or for all that `trace` holds.  follow, twins, units, check_every: as in
     `diag.engine.runs.settings`.  substitute: names of units to compute by the reference in a second training.
@@ -35,7 +37,9 @@ class LockstepRequest:
     """
 
     folder: Path
+    module: str = "diag.lockstep"
     command: tuple[str, ...] = ()
+    script: tuple[str, ...] = ()
     model: str | None = None
     data: str | None = None
     batch_size: int = 32
@@ -43,6 +47,7 @@ class LockstepRequest:
     seed: int = 0
     policy: str | None = None
     execution: str | None = None
+    open_places: tuple[str, ...] = ()
     reference: Place = field(default_factory=lambda: Place("CPU:0"))
     candidate: Place | None = None
     trace: Path | None = None
@@ -63,6 +68,11 @@ class LockstepRequest:
     quiet: bool = False
     json: bool = False
     is_resumed: bool = False
+
+    @property
+    def command_line(self) -> list[str]:
+        """What was asked, as a whole."""
+        return [*(["python", "-m", self.module] if self.module else []), *self.command, *self.script]
 
 
 def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path | None = None) -> LockstepRequest:
@@ -90,6 +100,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
         seed=options.seed,
         policy=options.policy,
         execution=options.execution,
+        open_places=_open_places(options),
         reference=places.reference,
         candidate=places.candidate,
         trace=places.trace,
@@ -111,6 +122,12 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
         json=options.json,
         is_resumed=resumed is not None,
     )
+
+
+def _open_places(options: argparse.Namespace) -> tuple[str, ...]:
+    """The lanes of which neither place nor flag says how they execute."""
+    named = {"reference": options.reference, "candidate": options.candidate or ""}
+    return tuple(lane for lane, text in named.items() if not options.execution and not names_execution(text))
 
 
 def _check_flags_with_trace(options: argparse.Namespace, given: Sequence[str]) -> None:

@@ -76,21 +76,33 @@ def run_command(
 
 def _ended(call: Callable[[], int], stopping: Stopping) -> tuple[int, str]:
     """The exit code of a call, and the line that says why it has no result."""
-    name = stopping.name
     try:
         return _flushed(call), ""
-    except UserError as error:
+    except Exception as error:
+        return _reason(stopping.name, error, is_stopped=stopping.number is not None)
+
+
+def told(name: str, error: Exception) -> int:
+    """Say on stderr what ended a command, as `run_command` does; the exit code."""
+    code, line = _reason(name, error)
+    if line:
+        say(line)
+    return code
+
+
+def _reason(name: str, error: Exception, is_stopped: bool = False) -> tuple[int, str]:
+    """The exit code, and the line that says why there is no result; of a bug of ours the traceback is printed."""
+    if isinstance(error, UserError):
         return error.exit_code, f"{name}: {as_text(one_line(error), longest=LONGEST)}"
-    except MemoryError as error:
+    if isinstance(error, MemoryError):
         reason = as_text(one_line(error) or "more than there is", longest=LONGEST)
         return UserError.exit_code, f"{name}: out of memory: {reason}; ask for less, such as a smaller --batch-size"
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (*_NO_ROOM, errno.EPIPE):
-            code, reason = _unwritten(error)
-            return code, reason and f"{name}: {reason}"
-        if stopping.number is None:
-            traceback.print_exc()
-        return BUG, ""
+    if isinstance(error, OSError) and error.errno in (*_NO_ROOM, errno.EPIPE):
+        code, reason = _unwritten(error)
+        return code, reason and f"{name}: {reason}"
+    if not is_stopped:
+        traceback.print_exception(error)
+    return BUG, ""
 
 
 def _unwritten(error: OSError) -> tuple[int, str]:

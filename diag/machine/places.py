@@ -75,6 +75,11 @@ def parse_place(text: str, execution: str | None = None, policy: str | None = No
     raise UserError(f"{text!r} is no place; expected {GRAMMAR}")
 
 
+def names_execution(text: str) -> bool:
+    """Whether a place, as it is written, says how it executes."""
+    return _strip(_strip(text.strip(), POLICIES)[0], EXECUTIONS)[1] is not None
+
+
 def _strip(text: str, words: tuple[str, ...]) -> tuple[str, str | None]:
     head, slash, tail = text.rpartition("/")
     return (head, tail) if slash and tail in words else (text, None)

@@ -390,3 +390,71 @@ def test_control_flow_is_functional():
     types = {operation.type for operation in graph.get_operations()}
     assert types & {"If", "StatelessIf"} and types & {"While", "StatelessWhile"}
     assert not types & {"Switch", "Merge", "Enter", "NextIteration"}
+
+
+def test_optimizers_are_applied_by_apply_and_a_scaled_one_applies_its_inner(monkeypatch):
+    applied = []
+    for kind in (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer):
+        assert "apply" in vars(kind) or kind is keras.optimizers.Optimizer
+        original = kind.apply
+        monkeypatch.setattr(
+            kind, "apply", lambda self, *a, original=original, **k: (applied.append(self), original(self, *a, **k))
+        )
+    inner = keras.optimizers.SGD()
+    optimizer, weight = keras.optimizers.LossScaleOptimizer(inner), keras.Variable(tf.ones(2))
+    optimizer.build([weight])
+    optimizer.apply_gradients([(tf.ones(2), weight)])
+    assert applied == [optimizer, inner]
+
+
+# ---- diag/engine/training/fit_calls.py
+
+
+def small_model() -> keras.Model:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize("method", ["fit", "train_on_batch"])
+def test_keras_trains_by_the_train_function_that_make_train_function_sets(method):
+    model, taken = small_model(), []
+
+    def make(force: bool = False) -> None:
+        model.train_function = lambda iterator: taken.append(next(iterator)) or {}
+
+    model.make_train_function = make
+    model.get_metrics_result = dict
+    if method == "fit":
+        model.fit(A, B[:, :1], batch_size=1, verbose=0, class_weight={5: 2.0, 7: 3.0})
+        assert len(taken) == 2 and taken[0][0].shape == (1, 2) and {w.numpy().item() for _, _, w in taken} == {2.0, 3.0}
+    else:
+        model.train_on_batch(A, B[:, :1])
+        assert len(taken) == 1 and taken[0][2] is None
+    assert model.optimizer.iterations == 0
+
+
+def test_what_is_none_in_a_generator_s_batch_comes_as_an_optional():
+    model, taken = small_model(), []
+
+    def make(force: bool = False) -> None:
+        model.train_function = lambda iterator: taken.append(next(iterator)) or {}
+
+    model.make_train_function = make
+    model.get_metrics_result = dict
+    model.fit(((A, B[:, :1], None) for _ in range(2)), steps_per_epoch=2, verbose=0, shuffle=False)
+    assert isinstance(taken[0][2], tf.experimental.Optional)
+
+
+# ---- diag/machine/random_states.py
+
+
+def test_eager_ops_take_their_seeds_from_the_context_s_generator():
+    tf.random.set_seed(3)
+    kept = context.context()._rng.getstate()
+    orders = []
+    for _ in range(2):
+        orders.append(list(tf.data.Dataset.range(100).shuffle(100).as_numpy_iterator()))
+    assert orders[0] != orders[1]
+    context.context()._rng.setstate(kept)
+    assert list(tf.data.Dataset.range(100).shuffle(100).as_numpy_iterator()) == orders[0]

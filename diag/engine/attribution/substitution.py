@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.attribution.edits import pinned_where
-from diag.engine.graphs.locations import OPTIMIZER, OPTIMIZER_LAYER, Location
+from diag.engine.graphs.locations import OPTIMIZER, Location
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.runs.twins import perturbed
 from diag.engine.step.program import Program
@@ -43,7 +43,7 @@ def _one_unit(name: str, program: Program) -> Callable[[Location], bool]:
     layers = {node.location.layer for node in program.ops if node.location.layer}
     variables = {node.location.variable for node in program.ops if node.location.variable}
     if name in layers:  # forward and backward; the update of its variables is no part of a layer
-        return lambda location: location.layer == name and (location.phase != OPTIMIZER or name == OPTIMIZER_LAYER)
+        return lambda location: location.layer == name and (location.phase != OPTIMIZER or location.variable is None)
     if name in variables:
         return lambda location: location.variable == name
     raise UserError(f"--substitute {name}: the step has no such layer or variable; it has {', '.join(sorted(layers))}")

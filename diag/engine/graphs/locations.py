@@ -15,8 +15,8 @@ PHASES = (FORWARD, BACKWARD, OPTIMIZER)
 LOSS_LAYER = "loss"
 OPTIMIZER_LAYER = "optimizer"
 
-_MARK = re.compile(r"lockstep\.(layer|update|loss|optimizer)(\d*)")
-_HIDDEN_MARK = re.compile(r"lockstep\.(?:layer|update)\d+(?:/|$)")
+_MARK = re.compile(r"lockstep\.(layer|update|loss|optimizer|step)(\d*)")
+_HIDDEN_MARK = re.compile(r"lockstep\.(?:layer|update|step)\d+(?:/|$)")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,12 @@ def update_scope(index: int) -> str:
     return f"lockstep.update{index}"
 
 
+def optimizer_scope(index: int) -> str:
+    return f"lockstep.optimizer{index or ''}"
+
+
 LOSS_SCOPE = "lockstep.loss"
-OPTIMIZER_SCOPE = "lockstep.optimizer"
+STEP_SCOPE = "lockstep.step0"
 
 
 def without_marks(name: str) -> str:
@@ -59,7 +63,7 @@ def without_marks(name: str) -> str:
 
 @dataclass(frozen=True)
 class Mark:
-    """The innermost marker in a node's name: `kind` layer, update, loss or optimizer."""
+    """The innermost marker in a node's name: `kind` layer, update, loss, optimizer, or step for what is in none."""
 
     kind: str
     index: int
@@ -72,6 +76,7 @@ def mark_of(name: str) -> Mark | None:
     if not found:
         return None
     kind, index = found[-1]
-    if any(outer == "optimizer" for outer, _ in found) and kind not in ("update", "optimizer"):
-        kind, index = "optimizer", ""
+    outer = [number for name, number in found if name == "optimizer"]
+    if outer and kind not in ("update", "optimizer"):
+        kind, index = "optimizer", outer[0]
     return Mark(kind, int(index or 0), "gradient_tape" in name)

@@ -86,8 +86,9 @@ class Recording(Carried):
         self.planned = plan.settings.steps if of_before is None else of_before.planned
         program, settings = plan.program, plan.settings
         self.series = series_of(program)
+        others = [node.location.layer for node in program.ops if node.location.layer]  # several optimizers
         self.layers = tuple(
-            dict.fromkeys((*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP))
+            dict.fromkeys((*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP, *others, *program.layer_outputs))
         )  # a layer may be called so
         self.layer_of = {spec.name: spec.layer for spec in program.variables}
         in_full = [series for series in self.series if series.kind not in (WEIGHTS, STATE, DRAWS)]

@@ -13,6 +13,7 @@ from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.step.program import Program
+from diag.engine.step.tracing import has_own_step
 from diag.engine.truth.unit_judge import OutputTruth
 from diag.numerics.adam import Adam, AdamFigures, AdamLane, judge_adam
 from diag.numerics.bounds import COMPOSITE
@@ -35,8 +36,8 @@ class AdamSettings:
 
 
 def adam_settings_of(model: keras.Model | None) -> AdamSettings | None:
-    """None where the model is not trained with plain Adam, under loss scaling or without."""
-    optimizer: Any = getattr(model, "optimizer", None)
+    """None where the model is not trained with plain Adam, under loss scaling or without, or by a step of its own."""
+    optimizer: Any = None if model is None or has_own_step(model) else model.optimizer
     if type(optimizer) is keras.optimizers.LossScaleOptimizer:
         inner = _plain_adam(optimizer.inner_optimizer)
         return None if inner is None else replace(inner, is_loss_scaled=True)

@@ -11,11 +11,23 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: arrays with the sample first, or nested dicts, lists or tuples of them."""
+    """One batch: arrays with the sample first, or nested dicts, lists or tuples of them.
+
+    num_parts: how many of the parts the data are a tuple of, 0 where they are the inputs alone and no tuple; None: two,
+    or three with weights.
+    """
 
     inputs: Any
     targets: Any = None
     sample_weight: Any = None
+    num_parts: int | None = None
+
+    @property
+    def data(self) -> Any:
+        """What Keras gives a `train_step`: `(inputs, targets)`, or as many parts as there are."""
+        if self.num_parts == 0:
+            return self.inputs
+        return self.parts[: self.num_parts or (2 if self.sample_weight is None else 3)]
 
     def as_dict(self) -> dict[str, np.ndarray]:
         """The arrays by flat name: `inputs`, or `inputs/left`, `inputs/0` where there are several."""

@@ -1,7 +1,7 @@
 """The one adapter to what Keras and TensorFlow do not make public about tracing a step.
 
 Private names used: `keras.layers.Layer.__call__` (replaced while a step is traced, to mark the
-layer being called), `keras.Optimizer.update_step` (to mark the variable being updated),
+layer being called), `keras.Optimizer.apply` and `update_step` (to mark the optimizer and the variable being updated),
 `tensorflow.python.framework.function_def_to_graph` (to look into the bodies of loops) and
 `tf.Graph._get_function` (to find the graphs these were made of).
 tests/engine/test_canary.py fails when one of them changes its meaning.
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -19,7 +21,7 @@ import tensorflow as tf
 from tensorflow.python.framework import function_def_to_graph
 
 from diag.engine.graphs.graph import Graph, graph_of, port_of
-from diag.engine.graphs.locations import layer_scope, update_scope
+from diag.engine.graphs.locations import layer_scope, optimizer_scope, update_scope
 from diag.engine.step.scope_marks import marked
 
 
@@ -44,6 +46,10 @@ class LayerCalls:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing was called yet."""
         self.units: list[keras.layers.Layer] = []
         self.paths: list[tuple[str, ...]] = []
         self.outputs: list[tuple[int, list[Any]]] = []
@@ -58,7 +64,8 @@ class LayerCalls:
                 return index
         self.units.append(unit)
         position = next(i for i, layer in enumerate(self._stack) if layer is unit)
-        self.paths.append(tuple(layer.name for layer in self._stack[1 : position + 1]))
+        path = [layer.name for layer in self._stack[: position + 1] if layer is not self.model]
+        self.paths.append(tuple(path))
         return len(self.units) - 1
 
     @contextlib.contextmanager
@@ -114,24 +121,140 @@ def marked_layers(calls: LayerCalls) -> Iterator[None]:
         keras.layers.Layer.__call__ = original
 
 
+@dataclass(frozen=True)
+class GradientCall:
+    """One call of `GradientTape.gradient`: what was differentiated, by which variables, and what came of it."""
+
+    targets: list[Any]
+    variables: list[Any]  # None where it was by a tensor
+    gradients: list[Any]
+
+
+class TrainingCalls:
+    """What of gradients and optimizers was called while a step was traced.
+
+    updated: the variables whose update is marked, by the mark's index.  of_optimizer: by variable, the index in
+    `optimizers` of the one that updates it.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing was called yet."""
+        self.gradients: list[GradientCall] = []
+        self.optimizers: list[keras.Optimizer] = []
+        self.updated: list[Any] = []
+        self.of_optimizer: dict[int, int] = {}
+        self._unscaled: list[tuple[Any, Any]] = []
+        self._current: int | None = None
+
+    def before_scaling(self, target: Any) -> Any:
+        """A loss as it was before an optimizer scaled it."""
+        return next((loss for scaled, loss in self._unscaled if scaled is target), target)
+
+    def saw_scaled(self, loss: Any, scaled: Any) -> None:
+        self._unscaled.append((scaled, self.before_scaling(loss)))
+
+    def saw_gradient(self, target: Any, sources: Any, results: Any) -> None:
+        targets = [self.before_scaling(each) for each in tf.nest.flatten(target)]
+        variables = [_raw(source) for source in tf.nest.flatten(sources)]
+        self.gradients.append(GradientCall(targets, variables, tf.nest.flatten(results)))
+
+    @contextlib.contextmanager
+    def applying(self, optimizer: keras.Optimizer) -> Iterator[None]:
+        """What one optimizer does inside is marked; one inside another is part of it."""
+        if self._current is not None:
+            yield
+            return
+        self._current = _place(optimizer, self.optimizers)
+        try:
+            with tf.name_scope(optimizer_scope(self._current)):
+                yield
+        finally:
+            self._current = None
+
+    def updating(self, variable: Any) -> contextlib.AbstractContextManager[None]:
+        """The update of one variable inside is marked."""
+        raw = _raw(variable)
+        if raw is None:
+            return contextlib.nullcontext()
+        index = _place(raw, self.updated)
+        if self._current is not None:
+            self.of_optimizer[index] = self._current
+        return marked(update_scope(index))
+
+
+def _raw(variable: Any) -> Any:
+    """The TensorFlow variable of a Keras one; None for what is no variable."""
+    if isinstance(variable, keras.Variable):
+        return variable.value
+    return variable if isinstance(variable, tf.Variable) else None
+
+
+def _place(wanted: Any, known: list[Any]) -> int:
+    """The index of an object, which is added if it is not known."""
+    for index, each in enumerate(known):
+        if each is wanted:
+            return index
+    known.append(wanted)
+    return len(known) - 1
+
+
 @contextlib.contextmanager
-def marked_updates(optimizer: keras.Optimizer, variables: list[Any]) -> Iterator[None]:
-    """Every variable's update inside runs under a marker with its index in `variables`."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    original: Callable[..., Any] = inner.update_step
-    index_of = {id(variable.value): index for index, variable in enumerate(variables)}
-    index_of.update({id(variable): index for index, variable in enumerate(variables)})
+def watched_training(calls: TrainingCalls) -> Iterator[None]:
+    """Gradients that are taken and optimizers that are applied inside are recorded in `calls`, and marked."""
 
-    def update_step(gradient: Any, variable: Any, learning_rate: Any) -> Any:
-        index = index_of.get(id(variable))
-        with marked(update_scope(index)) if index is not None else contextlib.nullcontext():
-            return original(gradient, variable, learning_rate)
+    def gradient(original: Any, tape: tf.GradientTape, target: Any, sources: Any, *rest: Any, **others: Any) -> Any:
+        with tf.name_scope(""):  # sums of gradients are joined to what made them, wherever they are taken
+            results = original(tape, target, sources, *rest, **others)
+        calls.saw_gradient(target, sources, results)
+        return results
 
-    inner.update_step = update_step
+    def apply(original: Any, optimizer: keras.Optimizer, *arguments: Any, **others: Any) -> Any:
+        own_step = optimizer.update_step
+
+        def update_step(gradient: Any, variable: Any, learning_rate: Any) -> Any:
+            with calls.updating(variable):
+                return own_step(gradient, variable, learning_rate)
+
+        with calls.applying(optimizer):
+            optimizer.update_step = update_step
+            try:
+                return original(optimizer, *arguments, **others)
+            finally:
+                del optimizer.update_step
+
+    def scale_loss(original: Any, optimizer: keras.Optimizer, loss: Any) -> Any:
+        scaled = original(optimizer, loss)
+        calls.saw_scaled(loss, scaled)
+        return scaled
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_around(tf.GradientTape, "gradient", gradient))
+        for kind in (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer):
+            stack.enter_context(_around(kind, "apply", apply))
+            stack.enter_context(_around(kind, "scale_loss", scale_loss))
+        yield
+
+
+@contextlib.contextmanager
+def _around(owner: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """A method is called through `function`, which is given the method first."""
+    original, is_own = getattr(owner, name), name in vars(owner)
+
+    @functools.wraps(original)
+    def method(self: Any, *arguments: Any, **others: Any) -> Any:
+        return function(original, self, *arguments, **others)
+
+    setattr(owner, name, method)
     try:
         yield
     finally:
-        del inner.update_step
+        if is_own:
+            setattr(owner, name, original)
+        else:
+            delattr(owner, name)
 
 
 @contextlib.contextmanager

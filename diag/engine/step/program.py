@@ -100,6 +100,12 @@ class Program:
         return tuple(Port(node.name, 0) for node in self.graph if is_random(node.op))
 
     @cached_property
+    def losses(self) -> tuple[Port, ...]:
+        """All that is differentiated by weights, `loss` first: what `layer_outputs` names besides layers."""
+        others = (port for name, ports in self.layer_outputs.items() if name not in self.layers for port in ports)
+        return tuple(dict.fromkeys((self.loss, *others)))
+
+    @cached_property
     def weight_of(self) -> dict[Port, str]:
         """The variable that a gradient is of, by the gradient's port."""
         return {port: name for name, port in reversed(self.gradients.items())}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +19,23 @@ from diag.engine.graphs.locations import (
     LOSS_LAYER,
     LOSS_SCOPE,
     OPTIMIZER,
-    OPTIMIZER_LAYER,
-    OPTIMIZER_SCOPE,
+    STEP_SCOPE,
     Location,
     mark_of,
 )
 from diag.engine.step.keras_calls import (
+    GradientCall,
     LayerCalls,
+    TrainingCalls,
     body_graph,
     graph_of_function,
     keras_own_loops,
     marked_layers,
-    marked_updates,
     symbolic_ports,
+    watched_training,
 )
 from diag.engine.step.program import Program, RawVariable, VariableSpec
-from diag.engine.step.scope_marks import MarkedNames, marks_beside_names
+from diag.engine.step.scope_marks import MarkedNames, marked, marks_beside_names
 from diag.engine.step.watching import with_watched_tensors
 from diag.errors import UserError
 
@@ -42,59 +43,86 @@ if TYPE_CHECKING:
     from diag.engine.step.batch import Batch
 
 
-def training_step(model: keras.Model, batch: Any, traced: dict[str, Any]) -> tf.Tensor:
-    """Forward, loss, gradients and update of one batch; symbolic results go into `traced`."""
-    inputs, targets, *rest = batch
-    sample_weight = rest[0] if rest else None
-    optimizer, weights = model.optimizer, model.trainable_variables
+def has_own_step(model: keras.Model) -> bool:
+    """Whether the model's class trains by a `train_step` of its own."""
+    return type(model).train_step is not keras.Model.train_step
+
+
+def training_step(model: keras.Model, data: Any) -> Any:
+    """One training step on the data that Keras gives it: the model's own, else Keras's but for the metrics."""
+    if has_own_step(model):
+        with marked(STEP_SCOPE):
+            return _own_step(model)(data)
+    inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     with tf.GradientTape() as tape:
         predictions = model(inputs, training=True)
         with tf.name_scope(LOSS_SCOPE):
             loss = model.compute_loss(inputs, targets, predictions, sample_weight, training=True)
-            scaled = optimizer.scale_loss(loss)
+            scaled = model.optimizer.scale_loss(loss)
+    weights = model.trainable_variables
     gradients = tape.gradient(scaled, [weight.value for weight in weights])
-    traced["gradients"] = gradients
-    pairs = [(g, w) for g, w in zip(gradients, weights, strict=True) if g is not None]
-    with tf.name_scope(OPTIMIZER_SCOPE):
-        optimizer.apply_gradients(pairs)
+    if not model.optimizer.built:
+        model.optimizer.build(weights)
+    model.optimizer.apply_gradients([(g, w) for g, w in zip(gradients, weights, strict=True) if g is not None])
     return loss
 
 
-def batch_structure(batch: Batch) -> tuple[Any, ...]:
-    """Inputs, targets and, where there are any, sample weights."""
-    weights = () if batch.sample_weight is None else (batch.sample_weight,)
-    return (batch.inputs, batch.targets, *weights)
+def _own_step(model: keras.Model) -> Any:
+    """The model's `train_step`; what a `tf.function` was made of, since its ops are to be seen."""
+    python_function = getattr(model.train_step, "python_function", None)
+    return model.train_step if python_function is None else tf.autograph.to_graph(python_function)
 
 
 def flat_batch(batch: Batch) -> list[np.ndarray]:
     """The arrays of a batch in the order of the program's inputs."""
-    return [np.asarray(value) for value in tf.nest.flatten(batch_structure(batch))]
+    return [np.asarray(value) for value in tf.nest.flatten(batch.data) if value is not None]
+
+
+def packed(structure: Any, flat: Sequence[Any]) -> Any:
+    """A structure with other leaves, in the order of `flat_batch`; a part that is None stays None."""
+    values = iter(flat)
+    leaves = [None if leaf is None else next(values) for leaf in tf.nest.flatten(structure)]
+    return tf.nest.pack_sequence_as(structure, leaves)
 
 
 def trace(model: keras.Model, batch: Batch) -> Program:
     """Trace one training step of a built model with loss and optimizer on this batch's shapes.
 
-    `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes.
+    `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes; variables that layers and
+    optimizers make at their first call are made.
     """
-    model.optimizer.build(model.trainable_variables)
-    calls = LayerCalls(model)
-    structure = batch_structure(batch)
-    flat = [tf.TensorSpec(value.shape, value.dtype) for value in tf.nest.flatten(structure)]
-    traced: dict[str, Any] = {}
+    layers, training = LayerCalls(model), TrainingCalls()
+    flat = [tf.TensorSpec(value.shape, value.dtype) for value in flat_batch(batch)]
 
     @tf.function(autograph=False)  # as far as `fit` goes: Keras 3 does not convert a layer's call
-    def step(*arguments: tf.Tensor) -> tf.Tensor:
-        return training_step(model, tf.nest.pack_sequence_as(structure, arguments), traced)
+    def step(*arguments: tf.Tensor) -> Any:
+        layers.forget()  # TensorFlow traces again what made variables the first time
+        training.forget()
+        return training_step(model, packed(batch.data, arguments))
 
     with (
         marks_beside_names() as marked_names,
-        marked_layers(calls),
-        marked_updates(model.optimizer, model.trainable_variables),
+        marked_layers(layers),
+        watched_training(training),
         keras_own_loops(model),
         tf.device(None),
     ):
         outer = _graph_of(step, flat)
-    return _Tracing(model, calls, outer, marked_names, traced["gradients"]).program(len(flat))
+    return _Tracing(model, layers, training, outer, marked_names).program(len(flat))
+
+
+class Programs:
+    """The step of a model for each batch, traced once for batches of the same shapes and dtypes."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self._known: dict[Any, Program] = {}
+
+    def __call__(self, batch: Batch) -> Program:
+        key = tuple((array.shape, array.dtype) for array in flat_batch(batch))
+        if key not in self._known:
+            self._known[key] = trace(self.model, batch)
+        return self._known[key]
 
 
 def _graph_of(step: Any, flat: list[tf.TensorSpec]) -> Any:
@@ -118,53 +146,60 @@ class _Tracing:
     """The trace of a step, and what its marks tell of it."""
 
     def __init__(
-        self, model: keras.Model, calls: LayerCalls, outer: Any, marked_names: MarkedNames, gradients: list[Any]
+        self, model: keras.Model, layers: LayerCalls, training: TrainingCalls, outer: Any, marked_names: MarkedNames
     ) -> None:
-        self.model, self.calls, self.outer, self.marked_names = model, calls, outer, marked_names
-        self.labels = calls.labels()
-        found, specs = describe_variables(model, calls, self.labels)
-        self.variables = [*found, *self._other_variables({id(v.value.handle) for v in found})]
-        others = self.variables[len(found) :]
-        self.specs = (*specs, *(VariableSpec(v.path, "state", v.dtype, v.shape, None) for v in others))
-        self.gradients = gradients
+        self.model, self.layers, self.training = model, layers, training
+        self.outer, self.marked_names = outer, marked_names
+        self.labels = layers.labels()
+        self.optimizers = _names_of_optimizers(model, training.optimizers)
+        found, specs = describe_variables(
+            model, layers, self.labels, dict(zip(self.optimizers, training.optimizers, strict=True))
+        )
+        others = self._other_variables({id(_raw(v).handle) for v in found})
+        self.variables = [*found, *others]
+        self.specs = (*specs, *self._described(others))
+        self.name_of = {id(_raw(v).handle): spec.name for v, spec in zip(self.variables, self.specs, strict=True)}
 
     def _other_variables(self, known: set[int]) -> list[RawVariable]:
-        """Variables the step uses that are neither the model's nor the optimizer's (a loss's running mean)."""
+        """Variables the step uses that are neither the model's nor an optimizer's: of metrics, a loss's own."""
         raw = {id(variable.handle): variable for variable in self.outer.variables}
         handles = [id(value) for value, _ in self.outer.captures if value.dtype == tf.resource]
         found = [raw[handle] for handle in dict.fromkeys(handles) if handle in raw and handle not in known]
+        metrics = {id(v.value): f"metrics/{m.name}/{v.name}" for m in self.model.metrics for v in m.variables}
         short = ["/".join(v.name.split(":")[0].split("/")[-2:]) for v in found]
-        names = [f"other/{index}/{name}" for index, name in enumerate(short)]
+        names = [metrics.get(id(v), f"other/{i}/{name}") for i, (v, name) in enumerate(zip(found, short, strict=True))]
         return [RawVariable(name, variable) for name, variable in zip(names, found, strict=True)]
 
+    def _described(self, others: list[RawVariable]) -> list[VariableSpec]:
+        """A variable that is trained is a weight whoever holds it."""
+        trained = {id(variable) for variable in self.training.updated}
+        kinds = ["weight" if id(v.value) in trained else "state" for v in others]
+        return [VariableSpec(v.path, kind, v.dtype, v.shape, None) for v, kind in zip(others, kinds, strict=True)]
+
     def program(self, num_flat: int) -> Program:
-        names = [spec.name for spec in self.specs]
-        position = {id(variable): index for index, variable in enumerate(self.variables)}
-        updates = [names[position[id(v)]] for v in self.model.trainable_variables]
         graph_def = self.outer.as_graph_def()
         bodies = {f.signature.name: body_graph(f, self.outer) for f in graph_def.library.function}
         attribution = _Attribution(
             labels=self.labels,
-            updates=updates,
+            optimizers=self.optimizers,
+            updates=[self.name_of.get(id(variable.handle), variable.name) for variable in self.training.updated],
             layer_of={spec.name: spec.layer for spec in self.specs},
             marked_names={name: self.marked_names.get(graph_of_function(name, self.outer), {}) for name in bodies},
         )
         graph, functions = attribution.apply(graph_of(self.outer), self.marked_names.get(self.outer, {}), bodies)
-        by_handle = {id(v.value.handle): index for index, v in enumerate(self.variables)}
+        by_handle = {id(_raw(v).handle): index for index, v in enumerate(self.variables)}
         captures, constants = {}, {}
         for value, placeholder in self.outer.captures:
             if value.dtype == tf.resource and id(value) in by_handle:
                 captures[placeholder.op.name] = by_handle[id(value)]
             else:
                 constants[placeholder.op.name] = value
-
-        def ports(tensors: list[Any]) -> tuple[Port, ...]:
-            return tuple(dict.fromkeys(symbolic_ports(tensors, self.outer)))
-
+        gradients = self._gradients()
+        losses = self._losses()
         outputs: dict[str, list[Any]] = {}
-        for index, tensors in self.calls.outputs:
+        for index, tensors in self.layers.outputs:
             outputs.setdefault(self.labels[index], []).extend(tensors)
-        named = dict(zip(updates, self.gradients, strict=True))
+        weights = [spec.name for spec in self.specs if spec.kind == "weight"]
         return with_watched_tensors(
             Program(
                 graph=graph,
@@ -176,31 +211,86 @@ class _Tracing:
                 variables=self.specs,
                 keras_variables=tuple(self.variables),
                 layers=tuple(self.labels),
-                loss=_through_identity(graph, graph.outputs[0]),
-                layer_outputs={label: made for label, found in outputs.items() if (made := ports(found))},
-                gradients={name: ports([getattr(g, "values", g)])[0] for name, g in named.items() if g is not None},
-                without_gradient=tuple(name for name, g in named.items() if g is None),
+                loss=next(iter(losses.values())),
+                layer_outputs={
+                    **{label: made for label, found in outputs.items() if (made := self._ports(found))},
+                    **{name: (port,) for name, port in list(losses.items())[1:]},
+                },
+                gradients=gradients,
+                without_gradient=tuple(name for name in weights if name not in gradients),
             )
         )
 
+    def _ports(self, tensors: list[Any]) -> tuple[Port, ...]:
+        return tuple(dict.fromkeys(symbolic_ports(tensors, self.outer)))
 
-def _through_identity(graph: Graph, port: Port) -> Port:
-    """The value a function returns, before the Identity that every return adds."""
-    node = graph.by_name[port.node]
-    return node.inputs[0] if node.op == "Identity" else port
+    def _gradients(self) -> dict[str, Port]:
+        """The gradient of each weight, the last where there are several, in the order of the variables."""
+        found: dict[str, Port] = {}
+        for call in self.training.gradients:
+            for variable, gradient in zip(call.variables, call.gradients, strict=True):
+                ports = self._ports([getattr(gradient, "values", gradient)])
+                if variable is not None and ports:
+                    found[self.name_of[id(variable.handle)]] = ports[0]
+        return {spec.name: found[spec.name] for spec in self.specs if spec.name in found}
+
+    def _losses(self) -> dict[str, Port]:
+        """What weights are trained to make smaller: `loss` or, by the optimizer that does it, `d_optimizer/loss`.
+
+        Raises:
+          UserError: the step takes no gradient of a number.
+        """
+        found: dict[str, Port] = {}
+        for call in self.training.gradients:
+            if all(variable is None for variable in call.variables):
+                continue
+            scalars = [target for target in call.targets if target.shape.rank == 0]
+            for port in self._ports(scalars):
+                if port not in found.values():
+                    name = self._name_of_loss(call)
+                    found[name if name not in found else f"{name}_{len(found)}"] = port
+        if not found:
+            raise UserError(
+                f"The training step of {self.model.name} takes no gradient of a scalar loss by trainable weights; "
+                "expected some, taken with tf.GradientTape outside of any tf.function that the step calls"
+            )
+        return found
+
+    def _name_of_loss(self, call: GradientCall) -> str:
+        given = {id(variable) for variable in call.variables if variable is not None}
+        of = self.training.of_optimizer
+        by = [
+            of[index] for index, variable in enumerate(self.training.updated) if id(variable) in given and index in of
+        ]
+        return f"{self.optimizers[by[0]]}/{LOSS_LAYER}" if by and len(self.optimizers) > 1 else LOSS_LAYER
+
+
+def _raw(variable: Any) -> tf.Variable:
+    """The TensorFlow variable of one that shows itself as Keras's do."""
+    return variable.value
+
+
+def _names_of_optimizers(model: keras.Model, optimizers: list[Any]) -> list[str]:
+    """Each by the attribute of the model that holds it: `optimizer`, `d_optimizer`; else by its own name."""
+    held = {id(value): name for name, value in reversed(vars(model).items())}
+    names: list[str] = []
+    for optimizer in optimizers:
+        name = held.get(id(optimizer), optimizer.name)
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return names
 
 
 def describe_variables(
-    model: keras.Model, calls: LayerCalls, labels: list[str]
+    model: keras.Model, calls: LayerCalls, labels: list[str], optimizers: Mapping[str, keras.Optimizer]
 ) -> tuple[list[Any], tuple[VariableSpec, ...]]:
     """All variables of the training state, with unique names such as `conv2d_1/kernel`."""
     owners: dict[int, str] = {}
     for unit, label in sorted(zip(calls.units, labels, strict=True), key=lambda pair: -len(pair[0].variables)):
         owners.update((id(variable), label) for variable in unit.variables)
-    optimizer = model.optimizer
     trainable = {id(variable) for variable in model.trainable_variables}
-    variables = list({id(v): v for v in [*model.variables, *optimizer.variables]}.values())
-    slots = {id(v): None for v in optimizer.variables}
+    of_optimizer = {id(v): name for name, optimizer in optimizers.items() for v in optimizer.variables}
+    of_optimizers = [v for optimizer in optimizers.values() for v in optimizer.variables]
+    variables = list({id(v): v for v in [*model.variables, *of_optimizers]}.values())
     taken: Counter[str] = Counter()
     specs: list[VariableSpec] = []
     weight_names: dict[str, str] = {}
@@ -210,9 +300,10 @@ def describe_variables(
         if id(variable) in trainable:
             kind = "weight"
             weight_names[variable.path.replace("/", "_")] = name
-        elif id(variable) in slots:
+        elif id(variable) in of_optimizer:
             kind, of = _slot_of(variable.path.split("/")[-1], weight_names)
-            name = f"{OPTIMIZER_LAYER}/{of}/{kind}" if of else f"{OPTIMIZER_LAYER}/{name}"
+            held_by = of_optimizer[id(variable)]
+            name = f"{held_by}/{of}/{kind}" if of else f"{held_by}/{name}"
         taken[name] += 1
         if taken[name] > 1:
             name = f"{name}_{taken[name] - 1}"
@@ -244,11 +335,13 @@ class _Attribution:
     def __init__(
         self,
         labels: list[str],
+        optimizers: list[str],
         updates: list[str],
         layer_of: dict[str, str | None],
         marked_names: Mapping[str, Mapping[str, str]],  # of each function
     ) -> None:
-        self.labels, self.updates, self.layer_of, self.marked_names = labels, updates, layer_of, marked_names
+        self.labels, self.optimizers, self.updates = labels, optimizers, updates
+        self.layer_of, self.marked_names = layer_of, marked_names
         self.next_index = 0
 
     def location(self, name: str, inherited: Location | None) -> Location | None:
@@ -257,15 +350,15 @@ class _Attribution:
             return inherited
         if mark.kind == "update":
             variable = self.updates[mark.index]
-            return Location(OPTIMIZER, self.layer_of[variable], variable)
+            return Location(OPTIMIZER, self.layer_of.get(variable), variable)
         if mark.kind == "optimizer":
             outer = inherited.variable if inherited else None
-            return inherited if outer else Location(OPTIMIZER, OPTIMIZER_LAYER)
+            return inherited if outer else Location(OPTIMIZER, self.optimizers[mark.index])
         inside_backward = inherited is not None and inherited.phase == BACKWARD
         phase = BACKWARD if mark.backward or inside_backward else FORWARD
         if inside_backward and inherited is not None:
             return replace(inherited, index=None)
-        return Location(phase, LOSS_LAYER if mark.kind == LOSS_LAYER else self.labels[mark.index])
+        return Location(phase, self.labels[mark.index] if mark.kind == "layer" else LOSS_LAYER)
 
     def apply(
         self, graph: Graph, marked_names: Mapping[str, str], functions: dict[str, Graph]

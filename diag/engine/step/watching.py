@@ -62,7 +62,15 @@ def worth_watching(program: Program) -> tuple[Port, ...]:
 def fusion_safe(program: Program, readers: Readers) -> dict[Port, str]:
     """The tensors that may be tapped, all of them at once, with the reason."""
     safe = {port: reason for port in _tensors(program.graph) if (reason := readers.why_safe(port))}
-    return {program.loss: "the step returns it", **safe}
+    returned = dict.fromkeys(_returned(program.graph), "the step returns it")
+    return {**dict.fromkeys(program.losses, "it is a loss"), **returned, **safe}
+
+
+def _returned(graph: Graph) -> Iterable[Port]:
+    """What a step gives back, before the Identity that every return adds: losses and metrics, which `fit` reads too."""
+    for port in graph.outputs:
+        node = graph.by_name[port.node]
+        yield node.inputs[0] if node.op == "Identity" else port
 
 
 def unsafe_to_watch(program: Program, watched: Iterable[Port]) -> dict[Port, str]:

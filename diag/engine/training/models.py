@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from diag.common.user_code import call_function, names_function
 from diag.common.wording import type_and_message
+from diag.engine.step.tracing import has_own_step
 from diag.engine.training.model_files import read_model_file
 from diag.engine.training.signature import OutputSpec, all_layers, loss_name, pair, signature_of
 from diag.errors import UserError
@@ -164,7 +165,6 @@ class Training:
     optimizer: str
     policy: str
     num_classes: tuple[int | None, ...]
-    notes: tuple[str, ...]
 
 
 def prepare_training(model: keras.Model, inputs: Any, targets: Any) -> Training:
@@ -180,13 +180,17 @@ def prepare_training(model: keras.Model, inputs: Any, targets: Any) -> Training:
     Raises:
         UserError: the model fails on the batch, or no loss fits the targets.
     """
+    if (
+        has_own_step(model) and model.compiled
+    ):  # it may have no call of its own, or another loss than it was compiled with
+        return _describe(model, [ChosenLoss("all", str(own_loss(model, targets)), "the model came with it")], ())
     outputs = build_on(model, inputs)
     specs = _output_specs(model, outputs)
     came_with_optimizer = bool(model.compiled and model.optimizer)
     optimizer = model.optimizer if came_with_optimizer else keras.optimizers.Adam()
-    own_loss = _own_loss(model, targets)
-    if own_loss:
-        losses = [ChosenLoss("all", own_loss, "the model came with it")]
+    loss_of_its_own = own_loss(model, targets)
+    if loss_of_its_own:
+        losses = [ChosenLoss("all", loss_of_its_own, "the model came with it")]
         if not came_with_optimizer:
             model.compile(optimizer=optimizer, loss=None, jit_compile=False)
     else:
@@ -257,8 +261,10 @@ def _are_distributions(rows: np.ndarray) -> bool:
     return bool(wide.min() >= 0 and (np.abs(wide.sum(axis=-1) - 1) <= rows.shape[-1] * epsilon).all())
 
 
-def _own_loss(model: keras.Model, targets: Any) -> str | None:
+def own_loss(model: keras.Model, targets: Any) -> str | None:
     """What the model came with in place of a loss that we would choose."""
+    if has_own_step(model):
+        return f"{type(model).__name__}.train_step"
     if model.compiled and model.loss is not None:
         return ", ".join(loss_name(loss) for loss in keras.tree.flatten(model.loss) if loss is not None)
     if type(model).compute_loss is not keras.Model.compute_loss:
@@ -293,13 +299,9 @@ def _choose_losses(
 def _describe(model: keras.Model, losses: list[ChosenLoss], specs: tuple[OutputSpec, ...]) -> Training:
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     optimizer = model.optimizer.inner_optimizer if scaled else model.optimizer
-    notes = []
-    if type(model).train_step is not keras.Model.train_step:
-        notes.append(f"{type(model).__name__}.train_step is not followed: the step is forward, loss, gradient, update")
     return Training(
         losses=tuple(losses),
         optimizer=type(optimizer).__name__,
         policy=model.dtype_policy.name,
         num_classes=tuple(spec.num_classes for spec in specs),
-        notes=tuple(notes),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import keras
@@ -13,9 +12,11 @@ import tensorflow as tf
 
 from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import trace
+from diag.engine.step.tracing import Programs, has_own_step
 from diag.engine.training.data import image_hints, load_batches
-from diag.engine.training.models import apply_policy, load_model, prepare_training
+from diag.engine.training.fit_calls import Call
+from diag.engine.training.kept_batches import KeptBatches
+from diag.engine.training.models import apply_policy, load_model, own_loss, prepare_training
 from diag.engine.training.signature import signature_of
 from diag.errors import UserError
 
@@ -71,16 +72,43 @@ def set_up(named: Named, batch_size: int, steps: int, seed: int, policy: str | N
         model.optimizer.build(model.trainable_variables)
     description = batches.description
     losses = ", ".join(f"{loss.name}" for loss in training.losses)
-    weights = sum(int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables))
     return Trained(
         model,
-        partial(trace, model),
+        Programs(model),
         batches,
         model_config(model),
-        f"{model.name}: {len(model.layers)} layers, {weights:,} weights, {losses}, {training.optimizer}",
+        _described(model, f"{losses}, {training.optimizer}"),
         f"{description.source}: {description.num_samples} samples",
-        (*training.notes, *description.notes),
+        description.notes,
     )
+
+
+def as_called(call: Call, batches: KeptBatches, source: str, notes: tuple[str, ...]) -> Trained:
+    """What a call of `fit` trains, as it is at that moment; `source` names the script.
+
+    Raises:
+        UserError: it cannot be traced as a training step.
+    """
+    model = call.model
+    programs = Programs(model)
+    programs(batches[0])  # builds what is not built
+    loss = own_loss(model, batches[0].targets) or "losses of the model's own"
+    if call.arguments.get("callbacks"):
+        notes = (*notes, "callbacks are not called: what they change, such as the learning rate, is not followed")
+    return Trained(
+        model,
+        programs,
+        batches,
+        model_config(model),
+        _described(model, loss if has_own_step(model) else f"{loss}, {type(model.optimizer).__name__}"),
+        f"{source}: {len(batches)} batches of {call.method}, {batches.size}",
+        notes,
+    )
+
+
+def _described(model: keras.Model, trained_by: str) -> str:
+    weights = sum(int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables))
+    return f"{model.name}: {len(model.layers)} layers, {weights:,} weights, {trained_by}"
 
 
 def model_config(model: Any) -> dict[str, Any]:

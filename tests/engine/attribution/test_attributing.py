@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from diag import attribute as command
-from diag import lockstep
+from diag import lockstep, printing
 from diag.engine.attribution import of_run
 from diag.engine.attribution.attributing import attribute, flagged_step_in, refined
 from diag.engine.attribution.trial_runner import FlaggedUnit, TrialRunner
@@ -305,6 +305,6 @@ def test_a_step_that_is_right_when_run_again_changes_nothing():
 
 def test_a_run_that_was_not_attributed_says_how_to(run):
     result = replace(result_with("kernel"), files={"trace": str(run / "trace.h5")})
-    assert lockstep.next_commands(result, [])[0] == f"python -m diag.attribute {run / 'trace.h5'}"
+    assert printing.next_commands(result, [])[0] == f"python -m diag.attribute {run / 'trace.h5'}"
     attributed = replace(result, attribution=FOUND)
-    assert lockstep.next_commands(attributed, [])[0].endswith("--substitute dense_1=reference")
+    assert printing.next_commands(attributed, [])[0].endswith("--substitute dense_1=reference")

@@ -71,7 +71,7 @@ def assert_trains_as_keras(model: keras.Model, program: Program, batches: list[B
         assert float(mine) == float(theirs)
     known = {id(v): v for v in [*model.variables, *model.optimizer.variables]}
     found = {spec.name: value.numpy() for spec, value in zip(program.variables, lane.variables, strict=True)}
-    own = [value for name, value in found.items() if not name.startswith("other/")]  # not a loss's running mean
+    own = [value for name, value in found.items() if not name.startswith("metrics/")]  # not a loss's running mean
     assert [x.tobytes() for x in own] == [np.asarray(v.value).tobytes() for v in known.values()]
 
 

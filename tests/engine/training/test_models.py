@@ -321,7 +321,7 @@ def test_compiled_without_loss_keeps_its_optimizer():
     assert model.loss.name == "sparse_categorical_crossentropy"
 
 
-def test_own_compute_loss_and_train_step_are_noted():
+def test_a_train_step_of_its_own_stands_for_the_loss():
     class Own(keras.Model):
         def __init__(self):
             super().__init__()
@@ -338,9 +338,8 @@ def test_own_compute_loss_and_train_step_are_noted():
 
     model = Own()
     training = prepare_training(model, floats(4, 4), None)
-    assert training.losses[0].name == "Own.compute_loss"
+    assert training.losses[0].name == "Own.train_step"
     assert training.losses[0].reason == "the model came with it" and training.optimizer == "Adam"
-    assert "Own.train_step is not followed" in training.notes[0]
 
 
 @pytest.mark.parametrize(("policy", "scaled"), [("mixed_float16", True), ("mixed_bfloat16", False)])

@@ -1,0 +1,263 @@
+"""A call of `fit` or `train_on_batch`: its model, and the batches that Keras trains it on.
+
+The one door to Keras's trainer.  Batches come from Keras itself: the real `fit` is run with a train function of ours,
+so that every form of data is its own to read, class weights and splits included.  Names used: `keras.Model.fit`,
+`train_on_batch`, `make_train_function` and `train_function`, which Keras documents for overriding, and that an absent
+part of a batch is a `tf.experimental.Optional`; tests/engine/test_canary.py fails when one changes its meaning.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from diag.common.wording import type_and_message
+from diag.engine.step.batch import Batch
+from diag.errors import UserError
+
+METHODS = ("fit", "train_on_batch")
+NEVER = 1 << 30  # epochs between validations
+Keep = Callable[[Batch], bool]
+"""Takes a batch and says whether more are wanted."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: `original` is Keras's method, `arguments` what it was given by name."""
+
+    model: keras.Model
+    method: str
+    original: Callable[..., Any]
+    arguments: dict[str, Any]
+
+    def go(self) -> Any:
+        """What was called, as it was called."""
+        return self.original(self.model, **self.arguments)
+
+    @property
+    def epochs(self) -> int:
+        return int(self.arguments.get("epochs", 1))
+
+
+def call_of_fit(model: keras.Model, data: Any, arguments: Mapping[str, Any]) -> Call:
+    """A call that nobody made: `model.fit(data)`, or with x, y and sample_weight where the data are a tuple of them.
+
+    Raises:
+        UserError: it is no compiled Keras model.
+    """
+    if not isinstance(model, keras.Model):
+        raise UserError(f"a {type(model).__name__} was given; expected a Keras model")
+    if not model.compiled:
+        raise UserError(f"{model.name} is not compiled; call its compile() with an optimizer and a loss before")
+    parts = data if isinstance(data, tuple) else (data,)
+    named = dict(zip(("x", "y", "sample_weight"), parts, strict=False))
+    try:
+        bound = inspect.signature(keras.Model.fit).bind(model, **named, **arguments)
+    except TypeError as error:
+        raise UserError(f"fit does not take this: {error}") from error
+    return Call(model, "fit", keras.Model.fit, {name: bound.arguments[name] for name in (*named, *arguments)})
+
+
+@contextmanager
+def calls_given_to(handle: Callable[[Call], Any]) -> Iterator[None]:
+    """Every call of `fit` and `train_on_batch` inside goes to `handle`, and returns what that returns."""
+    give_calls_to(handle)
+    try:
+        yield
+    finally:
+        take_back()
+
+
+def give_calls_to(handle: Callable[[Call], Any]) -> None:
+    """From now on, until `take_back`, such calls go to `handle`; those that it makes itself do not."""
+    take_back()
+    for method in METHODS:
+        setattr(keras.Model, method, _handed_on(method, getattr(keras.Model, method), handle))
+
+
+def take_back() -> None:
+    """Keras's own methods again."""
+    for method in METHODS:
+        if method in vars(keras.Model):  # else it is inherited, as Keras has it
+            delattr(keras.Model, method)
+
+
+def _handed_on(method: str, original: Callable[..., Any], handle: Callable[[Call], Any]) -> Callable[..., Any]:
+    signature = inspect.signature(original)
+    inside = False
+
+    @functools.wraps(original)
+    def call(self: keras.Model, *arguments: Any, **named: Any) -> Any:
+        nonlocal inside
+        if inside:
+            return original(self, *arguments, **named)
+        bound = signature.bind(self, *arguments, **named).arguments
+        given = {name: value for name, value in bound.items() if name != next(iter(signature.parameters))}
+        inside = True
+        try:
+            return handle(Call(self, method, original, given))
+        finally:
+            inside = False
+
+    return call
+
+
+class _Enough(Exception):
+    pass
+
+
+class _UntilEpoch(keras.callbacks.Callback):
+    """Ends `fit` after its last epoch, before it does what is done at the end of training."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch + 1 >= self.epochs:
+            raise _Enough
+
+
+def read_batches(call: Call, keep: Keep) -> None:
+    """Give `keep` the batches that the call would train on, in order, until it wants no more; nothing is trained.
+
+    The model is built if it was not, as Keras does it.  Callbacks and validation are left out.
+
+    Raises:
+        UserError: more than one device trains it, or Keras refuses the data, or reading them fails.
+    """
+    model = call.model
+    _refuse_replicas(model)
+
+    def take(iterator: Iterator[Any]) -> dict[str, Any]:
+        for data in _next(iterator, model.steps_per_execution):
+            if not keep(batch_of(data)):
+                raise _Enough
+        return {}
+
+    arguments = call.arguments
+    if call.method == "fit":
+        ours = {"callbacks": [_UntilEpoch(call.epochs)], "verbose": 0, "validation_data": None}
+        arguments = {**arguments, **ours, "validation_freq": NEVER}
+    model.get_metrics_result = dict  # at the end of an epoch; they have seen nothing
+    try:
+        with _train_function(model, lambda: take), suppress(_Enough):
+            call.original(model, **arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{call.method} itself would not train: {type_and_message(error)}") from error
+    finally:
+        del model.get_metrics_result
+
+
+def train_on(call: Call, keep: Keep, then: Callable[[], None]) -> Any:
+    """The call as it was made, training and all; `keep` sees each batch before it is trained on.
+
+    then: called once, in the middle of training, when `keep` wants no more, or at its end.
+    """
+    model = call.model
+    _refuse_replicas(model)
+    wanted = True
+
+    def make() -> Callable[[Iterator[Any]], Any]:
+        type(model).make_train_function(model)
+        train = model.train_function
+
+        def step(iterator: Iterator[Any]) -> Any:
+            nonlocal wanted
+            if not wanted:
+                return train(iterator)
+            data = _next(iterator, model.steps_per_execution)
+            for each in data:
+                if wanted and not keep(batch_of(each)):
+                    wanted = False
+            logs = train(iter(data))
+            if not wanted:
+                then()
+            return logs
+
+        return step
+
+    with _train_function(model, make):
+        result = call.go()
+    if wanted:
+        then()
+    return result
+
+
+def _refuse_replicas(model: keras.Model) -> None:
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        raise UserError(
+            f"{model.name} trains on {replicas} devices at once (tf.distribute); lockstep follows one: run the script "
+            "without its strategy"
+        )
+
+
+@contextmanager
+def _train_function(model: keras.Model, make: Callable[[], Callable[..., Any]]) -> Iterator[None]:
+    """The model trains by what `make` makes when `fit` asks for it; its own is put back afterwards."""
+    own = model.train_function
+
+    def make_train_function(force: bool = False) -> None:
+        model.train_function = make()
+
+    model.make_train_function = make_train_function
+    try:
+        yield
+    finally:
+        del model.make_train_function
+        model.train_function = own
+        model.stop_training = False
+
+
+def _next(iterator: Iterator[Any], most: int) -> list[Any]:
+    """Up to `most` batches; raises StopIteration if there is none."""
+    found: list[Any] = []
+    for _ in range(most):
+        try:
+            data = next(iterator)
+        except StopIteration:
+            if found:
+                return found
+            raise
+        found.append(keras.tree.map_structure(_none_if_absent, data))
+    return found
+
+
+def _none_if_absent(leaf: Any) -> Any:
+    """Of generators and PyDatasets Keras gives an Optional where a part of a batch is None."""
+    return None if isinstance(leaf, tf.experimental.Optional) else leaf
+
+
+def batch_of(data: Any) -> Batch:
+    """What Keras gives a `train_step`, with NumPy arrays.
+
+    Raises:
+        UserError: it holds what is no dense array.
+    """
+    arrays = keras.tree.map_structure(_array, data)
+    if isinstance(arrays, (tuple, list)) and 1 <= len(arrays) <= 3:
+        inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(arrays)
+        return Batch(inputs, targets, sample_weight, len(arrays))
+    return Batch(arrays, num_parts=0)
+
+
+def _array(leaf: Any) -> np.ndarray | None:
+    if leaf is None:
+        return None
+    if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)):
+        raise UserError(
+            f"the data hold a {type(leaf).__name__}; expected dense tensors: map the data with `.to_tensor()` or "
+            "tf.sparse.to_dense"
+        )
+    return np.asarray(leaf)
