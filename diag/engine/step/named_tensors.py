@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diag.engine.graphs.graph import Port
+from diag.engine.graphs.graph import Graph, Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.graphs.variables import arrays_of
 from diag.engine.step.program import Program
@@ -73,8 +73,7 @@ def series_of(program: Program) -> list[Series]:
     """Everything that a step of the program shows, in its order of execution."""
     graph = program.graph
     result = [
-        Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name)
-        for (kind, name), port in watched_tensors(program).items()
+        Series(kind, name, *_shape_and_dtype(graph, port)) for (kind, name), port in watched_tensors(program).items()
     ]
     result += [
         Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name, VIEW)
@@ -85,6 +84,12 @@ def series_of(program: Program) -> list[Series]:
         if kind == WEIGHTS:
             result.append(Series(UPDATES, name, tuple(spec.shape), spec.dtype))
     return result
+
+
+def _shape_and_dtype(graph: Graph, port: Port) -> tuple[tuple[int, ...], str]:
+    """As arrays have them: complex numbers are pairs of reals."""
+    dtype, shape = graph.dtype(port), graph.shape(port).as_list()
+    return (*shape, 2) if dtype.is_complex else tuple(shape), dtype.real_dtype.name
 
 
 class Shown:
