@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from diag.engine.training.setup import set_up
     from diag.report import graph as reporting
 
-    trained = set_up(options.model, options.data, options.batch_size, 1, options.seed, place.policy)
+    trained = set_up(options.model, options.data, options.batch_size, 1, options.seed, place.policy, place.execution == "xla")
     program = trained.programs(trained.batches[0])
     lane = Lane.at("candidate", place, program, options.seed)
     step, changed, unsafe = inspect_step(program, lane), None, {}

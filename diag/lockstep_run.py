@@ -88,7 +88,8 @@ def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, n
     steps = request.steps or DEFAULT_STEPS
     planned, checks = _as_begun(request, steps)
     if trained is None:
-        trained = set_up(request.model, request.data, request.batch_size, planned, request.seed, request.policy)
+        is_xla = "xla" in (request.reference.execution, candidate.execution)
+        trained = set_up(request.model, request.data, request.batch_size, planned, request.seed, request.policy, is_xla)
     settings = Settings(
         request.reference,
         candidate,

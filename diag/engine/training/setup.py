@@ -35,9 +35,18 @@ class Trained:
 
 
 def set_up(
-    model_spec: str | None, data_spec: str | None, batch_size: int, steps: int, seed: int, policy: str | None
+    model_spec: str | None,
+    data_spec: str | None,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    policy: str | None,
+    is_xla: bool = False,
 ) -> Trained:
-    """Load model and data, choose loss and optimizer; raises UserError for what cannot be trained."""
+    """Load model and data, choose loss and optimizer; raises UserError for what cannot be trained.
+
+    is_xla: the step is traced for XLA to compile.
+    """
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     shape, classes = image_hints(data_spec)
@@ -55,7 +64,7 @@ def set_up(
     losses = ", ".join(f"{loss.name}" for loss in training.losses)
     return Trained(
         model,
-        Programs(model),
+        Programs(model, is_xla),
         batches,
         model_config(model),
         _described(model, f"{losses}, {training.optimizer}"),
@@ -64,14 +73,14 @@ def set_up(
     )
 
 
-def as_called(call: Call, batches: KeptBatches, source: str, notes: tuple[str, ...]) -> Trained:
-    """What a call of `fit` trains, as it is at that moment; `source` names the script.
+def as_called(call: Call, batches: KeptBatches, source: str, notes: tuple[str, ...], is_xla: bool = False) -> Trained:
+    """What a call of `fit` trains, as it is at that moment; `source` names the script; is_xla as in `set_up`.
 
     Raises:
         UserError: it cannot be traced as a training step.
     """
     model = call.model
-    programs = Programs(model)
+    programs = Programs(model, is_xla)
     programs(batches[0])  # builds what is not built
     loss = own_loss(model, batches[0].targets) or "losses of the model's own"
     if call.arguments.get("callbacks"):
