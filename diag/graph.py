@@ -39,10 +39,11 @@ def run(options: argparse.Namespace) -> int:
     from diag.common.terminal import ReportConsole
     from diag.engine.lanes.lane import Lane
     from diag.engine.rewrites.optimized import difference, inspect_step
-    from diag.engine.training.setup import set_up
+    from diag.engine.training.setup import Traced, set_up
     from diag.report import graph as reporting
 
-    trained = set_up(options.model, options.data, options.batch_size, 1, options.seed, place.policy, place.execution == "xla")
+    traced = Traced(place.policy, place.execution == "xla")
+    trained = set_up(options.model, options.data, options.batch_size, 1, options.seed, traced)
     program = trained.programs(trained.batches[0])
     lane = Lane.at("candidate", place, program, options.seed)
     step, changed, unsafe = inspect_step(program, lane), None, {}

@@ -27,7 +27,7 @@ from diag.engine.runs.carrying import RUN_DATA, carried, draws_from_lost_state, 
 from diag.engine.runs.run import LockstepRun
 from diag.engine.runs.settings import Settings
 from diag.engine.runs.updates import adam_settings_of
-from diag.engine.training.setup import Trained, set_up
+from diag.engine.training.setup import Traced, Trained, set_up
 from diag.errors import UserError
 from diag.machine import settings as process
 from diag.machine.places import Place, parse_place
@@ -88,8 +88,8 @@ def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, n
     steps = request.steps or DEFAULT_STEPS
     planned, checks = _as_begun(request, steps)
     if trained is None:
-        is_xla = "xla" in (request.reference.execution, candidate.execution)
-        trained = set_up(request.model, request.data, request.batch_size, planned, request.seed, request.policy, is_xla)
+        traced = Traced(request.policy, "xla" in (request.reference.execution, candidate.execution))
+        trained = set_up(request.model, request.data, request.batch_size, planned, request.seed, traced)
     settings = Settings(
         request.reference,
         candidate,
