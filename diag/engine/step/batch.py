@@ -52,8 +52,8 @@ def longest_of(batches: Iterable[Batch]) -> Batch:
     if all(array.shape == tuple(shapes[path]) for path, array in arrays[0].items()):
         return first
     zeros = iter([np.zeros(shapes[path], array.dtype) for path, array in arrays[0].items()])
-    parts = [map_leaves(lambda _: next(zeros), part) for part in first.parts]
-    return Batch(*parts, num_parts=first.num_parts)
+    inputs, targets, sample_weight = (map_leaves(lambda _: next(zeros), part) for part in first.parts)
+    return Batch(inputs, targets, sample_weight, first.num_parts)
 
 
 def texts_as_bytes(array: np.ndarray) -> np.ndarray:
