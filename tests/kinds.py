@@ -161,18 +161,30 @@ def any_length_data() -> tf.data.Dataset:
 
 
 class Nested(keras.Model):
-    """Layers that are built at their first call, inside a `tf.function` of the model's own."""
+    """A layer that is called inside a `tf.function` of the model's own, and a branch there."""
 
     def __init__(self) -> None:
         super().__init__(name="nested")
         self.first, self.second = layers.Dense(6, activation="tanh", name="first"), layers.Dense(3, name="second")
 
+    def build(self, shape: Any) -> None:
+        self.first.build(shape)
+        self.second.build((shape[0], 6))
+
     @tf.function
     def hidden(self, x: Any) -> Any:
-        return tf.cond(tf.reduce_sum(x) > 1e6, lambda: x, lambda: self.first(x))
+        hidden = self.first(x)
+        return tf.cond(tf.reduce_sum(x) > 0, lambda: tf.tanh(hidden), lambda: hidden * 0.5)
 
     def call(self, x: Any) -> Any:
         return self.second(self.hidden(x))
+
+
+class Lazy(Nested):
+    """Its layers are built as the function is traced, so that Keras trains the one in it no more: nor does `fit`."""
+
+    def build(self, shape: Any) -> None:
+        super(Nested, self).build(shape)
 
 
 class Jitted(Nested):
@@ -189,6 +201,10 @@ def halved(x: Any) -> Any:
 
 def nested() -> keras.Model:
     return Nested()
+
+
+def lazy() -> keras.Model:
+    return Lazy()
 
 
 def jitted() -> keras.Model:

@@ -21,6 +21,8 @@ from diag.engine.training.models import apply_policy, load_model, own_loss, prep
 from diag.engine.training.signature import signature_of
 from diag.errors import UserError
 
+MOST_NAMED = 4  # in a sentence
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -71,7 +73,7 @@ def set_up(
         model_config(model),
         _described(model, f"{losses}, {training.optimizer}"),
         f"{description.source}: {description.num_samples} samples",
-        (*description.notes, *notes),
+        (*description.notes, *notes, *_untrained(programs(given[0]))),
         _longest(programs, given, batches.longest(steps), steps),
     )
 
@@ -87,7 +89,7 @@ def as_called(call: Call, batches: KeptBatches, source: str, notes: tuple[str, .
     traced(batches[0])  # builds what is not built
     programs, given, texts = without_texts(traced, batches)
     loss = own_loss(model, batches[0].targets) or "losses of the model's own"
-    notes = (*notes, *texts)
+    notes = (*notes, *texts, *_untrained(programs(given[0])))
     if call.arguments.get("callbacks"):
         notes = (*notes, "callbacks are not called: what they change, such as the learning rate, is not followed")
     return Trained(
@@ -100,6 +102,15 @@ def as_called(call: Call, batches: KeptBatches, source: str, notes: tuple[str, .
         notes,
         _longest(programs, given, batches.longest, len(batches)),
     )
+
+
+def _untrained(program: Program) -> tuple[str, ...]:
+    """What to say of weights that no gradient reaches."""
+    names = program.without_gradient
+    if not names:
+        return ()
+    some = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    return (f"no gradient reaches {len(names)} of the weights, and `fit` trains them no more than this does: {some}",)
 
 
 def _longest(
