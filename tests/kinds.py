@@ -220,7 +220,7 @@ class Scans(layers.Layer):
     def call(self, x: Any) -> Any:
         total = tf.scan(lambda a, b: 0.5 * a + tf.tanh(b * self.scale), tf.transpose(x))
         mapped = tf.map_fn(lambda row: halved(row) + 1.0, tf.transpose(total))
-        _, grown = tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 1.1), (0, mapped))
+        _, grown = tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 1.1), (0, mapped), maximum_iterations=3)
         return grown
 
 
@@ -299,3 +299,9 @@ def long_names() -> keras.Model:
     for index in range(8):
         x = layers.Dense(5, activation="relu", name=f"layer_{index}_" + "of_a_very_long_name_" * 5)(x)
     return classifier(inputs, x)
+
+
+def ragged() -> tf.data.Dataset:
+    """Rows of different lengths, left as they are, which Keras takes no more than this."""
+    rows = tf.ragged.constant([[[1.0, 2.0, 3.0]] * (1 + index % 3) for index in range(SIZE)], ragged_rank=1)
+    return tf.data.Dataset.from_tensor_slices((rows, numbers()[1])).batch(4)
