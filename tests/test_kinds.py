@@ -35,21 +35,12 @@ def ran(name: str, candidate: str, steps: int = 2) -> tuple[int, dict[str, Any],
     """The exit code, the report with its notes, and the trace of a run of a model on its data."""
     folder = Path(tempfile.mkdtemp(prefix="lockstep-kinds-")) / "run"
     arguments = ["--model", f"tests/kinds.py:{name}", "--data", f"tests/kinds.py:{DATA.get(name, 'numbers')}"]
-    code = lockstep.main(
-        [
-            *arguments,
-            "--candidate",
-            candidate,
-            "--steps",
-            str(steps),
-            "--batch-size",
-            "4",
-            "--out",
-            str(folder),
-            "--quiet",
-        ]
-    )
-    return code, json.loads((folder / "report.json").read_text()), folder / "trace.h5"
+    arguments += ["--candidate", candidate, "--steps", str(steps), "--batch-size", "4", "--out", str(folder)]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = lockstep.main([*arguments, "--quiet"])
+    notes = [" ".join(note.split()) for note in printed.getvalue().split("\nnote  ")[1:]]
+    return code, json.loads((folder / "report.json").read_text()) | {"notes": notes}, folder / "trace.h5"
 
 
 @pytest.mark.parametrize("name", AGREE)
