@@ -73,16 +73,8 @@ class TextPart:
 
     @cached_property
     def rest(self) -> Program:
-        """The step without it.
-
-        Raises:
-            UserError: the rest works on texts as well.
-        """
+        """The step without it."""
         program, graph = self.whole, self.whole.graph
-        for port in self.ports:
-            if graph.dtype(port) == tf.string:
-                layer = graph.by_name[port.node].location.layer
-                raise UserError(f"{layer} mixes texts with weights; expected texts that weights have no part in")
         names = {port: f"lockstep_text/{index}" for index, port in enumerate(self.ports)}
         nodes = self._left()
         cut, graph_def = subgraph(nodes, names, graph, program.functions, program.graph_def)
@@ -118,11 +110,16 @@ class TextPart:
 
 
 def text_part(program: Program) -> TextPart | None:
-    """What of a step works on texts, None where nothing does."""
+    """What of a step works on texts, None where nothing does.
+
+    Raises:
+        UserError: some of it needs more than the batch, so that nobody can do it beforehand.
+    """
     alone = _of_batch_alone(program)
     nodes = [node for node in program.graph if node.name in alone and node.op not in _SOURCES]
     tables = {name for name, value in program.constants.items() if value.dtype == tf.resource}
     texts = [node for node in nodes if _is_text(node, program.graph, tables, program.functions)]
+    _refuse_mixed(program, {node.name for node in texts})
     if not texts:
         return None
     layers = tuple(dict.fromkeys(node.location.layer for node in texts if node.location.layer))
@@ -130,6 +127,17 @@ def text_part(program: Program) -> TextPart | None:
     read = [port for node in program.graph if node.name not in names for port in node.inputs]
     ports = tuple(dict.fromkeys(port for port in (*read, *program.graph.outputs) if port.node in names))
     return TextPart(program, names, ports, layers)
+
+
+def _refuse_mixed(program: Program, texts: Collection[str]) -> None:
+    graph = program.graph
+    given = {*texts, *(name for name in program.batch_inputs if graph.dtype(Port(name, 0)) == tf.string)}
+    for node in graph:
+        if node.name not in texts and any(p.node in given and graph.dtype(p) == tf.string for p in node.inputs):
+            raise UserError(
+                f"{node.location.layer or program.layers[0]} computes on texts and on weights together ({node.op}); "
+                "expected texts that are looked up first, with nothing but the batch"
+            )
 
 
 def _of_batch_alone(program: Program) -> set[str]:
