@@ -66,7 +66,7 @@ def load_batches(
         epoch = _epochs(value)
         if epoch is not None:
             return StreamBatches(
-                lambda: (_from_tuple(element, spec) for element in epoch()), spec, check, _is_regular(value)
+                lambda: (_from_tuple(element, spec) for element in epoch()), spec, check, _is_regular(value, signature)
             )
         samples = Samples(_in_float32(_from_tuple(value, spec), signature), spec)
     elif Path(spec).is_dir():
@@ -153,10 +153,12 @@ def _epochs(value: Any) -> Callable[[], Iterator[Any]] | None:
     return None
 
 
-def _is_regular(value: Any) -> bool:
-    """Whether a data set says that its batches are all of one shape, but for their number of samples."""
+def _is_regular(value: Any, signature: Signature | None) -> bool:
+    """Whether data set or model say that batches are all of one shape, but for their number of samples."""
     import keras
 
+    if signature is not None and not any(None in spec.shape for spec in (*signature.inputs, *signature.outputs)):
+        return True
     shapes = [spec.shape for spec in keras.tree.flatten(getattr(value, "element_spec", None)) if spec is not None]
     return bool(shapes) and all(shape.rank and shape[1:].is_fully_defined() for shape in shapes)
 
