@@ -157,8 +157,10 @@ def _is_regular(value: Any, signature: Signature | None) -> bool:
     """Whether data set or model say that batches are all of one shape, but for their number of samples."""
     import keras
 
-    if signature is not None and not any(None in spec.shape for spec in (*signature.inputs, *signature.outputs)):
-        return True
+    if signature is not None:
+        sizes = [size for specs in (signature.inputs, signature.outputs) for spec in specs for size in spec.shape]
+        if None not in sizes:
+            return True
     shapes = [spec.shape for spec in keras.tree.flatten(getattr(value, "element_spec", None)) if spec is not None]
     return bool(shapes) and all(shape.rank and shape[1:].is_fully_defined() for shape in shapes)
 
