@@ -106,7 +106,7 @@ def test_it_goes_on_with_the_script_as_if_nothing_had_been(tmp_path: Path) -> No
     assert plain.returncode == 0
     (tmp_path / "out.txt").unlink()
     ran = watched(
-        "--and-train", "--steps", "3", "--candidate", "CPU:0", "--out", "run", script, *words, folder=tmp_path
+        "--and-train", "--json", "--steps", "3", "--candidate", "CPU:0", "--out", "run", script, *words, folder=tmp_path
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert (tmp_path / "out.txt").read_text() == alone
