@@ -69,7 +69,7 @@ def measure(steps: int = STEPS) -> Iterator[Row]:
                     whole)  # fmt: skip
         yield _replay(run, whole, fault, f"sim:{faults}:late")
         first = _child([*flags, *long, "--out", str(killed)], kill_after=kill)
-        second = _child(["--resume", str(killed), "--quiet"])
+        second = _child(["--resume", str(killed), *flags[:2], *flags[4:6], "--quiet"])
         yield _resume(run, (first, second), kill, _are_same(whole, killed))
 
 

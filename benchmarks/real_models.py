@@ -163,11 +163,11 @@ def _peak() -> float:
 
 
 def _trained(model: str) -> Any:
-    from diag.engine.training.setup import set_up
+    from diag.engine.training.setup import Named, set_up
 
     subject = SUBJECTS[model]
     spec = f"benchmarks/models.py:{subject.model}" if subject.model else None
-    return set_up(spec, None, subject.batch_size, steps=STEPS, seed=0, policy=None)
+    return set_up(Named(spec), subject.batch_size, steps=STEPS, seed=0, policy=None)
 
 
 def fit(model: str, place: str) -> dict[str, Any]:

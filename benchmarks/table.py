@@ -40,8 +40,8 @@ HEAD = """# Benchmarks
 
 `make bench` writes this page. Each figure is a ratio to the plain training that is watched: by the clock, and by
 processor time, which other processes lengthen least. Seconds leave out Python's and TensorFlow's start, on both sides;
-GiB are the largest resident memory of a process. The models' tensors are not dumped (`--dump none`); statistics and
-checksums of all of them are recorded, as always.
+GiB are the largest resident memory of a process. The models' tensors are not dumped (`--dump none`); checksums of
+all of them are recorded, and statistics of those of checked steps. A `fit` makes its optimizer's variables, too.
 """
 
 

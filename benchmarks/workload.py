@@ -16,7 +16,7 @@ from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Lane
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import flat_batch, trace
-from diag.engine.training.setup import Trained, set_up
+from diag.engine.training.setup import Named, Trained, set_up
 from diag.machine.places import Place
 
 
@@ -56,7 +56,7 @@ def motivating_training(image_size: int, batch_size: int) -> Trained:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "images.npz"
         np.savez(data, x=images, y=np.arange(batch_size) % 2)
-        trained = set_up(None, str(data), batch_size, steps=1, seed=0, policy=None)
+        trained = set_up(Named(data=str(data)), batch_size, steps=1, seed=0, policy=None)
         trained.batches[0]  # read before the folder goes
     return trained
 

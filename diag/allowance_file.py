@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from diag.common.command import file_path
 from diag.errors import UserError
 from diag.numerics.allowances import AllowanceRow, parse, use
 from diag.numerics.op_classes import ErrorClass, class_of
@@ -19,7 +20,7 @@ def add_allowances_flag(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         FLAG,
         metavar="FILE.toml",
-        type=Path,
+        type=file_path,
         help="how many ULP ops may be off by, at which kind of place and who says so, instead of the shipped rows "
         "(docs/BOUNDS.md)",
     )

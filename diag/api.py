@@ -91,7 +91,7 @@ def watch_fit(**settings: Any) -> None:
     """
     with _as_value_errors():
         options = options_from(settings)
-        request = call_request(options, _command("watch_fit", settings))
+        request = replace(call_request(options, _command("watch_fit", settings)), module="")
     source = Path(sys.argv[0]).name or "a session"
 
     def install() -> None:
@@ -131,6 +131,7 @@ def compare_training(
     named = {"reference": reference, "candidate": candidate, "steps": steps, **settings}
     with _as_value_errors():
         request = call_request(options_from(named), _command("compare_training", named))
+        request = replace(request, module="", quiet=True)
         import_tensorflow()
         from diag.door import lockstep_of
         from diag.engine.training.fit_calls import call_of_fit
@@ -138,7 +139,7 @@ def compare_training(
 
         epochs = request.steps or DEFAULT_STEPS  # each has a batch at least
         call = call_of_fit(model, data, {"epochs": epochs, **(fit or {})})
-        return Report(lockstep_of(call, replace(request, quiet=True), "data given to compare_training"))
+        return Report(lockstep_of(call, request, "data given to compare_training"))
 
 
 def _print(result: RunResult, request: LockstepRequest) -> int:

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from diag.common.child import add_memory_flag, in_child, limits_of
-from diag.common.command import OneLineParser, add_trust_flag, command_parser, positive, run_command
+from diag.common.command import (
+    OneLineParser,
+    add_trust_flag,
+    command_parser,
+    file_path,
+    not_negative,
+    positive,
+    run_command,
+)
 from diag.common.jsonable import json_safe, to_text
 from diag.common.terminal import ReportConsole
 from diag.common.text import as_text
@@ -37,8 +45,10 @@ MORE = 300  # seconds, until what is left out is said, and a trial that hangs is
 
 def parser() -> OneLineParser:
     parser = command_parser("python -m diag.attribute", __doc__)
-    parser.add_argument("trace", metavar="TRACE", type=Path, help="a trace.h5 of diag.lockstep")
-    parser.add_argument("--step", metavar="K", type=int, help="the step (default: that of the first divergence)")
+    parser.add_argument("trace", metavar="TRACE", type=file_path, help="a trace.h5 of diag.lockstep")
+    parser.add_argument(
+        "--step", metavar="K", type=not_negative, help="the step (default: that of the first divergence)"
+    )
     parser.add_argument("--place", metavar="PLACE", help="where instead of the candidate's place")
     parser.add_argument("--switches", metavar="NAMES", help=f"only these, with commas between: {', '.join(SWITCHES)}")
     parser.add_argument(
@@ -65,8 +75,10 @@ def run(options: argparse.Namespace) -> int:
     import_tensorflow()
     step, location, alike = flagged_in(options.trace, options.step)
     from diag.engine.attribution.attributing import attribute, flagged_step_in, line_of
+    from diag.engine.lanes.lane import check_device
 
     flagged = flagged_step_in(options.trace, step, place, alike, options.trust)
+    check_device(flagged.place)  # each trial would only say that it cannot be made
     console = ReportConsole(quiet=options.json)
 
     def on_trial(trial: Trial) -> None:

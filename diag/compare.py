@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diag.common.child import add_limit_flags, in_child, limits_of
-from diag.common.command import OneLineParser, add_trust_flag, command_parser, run_command
-from diag.common.files import write_json
+from diag.common.command import OneLineParser, add_trust_flag, command_parser, file_path, run_command
+from diag.common.files import refuse_unwritable, write_json
 from diag.common.jsonable import to_text
 from diag.common.terminal import ReportConsole
 from diag.common.text import as_text
@@ -30,13 +30,13 @@ LANES = ("reference", "candidate")
 
 def parser() -> OneLineParser:
     parser = command_parser("python -m diag.compare", __doc__)
-    parser.add_argument("reference", metavar="A.h5", type=Path, help="the trace to compare with")
-    parser.add_argument("candidate", metavar="B.h5", type=Path, help="the trace in question")
+    parser.add_argument("reference", metavar="A.h5", type=file_path, help="the trace to compare with")
+    parser.add_argument("candidate", metavar="B.h5", type=file_path, help="the trace in question")
     parser.add_argument(
         "--lane-a", choices=LANES, default="reference", help="of the first trace (default: %(default)s)"
     )
     parser.add_argument("--lane-b", choices=LANES, default="candidate", help="of the second (default: %(default)s)")
-    parser.add_argument("--out", metavar="FILE.json", type=Path, help="write report.json under this name")
+    parser.add_argument("--out", metavar="FILE.json", type=file_path, help="write report.json under this name")
     add_trust_flag(parser)
     add_limit_flags(parser)
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
@@ -44,7 +44,7 @@ def parser() -> OneLineParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command("compare", parser(), run, arguments, interrupted="interrupted; nothing was written")
+    return run_command("compare", parser(), run, arguments, left="nothing was written")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
             b.close()
     contents = json_report.report(result)
     if options.out is not None:
-        write_json(options.out, contents)
+        write_json(options.out, contents, is_new=True)
     if options.json:
         print(to_text(contents), end="")
     elif result.verdict == "identical":
@@ -85,8 +85,7 @@ def check_out(out: Path | None) -> None:
         return
     if out.exists():
         raise UserError(f"--out {out} exists already; name a new file")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: no folder {out.absolute().parent}; make it, or name another")
+    refuse_unwritable("--out", out)
 
 
 def same_bits(num_tensors: int, num_steps: int) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from diag import options as flags
-from diag.common.command import OneLineParser, command_parser, run_command
+from diag.common.command import OneLineParser, add_trust_flag, command_parser, run_command
 from diag.common.jsonable import to_text
 from diag.machine.places import parse_place
 
@@ -19,6 +19,7 @@ from diag.machine.places import parse_place
 def parser() -> OneLineParser:
     parser = command_parser("python -m diag.graph", __doc__)
     flags.add_model_flags(parser)
+    add_trust_flag(parser)
     parser.add_argument(
         "--place", metavar="PLACE", default="CPU:0", help="DEVICE[/EXECUTION][/POLICY] (default: %(default)s)"
     )
@@ -39,11 +40,11 @@ def run(options: argparse.Namespace) -> int:
     from diag.common.terminal import ReportConsole
     from diag.engine.lanes.lane import Lane
     from diag.engine.rewrites.optimized import difference, inspect_step
-    from diag.engine.training.setup import Traced, set_up
+    from diag.engine.training.setup import Named, Traced, set_up
     from diag.report import graph as reporting
 
-    traced = Traced(place.policy, place.execution == "xla")
-    trained = set_up(options.model, options.data, options.batch_size, 1, options.seed, traced)
+    named = Named(options.model, options.data, options.trust)
+    trained = set_up(named, options.batch_size, 1, options.seed, Traced(place.policy, place.execution == "xla"))
     program = trained.programs(trained.batches[0])
     lane = Lane.at("candidate", place, program, options.seed)
     step, changed, unsafe = inspect_step(program, lane), None, {}

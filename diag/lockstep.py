@@ -8,6 +8,7 @@ could not be asked, 3: a bug of ours.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,7 @@ from diag import allowance_file
 from diag import options as flags
 from diag.common.child import in_child, limits_of
 from diag.common.command import OneLineParser, command_parser, run_command
+from diag.errors import UserError
 from diag.printing import print_result
 from diag.request import LockstepRequest, request_of
 from diag.resume import resumed_request
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser(),
         lambda options: run(resumed_request(parser(), given) if options.resume else request_of(options, given)),
         given,
-        interrupted="interrupted; what was whole is in the trace, and --resume FOLDER goes on with it",
+        left="what was whole is in the trace, and --resume FOLDER goes on with it",
     )
 
 
@@ -55,10 +57,20 @@ def run(request: LockstepRequest) -> int:
     return print_result(run_lockstep(request), request)
 
 
+def _is_recorded(options: argparse.Namespace, given: Sequence[str]) -> bool:
+    """Whether the training step comes from a trace, in a run that goes on too."""
+    if not options.resume:
+        return bool(options.reference.startswith(flags.TRACE))
+    try:
+        return resumed_request(parser(), given).trace is not None
+    except UserError:
+        return False  # as `main` will say
+
+
 def main_in_child(arguments: Sequence[str]) -> int:
     """The command; where the training step comes from a trace, in a process of its own, as long as it takes."""
     options = parser().parse_args(arguments)
-    if not options.reference.startswith(flags.TRACE):
+    if not _is_recorded(options, arguments):
         return main(arguments)
     return in_child("lockstep", "diag.lockstep", arguments, limits_of(options, None))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 
 import tensorflow as tf
@@ -27,14 +26,14 @@ from diag.engine.runs.carrying import RUN_DATA, carried, draws_from_lost_state, 
 from diag.engine.runs.run import LockstepRun
 from diag.engine.runs.settings import Settings
 from diag.engine.runs.updates import adam_settings_of
-from diag.engine.training.setup import Traced, Trained, set_up
+from diag.engine.training.setup import Named, Traced, Trained, set_up
 from diag.errors import UserError
 from diag.machine import settings as process
 from diag.machine.places import Place, parse_place
 from diag.options import DEFAULT_STEPS
 from diag.report import json_report
 from diag.report.progress import StepProgress
-from diag.request import LockstepRequest
+from diag.request import LockstepRequest, refuse_earlier_run
 from diag.verdict.result import SIMULATED, Notice, RunResult, as_notes
 from diag.verdict.substitution import Substitution
 
@@ -54,19 +53,20 @@ def run_lockstep(request: LockstepRequest, trained: Trained | None = None) -> Ru
     Raises:
         UserError: the request cannot be met; nothing is left in its folder unless whole steps are.
     """
-    with process.tf32(request.tf32), process.op_determinism(request.deterministic):
+    with claimed(request.folder), process.tf32(request.tf32), process.op_determinism(request.deterministic):
+        if not request.is_resumed:
+            refuse_earlier_run(request.folder)  # one may have begun and ended since the flags were read
         candidate, notices = choose_candidate(request)
         notices += as_notes(allowance_file.put_in_force(request.allowances_file, request.allowances))
         for place in (request.reference, candidate):
             check_device(place)
-        with claimed(request.folder) if request.is_resumed else nullcontext():
-            if request.trace is not None:
-                result = _against_trace(request, candidate, notices)
-            else:
-                result = _live(request, trained, candidate, notices)
-            write_json(request.folder / "report.json", json_report.report(result))
-            Checkpoints(request.folder).discard()
-            return result
+        if request.trace is not None:
+            result = _against_trace(request, candidate, notices)
+        else:
+            result = _live(request, trained, candidate, notices)
+        write_json(request.folder / "report.json", json_report.report(result))
+        Checkpoints(request.folder).discard()
+        return result
 
 
 def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
@@ -88,8 +88,9 @@ def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, n
     steps = request.steps or DEFAULT_STEPS
     planned, checks = _as_begun(request, steps)
     if trained is None:
+        named = Named(request.model, request.data, request.is_trusted)
         traced = Traced(request.policy, "xla" in (request.reference.execution, candidate.execution))
-        trained = set_up(request.model, request.data, request.batch_size, planned, request.seed, traced)
+        trained = set_up(named, request.batch_size, planned, request.seed, traced)
     settings = Settings(
         request.reference,
         candidate,
@@ -157,51 +158,42 @@ def record(
     """Run, and write the trace as it goes on."""
     folder = request.folder
     opened: list[Recording] = []
-    new_folders = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     try:
-        with claimed(folder) if not request.is_resumed else nullcontext():
-            with StepProgress(settings.steps, quiet=request.quiet) as progress:
-                run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
-                if request.substitute is not None:
-                    unit_named(request.substitute, run.program)  # refused before the run rather than after it
-                recording, earlier = _opened(request, run, trained)
-                opened.append(recording)
-                begun -= 0.0 if earlier is None else earlier.seconds
-                _run_all(run, recording, begun)
-                result = run.result()
-            told = [*(reference.notes if reference is not None else []), *recording.notes]
-            told += [] if earlier is None else earlier.notes
-            result = replace(
-                result,
-                notes=(*notices, *as_notes(trained.notes), *result.notes, *as_notes(told)),
-                model=trained.model_description,
-                data=trained.data_description,
-                files={"trace": str(folder / "trace.h5"), "report": str(folder / "report.json")},
-            )
-            result = _attributed(result, request, recording, trained, time.monotonic() - begun)
+        with StepProgress(settings.steps, quiet=request.quiet) as progress:
+            run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
             if request.substitute is not None:
-                result = replace(result, substitution=_substituted(request.substitute, trained, settings))
-            recording.finish(json_report.report(result))
-            return result
+                unit_named(request.substitute, run.program)  # refused before the run rather than after it
+            recording, earlier = _opened(request, run, trained)
+            opened.append(recording)
+            begun -= 0.0 if earlier is None else earlier.seconds
+            _run_all(run, recording, begun)
+            result = run.result()
+        told = [*(reference.notes if reference is not None else []), *recording.notes]
+        told += [] if earlier is None else earlier.notes
+        result = replace(
+            result,
+            notes=(*notices, *as_notes(trained.notes), *result.notes, *as_notes(told)),
+            model=trained.model_description,
+            data=trained.data_description,
+            files={"trace": str(folder / "trace.h5"), "report": str(folder / "report.json")},
+        )
+        result = _attributed(result, request, recording, trained, time.monotonic() - begun)
+        if request.substitute is not None:
+            result = replace(result, substitution=_substituted(request.substitute, trained, settings))
+        recording.finish(json_report.report(result))
+        return result
     except BaseException as error:
         if opened:
             opened[0].close()
-        if isinstance(error, UserError) and not request.is_resumed and not (opened and opened[0].num_steps):
+        if isinstance(error, UserError) and not request.is_resumed and opened and not opened[0].num_steps:
             (folder / "trace.h5").unlink(missing_ok=True)  # nothing whole is in it
-        for path in new_folders:
-            if not any(path.iterdir()):
-                path.rmdir()
         raise
 
 
 def _opened(request: LockstepRequest, run: LockstepRun, trained: Trained) -> tuple[Recording, EarlierRun | None]:
     """The recording of a run that begins, or of one that was killed, each with the run brought to where it goes on."""
-    folder, command = (
-        request.folder,
-        ["python", "-m", "diag.run" if request.script else "diag.lockstep", *request.command, *request.script],
-    )
+    folder, command = request.folder, request.command_line
     kept = RecordingOptions(request.dump_policy, request.snapshot_every, request.portable)
     if not request.is_resumed:
         Checkpoints(folder).discard()

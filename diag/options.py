@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diag.common.child import add_memory_flag
-from diag.common.command import add_trust_flag, not_negative, positive
+from diag.common.command import add_trust_flag, file_path, nameable, positive, seed, whole
 from diag.errors import UserError
 from diag.machine.places import EXECUTIONS, POLICIES, Place, parse_place
 from diag.verdict.substitution import OP
@@ -17,20 +17,32 @@ FOLLOW = ("reference", "candidate", "free")
 FEWEST_TWINS = 3  # as in diag/numerics/envelope.py: fewer have hardly a spread
 TRACE = "trace:"
 DEFAULT_STEPS = 20
+MOST_STEPS = 10_000_000  # at a millisecond each they are three hours
+MOST_TWINS = 1000
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is trained")
-    group.add_argument("--model", metavar="SPEC", help="FILE.py:FUNCTION returning a Keras model, or a .keras file")
-    group.add_argument("--data", metavar="SPEC", help="FILE.py:FUNCTION, an .npz file, or a folder of class folders")
+    group.add_argument(
+        "--model", metavar="SPEC", type=nameable, help="FILE.py:FUNCTION returning a Keras model, or a .keras file"
+    )
+    group.add_argument(
+        "--data", metavar="SPEC", type=nameable, help="FILE.py:FUNCTION, an .npz file, or a folder of class folders"
+    )
     add_steps_flag(group)
     group.add_argument("--batch-size", type=positive, default=32, help="samples a step (default: %(default)s)")
-    group.add_argument("--seed", type=int, default=0, help="of weights, data and order (default: %(default)s)")
+    group.add_argument("--seed", type=seed, default=0, help="of weights, data and order (default: %(default)s)")
     group.add_argument("--policy", choices=POLICIES, help="Keras dtype policy of both places")
 
 
 def add_steps_flag(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--steps", type=positive, help=f"training steps (default: {DEFAULT_STEPS})")
+    parser.add_argument("--steps", type=whole(1, MOST_STEPS), help=f"training steps (default: {DEFAULT_STEPS})")
+
+
+def _place_or_trace(text: str) -> str:
+    if text.startswith(TRACE):
+        nameable(text.removeprefix(TRACE))
+    return text
 
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +50,7 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--reference",
         metavar="PLACE",
+        type=_place_or_trace,
         default="CPU:0",
         help="or trace:FILE, the reference lane of a trace made elsewhere (default: %(default)s)",
     )
@@ -62,7 +75,7 @@ def add_watch_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--twins",
-        type=not_negative,
+        type=whole(0, MOST_TWINS),
         metavar="N",
         help=f"the reference N times more, each with its weights moved by one rounding: how fast chaos grows; follows "
         f"free, one more step a step each ({FEWEST_TWINS} or more are worth it; default: {FEWEST_TWINS} where "
@@ -111,7 +124,7 @@ def add_trace_flags(parser: argparse.ArgumentParser) -> None:
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is printed and written")
     group.add_argument(
-        "--out", metavar="FOLDER", type=Path, help="new folder for trace.h5 and report.json (default: runs/<time>)"
+        "--out", metavar="FOLDER", type=file_path, help="new folder for trace.h5 and report.json (default: runs/<time>)"
     )
     group.add_argument("--json", action="store_true", help="print report.json and nothing else")
     group.add_argument("--quiet", action="store_true", help="no progress")
@@ -121,8 +134,9 @@ def add_resume_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="FOLDER",
-        type=Path,
-        help="go on with the run in this folder that was killed; no other flag is needed, --steps may ask for more",
+        type=file_path,
+        help="go on with the run in this folder that was killed; of its flags only those that name Python files are "
+        "needed again, --steps may ask for more",
     )
 
 
@@ -169,7 +183,7 @@ def substituted(text: str | None) -> str | None:
     name, _, by = text.rpartition("=")
     if not name or by != "reference":
         raise UserError(f"--substitute {text}: expected LAYER=reference, VARIABLE=reference or {OP}INDEX=reference")
-    if any(part.startswith(OP) and not part.removeprefix(OP).isdigit() for part in name.split(",")):
+    if any(part.startswith(OP) and not part.removeprefix(OP).isdecimal() for part in name.split(",")):
         raise UserError(f"--substitute {text}: expected an op's index as in report.json, such as {OP}12=reference")
     return name
 

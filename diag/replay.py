@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from diag.allowance_file import add_allowances_flag, put_in_force, read
 from diag.common.child import add_limit_flags, in_child, limits_of
-from diag.common.command import OneLineParser, add_trust_flag, command_parser, is_on, not_negative, run_command
+from diag.common.command import (
+    OneLineParser,
+    add_trust_flag,
+    command_parser,
+    file_path,
+    is_on,
+    not_negative,
+    run_command,
+    seed,
+)
+from diag.common.files import refuse_unwritable
 from diag.common.jsonable import to_text
 from diag.errors import UserError
 from diag.machine.hardware import not_restored, restore_variables
@@ -63,7 +73,7 @@ class ReplayRequest:
 
 def parser() -> OneLineParser:
     parser = command_parser("python -m diag.replay", __doc__)
-    parser.add_argument("trace", metavar="TRACE", type=Path, help="a trace.h5 of diag.lockstep")
+    parser.add_argument("trace", metavar="TRACE", type=file_path, help="a trace.h5 of diag.lockstep")
     parser.add_argument("--step", metavar="K", type=not_negative, required=True, help="the step, counted from 0")
     parser.add_argument(
         "--lane",
@@ -78,9 +88,7 @@ def parser() -> OneLineParser:
         "--op", metavar="I", type=not_negative, help="only op I, on its recomputed inputs, against float64 truth"
     )
     parser.add_argument("--layer", metavar="NAME", help="only this layer, compiled by itself, against float64 truth")
-    parser.add_argument(
-        "--seed", metavar="N", type=not_negative, help="of the random streams, instead of their saved state"
-    )
+    parser.add_argument("--seed", metavar="N", type=seed, help="of the random streams, instead of their saved state")
     parser.add_argument(
         "--from",
         dest="start",
@@ -88,7 +96,9 @@ def parser() -> OneLineParser:
         type=not_negative,
         help="begin at the state stored before step S, not at the last, and go through every step from there",
     )
-    parser.add_argument("--emit", metavar="FILE.py", type=Path, help="write the op or layer as a program of its own")
+    parser.add_argument(
+        "--emit", metavar="FILE.py", type=file_path, help="write the op or layer as a program of its own"
+    )
     add_allowances_flag(parser)
     parser.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 (default: as recorded)")
     add_trust_flag(parser)
@@ -99,11 +109,7 @@ def parser() -> OneLineParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(
-        "replay",
-        parser(),
-        lambda options: run(request_of(options)),
-        arguments,
-        interrupted="interrupted; nothing was written",
+        "replay", parser(), lambda options: run(request_of(options)), arguments, left="nothing was written"
     )
 
 
@@ -155,8 +161,7 @@ def _check_program(emit: Path) -> None:
     for path in (emit, emit.with_suffix(".npz")):
         if path.exists():
             raise UserError(f"--emit {emit}: {path} exists already; name a new file")
-    if not emit.absolute().parent.is_dir():
-        raise UserError(f"--emit {emit}: no folder {emit.absolute().parent}; make it, or name another")
+    refuse_unwritable("--emit", emit)
 
 
 def run(request: ReplayRequest) -> int:

@@ -151,11 +151,7 @@ def _output_folder(named: Path | None) -> Path:
     while named is None and folder.exists():
         number += 1
         folder = folder.with_name(f"{time.strftime('%Y%m%d-%H%M%S')}-{number}")
-    kept = [name for name in ("trace.h5", "report.json") if (folder / name).exists()]
-    if kept:
-        raise UserError(
-            f"--out {folder} already holds {kept[0]}; name a new folder, an earlier run is never overwritten"
-        )
+    refuse_earlier_run(folder)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise UserError(f"--out {folder}: {existing} is no folder; name one that can be made")
@@ -164,3 +160,14 @@ def _output_folder(named: Path | None) -> Path:
     if shutil.disk_usage(existing).free < SMALLEST_FREE:
         raise UserError(f"--out {folder}: less than {SMALLEST_FREE >> 20} MiB free there; name a folder with more room")
     return folder
+
+
+def refuse_earlier_run(folder: Path) -> None:
+    """Raises UserError where a run left its trace or report in a folder."""
+    has_trace, has_report = ((folder / name).exists() for name in ("trace.h5", "report.json"))
+    if has_report or has_trace:
+        unfinished = "" if has_report else f", or go on with one that was killed by --resume {folder}"
+        raise UserError(
+            f"--out {folder} already holds {'trace.h5' if has_trace else 'report.json'}; an earlier run is never "
+            f"overwritten: name a new folder{unfinished}"
+        )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from diag.common.command import OneLineParser
+from diag.common.wording import flag_of
 from diag.errors import UserError
 from diag.machine.hardware import restore_variables
+from diag.options import TRACE
 from diag.request import LockstepRequest, request_of
 
 COMMAND = ["python", "-m", "diag.lockstep"]
+OF_CODE = ("model", "data", "reference", "candidate")
 OF_THE_PRINT = ("quiet", "json")  # what is printed of a run may be asked for anew
 
 
@@ -20,7 +24,8 @@ def resumed_request(parser: OneLineParser, given: Sequence[str]) -> LockstepRequ
     """The request of the run in the folder that `--resume` names among the `given` words, to go on with.
 
     Raises:
-        UserError: there is none, it has ended by itself, or another flag asks for something else than it was.
+        UserError: there is none, it has ended by itself, another flag asks for something else than it was, or none
+            names the Python files that it ran.
     """
     wanted = _only_given(parser, given)
     folder: Path = wanted.pop("resume")
@@ -30,7 +35,9 @@ def resumed_request(parser: OneLineParser, given: Sequence[str]) -> LockstepRequ
         raise UserError(
             f"--resume {folder} with --steps {steps}: the run has {planned} steps; ask for more, or for none"
         )
-    _refuse_others(folder, {name: value for name, value in wanted.items() if name not in OF_THE_PRINT}, parser, words)
+    begun = vars(parser.parse_args(words))
+    _refuse_others(folder, {name: value for name, value in wanted.items() if name not in OF_THE_PRINT}, begun)
+    _refuse_unnamed(folder, wanted, begun)
     if steps > planned:
         words = [*words, "--steps", str(steps)]
     options = parser.parse_args([*words, *(f"--{name}" for name in OF_THE_PRINT if wanted.get(name))])
@@ -70,12 +77,28 @@ def _only_given(parser: OneLineParser, words: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if value is not argparse.SUPPRESS}
 
 
-def _refuse_others(folder: Path, wanted: dict[str, Any], parser: OneLineParser, words: Sequence[str]) -> None:
-    begun = vars(parser.parse_args(list(words))) | {"out": folder}
+def _refuse_others(folder: Path, wanted: dict[str, Any], begun: dict[str, Any]) -> None:
+    then = begun | {"out": folder}
     for name, value in wanted.items():
         flag = f"--{name.replace('_', '-')}"
-        if begun[name] != value:
+        if then[name] != value:
             raise UserError(
-                f"--resume {folder} with {flag} {value}: the run there was begun with {begun[name]}, and goes on as it "
+                f"--resume {folder} with {flag} {value}: the run there was begun with {then[name]}, and goes on as it "
                 f"began; leave {flag} out, or start a new run"
             )
+
+
+def _refuse_unnamed(folder: Path, wanted: dict[str, Any], begun: dict[str, Any]) -> None:
+    """That a person names the Python files that will run, and says that they trust a file: a trace cannot."""
+    flags = [flag_of(f"--{name}", begun[name]) for name in OF_CODE if name not in wanted and _names_code(begun[name])]
+    flags += ["--trust"] if begun["trust"] and "trust" not in wanted else []
+    if flags:
+        raise UserError(
+            f"--resume {folder}: the run there was begun with {' '.join(flags)}; no code is run because a trace names "
+            "it: if it is yours, give these flags again"
+        )
+
+
+def _names_code(value: str | None) -> bool:
+    """Whether what a flag names is a Python file: a model's, data's, or that of a simulated place."""
+    return value is not None and not value.startswith(TRACE) and re.search(r"\.py(:|$)", value) is not None

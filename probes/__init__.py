@@ -1,1 +1,8 @@
 """How accurate each op of a place is, and what arithmetic its device does: `python -m probes`."""
+
+import sys
+
+if sys.argv[:1] == ["-m"]:  # Python looks for a command in this package (its documentation of sys.argv)
+    with open(f"{__path__[0]}/../diag/started.py", encoding="utf-8") as file:
+        exec(file.read(), {"__file__": file.name})
+import diag as diag  # first of all: from here on Ctrl-C ends python -m probes in one line

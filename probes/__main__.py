@@ -9,7 +9,6 @@ nothing differs), 1: something did, 2: the question could not be asked, 3: a bug
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diag.common.command import BUG, OneLineParser, command_parser, is_on, run_command
+from diag.common.command import BUG, OneLineParser, command_parser, file_path, is_on, run_command, seed
 from diag.common.terminal import ReportConsole
 from diag.common.wording import counted
 from diag.errors import UserError
@@ -49,15 +48,20 @@ def parser() -> OneLineParser:
     probed.add_argument("--quick", action="store_true", help="fewer samples and shapes")
     probed.add_argument("--exhaustive", action="store_true", help="accuracy over all 2^32 float32 inputs; resumable")
     probed.add_argument(
-        "--state", type=Path, metavar="FOLDER", help="where --exhaustive goes on from (default: runs/probes-exhaustive)"
+        "--state",
+        type=file_path,
+        metavar="FOLDER",
+        help="where --exhaustive goes on from (default: runs/probes-exhaustive)",
     )
-    probed.add_argument("--seed", type=int, default=0, help="of what is drawn (default: %(default)s)")
+    probed.add_argument("--seed", type=seed, default=0, help="of what is drawn (default: %(default)s)")
     probed.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: on)")
     probed.add_argument("--deterministic", action="store_true", help="TensorFlow's op determinism")
     shown = parser.add_argument_group("what is printed and written")
     shown.add_argument("--json", action="store_true", help="print the card as JSON and nothing else")
-    shown.add_argument("--out", type=Path, metavar="FILE.json", help="write the card there, too")
-    shown.add_argument("--emit", type=Path, metavar="FOLDER", help="a program for each failure, to send to a vendor")
+    shown.add_argument("--out", type=file_path, metavar="FILE.json", help="write the card there, too")
+    shown.add_argument(
+        "--emit", type=file_path, metavar="FOLDER", help="a program for each failure, to send to a vendor"
+    )
     shown.add_argument("--verbose", action="store_true", help="print every reading")
     shown.add_argument("--quiet", action="store_true", help="no progress")
     return parser
@@ -65,19 +69,17 @@ def parser() -> OneLineParser:
 
 def comparing_parser() -> OneLineParser:
     parser = command_parser("python -m probes compare", "What differs between two cards.")
-    parser.add_argument("first", type=Path, metavar="A.json")
-    parser.add_argument("second", type=Path, metavar="B.json")
+    parser.add_argument("first", type=file_path, metavar="A.json")
+    parser.add_argument("second", type=file_path, metavar="B.json")
     parser.add_argument("--json", action="store_true", help="print the differences as JSON and nothing else")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with contextlib.suppress(AttributeError):  # a terminal that lacks a sign of a drawing gets another
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     if given[:1] == [COMPARE]:
-        return run_command("probes", comparing_parser(), compare, given[1:], ends_with_reader=True)
-    return run_command("probes", parser(), probe, given, ends_with_reader=True)
+        return run_command("probes", comparing_parser(), compare, given[1:])
+    return run_command("probes", parser(), probe, given)
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -135,8 +137,9 @@ def check_writable(out: Path | None, emit: Path | None) -> None:
         folder = path if flag == "--emit" and path.exists() else path.absolute().parent
         if flag == "--emit" and path.exists() and not path.is_dir():
             raise UserError(f"{flag} {path}: expected a folder, found a file; name a folder")
-        if flag == "--out" and path.is_dir():
-            raise UserError(f"{flag} {path}: expected a file, found a folder; name a file such as card.json")
+        if flag == "--out" and path.exists() and not path.is_file():
+            found = "a folder" if path.is_dir() else "a device"
+            raise UserError(f"{flag} {path}: expected a file, found {found}; name a file such as card.json")
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise UserError(f"{flag} {path}: {folder} is no folder that can be written; name one that is")
 

@@ -18,6 +18,10 @@ import numpy as np
 import pytest
 
 from diag import lockstep
+from diag.common.files import claimed
+from diag.errors import UserError
+from diag.lockstep_run import run_lockstep
+from diag.request import request_of
 from tests.processor_time import seconds_of_children
 
 ROOT = Path(__file__).parent.parent
@@ -564,3 +568,18 @@ def test_another_seed_is_another_run(run):
         for seed in ("0", "1")
     ]
     assert np.all(np.isfinite(losses)) and losses[0] != losses[1]
+
+
+def test_the_second_of_two_runs_into_one_folder_is_refused_and_takes_nothing_away(tmp_path):
+    given = ["--model", f"{ZOO}:mlp", "--steps", "1", "--out", str(tmp_path), "--quiet", "--candidate", "CPU:0"]
+    with claimed(tmp_path):
+        ran = called(given, tmp_path)
+        assert (ran.code, ran.err.count("\n")) == (2, 1) and "is going on" in ran.err
+        options = lockstep.parser().parse_args(given)
+        request = request_of(options, given)
+        (tmp_path / "trace.h5").write_text("of the other")
+        with pytest.raises(UserError, match="is going on"):
+            run_lockstep(request)
+    with pytest.raises(UserError, match=f"already holds trace.h5.*--resume {tmp_path}"):
+        run_lockstep(request)
+    assert (tmp_path / "trace.h5").read_text() == "of the other" and os.listdir(tmp_path) == ["trace.h5"]

@@ -96,6 +96,12 @@ def whole(folder: Path, *flags: str) -> Path:
     return folder
 
 
+def code_of(*flags: str) -> list[str]:
+    """Those that name Python files, which are run only if they are given again."""
+    pairs = zip(flags, (*flags[1:], ""), strict=True)
+    return [word for flag, value in pairs if flag.startswith("--") and ".py:" in value for word in (flag, value)]
+
+
 def resume(folder: Path, *flags: str) -> Path:
     assert lockstep.main(["--resume", str(folder), "--quiet", *flags]) in (0, 1)
     assert sorted(path.name for path in folder.iterdir()) == ["report.json", "trace.h5"]
@@ -137,7 +143,7 @@ def test_a_run_killed_at_a_random_step_goes_on_bit_for_bit(tmp_path) -> None:
     assert ended.returncode == -9, ended.stderr
     with TraceReader(killed / "trace.h5") as trace:
         assert trace.steps == list(range(after))
-    assert_same(resume(killed), whole(tmp_path / "whole", *flags))
+    assert_same(resume(killed, *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
 WAYS = {
@@ -157,21 +163,21 @@ def test_whoever_is_followed_and_whatever_is_found(tmp_path, kept, way) -> None:
     flags = (*DROPOUT, *WAYS[way])
     kept(4)
     begin(tmp_path / "killed", *flags, after=6)  # two steps are computed again
-    assert_same(resume(tmp_path / "killed"), whole(tmp_path / "whole", *flags))
+    assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
 def test_every_op_of_every_step(tmp_path, kept) -> None:
     flags = (*MLP, "--units", "op", "--candidate", "sim:bf16-inputs")
     kept(3)
     begin(tmp_path / "killed", *flags, after=3)
-    assert_same(resume(tmp_path / "killed"), whole(tmp_path / "whole", *flags))
+    assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
 def test_smaller_last_batches_and_what_a_fault_remembers_of_the_larger(tmp_path, kept) -> None:
     flags = (*MLP, "--data", "files.py:numbers", "--candidate", "sim:stale-partial-batch")
     kept(3)  # before a batch of 2, after one of 4
     begin(tmp_path / "killed", *flags, after=4)
-    assert_same(resume(tmp_path / "killed"), whole(tmp_path / "whole", *flags))
+    assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
 def test_a_recorded_reference(tmp_path, kept) -> None:
@@ -179,7 +185,7 @@ def test_a_recorded_reference(tmp_path, kept) -> None:
     flags = ("--reference", f"trace:{recorded / 'trace.h5'}", "--candidate", "sim:tf32", "--quiet")
     kept(4)
     begin(tmp_path / "killed", *flags, after=6)
-    assert_same(resume(tmp_path / "killed"), whole(tmp_path / "whole", *flags))
+    assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
 def test_killed_again_while_it_goes_on(tmp_path, kept) -> None:
@@ -190,9 +196,11 @@ def test_killed_again_while_it_goes_on(tmp_path, kept) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("traces.writer.copy_rows", lambda *_: (_ for _ in ()).throw(Killed))
         before = (folder / "trace.h5").read_bytes()
-        assert lockstep.main(["--resume", str(folder), "--quiet"]) == 130  # in the middle of the copying
+        assert (
+            lockstep.main(["--resume", str(folder), *code_of(*flags), "--quiet"]) == 130
+        )  # in the middle of the copying
         assert (folder / "trace.h5").read_bytes() == before
-    assert_same(resume(folder), whole(tmp_path / "whole", *flags))
+    assert_same(resume(folder, *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
 def test_what_no_plain_data_say_is_done_again_from_the_start(tmp_path, kept) -> None:
@@ -200,14 +208,14 @@ def test_what_no_plain_data_say_is_done_again_from_the_start(tmp_path, kept) -> 
     kept(STEPS)
     begin(tmp_path / "killed", *flags, after=5)
     assert not (tmp_path / "killed/resume.npz").exists()
-    assert_same(resume(tmp_path / "killed"), whole(tmp_path / "whole", *flags))
+    assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
 def test_more_steps_than_at_first(tmp_path, kept) -> None:
     flags = (*MLP, "--candidate", "sim:tf32", "--snapshot-every", "2")
     kept(3)
     begin(tmp_path / "killed", *flags, after=5)
-    more = resume(tmp_path / "killed", "--steps", "11")
+    more = resume(tmp_path / "killed", *code_of(*flags), "--steps", "11")
     assert report(more)["steps"] == 11
     other = whole(tmp_path / "whole", *flags)
     with TraceReader(more / "trace.h5") as longer, TraceReader(other / "trace.h5") as trace:
@@ -221,7 +229,7 @@ def test_a_step_that_comes_out_otherwise_is_said(tmp_path, kept, capsys) -> None
     kept(2)
     begin(tmp_path / "killed", *flags, after=5)
     capsys.readouterr()
-    resume(tmp_path / "killed")
+    resume(tmp_path / "killed", *code_of(*flags))
     said = " ".join(capsys.readouterr().out.split())
     assert "of 3 steps computed again, 3 have other bits than before" in said and "not reproducible" in said
 
@@ -267,13 +275,28 @@ def test_a_flag_that_contradicts(killed, capsys, flags) -> None:
     assert f"with {flags[0]} {flags[1]}" in error
 
 
+def test_code_is_run_only_if_it_is_named_again(tmp_path, killed, capsys) -> None:
+    error = refused(capsys, "--resume", str(killed))
+    assert f"was begun with --model {ZOO}:mlp; no code is run because a trace names it" in error
+    flags = (
+        "--model",
+        f"{ZOO}:mlp",
+        "--data=files.py:numbers",
+        "--candidate",
+        "sim:files.py:remembers_an_object/eager",
+    )
+    begin(tmp_path / "more", *flags, "--trust", "--quiet", after=1)
+    error = refused(capsys, "--resume", str(tmp_path / "more"), *flags[:2])
+    assert f"begun with --data files.py:numbers {' '.join(flags[3:])} --trust; no code" in error
+
+
 def test_flags_that_say_the_same_are_taken(killed) -> None:
-    resume(killed, "--seed", "0", "--batch-size", "4", "--candidate", "CPU:0")
+    resume(killed, *code_of(*MLP), "--seed", "0", "--batch-size", "4", "--candidate", "CPU:0")
 
 
 def test_another_version_of_tensorflow(killed, capsys, monkeypatch) -> None:
     monkeypatch.setattr("tensorflow.__version__", "2.0.0")
-    error = refused(capsys, "--resume", str(killed))
+    error = refused(capsys, "--resume", str(killed), *code_of(*MLP))
     assert "tensorflow 2." in error and "here it is 2.0.0" in error
 
 
@@ -282,7 +305,7 @@ def test_another_model(tmp_path, capsys) -> None:
     flags = ("--model", "model.py:mlp", *MLP[2:], "--candidate", "CPU:0")
     begin(tmp_path / "killed", *flags, after=2)
     (tmp_path / "model.py").write_text(ZOO.read_text().replace('layers.Dense(8, "relu")', 'layers.Dense(8, "tanh")'))
-    assert "another training step" in refused(capsys, "--resume", str(tmp_path / "killed"))
+    assert "another training step" in refused(capsys, "--resume", str(tmp_path / "killed"), *code_of(*flags))
 
 
 def test_other_data(tmp_path, capsys) -> None:
@@ -290,25 +313,25 @@ def test_other_data(tmp_path, capsys) -> None:
     begin(tmp_path / "killed", *flags, after=3)
     before = (tmp_path / "killed/trace.h5").read_bytes()
     (tmp_path / "files.py").write_text(FILES.replace("default_rng(0)", "default_rng(1)"))
-    assert "another batch in step 0" in refused(capsys, "--resume", str(tmp_path / "killed"))
+    assert "another batch in step 0" in refused(capsys, "--resume", str(tmp_path / "killed"), *code_of(*flags))
     assert (tmp_path / "killed/trace.h5").read_bytes() == before
 
 
 def test_a_run_that_is_going_on(killed, capsys) -> None:
     with claimed(killed):
-        assert "is going on" in refused(capsys, "--resume", str(killed))
-    resume(killed)
+        assert "is going on" in refused(capsys, "--resume", str(killed), *code_of(*MLP))
+    resume(killed, *code_of(*MLP))
 
 
 def test_a_checkpoint_that_is_damaged_or_of_another_trace(killed, capsys) -> None:
     content = (killed / "resume.npz").read_bytes()
     (killed / "resume.npz").write_bytes(content[: len(content) // 2])
-    assert "cannot be read" in refused(capsys, "--resume", str(killed))
+    assert "cannot be read" in refused(capsys, "--resume", str(killed), *code_of(*MLP))
     (killed / "resume.npz").unlink()
-    resume(killed)  # all steps again
+    resume(killed, *code_of(*MLP))  # all steps again
 
 
 def test_a_trace_that_lost_rows_since_its_checkpoint(tmp_path, killed, capsys) -> None:
     begin(tmp_path / "shorter", *MLP, "--candidate", "CPU:0", after=1)
     shutil.copy(tmp_path / "shorter/trace.h5", killed / "trace.h5")
-    assert "fewer rows" in refused(capsys, "--resume", str(killed))
+    assert "fewer rows" in refused(capsys, "--resume", str(killed), *code_of(*MLP))

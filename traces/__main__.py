@@ -37,9 +37,7 @@ def parser() -> OneLineParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    return run_command(
-        "traces", parser(), lambda options: COMMANDS[options.command].run(options), arguments, ends_with_reader=True
-    )
+    return run_command("traces", parser(), lambda options: COMMANDS[options.command].run(options), arguments)
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def _create(
     """Make the whole skeleton beside `path`, with its earlier rows, and move it there once readers may look."""
     if path.exists() and earlier is None:
         raise UserError(f"The trace {path} exists already; expected a new file; remove it or name another.")
-    with explained_creation(path), replacing(path) as unfinished:
+    with explained_creation(path), replacing(path, earlier is None, needs_name=True) as unfinished:
         created = None if earlier is None else str(earlier.file.attrs["created"])
         unfinished.write_bytes(skeleton_image(layout, documents, portable=portable, created=created))
         # Rows are written once and whole: a chunk cache would only hold a megabyte for every tensor.

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
 
+from diag.common.stopping import Stopping
+from diag.common.streams import drop_stdout, prepare_streams, say
 from diag.common.text import LONGEST, as_text
-from diag.common.wording import one_line
+from diag.common.wording import one_line, shortened
 from diag.errors import UserError
 
-BUG, INTERRUPTED, BROKEN_PIPE = 3, 130, 141
+BUG, BROKEN_PIPE = 3, 141
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors are one line, with exit code 2: what was given and what was expected."""
 
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
+        """A help or a version that nobody could read was no success, as it is to argparse."""
+        try:
+            print(message, end="", file=file or sys.stderr, flush=True)
+        except OSError as error:
+            if file in (None, sys.stderr):
+                return
+            status, reason = _unwritten(error)
+            self.exit(status, f"{self.prog}: {reason}\n" if reason else None)
+
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(UserError.exit_code, f"{self.prog}: {message}; see --help\n")
+        self.exit(UserError.exit_code, f"{self.prog}: {as_text(one_line(message), longest=LONGEST)}; see --help\n")
 
 
 def command_parser(prog: str, description: str | None) -> OneLineParser:
@@ -32,44 +49,81 @@ def run_command(
     parser: argparse.ArgumentParser,
     run: Callable[[argparse.Namespace], int],
     arguments: Sequence[str] | None = None,
-    interrupted: str = "interrupted",
-    ends_with_reader: bool = False,
+    left: str = "",
 ) -> int:
     """Run a command and return its exit code; None as `arguments` stands for those of this process.
 
-    A UserError is one line on stderr; any other exception is a bug, with its traceback and exit code 3.
+    Its own code, mostly 0 or 1, else one line on stderr and: 2 for a UserError, no room to write to, or too little
+    memory; 130 after Ctrl-C and 143 after SIGTERM.  141 without a word where the reader of a pipe, such as head, has
+    gone.  Any other exception is a bug, with its traceback and 3.
 
-    interrupted: the line for a KeyboardInterrupt, after the command's name.
-    ends_with_reader: end without a word once the reader of a pipe, such as head, has gone.
+    left: what the command leaves behind when it is stopped, for the line that says so.
     """
-    options = parser.parse_args(arguments)
+    prepare_streams()
+    stopping = Stopping(name, left)
+    code, line = 0, ""
     try:
-        return run(options)
+        with stopping:
+            code, line = _ended(lambda: run(parser.parse_args(arguments)), stopping)
     except KeyboardInterrupt:
-        print(f"{name}: {interrupted}", file=sys.stderr)
-        return INTERRUPTED
+        stopping.number = stopping.number or signal.SIGINT
+    if stopping.number is not None:  # whatever became of it on its way
+        code, line = stopping.code, stopping.line
+    if line:
+        say(line)
+    return code
+
+
+def outcome(name: str, call: Callable[[], int]) -> int:
+    """The exit code of a call inside a command, after the line on stderr that says why it has no result."""
+    code, line = _ended(call, Stopping(name))
+    if line:
+        say(line)
+    return code
+
+
+def _ended(call: Callable[[], int], stopping: Stopping) -> tuple[int, str]:
+    """The exit code of a call, and the line that says why it has no result."""
+    name = stopping.name
+    try:
+        return _flushed(call), ""
+    except UserError as error:
+        return error.exit_code, f"{name}: {as_text(one_line(error), longest=LONGEST)}"
+    except MemoryError as error:
+        reason = as_text(one_line(error) or "more than there is", longest=LONGEST)
+        return UserError.exit_code, f"{name}: out of memory: {reason}; ask for less, such as a smaller --batch-size"
     except Exception as error:
-        if ends_with_reader and isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return BROKEN_PIPE
-        return told(name, error)
+        if isinstance(error, OSError) and error.errno in (*_NO_ROOM, errno.EPIPE):
+            code, reason = _unwritten(error)
+            return code, reason and f"{name}: {reason}"
+        if stopping.number is None:
+            traceback.print_exc()
+        return BUG, ""
 
 
-def told(name: str, error: Exception) -> int:
-    """Say on stderr what ended a command: a UserError in one line, a bug of ours with its traceback; the exit code."""
-    if isinstance(error, UserError):
-        print(f"{name}: {as_text(one_line(error), longest=LONGEST)}", file=sys.stderr)
-        return error.exit_code
-    traceback.print_exception(error)
-    return BUG
+def _unwritten(error: OSError) -> tuple[int, str]:
+    """The exit code, and what to say, where something could not be written; standard output, if no file is named."""
+    drop_stdout()
+    if error.errno == errno.EPIPE:
+        return BROKEN_PIPE, ""
+    what = as_text(error.filename or "what it prints")
+    return UserError.exit_code, f"cannot write {what}: {error.strerror}; free some room, or choose another place"
+
+
+def _flushed(call: Callable[[], int]) -> int:
+    """What is printed has to get out before the exit code says that it did."""
+    try:
+        return call()
+    finally:
+        sys.stdout.flush()
 
 
 def add_trust_flag(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="run the stored training step whatever ops it has, files and Python functions included "
-        "(default: only ops that compute and do nothing else, docs/SECURITY.md)",
+        help="run what a file brings of its own: a stored training step whatever ops it has, a model's Python code; "
+        "data may inflate and link elsewhere (default: only what computes and does nothing else, docs/SECURITY.md)",
     )
 
 
@@ -78,20 +132,40 @@ def is_on(choice: str | None) -> bool | None:
     return None if choice is None else choice == "on"
 
 
-def positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received {text!r}")
-    return value
+def whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """What a flag takes: a whole number of this size; the most by default is what an index of TensorFlow's can be."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            size = f"at most {most:,}" if value > most else f"at least {least}"
+            raise argparse.ArgumentTypeError(f"expected a whole number of {size}, received {shortened(text, 60)!r}")
+        return value
+
+    return number
 
 
-def not_negative(text: str) -> int:
-    if text == "0":
-        return 0
+positive, not_negative = whole(1), whole(0)
+seed = whole(0, 2**32 - 1)
+"""What NumPy's and Keras's generators take."""
+
+
+def nameable(text: str) -> str:
+    """The name of a file, there or not; raises ArgumentTypeError for one that no file can have."""
     try:
-        return positive(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, received {text!r}") from error
+        os.lstat(text or "/")
+        reason = "" if text else "it is empty"
+    except (ValueError, UnicodeError) as error:
+        reason = str(error)
+    except OSError as error:
+        reason = str(error.strerror) if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else ""
+    if reason:
+        raise argparse.ArgumentTypeError(f"no file can be called {shortened(text, 60)!r}: {reason}")
+    return text
+
+
+def file_path(text: str) -> Path:
+    return Path(nameable(text))

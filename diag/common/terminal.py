@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +22,12 @@ class ReportConsole(Console):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"markup": False, "highlight": False, "emoji": False, **options})
+        environment = {**os.environ, "COLUMNS": os.environ.get("COLUMNS", "").lstrip("0")}  # 0 as where it is unset
+        super().__init__(**{"markup": False, "highlight": False, "emoji": False, "_environ": environment, **options})
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process with 1, which is a verdict."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):

@@ -70,7 +70,8 @@ def load_function(spec: str, expected: str) -> Callable[..., Any]:
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"{spec}: {file} could not be imported: {summary_of(error, path)}") from error
+        problem = f"{summary_of(error, path)}{_here(error)}"
+        raise UserError(f"{spec}: {file} could not be imported: {problem}") from error
     function = getattr(module, name, None)
     if not callable(function):
         offered = sorted(
@@ -78,6 +79,15 @@ def load_function(spec: str, expected: str) -> Callable[..., Any]:
         )
         raise UserError(f"{spec}: {file} has no function {name!r}; it defines {', '.join(offered) or 'none'}")
     return function  # type: ignore[no-any-return]
+
+
+def _here(error: Exception) -> str:
+    """What to do about a module that is not found, and lies where the command was started."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    name = error.name.partition(".")[0]
+    is_here = Path(f"{name}.py").is_file() or Path(name).is_dir()
+    return "; PYTHONPATH=. before the command lets it import from the folder you are in" if is_here else ""
 
 
 def summary_of(error: BaseException, path: Path) -> str:

@@ -19,7 +19,8 @@ from tensorflow.python.eager import context
 def random_states_kept() -> Iterator[None]:
     """Whoever draws inside, those outside draw what they would have drawn."""
     torch = sys.modules.get("torch")
-    of_python, of_numpy, of_ops = random.getstate(), np.random.get_state(), context.context()._rng
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    of_ops = getattr(context.context(), "_rng", None)  # there is none where no seed was set
     state = None if of_ops is None else of_ops.getstate()
     of_torch = None if torch is None else torch.get_rng_state()
     try:
@@ -27,8 +28,7 @@ def random_states_kept() -> Iterator[None]:
     finally:
         random.setstate(of_python)
         np.random.set_state(of_numpy)
-        context.context()._rng = of_ops
-        if of_ops is not None and state is not None:
+        if of_ops is not None:
             of_ops.setstate(state)
         if torch is not None:
             torch.set_rng_state(of_torch)

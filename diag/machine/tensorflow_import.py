@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from diag.errors import UserError
 
 
 @contextlib.contextmanager
@@ -27,8 +29,25 @@ def silenced_stderr() -> Iterator[None]:
         os.close(kept)
 
 
+def refuse_kernels_here(words: Sequence[str]) -> None:
+    """That TensorFlow loads no code from beside a trace.
+
+    It takes the first of the command line's `words` that is no flag for its own program, here the name of a module, and
+    executes every `tensorflow/core/kernels/libtfkernel*.so` in a folder of that name (LoadDynamicKernels,
+    core/framework/op_kernel.cc; Env::GetRunfilesDir, tsl/platform/env.cc).
+
+    Raises:
+        UserError: there is such a folder.
+    """
+    for word in words:
+        for folder in (f"{word}/tensorflow/core/kernels", f"{word}.runfiles/org_tensorflow"):
+            if os.path.exists(folder):
+                raise UserError(f"TensorFlow would execute code in {folder}; remove it, or start in another folder")
+
+
 def import_tensorflow() -> None:
     """Import TensorFlow and Keras and find the devices, silently; warnings of theirs stay off."""
+    refuse_kernels_here(sys.orig_argv[1:])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with silenced_stderr():
@@ -41,8 +60,6 @@ def import_tensorflow() -> None:
                 tf.config.experimental.set_memory_growth(device, True)
         tf.config.list_logical_devices()
     if keras.backend.backend() != "tensorflow":
-        from diag.errors import UserError
-
         raise UserError(
             f"Keras runs on the {keras.backend.backend()} backend; expected tensorflow: set KERAS_BACKEND=tensorflow"
         )

@@ -39,6 +39,7 @@ TRANSFORM_RMS, TRANSFORM_MAX, TRANSFORM_OUTLIER = 2.0, 32.0, 256.0
 IN_ORDER = 2.0
 # Plain sums: one after the other; in so many running sums side by side; in blocks of so many terms.
 SIDE_BY_SIDE, IN_BLOCKS = 8, 256
+SIZES = (1.0, 1.1875, 1.40625, 1.6875)
 # Benign candidates on eight kinds of Keras layer stayed below 5 (eager, graph, XLA; x86 CPU).
 COMPOSITE = 16.0
 # A reference so far from truth is suspect itself and lends its error to nobody's bound.
@@ -76,6 +77,10 @@ class RoundingSpread:
 
     rms: float
     max: float
+
+    def __add__(self, other: RoundingSpread) -> RoundingSpread:
+        """Of independent causes."""
+        return RoundingSpread(math.hypot(self.rms, other.rms), self.max + other.max)
 
 
 @dataclass(frozen=True)
@@ -151,14 +156,20 @@ def contraction_bound(
 
 
 def lost_in_order(terms: Terms, arithmetic: Format) -> InOrder:
-    """Plain sums of terms in a format of NumPy's, against float64."""
+    """Plain sums of terms in a format of NumPy's, against float64.
+
+    The worst of a few sizes of the terms, too: whether equal terms are always rounded up hangs on their last bits, and
+    these on whether a kernel rounds a product before it adds it.
+    """
     narrow = {FLOAT16: np.dtype(np.float16), BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
     with np.errstate(over="ignore", invalid="ignore"):
-        products = terms.products.astype(narrow.get(arithmetic, np.dtype(np.float32)))
-        sums = [_running(products), *(_running(_running(_grouped(products, n))) for n in (SIDE_BY_SIDE, IN_BLOCKS))]
-        scale = np.abs(terms.products).sum(axis=1)
-        unit = arithmetic.unit_roundoff * scale + arithmetic.underflow
-        errors = [np.abs(each.astype(np.float64) - terms.products.sum(axis=1)) / unit for each in sums]
+        unit = arithmetic.unit_roundoff * np.abs(terms.products).sum(axis=1) + arithmetic.underflow
+        errors = []
+        for size in SIZES:
+            products = (size * terms.products).astype(narrow.get(arithmetic, np.dtype(np.float32)))
+            sums = [_running(products), *(_running(_running(_grouped(products, n))) for n in (SIDE_BY_SIDE, IN_BLOCKS))]
+            right = size * terms.products.sum(axis=1)
+            errors += [np.abs(each.astype(np.float64) - right) / (size * unit) for each in sums]
     worst = np.max([np.where(np.isfinite(error), error, 0.0) for error in errors], axis=0, initial=0.0)
     return InOrder(float(np.sqrt(np.mean(np.square(worst)))), float(np.max(worst, initial=0.0)))
 
@@ -309,9 +320,22 @@ def composite_bound_of(
     return Bound(ErrorClass.COMPOSITE, excess, error.rms, error.max, rule, error.worst_index)
 
 
-def is_suspect(reference_error: AbsoluteError, spread: RoundingSpread, unit: float) -> bool:
-    """Whether a reference's own error is beyond what even a long sum explains."""
-    return reference_error.rms > SUSPECT_REFERENCE * max(spread.rms, unit)
+def of_transforms(noise: RoundingSpread) -> RoundingSpread:
+    """The spread of a composite from noise that is uniform in u times what a transform mixes into each element.
+
+    So scaled that `composite_bound` allows the result of a convolution what `transform_bound` does.
+    """
+    return RoundingSpread(noise.rms * math.sqrt(3) * TRANSFORM_RMS / COMPOSITE, noise.max * TRANSFORM_MAX / COMPOSITE)
+
+
+def of_underflow(noise: RoundingSpread) -> RoundingSpread:
+    """The spread of a composite from noise of the smallest normal number in each result: it is allowed twice that."""
+    return RoundingSpread(noise.rms * 2 / COMPOSITE, noise.max * 2 / COMPOSITE)
+
+
+def of_orders(noise: RoundingSpread) -> RoundingSpread:
+    """The spread of a composite from noise of what plain sums lose; a sum is allowed what `contraction_bound` does."""
+    return RoundingSpread(noise.rms * IN_ORDER / COMPOSITE, noise.max * IN_ORDER / COMPOSITE)
 
 
 def _trusted(error: float, spread: float, unit: float) -> float:

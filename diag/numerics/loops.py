@@ -27,8 +27,11 @@ def compiled(*fastmath: str) -> Callable[[Function], Function]:
     """numba's njit, typed: no lock held, machine code kept beside the source, LLVM's flags as given."""
 
     def compile_(function: Function) -> Function:
-        machine = njit(cache=True, nogil=True, error_model="numpy", fastmath=set(fastmath))
-        return cast(Function, machine(function))
+        options = {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
+        try:
+            return cast(Function, njit(cache=True, **options)(function))
+        except RuntimeError:  # neither that folder nor one at home can be written: compiled anew in each process
+            return cast(Function, njit(**options)(function))
 
     return compile_
 

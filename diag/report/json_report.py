@@ -38,6 +38,10 @@ def report(result: RunResult) -> dict[str, Any]:
         contents["substitution"] = substitution.report(result.substitution)
     if result.updates:
         contents["updates"] = [dataclasses.asdict(figures) for figures in result.updates]
+    if result.shared_errors:
+        contents["shared_errors"] = list(result.shared_errors)
+    if result.reference_errors:
+        contents["reference_errors"] = list(result.reference_errors)
     if result.twins is not None:
         contents["twins"] = _twins(result.twins)
     safe: dict[str, Any] = json_safe(contents)

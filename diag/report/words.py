@@ -121,6 +121,8 @@ def sentence(result: RunResult) -> str:
     steps = counted(result.steps, "step")
     if first is not None:
         return _sentence_of(first, result)
+    if result.reference_errors:
+        return _sentence_of_reference(result)
     if not num_judged(result):
         return f"No verdict: nothing was judged in {steps}, so nothing was shown to be right."
     if result.verdict == "identical":
@@ -135,6 +137,19 @@ def sentence(result: RunResult) -> str:
     if largest is not None:
         parts.append(f"largest error {figure(largest)} of what rounding explains")
     return "; ".join(parts) + "."
+
+
+def _sentence_of_reference(result: RunResult) -> str:
+    """Of lanes of which the reference is the one that is wrong."""
+    worst = max(result.reference_errors, key=lambda known: float(known["excess"]))
+    where = Where(**{key: value for key, value in worst.items() if key != "excess"})
+    places = {lane.name: lane.place for lane in result.lanes}
+    beyond = float(worst["excess"])
+    size = f"excess {figure(beyond)}" if math.isfinite(beyond) else "no rounding does this"
+    return as_text(
+        f"The reference is wrong: {subject_of(where)} at {moment_of(where)} on {places['reference']} ({size}), while "
+        f"{places['candidate']} is right there. No divergence of the candidate in {counted(result.steps, 'step')}."
+    )
 
 
 def num_judged(result: RunResult) -> int:

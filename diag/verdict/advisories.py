@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from diag.common.jsonable import json_number
-from diag.verdict.findings import Observation, Verdict
+from diag.verdict.findings import SHARED_ERROR, Observation, Verdict
 
 # What an op may do that no bound per element allows, or that another run does not repeat, and that is right
 # all the same: by the note of its observation.
 BENIGN = {
     "decision-flip": "ties were decided the other way (decision-flip)",
     "algorithm:normwise": "right in norm but not element by element, as Winograd and FFT are (algorithm:normwise)",
+    "long-sum": "a long sum, which loses digits in whatever order it is added (long-sum)",
+    "own-decision": "float64 takes another branch than its format does, whose branch it is held to (own-decision)",
+    "subnormal-flush": "subnormal numbers inside became zero, as on most devices (subnormal-flush)",
     "nondeterminism": "other bits in a second run on the same inputs, each run within its bound (nondeterminism)",
 }
 NAMED = 3  # of many ops, so many are named in a sentence
@@ -21,7 +24,10 @@ NAMED = 3  # of many ops, so many are named in a sentence
 
 @dataclass
 class Advisories:
-    """Gathered from the ops under the microscope, step by step."""
+    """Gathered from units and from the ops under the microscope, step by step.
+
+    shared: wrong in both lanes alike.  reference_out: of which the reference is out of its bound, the candidate not.
+    """
 
     benign: dict[tuple[Any, ...], Observation] = field(default_factory=dict)
     inconclusive: dict[tuple[Any, ...], Observation] = field(default_factory=dict)
@@ -29,15 +35,30 @@ class Advisories:
     num_reference_worse: int = 0
     reference_out: dict[tuple[Any, ...], Observation] = field(default_factory=dict)
     reference_worst: Observation | None = None
+    shared: dict[tuple[Any, ...], Observation] = field(default_factory=dict)
 
     def add(self, ops: Iterable[Observation]) -> None:
         for op in ops:
-            if op.note in BENIGN and op.verdict is not Verdict.DIVERGENCE:
-                self.benign.setdefault((op.note, *op.where.location), op)
+            self._see(op)
             if is_inconclusive(op):
                 self.inconclusive.setdefault(op.where.location, op)
             if op.differs and op.bound is not None and op.reference_bound is not None:
                 self._compare(op, op.bound.excess, op.reference_bound.excess)
+
+    def add_units(self, units: Iterable[Observation]) -> None:
+        for unit in units:
+            self._see(unit)
+
+    def _see(self, observation: Observation) -> None:
+        location, of_reference = observation.where.location, observation.reference_bound
+        if observation.note == SHARED_ERROR:
+            self.shared.setdefault(location, observation)
+        if observation.verdict is not Verdict.ROUNDING:
+            return
+        if observation.note in BENIGN:
+            self.benign.setdefault((observation.note, *location), observation)
+        if of_reference is not None and not of_reference.is_explained:
+            self.reference_out.setdefault(location, observation)
 
     def _compare(self, op: Observation, candidate: float, reference: float) -> None:
         self.num_compared += 1
@@ -47,8 +68,6 @@ class Advisories:
         worst = self.reference_worst
         if worst is None or worst.reference_bound is None or reference > worst.reference_bound.excess:
             self.reference_worst = op
-        if reference > 1:
-            self.reference_out.setdefault(op.where.location, op)
 
     @property
     def notes(self) -> list[str]:
@@ -61,12 +80,23 @@ class Advisories:
                 f"the reference is the one that is out of its bound in {_listed(list(self.reference_out.values()))}: "
                 "the candidate is nearer to float64 truth there"
             )
+        if self.shared:
+            result.append(
+                f"both places give the same bits in {_listed(list(self.shared.values()))}, far from float64 truth: the "
+                "computation is to blame, not the device"
+            )
         if self.inconclusive:
             result.append(
                 f"inconclusive: {_listed(list(self.inconclusive.values()))} differ on the same inputs and have no "
                 "float64 truth to be held against"
             )
         return result
+
+    def errors(self) -> dict[str, Any]:
+        """The fields of `RunResult` that tell of lanes other than the candidate: as report.json lists them."""
+        shared = tuple({**_place(o), "excess": json_number(o.excess)} for o in self.shared.values())
+        of_reference = tuple({**_place(o), "excess": _excess_of_reference(o)} for o in self.reference_out.values())
+        return {"shared_errors": shared, "reference_errors": of_reference}
 
     def as_judged(self) -> dict[str, Any]:
         """The fields of `Judged` that these fill."""
@@ -95,8 +125,8 @@ def _excess_of_reference(op: Observation) -> float | str:
 def _place(op: Observation) -> dict[str, Any]:
     where = op.where
     return {
-        "step": where.step, "phase": where.phase, "op_type": where.op_type, "op_index": where.op_index,
-        "output": where.output, "layer": where.layer, "variable": where.variable,
+        "step": where.step, "phase": where.phase, "unit": where.unit, "op_type": where.op_type,
+        "op_index": where.op_index, "output": where.output, "layer": where.layer, "variable": where.variable,
     }  # fmt: skip
 
 

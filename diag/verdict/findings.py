@@ -11,6 +11,9 @@ from diag.common.jsonable import json_number
 from diag.numerics.bounds import Bound
 from diag.numerics.figures import PairStatistics, TruthStatistics
 
+# Both lanes have the same bits, and are wrong: the computation, not the device.
+SHARED_ERROR = "shared-error"
+
 
 class Verdict(str, Enum):
     """On one output of one unit."""

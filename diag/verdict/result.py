@@ -78,7 +78,8 @@ class RunResult:
     diverge.  worst: the units and ops of the whole run with the largest excess.
     losses: per lane, one value a step.  twins: how the candidate's own path grows, against chaos.
     updates: what Adam made of each variable's gradient in the first step that was held against truth as
-    a whole.
+    a whole.  shared_errors: where both lanes are wrong alike.  reference_errors: where the reference is wrong and the
+    candidate is not.
     """
 
     verdict: str
@@ -97,6 +98,8 @@ class RunResult:
     notes: tuple[Notice, ...] = ()
     twins: Trajectories | None = None
     updates: tuple[AdamFigures, ...] = ()
+    shared_errors: tuple[dict[str, Any], ...] = ()
+    reference_errors: tuple[dict[str, Any], ...] = ()
     attribution: Attribution | None = None  # of the first divergence
     substitution: Substitution | None = None
     rewrites: Rewrites | None = None  # of the layers of the first divergence, where the rewriter is to blame

@@ -13,7 +13,7 @@ from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Graph, graph_from_def
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.compiled import build
-from diag.engine.truth.float64_graph import Promotion
+from diag.engine.truth.float64_graph import Noise, Promotion
 from diag.engine.truth.truth import CPU, widened
 from diag.numerics.formats import format_of
 from probes.frame.device import Computation
@@ -39,14 +39,14 @@ class Wide:
         self.unpromoted: frozenset[str] = frozenset()
 
     def truth(self) -> Arrays:
-        return [to_numpy(each).astype(np.float64) for each in self._build(noise=False)(*self._arrays)]
+        return [to_numpy(each).astype(np.float64) for each in self._build()(*self._arrays)]
 
     def noisy(self) -> list[Arrays]:
         """Results of runs in which each op's result is off by a random part of one rounding."""
-        run = self._build(noise=True)
+        run = self._build(Noise.ROUNDING)
         return [[to_numpy(each).astype(np.float64) for each in run(*self._arrays)] for _ in range(NUM_NOISY)]
 
-    def _build(self, noise: bool) -> Callable[..., list[Any]]:
+    def _build(self, noise: Noise | None = None) -> Callable[..., list[Any]]:
         executable = self._executable
         still = [*_constant(executable.graph), *(() if self._noisy_inputs else executable.feeds)]
         promotion = Promotion(executable.graph, executable.functions, noise, still=still)

@@ -116,3 +116,32 @@ def test_memory_is_that_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
         one.communicate()
     assert resident_bytes([one.pid]) == 0
     assert total_bytes() > 1 << 28
+
+
+def test_a_child_that_another_thread_has_to_end_leaves_the_line_to_its_starter(tmp_path: Path) -> None:
+    (tmp_path / "swallows.py").write_text(
+        "import signal, time\n"
+        "from diag.common import stopping\n"
+        "from diag.common.command import command_parser, run_command\n"
+        "stopping.GRACE = 0.2\n"
+        "def run(options):\n"
+        "    print('begun', flush=True)\n"
+        "    while True:\n"
+        "        try:\n"
+        "            time.sleep(600)\n"
+        "        except BaseException:\n"
+        "            pass\n"
+        "main = lambda given: run_command('name', command_parser('name', ''), run, given, left='nothing is')\n"
+    )
+    program = (
+        "import sys; from diag.common.child import ChildLimits, in_child; "
+        f"sys.exit(in_child('name', 'swallows', [], ChildLimits(60, {LIMITS.num_bytes})))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as starter:
+        assert starter.stdout is not None and starter.stdout.readline() == "begun\n"
+        starter.send_signal(signal.SIGTERM)
+        _, err = starter.communicate(timeout=60)
+    assert (starter.returncode, err) == (143, "name: ended from outside (SIGTERM)\n")

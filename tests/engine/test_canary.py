@@ -427,8 +427,7 @@ def test_keras_trains_by_the_train_function_that_make_train_function_sets(method
     model.get_metrics_result = dict
     if method == "fit":
         model.fit(A, B[:, :1], batch_size=1, verbose=0, class_weight={5: 2.0, 7: 3.0})
-        x, y, weight = taken[0]
-        assert len(taken) == 2 and x.shape == (1, 2) and {w.numpy().item() for _, _, w in taken} == {2.0, 3.0}
+        assert len(taken) == 2 and taken[0][0].shape == (1, 2) and {w.numpy().item() for _, _, w in taken} == {2.0, 3.0}
     else:
         model.train_on_batch(A, B[:, :1])
         assert len(taken) == 1 and taken[0][2] is None

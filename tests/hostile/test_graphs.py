@@ -56,8 +56,12 @@ def test_each_is_refused_in_one_line_by_every_command(
 def test_with_trust_it_is_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The flag does what it says, and so does the corpus: without the list that file would be written."""
     (hostile,) = (each for each in CORPUS if each.name == "writes_a_file")
-    assert run("replay", written(hostile, tmp_path), "--trust") in (0, 1)
+    path = written(hostile, tmp_path)
+    capsys.readouterr()
+    assert run("replay", path, "--trust") in (0, 1)
     assert (tmp_path / TARGET).read_text() == "x"
+    said = capsys.readouterr().err
+    assert said.startswith(f"note: --trust runs what {path} has beyond computing: ") and "WriteFile" in said
 
 
 # -- in a process of its own -----------------------------------------------------------------------

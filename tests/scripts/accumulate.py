@@ -1,4 +1,5 @@
 """Gradients added up over two batches by hand before they are applied."""
+
 import keras
 import numpy as np
 import tensorflow as tf

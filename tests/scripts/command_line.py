@@ -1,12 +1,13 @@
 """A command with options of its own, which does its work in main()."""
+
 import argparse
 import os
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from helpers import make_model  # noqa: E402
+import keras
+import numpy as np
+from helpers import make_model
 
 
 def parse():

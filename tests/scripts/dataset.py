@@ -1,4 +1,5 @@
 """Small images from tf.data, shuffled and augmented, with callbacks and class weights."""
+
 import keras
 import numpy as np
 import tensorflow as tf

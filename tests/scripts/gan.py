@@ -1,4 +1,5 @@
 """DCGAN-style training of two networks with two optimizers, as in the Keras guide on train_step."""
+
 import keras
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,5 @@
 """Sequences from a Python generator without end."""
+
 import keras
 import numpy as np
 from keras import layers

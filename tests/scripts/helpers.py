@@ -1,4 +1,5 @@
 """What command_line.py imports from beside it."""
+
 import keras
 
 

@@ -1,4 +1,5 @@
 """Two inputs and two outputs by name, each with its loss and weight."""
+
 import keras
 import numpy as np
 from keras import layers

@@ -1,4 +1,5 @@
 """A physics-informed network: u'' = -u on [0, 1] with u(0) = 1."""
+
 import keras
 import numpy as np
 import tensorflow as tf

@@ -1,4 +1,5 @@
 """A PyDataset that says which samples count more."""
+
 import math
 
 import keras

@@ -1,4 +1,5 @@
 """A pandas table with weights, under mixed precision; the last part of it is for validation."""
+
 import keras
 import numpy as np
 import pandas as pd

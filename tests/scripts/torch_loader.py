@@ -1,4 +1,5 @@
 """A torch DataLoader given to fit."""
+
 import keras
 import numpy as np
 import torch

@@ -1,4 +1,5 @@
 """A transformer on padded token sequences, masks and all, with positions learned."""
+
 import keras
 import numpy as np
 from keras import layers, ops

@@ -1,4 +1,5 @@
 """A critic with a gradient penalty, trained twice for every time that the generator is."""
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -10,8 +11,12 @@ NOISE = 6
 
 def make_critic():
     return keras.Sequential(
-        [keras.Input((8, 8, 1)), layers.Conv2D(6, 4, 2, padding="same", activation="swish"), layers.Flatten(),
-         layers.Dense(1)]
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(6, 4, 2, padding="same", activation="swish"),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
     )
 
 
@@ -47,7 +52,9 @@ class WGAN(keras.Model):
             noise = keras.random.normal((batch, NOISE), seed=self.seeds)
             with tf.GradientTape() as tape:
                 fake = self.generator(noise, training=True)
-                cost = tf.reduce_mean(self.critic(fake, training=True)) - tf.reduce_mean(self.critic(real, training=True))
+                cost = tf.reduce_mean(self.critic(fake, training=True)) - tf.reduce_mean(
+                    self.critic(real, training=True)
+                )
                 c_loss = cost + self.penalty * self.gradient_penalty(real, fake)
             gradients = tape.gradient(c_loss, self.critic.trainable_variables)
             self.critic_optimizer.apply_gradients(zip(gradients, self.critic.trainable_variables))

@@ -10,7 +10,7 @@ import pytest
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.advisories import Advisories
-from diag.verdict.findings import Observation, Relation, Verdict, Where
+from diag.verdict.findings import SHARED_ERROR, Observation, Relation, Verdict, Where
 from diag.verdict.ladder import amplifying_ops
 
 
@@ -55,11 +55,19 @@ def test_an_op_that_differs_and_has_no_truth_is_inconclusive():
     assert advisories(op(3, Verdict.UNJUDGED, bound=None, note="random")).notes == []
 
 
+def test_what_is_wrong_in_both_lanes_alike_is_told_and_no_divergence():
+    found = advisories(op(7, Verdict.IDENTICAL, relative=0.0, bound=bound(70.0), note=SHARED_ERROR))
+    (told,) = found.errors()["shared_errors"]
+    assert (told["op_index"], told["excess"]) == (7, 70.0)
+    assert found.errors()["reference_errors"] == ()
+    assert "the computation is to blame, not the device" in found.notes[0]
+
+
 def test_a_reference_that_is_further_from_truth():
     better = op(1, bound=bound(0.3), reference_bound=bound(0.2))
     worse = op(2, bound=bound(0.1), reference_bound=bound(0.4))
     worst = op(3, bound=bound(0.2), reference_bound=bound(3.0))
-    same = op(4, relative=0.0, bound=bound(0.1), reference_bound=bound(9.0))
+    same = op(4, Verdict.IDENTICAL, relative=0.0, bound=bound(0.1), reference_bound=bound(9.0))
     found = advisories(better, worse, worst, same)
     told = found.as_judged()["reference_less_accurate"]
     assert (told["num_outputs"], told["of_differing"], told["num_out_of_bound"]) == (2, 3, 1)

@@ -6,6 +6,7 @@ import argparse
 from contextlib import ExitStack
 from pathlib import Path
 
+from diag.common.command import file_path
 from diag.errors import UserError
 from traces.commands import flags
 from traces.inspector.address import StepSet, parse_address, parse_lanes
@@ -33,7 +34,9 @@ class DiffCommand:
             help="with B, one tensor, as KIND/NAME@STEP[:LANE]; without B, a PATTERN of tensors (default: all)",
         )
         parser.add_argument("b", metavar="B", nargs="?", help="another tensor, of this trace or of --other")
-        parser.add_argument("--other", metavar="FILE2", type=Path, help="a second trace, to hold the first against")
+        parser.add_argument(
+            "--other", metavar="FILE2", type=file_path, help="a second trace, to hold the first against"
+        )
         parser.add_argument(
             "--steps",
             "--step",

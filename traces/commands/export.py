@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from diag.common.command import file_path
 from diag.errors import UserError
 from traces.commands import flags
 from traces.inspector.address import parse_address, parse_lanes
@@ -24,7 +24,9 @@ class ExportCommand:
     def prepare_parser(self, parser: argparse.ArgumentParser) -> None:
         flags.add_trace(parser)
         flags.add_pattern(parser)
-        parser.add_argument("--to", metavar="OUT", type=Path, required=True, help="the new file: OUT.npz or OUT.csv")
+        parser.add_argument(
+            "--to", metavar="OUT", type=file_path, required=True, help="the new file: OUT.npz or OUT.csv"
+        )
         flags.add_steps(parser)
         flags.add_lanes(parser)
         parser.add_argument(

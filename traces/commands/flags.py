@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Protocol
 
+from diag.common.command import file_path
 from traces.inspector.address import StepSet
 
 
@@ -20,7 +20,7 @@ class Command(Protocol):
 
 
 def add_trace(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="the trace, such as runs/20260101-120000/trace.h5")
+    parser.add_argument("file", metavar="FILE", type=file_path, help="the trace, such as runs/20260101-120000/trace.h5")
 
 
 def add_pattern(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
 
 
 def steps_of(options: argparse.Namespace) -> StepSet | None:
-    return StepSet(options.steps) if options.steps else None
+    return None if options.steps is None else StepSet(options.steps)
 
 
 def add_lanes(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from diag.common.command import positive
+from diag.common.command import not_negative, positive
 from diag.errors import UserError
 from traces.commands import flags
 from traces.inspector.address import Address, StepSet, parse_address, parse_lanes
@@ -35,7 +35,7 @@ class ShowCommand:
         )
         flags.add_steps(parser)
         flags.add_lanes(parser)
-        parser.add_argument("--op", type=int, metavar="I", help="the rows of op I in the op table")
+        parser.add_argument("--op", type=not_negative, metavar="I", help="the rows of op I in the op table")
         parser.add_argument(
             "--worst",
             type=positive,

@@ -83,7 +83,7 @@ def _open(path: Path) -> OpenTrace:
 
 
 def _checked(file: h5py.File, path: Path) -> OpenTrace:
-    found = datasets_of(file, path)
+    found = datasets_of(file, path.stat().st_size)
     attributes = {name: _attribute(file, name) for name in ATTRIBUTES}
     layout_text = _text(file, found, "layout")
     layout = layout_of(parsed(layout_text, "layout"))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import h5py
 from h5py import h5d, h5g, h5l, h5o, h5p, h5s, h5t
@@ -42,8 +40,8 @@ class Stored:
         return bool(self.num_bytes == math.prod(self.shape) * self.kind.get_size())
 
 
-def datasets_of(file: h5py.File, path: Path) -> dict[str, Stored]:
-    """Every dataset of the file by its path, without the first slash.
+def datasets_of(file: h5py.File, size: int) -> dict[str, Stored]:
+    """Every dataset of a file of `size` bytes by its path, without the first slash.
 
     Nothing is read of them, and no link but those within the file is followed.
 
@@ -52,7 +50,6 @@ def datasets_of(file: h5py.File, path: Path) -> dict[str, Stored]:
     """
     found: dict[str, Stored] = {}
     known: dict[int, Stored | None] = {}
-    size = os.stat(path).st_size
     groups: list[tuple[h5g.GroupID, str, int]] = [(file.id, "", 0)]
     num_names = 0
     while groups:

@@ -11,7 +11,7 @@ from diag.common.wording import ranges_of
 from diag.errors import UserError
 
 LAST = "last"
-_STEPS = re.compile(rf"\*|{LAST}|(\d+)(?:-(\d+))?")
+_STEPS = re.compile(rf"\*|{LAST}|(\d{{1,18}})(?:-(\d{{1,18}}))?", re.ASCII)
 
 
 @dataclass(frozen=True)

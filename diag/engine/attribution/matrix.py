@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import diag
+from diag.common.child import environment_of_children
 from diag.engine.attribution.trial import trial_in
 from diag.errors import UserError
 from diag.machine.places import Place
@@ -226,9 +226,7 @@ def _lines(
         json.dumps([asdict(trial) for trial in request.known]),
         *(["--brief"] if request.is_brief else []),
     ]
-    root = str(Path(diag.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
-    process = processes.begin(command, environment)
+    process = processes.begin(command, environment_of_children())
     printed: queue.Queue[str | None] = queue.Queue()
     errors: list[str] = []
     threads = [

@@ -15,6 +15,7 @@ from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.editing import Body, edit, make_node, rewired
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, READ_OPS, Graph, Node, parse_input
 from diag.engine.graphs.pinning import is_pinned
+from diag.engine.graphs.python_calls import python_call
 from diag.engine.graphs.tf_runtime import readable_attributes
 
 FAULT_SUFFIX = "/lockstep_fault"
@@ -28,7 +29,7 @@ class Injection:
         self.graph = graph
         self.functions = functions
         self.execution = execution
-        self._alive: list[tf.Graph] = []
+        self._alive: list[object] = []
 
     def apply(self, graph_def: Any) -> Any:
         return edit(graph_def, self._change)
@@ -39,6 +40,7 @@ class Injection:
             return body
         replaced: dict[str, str] = {}
         added: list[Any] = []
+        shaped: list[Any] = []
         for proto in list(body.nodes):
             node = known.by_name.get(proto.name)
             if node is None or node.op != proto.op or node.location.index is None:
@@ -49,8 +51,10 @@ class Injection:
                 self._replace_assign(body, proto, node, known, added)
             elif node.dtypes and not any(dtype in OPAQUE for dtype in node.dtypes):
                 added.append(self._fault_after(proto, node, known))
-                fault = added[-1].name
-                replaced.update((f"{node.name}:{i}", f"{fault}:{i}") for i in range(len(node.dtypes)))
+                shaped += self._shaped(node, added[-1].name)
+                replaced.update(
+                    (f"{node.name}:{i}", f"{each.name}:0") for i, each in enumerate(shaped[-len(node.dtypes) :])
+                )
         own = {node.name for node in added}
         body = rewired(body, replaced, keep=lambda name: name in own)
         # A fault reads its own op's outputs untouched, but its op's inputs as the faults before left them.
@@ -58,8 +62,20 @@ class Injection:
             inputs = [self._upstream(text, fault.name, replaced) for text in fault.input]
             del fault.input[:]
             fault.input.extend(inputs)
-        body.nodes.extend([*added, *self._kept_apart(body, added)])
+        body.nodes.extend([*added, *shaped, *self._kept_apart(body, added)])
         return body
+
+    @staticmethod
+    def _shaped(node: Node, fault: str) -> list[Any]:
+        """A fault's outputs with the shapes of the op's, which a call to Python does not know.
+
+        oneDNN's layout pass ends the process where a convolution reads a tensor of unknown rank (processors with AMX).
+        """
+        made = []
+        for index, (dtype, shape) in enumerate(zip(node.dtypes, node.shapes, strict=True)):
+            made.append(make_node(f"{fault}/shape{index}", "EnsureShape", [f"{fault}:{index}"], T=dtype))
+            made[-1].attr["shape"].shape.CopyFrom(shape.as_proto())
+        return made
 
     @staticmethod
     def _kept_apart(body: Body, added: list[Any]) -> list[Any]:
@@ -130,12 +146,6 @@ class Injection:
                 node.op, node.location, attrs, arrays[:num_inputs], arrays[num_inputs:], self.execution
             )
 
-        texts, dtypes = zip(*inputs, *outputs, strict=True)
-        with tf.Graph().as_default() as scratch:
-            tf.numpy_function(apply, [tf.compat.v1.placeholder(dtype) for dtype in dtypes], results)
-        self._alive.append(scratch)
-        call = scratch.as_graph_def().node[-1]
-        call.name = name
-        del call.input[:]
-        call.input.extend(texts)
+        call, kept = python_call(name, apply, [*inputs, *outputs], results)
+        self._alive.append(kept)
         return call

@@ -143,14 +143,19 @@ def rewired(body: Body, replaced: Mapping[str, str], keep: Callable[[str], bool]
 
 
 def make_node(name: str, op: str, inputs: Iterable[str], **attrs: Any) -> Any:
-    """A NodeDef; attributes are integers, dtypes, lists of dtypes, or AttrValues."""
+    """A NodeDef; attributes are truth values, integers, bytes, dtypes, lists of integers or dtypes, or AttrValues."""
     node = tf.compat.v1.NodeDef(name=name, op=op)
     node.input.extend(inputs)
     for key, value in attrs.items():
         if isinstance(value, tf.DType):
             node.attr[key].type = value.as_datatype_enum
         elif isinstance(value, list):
-            node.attr[key].list.type.extend(dtype.as_datatype_enum for dtype in value)
+            node.attr[key].list.i.extend(x for x in value if isinstance(x, int))
+            node.attr[key].list.type.extend(x.as_datatype_enum for x in value if isinstance(x, tf.DType))
+        elif isinstance(value, bool):
+            node.attr[key].b = value
+        elif isinstance(value, bytes):
+            node.attr[key].s = value
         elif isinstance(value, int):
             node.attr[key].i = value
         else:

@@ -31,7 +31,7 @@ from diag.numerics.bits import same_bits
 from diag.numerics.figures import PairStatistics
 from diag.numerics.op_classes import is_random
 from diag.numerics.statistics import compare
-from diag.verdict.findings import Observation, Relation, Verdict
+from diag.verdict.findings import SHARED_ERROR, Observation, Relation, Verdict
 
 
 @dataclass(frozen=True)
@@ -244,10 +244,13 @@ class Microscope:
         repeated = None if all(identical) else self._repeated(evidence)
         if repeated is not None:
             evidence, judgements, repeated = self._worse(evidence, judgements, repeated)
+            identical = [False] * len(identical)
         for output, (judgement, at_reference) in enumerate(zip(judgements, of_reference, strict=True)):
             where = where_of_op(self.step, node, output)
             x = evidence.candidate[output]
             note = judgement.note or (NONDETERMINISM if repeated is not None else "")
+            if identical[output] and _is_out(judgement):
+                note = SHARED_ERROR
             observation = Observation(
                 where,
                 x.shape,
@@ -339,10 +342,10 @@ def _is_out(judgement: OpJudgement) -> bool:
 
 
 def _verdict(judgement: OpJudgement, identical: bool) -> Verdict:
-    if _is_out(judgement):
-        return Verdict.DIVERGENCE
     if identical:
         return Verdict.IDENTICAL
+    if _is_out(judgement):
+        return Verdict.DIVERGENCE
     return Verdict.UNJUDGED if judgement.bound is None else Verdict.ROUNDING
 
 

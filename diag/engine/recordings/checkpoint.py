@@ -17,12 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.archives import refuse_unsafe
 from diag.common.files import replacing
 from diag.common.plain import Arrays, NotPlain, PlainData
 from diag.errors import UserError
 
 NAME = "resume.npz"
 FORMAT = 1
+_UNREADABLE = (
+    UserError, OSError, ValueError, KeyError, EOFError, MemoryError, RecursionError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 SHARE = 0.05
 """Of the run's time, what keeping checkpoints may take: one that takes 50 ms is kept every second."""
 
@@ -127,10 +131,13 @@ def _synchronize(path: Path) -> None:
 
 def _read(path: Path, with_arrays: bool) -> tuple[dict[str, Any], Arrays]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            refuse_unsafe(archive, path.stat().st_size)
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-            document = json.loads(file["document"].tobytes())
-            arrays = {name: file[name] for name in file.files if name != "document"} if with_arrays else {}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            document = json.loads(np.asarray(file["document"]).tobytes())
+            names = [name for name in file.files if name != "document"] if with_arrays else []
+            arrays = {name: np.asarray(file[name]) for name in names}
+    except _UNREADABLE as error:
         raise _unreadable(path) from error
     if not isinstance(document, dict) or not isinstance(document.get("header"), dict):
         raise _unreadable(path)

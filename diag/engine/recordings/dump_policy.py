@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from diag.errors import UserError
 
 AUTO, ALL, FLAGGED, NONE = WORDS = ("auto", "all", "flagged", "none")
-_STEPS = re.compile(r"^(\d+)(?:-(\d+)(?::(\d+))?)?$")
+_STEPS = re.compile(r"^(\d{1,18})(?:-(\d{1,18})(?::(\d{1,18}))?)?$", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.common.code_text import in_docstring, literal
+from diag.common.files import replacing, write_text
 from diag.common.text import as_text
 from diag.engine.graphs.executable import with_fetches
 from diag.engine.graphs.graph import Port
@@ -135,10 +136,11 @@ def emit(path: Path, part: OpReplay | LayerReplay, program: Program, place: Plac
     named = {"version": tf.__version__, "data": in_docstring(data.name), "device": literal(place.device)}
     text = fill(**named, holds=f"\n{in_docstring(holds)}\n" if holds else "")
     try:
-        np.savez_compressed(data, **arrays)  # type: ignore[arg-type]
-        path.write_text(text, encoding="utf-8")
+        with replacing(data, is_new=True) as unfinished:
+            with unfinished.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            write_text(path, text, is_new=True)  # whatever there is of the two is whole
     except OSError as error:
-        data.unlink(missing_ok=True)
         raise UserError(f"--emit {path}: {error.strerror or error}; name a file that can be written") from error
     return holds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +12,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from diag.common.text import as_text
 from diag.common.wording import shortened
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.step.batch import Batch
 from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
-from diag.engine.step.serialization import load, with_state
+from diag.engine.step.serialization import load, not_allowed_in, with_state
 from diag.engine.step.stored_step import Damaged, NotAllowed
 from diag.engine.training.setup import Trained
 from diag.errors import UserError
 from diag.machine.places import Place, parse_place
+from diag.options import FOLLOW
 from traces.checksums import tensor_checksum
 from traces.reader import TraceReader
 
@@ -51,6 +54,22 @@ class RecordedRun:
                 f"{path} holds a training step that may do more than compute: {error}; nothing of it was loaded; only "
                 "if you trust whoever made the trace: --trust runs it, with all that you may do on this machine"
             ) from error
+        self._refuse_other_variables()
+        if is_trusted:
+            self._say_what_is_trusted()
+
+    def _say_what_is_trusted(self) -> None:
+        """What would not be run without the flag, on stderr before any of it is run."""
+        found = dict.fromkeys(filter(None, map(not_allowed_in, self._specs)))
+        for more in found:
+            print(f"note: --trust runs what {self.path} has beyond computing: {as_text(more)}", file=sys.stderr)
+
+    def _refuse_other_variables(self) -> None:
+        stored = {(spec.name, spec.shape, spec.dtype) for spec in self.reader.layout.variables}
+        for program in self._specs:
+            for variable in program.variables:
+                if (variable.name, tuple(variable.shape), variable.dtype) not in stored:
+                    raise self._damage("training step", f"no state of its variable {as_text(variable.name)} is stored")
 
     def _why_no_program(self) -> str:
         """In words, with the file that the model came from."""
@@ -73,7 +92,10 @@ class RecordedRun:
 
     @property
     def follow(self) -> str:
-        return str(self._known(self.reader.settings, "follow", "settings"))
+        follow = str(self._known(self.reader.settings, "follow", "settings"))
+        if follow not in FOLLOW:
+            raise UserError(f"{self.path} says that its run followed {as_text(follow)}; expected {', '.join(FOLLOW)}")
+        return follow
 
     def place(self, lane: str) -> Place:
         """Where a lane ran; of a reference that was itself recorded elsewhere, where its stand-in did."""

@@ -42,6 +42,7 @@ class Findings(Carried):
     def see_units(self, observations: Sequence[Observation]) -> None:
         """Outputs of units, or of the whole step, that were judged; until a fault is named their step is the path."""
         self.num_layer_outputs += len(observations)
+        self.advisories.add_units(observations)
         self.layers = worst_of([*self.layers, *observations])
         if observations and not self.divergences:
             on_path = [o for o in observations if o.propagated is not None or o.verdict is Verdict.DIVERGENCE]

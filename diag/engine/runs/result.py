@@ -45,6 +45,7 @@ def result_of(
         judged=judged,
         notes=as_notes([*findings.notes, *findings.advisories.notes]),
         updates=tuple(findings.updates),
+        **findings.advisories.errors(),
         rewrites=None if first is None else rewrites_around(first, program, lanes[1]),
         twins=None if twins is None else twins.trajectories(bool(findings.divergences)),
     )

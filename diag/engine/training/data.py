@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import operator
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diag.common.archives import refuse_unsafe
 from diag.common.user_code import call_function, names_function
 from diag.common.wording import type_and_message
 from diag.engine.step.batch import Batch, map_leaves, texts_as_bytes
@@ -27,13 +29,7 @@ _MOST_GENERATED_BATCHES = 8  # then they repeat: 69 MB of the motivating CNN's i
 
 
 def load_batches(
-    spec: str | None,
-    *,
-    signature: Signature | None,
-    batch_size: int,
-    steps: int,
-    seed: int,
-    num_classes: int | None = None,
+    spec: str | None, *, signature: Signature | None, batch_size: int, steps: int, seed: int, is_trusted: bool = False
 ) -> Batches:
     """The training data that `--data SPEC` names, checked before any work is done with it.
 
@@ -46,7 +42,7 @@ def load_batches(
             which then cannot have data generated for it and is not checked against.
         steps: how many batches will be asked for; more may be.
         seed: of the generated data and of each epoch's order.
-        num_classes: what labels must stay below where the signature does not say.
+        is_trusted: an `.npz` file may inflate without limit, and links lead out of a folder.
 
     Raises:
         UserError: one line naming the array, file, count or index that is wrong.
@@ -56,7 +52,7 @@ def load_batches(
 
     def check(batch: Batch) -> None:
         with naming(str(spec)):
-            check_data(*batch.parts, signature, num_classes)
+            check_data(*batch.parts, signature)
 
     if spec is None:
         inputs, targets, what = generate(signature, batch_size * min(steps, _MOST_GENERATED_BATCHES), seed)
@@ -70,14 +66,14 @@ def load_batches(
             )
         samples = Samples(_in_float32(_from_tuple(value, spec), signature), spec)
     elif Path(spec).is_dir():
-        samples = _read_folder(Path(spec), signature, batch_size, steps, seed)
+        samples = _read_folder(Path(spec), signature, batch_size, steps, seed, is_trusted)
     else:
-        samples = Samples(_in_float32(_read_npz(Path(spec), signature), signature), spec)
+        samples = Samples(_in_float32(_read_npz(Path(spec), signature, is_trusted), signature), spec)
     check(samples.batch)
     return ArrayBatches(samples, batch_size, seed)
 
 
-def image_hints(spec: str | None) -> tuple[tuple[int, int, int] | None, int | None]:
+def image_hints(spec: str | None, is_trusted: bool = False) -> tuple[tuple[int, int, int] | None, int | None]:
     """The image shape and number of classes for which a model should be made to fit the data.
 
     None where the data do not say without being loaded; a folder says its classes only, since
@@ -87,16 +83,18 @@ def image_hints(spec: str | None) -> tuple[tuple[int, int, int] | None, int | No
         return None, None
     if Path(spec).is_dir():
         return None, len(class_folders(Path(spec)))
-    batch = _read_npz(Path(spec), None)
+    batch = _read_npz(Path(spec), None, is_trusted)
     x, y = batch.inputs, batch.targets
     shape = (*x.shape[1:], 1)[:3] if isinstance(x, np.ndarray) and x.ndim in (3, 4) else None
     is_labels = isinstance(y, np.ndarray) and y.dtype.kind in "iu" and y.ndim == 1 and y.size > 0
     return shape, max(2, int(y.max()) + 1) if is_labels else None
 
 
-def _read_folder(folder: Path, signature: Signature | None, batch_size: int, steps: int, seed: int) -> Samples:
+def _read_folder(
+    folder: Path, signature: Signature | None, batch_size: int, steps: int, seed: int, is_trusted: bool
+) -> Samples:
     """A folder of images; those that the run will use are read now, so that a bad one is named at once."""
-    images, labels, names, notes = image_folder(folder, signature)
+    images, labels, names, notes = image_folder(folder, signature, batch_size, is_trusted)
     samples = Samples(Batch(images, labels), str(folder), names, notes)
     batches = ArrayBatches(samples, batch_size, seed)
     in_an_epoch = min(steps, -(-len(labels) // batch_size))
@@ -104,16 +102,18 @@ def _read_folder(folder: Path, signature: Signature | None, batch_size: int, ste
     return samples
 
 
-def _read_npz(path: Path, signature: Signature | None) -> Batch:
+def _read_npz(path: Path, signature: Signature | None, is_trusted: bool) -> Batch:
     if path.suffix != ".npz":
         state = "" if path.exists() else ", and there is no such file"
         raise UserError(f"--data {path} is neither {_FORMS}{state}; give one of these")
     if not path.is_file():
         raise UserError(f"--data {path}: there is no such file in {Path.cwd()}; expected {_FORMS}")
     try:
-        with np.load(path) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as archive, naming(str(path)):
+            refuse_unsafe(archive, path.stat().st_size, is_trusted)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: np.asarray(file[key]) for key in file.files}
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         hint = "; arrays of dtype object cannot be read" if "allow_pickle" in str(error) else ""
         raise UserError(f"--data {path} cannot be read as .npz: {type_and_message(error)}{hint}") from error
     return _from_names(arrays, path, signature)

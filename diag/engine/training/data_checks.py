@@ -22,9 +22,7 @@ def naming(source: str) -> Iterator[None]:
         raise UserError(f"--data {source}: {error}") from error
 
 
-def check_data(
-    inputs: Any, targets: Any, sample_weight: Any, signature: Signature | None = None, num_classes: int | None = None
-) -> None:
+def check_data(inputs: Any, targets: Any, sample_weight: Any, signature: Signature | None = None) -> None:
     """Checks a batch, or a whole data set, against itself and against the model.
 
     Arrays that read their files only when indexed (images) are taken at their shape.
@@ -46,9 +44,7 @@ def check_data(
         _check_finite(path, array)
     if signature is not None:
         _check_tokens(inputs, signature)
-        _check_classes(targets, signature, num_classes)
-    elif num_classes is not None:
-        check_labels(targets, [num_classes])
+        _check_classes(targets, signature)
 
 
 def check_labels(targets: Any, num_classes: Sequence[int | None]) -> None:
@@ -149,13 +145,13 @@ def _check_tokens(inputs: Any, signature: Signature) -> None:
             _check_range(path, array, spec.num_tokens, "token", rows)
 
 
-def _check_classes(targets: Any, signature: Signature, num_classes: int | None) -> None:
+def _check_classes(targets: Any, signature: Signature) -> None:
     """Class labels against the classes of each output, where the targets are labels."""
     is_compiled = any(spec.loss for spec in signature.outputs)
     if targets is None or (is_compiled and len(list(leaves(targets, ""))) != len(signature.outputs)):
         return  # the model's own loss may leave outputs without targets
     for path, array, spec in pair(targets, signature.outputs, "targets"):
-        classes = spec.num_classes if num_classes is None else num_classes
+        classes = spec.num_classes
         if classes is not None and _are_labels(array, spec):
             reason = f"the model's output {spec.name} has {classes} classes"
             _check_range(path, array, classes, "label", reason, spec.ignored_class)

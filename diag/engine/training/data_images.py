@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diag.common.memory import total_bytes
+from diag.common.wording import size_text
+from diag.engine.training.image_sizes import MOST_PIXELS, num_pixels
 from diag.engine.training.signature import Signature
 from diag.errors import UserError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # what tf.io.decode_image reads
 _KEPT_BYTES = 2 << 30  # decoded images kept in memory: 7953 of 150x150x3
+_LARGEST_FILE = 4 * MOST_PIXELS  # bytes: as a BMP of four channels, which is not compressed
+_BATCHES_IN_MEMORY = 100
+"""
+A size that the model leaves open is refused where this many batches of the images would not fit in memory: the first
+layer of a CNN has 32 outputs where an image has 3, and both lanes and the gradients hold them.
+"""
 _LAYOUT = f"expected FOLDER/CLASS/IMAGE, an image being one of {' '.join(SUFFIXES)}"
 
 
@@ -57,19 +68,26 @@ class ImageFiles:
 
 
 def image_folder(
-    folder: Path, signature: Signature | None
+    folder: Path, signature: Signature | None, batch_size: int, is_trusted: bool = False
 ) -> tuple[ImageFiles, np.ndarray, tuple[str, ...], tuple[str, ...]]:
     """The images, their labels (int32, the index of their folder in sorted order), class names and notes.
 
+    is_trusted: links may lead out of the folder.
+
     Raises:
-        UserError: no class folders, one without images, or a model that does not take one image.
+        UserError: no class folders, one without images, links, a model that does not take one image, or that leaves
+            its size open for images too large for this machine in batches of `batch_size`.
     """
     classes = class_folders(folder)
     by_class = {name: _images_in(folder / name) for name in classes}
+    if not is_trusted:
+        _refuse_links(folder, [folder / name for name in classes], *by_class.values())
     files = [file for images in by_class.values() for file in images]
     counts = [len(images) for images in by_class.values()]
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     image_shape, notes = _image_shape(files[0], signature)
+    if notes:
+        _refuse_large(image_shape, batch_size, files[0])
     return ImageFiles(files, image_shape), labels, classes, notes
 
 
@@ -103,6 +121,28 @@ def _images_in(folder: Path) -> list[Path]:
     return images
 
 
+def _refuse_links(folder: Path, *paths: Sequence[Path]) -> None:
+    """That nothing of the folder is a link to what is not in it."""
+    root = folder.resolve()
+    for path in chain(*paths):
+        if path.is_symlink() and not (target := path.resolve()).is_relative_to(root):
+            raise UserError(
+                f"--data: {path} is a link to {target}, out of the folder; copy it there, or, if you trust whoever "
+                "made the folder: --trust follows links"
+            )
+
+
+def _refuse_large(image_shape: tuple[int, int, int], batch_size: int, first: Path) -> None:
+    num_bytes = 4 * batch_size * math.prod(image_shape)
+    if num_bytes * _BATCHES_IN_MEMORY > total_bytes():
+        height, width, _ = image_shape
+        raise UserError(
+            f"--data: the model leaves the image size open and {first} has {height}x{width}: a batch of {batch_size} "
+            f"takes {size_text(num_bytes)}, and training {_BATCHES_IN_MEMORY} times that or more, where this machine "
+            f"has {size_text(total_bytes())}; give a model with an input size, smaller images or a smaller --batch-size"
+        )
+
+
 def _image_shape(first: Path, signature: Signature | None) -> tuple[tuple[int, int, int], tuple[str, ...]]:
     """The model's input size; sizes it leaves open are those of the first image, which is noted."""
     wanted: tuple[int | None, ...] = (None, None, 3)
@@ -126,14 +166,31 @@ def _decoded(file: Path, channels: int) -> Any:
     import tensorflow as tf
 
     try:
-        content = file.read_bytes()
+        content = _content_of(file)
         try:
             return tf.io.decode_image(content, channels=channels, expand_animations=False)
         except tf.errors.InvalidArgumentError:  # a BMP or GIF in grey, a JPEG with alpha
             return tf.io.decode_image(content, expand_animations=False)
-    except (OSError, tf.errors.OpError) as error:
-        reason = "it is empty" if file.exists() and not file.stat().st_size else type(error).__name__
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        reason = str(error) if isinstance(error, ValueError) else type(error).__name__
         raise UserError(f"--data: {file} cannot be read as an image ({reason}); replace or remove it") from error
+
+
+def _content_of(file: Path) -> bytes:
+    """The file's bytes, where their headers claim no more pixels than can be decoded.
+
+    Raises OSError, UserError, and ValueError where it is no image.
+    """
+    if (size := file.stat().st_size) > _LARGEST_FILE:
+        raise _too_large(file, size_text(size))
+    content = file.read_bytes()
+    if (pixels := num_pixels(content)) > MOST_PIXELS:
+        raise _too_large(file, f"{pixels:,} pixels")
+    return content
+
+
+def _too_large(file: Path, has: str) -> UserError:
+    return UserError(f"--data: {file} has {has}; expected at most {MOST_PIXELS:,} pixels; replace or remove it")
 
 
 def _with_channels(pixels: Any, channels: int) -> Any:

@@ -66,16 +66,6 @@ def call_of_fit(model: keras.Model, data: Any, arguments: Mapping[str, Any]) -> 
     return Call(model, "fit", keras.Model.fit, {name: bound.arguments[name] for name in (*named, *arguments)})
 
 
-@contextmanager
-def calls_given_to(handle: Callable[[Call], Any]) -> Iterator[None]:
-    """Every call of `fit` and `train_on_batch` inside goes to `handle`, and returns what that returns."""
-    give_calls_to(handle)
-    try:
-        yield
-    finally:
-        take_back()
-
-
 def give_calls_to(handle: Callable[[Call], Any]) -> None:
     """From now on, until `take_back`, such calls go to `handle`; those that it makes itself do not."""
     take_back()

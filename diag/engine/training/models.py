@@ -20,11 +20,10 @@ import tensorflow as tf
 from diag.common.user_code import call_function, names_function
 from diag.common.wording import type_and_message
 from diag.engine.step.tracing import has_own_step
+from diag.engine.training.model_files import read_model_file
 from diag.engine.training.signature import OutputSpec, all_layers, loss_name, pair, signature_of
 from diag.errors import UserError
 from diag.machine.places import POLICIES
-
-_CUSTOM = "if it holds classes or functions of your own, give FILE.py:FUNCTION that loads it"
 
 
 def motivating_cnn(image_shape: tuple[int, int, int] = (150, 150, 3), num_classes: int = 2) -> keras.Model:
@@ -51,13 +50,18 @@ def motivating_cnn(image_shape: tuple[int, int, int] = (150, 150, 3), num_classe
 
 
 def load_model(
-    spec: str | None, *, image_shape: tuple[int, int, int] = (150, 150, 3), num_classes: int = 2
+    spec: str | None,
+    *,
+    image_shape: tuple[int, int, int] = (150, 150, 3),
+    num_classes: int = 2,
+    is_trusted: bool = False,
 ) -> keras.Model:
     """The model that `--model SPEC` names, its initial weights computed on the CPU.
 
     Args:
         spec: a `.keras` file; FILE.py:FUNCTION, called with no arguments, compiled or not, built
             or not; or None for the motivating CNN of `image_shape` and `num_classes`.
+        is_trusted: whatever code a `.keras` file brings may run.
 
     Raises:
         UserError: one line; see `call_function` for what can go wrong in a person's own file.
@@ -67,7 +71,7 @@ def load_model(
             return motivating_cnn(image_shape, num_classes)
         if names_function(spec):
             return _model_or_error(call_function(spec, flag="--model", expected="a Keras model"), spec)
-        return _model_or_error(_read_keras_file(spec), spec)
+        return _model_or_error(_read_keras_file(spec, is_trusted), spec)
 
 
 def _as_keras_takes(inputs: Any) -> Any:
@@ -129,19 +133,14 @@ def _all_variables(model: keras.Model) -> list[Any]:
     return [*model.variables, *(state for state in states if isinstance(state, keras.Variable))]
 
 
-def _read_keras_file(spec: str) -> Any:
+def _read_keras_file(spec: str, is_trusted: bool) -> Any:
     path = Path(spec)
     if path.suffix != ".keras":
         state = "" if path.exists() else ", and there is no such file"
         raise UserError(f"--model {spec} is neither a .keras file nor FILE.py:FUNCTION{state}; give one of these")
     if not path.is_file():
         raise UserError(f"--model {spec}: there is no such file in {Path.cwd()}; expected one saved by Keras 3")
-    try:
-        return keras.models.load_model(path)
-    except Exception as error:
-        raise UserError(
-            f"--model {spec} cannot be read as a Keras 3 model: {type_and_message(error)}; {_CUSTOM}"
-        ) from error
+    return read_model_file(path, is_trusted)
 
 
 def _model_or_error(value: Any, spec: str) -> keras.Model:

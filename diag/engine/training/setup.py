@@ -46,21 +46,40 @@ class Traced:
     is_xla: bool = False
 
 
-def set_up(
-    model_spec: str | None, data_spec: str | None, batch_size: int, steps: int, seed: int, traced: Traced
-) -> Trained:
+@dataclass(frozen=True)
+class Named:
+    """The model and the data that a person named, None for our own.
+
+    is_trusted: the model's file may bring code, as in `load_model`, and the data be as in `load_batches`.
+    """
+
+    model: str | None = None
+    data: str | None = None
+    is_trusted: bool = False
+
+
+def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced) -> Trained:
     """Load model and data, choose loss and optimizer; raises UserError for what cannot be trained."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    shape, classes = image_hints(data_spec)
+    shape, classes = image_hints(named.data, named.is_trusted)
     with apply_policy(traced.policy), tf.device("CPU:0"):
-        model = load_model(model_spec, image_shape=shape or (150, 150, 3), num_classes=classes or 2)
-        batches = load_batches(data_spec, signature=signature_of(model), batch_size=batch_size, steps=steps, seed=seed)
+        model = load_model(
+            named.model, image_shape=shape or (150, 150, 3), num_classes=classes or 2, is_trusted=named.is_trusted
+        )
+        batches = load_batches(
+            named.data,
+            signature=signature_of(model),
+            batch_size=batch_size,
+            steps=steps,
+            seed=seed,
+            is_trusted=named.is_trusted,
+        )
         training = prepare_training(model, batches[0].inputs, batches[0].targets)
         batches.check_labels(training.num_classes)
         if not model.trainable_variables:
             raise UserError(
-                f"--model {model_spec}: the model has no trainable weights; lockstep compares training steps"
+                f"--model {named.model}: the model has no trainable weights; lockstep compares training steps"
             )
         model.optimizer.build(model.trainable_variables)
     programs, given, notes = without_texts(Programs(model, traced.is_xla), batches)

@@ -12,12 +12,14 @@ import sys
 import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import tensorflow as tf
 
 from diag.engine.graphs.editing import Body, edit, make_node, rewired
 from diag.engine.graphs.graph import CONTROL_FLOW_OPS, Graph, Node, Port
+from diag.engine.graphs.python_calls import python_call
 from diag.engine.graphs.tf_runtime import (
     COMPLEXES,
     FLOATS,
@@ -28,7 +30,10 @@ from diag.engine.graphs.tf_runtime import (
     in_precision_of,
     type_attributes,
 )
-from diag.numerics.formats import Rounding
+from diag.engine.truth.own_decisions import decided
+from diag.engine.truth.sum_orders import loss_in_order, merged_terms
+from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale
+from diag.numerics.formats import FLOAT32, Rounding
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 
 _NARROW = "/lockstep_narrow"
@@ -43,26 +48,55 @@ class OperandRounding:
     mode: Rounding
 
 
+class Noise(Enum):
+    """Which results are moved at random, and by how much.
+
+    ROUNDING: all that round, by up to one rounding.  PRODUCTS: of those the results of products and sums alone, which
+    is most of it at a third of the cost.  TRANSFORMS: the results of convolutions alone, by up to u times what a
+    transform mixes into each element (diag/engine/truth/transforms.py).  ORDERS: the results of products and sums, all
+    elements of one alike, by what a sum of one term after the other loses (diag/engine/truth/sum_orders.py).
+    UNDERFLOW: all that round, by up to the smallest normal number, as a kernel does that flushes subnormal ones.
+    """
+
+    ROUNDING = "rounding"
+    PRODUCTS = "products"
+    TRANSFORMS = "transforms"
+    ORDERS = "orders"
+    UNDERFLOW = "underflow"
+
+    def moves(self, op_type: str) -> bool:
+        """Whether results of an op have it."""
+        if self is Noise.TRANSFORMS:
+            return is_transformable(op_type)
+        if self is Noise.ORDERS:
+            return is_product(op_type) or op_type in PLAIN_SUMS
+        return self in (Noise.ROUNDING, Noise.UNDERFLOW) or rounds_most(op_type)
+
+
 @dataclass
 class Promotion:
-    """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be.
+    """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be, `alive` is what has to live as long.
 
     With `operands`, the operands of every product are rounded to a narrower format first, as a
     tensor core does.
 
-    With `noise`, every input, every variable read and the result of every op that rounds is moved at
-    random by up to one rounding of its own format, each time anew: the spread of such runs is what rounding
-    does to the whole graph (Monte Carlo arithmetic: Parker 1997; Denis, de Oliveira Castro and
+    With `noise`, every input, every variable read and the result of every op that rounds, or those of them that the
+    kind of noise is of, is moved at random by up to one rounding of its own format, each time anew: the spread of such
+    runs is what rounding does to the whole graph (Monte Carlo arithmetic: Parker 1997; Denis, de Oliveira Castro and
     Petit 2016).  Where a policy mixes formats, what is computed in float32 is held to float32.  `still` are nodes of
     which nothing is moved.
+
+    With `own_decisions`, comparisons are made in the graph's own formats (diag/engine/truth/own_decisions.py).
     """
 
     graph: Graph
     functions: dict[str, Graph]
-    noise: bool = False
+    noise: Noise | None = None
     operands: OperandRounding | None = None
     still: Collection[str] = ()
+    own_decisions: bool = False
     unpromoted: set[str] = field(default_factory=set)
+    alive: list[object] = field(default_factory=list)
     _wide: dict[str, str] = field(default_factory=dict)
 
     def apply(self, graph_def: Any) -> Any:
@@ -74,12 +108,19 @@ class Promotion:
 
     def _change(self, body: Body, function_name: str | None) -> Body:
         known = self.graph if function_name is None else self.functions[function_name]
+        originals = (
+            [type(proto).FromString(proto.SerializeToString()) for proto in body.nodes] if self.own_decisions else []
+        )
         promoted = _PromotedBody(self, known, is_step=function_name is None)
         for proto in list(body.nodes):
             node = known.by_name.get(proto.name)
             if node is not None:
                 promoted.add(proto, node)
         replaced, added = promoted.replaced, promoted.added
+        if self.own_decisions and function_name is None:
+            nodes, read_instead = decided(known, originals)
+            added += nodes
+            replaced |= read_instead
         own = {node.name for node in added if node.name.startswith("lockstep_wide/")}
         body = rewired(body, replaced, keep=lambda name: name in own)
         body.nodes.extend(added)
@@ -130,8 +171,8 @@ class _PromotedBody:
                     _widen(proto.attr[name])
             if self.promotion.operands is not None and is_product(node.op):
                 self._round_operands(proto, node, self.promotion.operands)
-            if is_rounded and self.promotion.noise:
-                size = self._sum_of_sizes(proto) if node.op in PLAIN_SUMS and node.dtypes[0] in REALS else None
+            if is_rounded and self._is_moved(node):
+                size = self._size(proto, node)
                 for position in _floating(node):
                     self._move_at_random(node, position, size=size)
             return
@@ -157,15 +198,48 @@ class _PromotedBody:
                 self.added += rounding_nodes(base, proto.input[position], rounding)
                 proto.input[position] = f"{base}:0"
 
-    def _sum_of_sizes(self, proto: Any) -> str:
-        """The sum of absolute values where an op sums the values: each of its additions may round by u of that."""
-        absolute, total = f"{proto.name}/lockstep_absolute", f"{proto.name}/lockstep_sizes"
-        self.added.append(make_node(absolute, "Abs", [proto.input[0]], T=tf.float64))
+    def _size(self, proto: Any, node: Node) -> str | None:
+        """What a result's noise is a part of, where that is not the result itself."""
+        if self.promotion.noise is Noise.TRANSFORMS:
+            size, added = nodes_of_mixed_scale(proto, node, self.known.shape(Port(node.name, 0)).rank)
+            self.added += added
+            return size
+        if self.promotion.noise is Noise.UNDERFLOW:
+            return None
+        is_sum = node.op in PLAIN_SUMS or self.promotion.noise is Noise.ORDERS
+        return self._sum_of_sizes(proto, node) if is_sum and node.dtypes[0] in REALS else None
+
+    def _sum_of_sizes(self, proto: Any, node: Node) -> str:
+        """|A||B|, the op on absolute values: each of its additions may round by u of that."""
         sizes = type(proto)()
         sizes.CopyFrom(proto)
-        sizes.name, sizes.input[0] = total, f"{absolute}:0"
+        sizes.name = f"{proto.name}/lockstep_sizes"
+        for position, port in enumerate(node.inputs):
+            if self.known.dtype(port) in FLOATS:
+                absolute = f"{proto.name}/lockstep_absolute{position}"
+                self.added.append(make_node(absolute, "Abs", [proto.input[position]], T=tf.float64))
+                sizes.input[position] = f"{absolute}:0"
         self.added.append(sizes)
-        return f"{total}:0"
+        return f"{sizes.name}:0"
+
+    def _lost_in_order(self, node: Node, size: str) -> str:
+        """A number: what the op's sums lose that are made one term after the other, in units of u|A||B|."""
+        merged = merged_terms(node, self.known)
+        ports = node.inputs if merged is None else (merged,)
+        inputs = [(str(port), _wide_dtype(self.known.dtype(port))) for port in ports]
+        name = f"{node.name}/lockstep_lost"
+        lost = loss_in_order(node, merged is not None)
+        call, kept = python_call(name, lost, [*inputs, (size, tf.float64)], [tf.float64])
+        self.promotion.alive.append(kept)
+        self.added += [call, make_node(f"{name}/shaped", "EnsureShape", [f"{name}:0"], T=tf.float64)]
+        self.added[-1].attr["shape"].shape.CopyFrom(tf.TensorShape([]).as_proto())
+        return f"{name}/shaped:0"
+
+    def _is_moved(self, node: Node) -> bool:
+        noise = self.promotion.noise
+        if noise in (Noise.ORDERS, Noise.TRANSFORMS) and any(dtype in COMPLEXES for dtype in node.dtypes):
+            return False  # neither is known of complex numbers
+        return noise is not None and noise.moves(node.op) and node.name not in self.promotion.still
 
     def _move_at_random(self, node: Node, position: int, wide: str | None = None, size: str | None = None) -> None:
         """With noise, port * uniform(1 - u, 1 + u), each port with a stream of its own that every process repeats.
@@ -175,13 +249,17 @@ class _PromotedBody:
         wide: the node that holds the port's value in float64, by default the port itself.  size: of what the noise
         is a part, by default of the value.
         """
-        if not self.promotion.noise or node.name in self.promotion.still:
+        if not self._is_moved(node):
             return
         port = Port(node.name, position)
         base = f"lockstep_wide/{port.node}/noise{port.index}"
         value = str(port) if wide is None else f"{wide}:0"
         dtype, double = node.dtypes[position], tf.float64
-        moved, u = base, format_of_dtype(dtype).unit_roundoff
+        format = format_of_dtype(dtype)
+        u = format.underflow if self.promotion.noise is Noise.UNDERFLOW else format.unit_roundoff
+        if self.promotion.noise is Noise.TRANSFORMS:
+            u = min(u, FLOAT32.unit_roundoff)  # narrower products are summed in float32
+        moved = base
         if dtype in COMPLEXES:  # the pairs of its reals are moved
             moved, pairs = f"{base}/moved", f"{base}/pairs"
             self.added += [
@@ -190,8 +268,12 @@ class _PromotedBody:
             ]
             value = f"{pairs}:0"
         seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
-        middle = 1.0 if size is None else 0.0
+        middle = 1.0 if size is None and self.promotion.noise is not Noise.UNDERFLOW else 0.0
         width, low = self._scalar(2 * u), self._scalar(middle - u)
+        if self.promotion.noise is Noise.ORDERS:
+            assert size is not None
+            self.replaced[str(port)] = self._moved_as_one(base, value, size, self._lost_in_order(node, size), seed)
+            return
         self.added += [
             make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32),
             make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
@@ -199,7 +281,8 @@ class _PromotedBody:
             make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", low], T=double),
         ]
         if size is None:
-            self.added.append(make_node(moved, "Mul", [value, f"{base}/factor:0"], T=double))
+            op = "AddV2" if self.promotion.noise is Noise.UNDERFLOW else "Mul"
+            self.added.append(make_node(moved, op, [value, f"{base}/factor:0"], T=double))
         else:
             least, most = self._scalar(-sys.float_info.max), self._scalar(sys.float_info.max)
             self.added += [
@@ -208,6 +291,22 @@ class _PromotedBody:
                 make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
             ]
         self.replaced[str(port)] = f"{base}:0"
+
+    def _moved_as_one(self, base: str, value: str, size: str, lost: str, seed: dict[str, int]) -> str:
+        """value + size * u * lost, or minus, all elements alike."""
+        double, u = tf.float64, FLOAT32.unit_roundoff
+        scalar = tf.compat.v1.AttrValue(tensor=tf.make_tensor_proto([], tf.int32))
+        self.added += [
+            make_node(f"{base}/shape", "Const", [], dtype=tf.int32, value=scalar),
+            make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
+            make_node(f"{base}/centred", "Sub", [f"{base}/uniform:0", self._scalar(0.5)], T=double),
+            make_node(f"{base}/sign", "Sign", [f"{base}/centred:0"], T=double),
+            make_node(f"{base}/lost", "Mul", [f"{base}/sign:0", lost], T=double),
+            make_node(f"{base}/factor", "Mul", [f"{base}/lost:0", self._scalar(u)], T=double),
+            make_node(f"{base}/moved", "Mul", [size, f"{base}/factor:0"], T=double),
+            make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
+        ]
+        return f"{base}:0"
 
     def _scalar(self, value: float) -> str:
         """A constant of the body, made once."""
@@ -247,6 +346,10 @@ class _PromotedBody:
                 wide, narrow = f"lockstep_wide/{node.name}/{position}", f"{node.name}:{position}"
                 self.added.append(make_node(wide, "Cast", [narrow], SrcT=dtype, DstT=_wide(dtype)))
                 self.replaced[narrow] = f"{wide}:0"
+
+
+def _wide_dtype(dtype: tf.DType) -> tf.DType:
+    return tf.float64 if dtype in FLOATS else dtype
 
 
 def _floating(node: Node) -> list[int]:

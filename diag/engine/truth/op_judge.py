@@ -26,6 +26,8 @@ from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.kinds import kinds_of
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
+from diag.engine.truth.sum_orders import lost_by_op
+from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
@@ -38,7 +40,6 @@ from diag.numerics.bounds import (
     composite_bound,
     contraction_bound,
     exact_bound,
-    lost_in_order,
     normwise_bound,
     transform_bound,
     where_both_overflow,
@@ -48,10 +49,8 @@ from diag.numerics.figures import AbsoluteError, TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 from diag.numerics.statistics import against_truth
-from diag.numerics.terms import terms_of, unraveled
 
 DECISION_FLIP = "decision-flip"
-NORMWISE = "algorithm:normwise"
 NONDETERMINISM = "nondeterminism"
 SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # The spread of a composite only makes its bound wider: below this, a quarter of what looks like anything at all
@@ -59,8 +58,6 @@ SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 CLEARLY_WITHIN = 1 / 4
 NO_SPREAD = RoundingSpread(0.0, 0.0)
 EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
-# Elements, and terms of all of them, that are summed in order where a bound is exceeded.
-SUMMED_IN_ORDER, TERMS_IN_ORDER = 64, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -74,15 +71,16 @@ class OpJudgement:
 
 @dataclass(frozen=True)
 class Measures:
-    """What an op's bounds are measured by, one a output; taken once, from truth and the reference.
+    """What an op's bounds are measured by, one a output; taken once, from truth and the other lane's results.
 
-    scale: |A||B| of a contraction.  sums_in: the format its sums have to be kept in.  reference_errors: of a composite.
-    None where the op's class has no such measure.
+    A lane's own error is no part of what it is measured by.  scale: |A||B| of a contraction.  sums_in: the format its
+    sums have to be kept in.  other_errors: the other lane's, of a composite.  None where the op's class has no such
+    measure.
     """
 
     scale: Sequence[npt.NDArray[Any]] | None = None
     sums_in: Sequence[Format] | None = None
-    reference_errors: Sequence[AbsoluteError] | None = None
+    other_errors: Sequence[AbsoluteError] | None = None
 
 
 @dataclass
@@ -104,7 +102,7 @@ class OpEvidence:
     run_again: Callable[[EagerPlace], list[npt.NDArray[Any]]] | None = None
     candidate_inputs: Sequence[Any] = ()
     inherited: float = 0.0
-    in_order: dict[int, InOrder | None] = field(default_factory=dict)
+    in_order: dict[tuple[int, Format], InOrder | None] = field(default_factory=dict)
     mixed_scale: list[npt.NDArray[Any] | None] = field(default_factory=list)  # empty until it is asked for
 
     @cached_property
@@ -130,20 +128,26 @@ class OpEvidence:
         return self.truth
 
     def measures_by(self, op_truth: OpTruth) -> Measures:
-        """What its bounds are measured by, computed once, of an op that has truth."""
+        """What the candidate's bounds are measured by, computed once, of an op that has truth."""
         if self.measures is None:
             self.measures = self._measures(op_truth)
         return self.measures
 
-    def _measures(self, op_truth: OpTruth) -> Measures:
+    def with_lanes_exchanged(self, op_truth: OpTruth) -> OpEvidence:
+        """The same evidence with the reference in the candidate's place, to be judged as it is."""
+        exchanged = replace(self, candidate=self.reference, reference=self.candidate)
+        exchanged.measures = exchanged._measures(op_truth, self.measures_by(op_truth).scale)
+        return exchanged
+
+    def _measures(self, op_truth: OpTruth, known: Sequence[npt.NDArray[Any]] | None = None) -> Measures:
         assert self.truth is not None
         if self.error_class is ErrorClass.CONTRACTION:
-            scale = op_truth.scale(self.node, self.inputs)
+            scale = known or op_truth.scale(self.node, self.inputs)
             return Measures(scale, None if scale is None else _sums_in(self, scale))
         if self.error_class is not ErrorClass.COMPOSITE:
             return Measures()
         if self.node.op in SOFTMAXES:
-            sizes = sizes_of(self.node.op, [to_numpy(tensor) for tensor in self.inputs])
+            sizes = known or sizes_of(self.node.op, [to_numpy(tensor) for tensor in self.inputs])
             return Measures(sizes, [_working_format(self)] * len(sizes))
         errors = [
             absolute_error(x, where_both_overflow(x, other, truth))
@@ -151,7 +155,7 @@ class OpEvidence:
             else AbsoluteError(0.0, 0.0, None)
             for x, other, truth in zip(self.reference, self.candidate, self.truth, strict=True)
         ]
-        return Measures(reference_errors=errors)
+        return Measures(other_errors=errors)
 
     def spreads_by(self, op_truth: OpTruth) -> Sequence[RoundingSpread]:
         """What rounding of its inputs does to each output, computed once, of an op that has truth."""
@@ -206,7 +210,8 @@ class OpJudge:
         """The same judgement of the reference's outputs; call after `judge`."""
         if evidence.truth is None:
             return [OpJudgement(None) for _ in evidence.reference]
-        return self.against(evidence, evidence.reference, evidence.candidate, self.places[0])
+        exchanged = evidence.with_lanes_exchanged(self.truth)
+        return self.against(exchanged, exchanged.candidate, exchanged.reference, self.places[0])
 
     def against(
         self,
@@ -254,9 +259,9 @@ class OpJudge:
         statistics: TruthStatistics, row: AllowanceRow | None,
     ) -> Bound:  # fmt: skip
         measures = evidence.measures
-        if measures is None or measures.reference_errors is None:
+        if measures is None or measures.other_errors is None:
             return _bound(evidence, index, x, expected, statistics, row)
-        error = measures.reference_errors[index]
+        error = measures.other_errors[index]
         bound = composite_bound(x, expected, NO_SPREAD, error)
         if bound.excess <= CLEARLY_WITHIN:
             return bound
@@ -301,29 +306,21 @@ def _bound(
             return replace(bound, error_class=kind, rule=bound.rule.replace("u|A||B|", SOFTMAX_UNIT))
         if bound.is_explained or not math.isfinite(bound.excess):
             return bound
-        if index not in evidence.in_order:
-            evidence.in_order[index] = in_order(evidence, index, bound)
-        return contraction_bound(x, expected, scale, terms, sums, evidence.in_order[index])
+        key = (index, sums)
+        if key not in evidence.in_order:
+            evidence.in_order[key] = in_order(evidence, index, bound)
+        return contraction_bound(x, expected, scale, terms, sums, evidence.in_order[key])
     assert row is not None
     return allowance_bound(statistics, row.ulp, kind)
 
 
 def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
     """What plain sums lose on some of the elements, the worst among them; None for ops not written out."""
-    measures, shape = evidence.measures, evidence.candidate[index].shape
+    measures, proto = evidence.measures, evidence.node.proto
     assert measures is not None and measures.sums_in is not None
     inputs = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
-    flat = np.linspace(0, math.prod(shape) - 1, min(math.prod(shape), SUMMED_IN_ORDER)).astype(int)
-    elements = unraveled(flat, shape)
-    if bound.worst_index:
-        elements = np.concatenate([np.array([bound.worst_index]), elements])
-    first = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements[:1])
-    if first is None:
-        return None
-    elements = elements[: max(TERMS_IN_ORDER // max(first.left.shape[1], 1), 1)]
-    terms = terms_of(evidence.node.op, inputs, readable_attributes(evidence.node.proto), shape, elements)
-    assert terms is not None
-    return lost_in_order(terms, measures.sums_in[index])
+    shape, arithmetic = evidence.candidate[index].shape, measures.sums_in[index]
+    return lost_by_op(evidence.node.op, inputs, readable_attributes(proto), shape, arithmetic, bound.worst_index)
 
 
 def _sums_in(evidence: OpEvidence, scale: Sequence[npt.NDArray[Any]]) -> list[Format]:

@@ -38,7 +38,8 @@ from diag.engine.lanes.compiled import CompiledRun, build
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import VariableSpec
 from diag.engine.step.units import Unit
-from diag.engine.truth.float64_graph import OperandRounding, Promotion, rounds_most
+from diag.engine.truth.float64_graph import Noise, OperandRounding, Promotion
+from diag.engine.truth.transforms import ROLES, is_channels_first, largest_near
 from diag.machine.places import Place
 from diag.numerics.bounds import RoundingSpread
 from diag.numerics.errors_against_truth import absolute_error
@@ -148,14 +149,13 @@ class OpTruth:
 
     def mixed_scale(self, node: Node, inputs: Sequence[Any]) -> npt.NDArray[Any] | None:
         """A convolution on the largest absolute values near each element of its operands; None for other ops."""
-        roles = _ROLES.get(node.op)
-        if roles is None:
+        if node.op not in ROLES:
             return None
-        first = node.proto.attr["data_format"].s.startswith(b"NC")
+        first = is_channels_first(node.proto)
         with tf.device("CPU:0"):
             spread = [
-                tensor if role is None else _largest_near(tf.abs(tf.cast(tensor, tf.float32)), role, first)
-                for tensor, role in zip(inputs, roles, strict=True)
+                tensor if role is None else largest_near(tf.abs(tf.cast(tensor, tf.float32)), role, first)
+                for tensor, role in zip(inputs, ROLES[node.op], strict=True)
             ]
         return scale[0] if (scale := self.scale(node, spread)) is not None else None
 
@@ -200,30 +200,6 @@ class OpTruth:
         return [values.astype(np.float64) if target in FLOATS else values.astype(target.as_numpy_dtype)]
 
 
-# What the inputs of a convolution are.
-_IMAGE, _KERNEL = "image", "kernel"
-_ROLES: dict[str, tuple[str | None, ...]] = {
-    f"{kind}{suffix}": roles
-    for kind in ("Conv2D", "DepthwiseConv2dNative", "Conv3D")
-    for suffix, roles in (
-        ("", (_IMAGE, _KERNEL)),
-        ("BackpropInput" + "V2" * (kind == "Conv3D"), (None, _KERNEL, _IMAGE)),
-        ("BackpropFilter" + "V2" * (kind == "Conv3D"), (_IMAGE, None, _IMAGE)),
-    )
-}
-TILE_REACH = 3  # elements to each side; a tile of F(4x4, 3x3) reads 6 x 6 elements for outputs that read 3 x 3 each
-
-
-def _largest_near(absolute: tf.Tensor, role: str, channels_first: bool) -> tf.Tensor:
-    """Each element of an image replaced by the largest within reach of a tile, of a kernel by the largest tap."""
-    axes = absolute.shape.rank - 2
-    if role == _KERNEL:
-        return tf.zeros_like(absolute) + tf.reduce_max(absolute, list(range(axes)), keepdims=True)
-    order = [0, *range(2, axes + 2), 1] if channels_first else list(range(axes + 2))
-    pooled = tf.nn.max_pool(tf.transpose(absolute, order), 2 * TILE_REACH + 1, 1, "SAME")
-    return tf.transpose(pooled, [order.index(axis) for axis in range(axes + 2)])
-
-
 def spread_of(sample: Callable[[], Arrays], number: int, truth: Arrays) -> list[RoundingSpread]:
     """The rms and the largest distance of perturbed results from the unperturbed ones.
 
@@ -259,14 +235,16 @@ class UnitTruth:
     """
 
     def __init__(
-        self, unit: Unit, variables: Sequence[VariableSpec | tf.Variable], shadows: dict[int, tf.Variable] | None = None
-    ) -> None:
+        self, unit: Unit, variables: Sequence[VariableSpec | tf.Variable],
+        shadows: dict[int, tf.Variable] | None = None, own_decisions: bool = False,
+    ) -> None:  # fmt: skip
         """Build the unit in float64.
 
         variables: of the whole step; only their shapes and dtypes are looked at.  shadows: their float64 twins that
-        there are already, by index; those that are missing are added.
+        there are already, by index; those that are missing are added.  own_decisions: comparisons are made in the
+        unit's own formats.
         """
-        self.unit = unit
+        self.unit, self.own_decisions = unit, own_decisions
         shadows = {} if shadows is None else shadows
         self.variables: dict[int, tf.Variable] = {}
         for index in dict.fromkeys(unit.executable.captures.values()):
@@ -274,7 +252,7 @@ class UnitTruth:
                 shadows[index] = _shadow(variables[index])
             self.variables[index] = shadows[index]
         self._exact = self._build()
-        self._noisy: dict[bool, _Built] = {}  # by whether products and sums alone are moved
+        self._noisy: dict[Noise, _Built] = {}
 
     @property
     def given(self) -> Sequence[int]:
@@ -283,19 +261,17 @@ class UnitTruth:
 
     def _build(
         self,
-        noise: bool = False,
-        still: Collection[str] = (),
+        noise: Noise | None = None,
         bypass: tuple[Port, Port] | None = None,
         operands: OperandRounding | None = None,
         wanted: Sequence[int] | None = None,
     ) -> _Built:
-        """still: of which nodes there is no noise.  wanted: which outputs and written variables to compute, by their
-        number in `outputs`; all by default."""
+        """wanted: which outputs and written variables to compute, by their number in `outputs`; all by default."""
         unit, executable = self.unit, self.unit.executable
         wanted = range(len(unit.outputs) + len(unit.writes)) if wanted is None else wanted
         ports = [unit.outputs[index] for index in wanted if index < len(unit.outputs)]
         writes = [unit.writes[index - len(unit.outputs)] for index in wanted if index >= len(unit.outputs)]
-        promotion = Promotion(executable.graph, executable.functions, noise, operands, still)
+        promotion = Promotion(executable.graph, executable.functions, noise, operands, own_decisions=self.own_decisions)
         graph_def = promotion.apply(self._leading_to(ports, writes))
         given = self._feed_given_outputs(promotion, graph_def)
         outputs = tuple(promotion.wide_port(port) for port in ports)
@@ -309,7 +285,7 @@ class UnitTruth:
         promoted = Executable(graph, {}, graph_def, feeds, executable.captures, constants, outputs)
         run = build(promoted, CPU, None, self.variables, is_optimized=False)
         assert isinstance(run, CompiledRun)  # the CPU's execution is graph
-        return _Built(run, given, wanted, writes)
+        return _Built(run, given, wanted, writes, promotion.alive)
 
     @staticmethod
     def _bypassed(graph_def: Any, old: Port, new: Port) -> Any:
@@ -378,18 +354,14 @@ class UnitTruth:
         return spread_of(lambda: self._evaluate(self._exact, inputs, moved), FEW_PERTURBED, truth)
 
     def spreads(
-        self, inputs: UnitInputs, truth: Arrays, wanted: Collection[int] | None = None, of_products: bool = False
+        self, inputs: UnitInputs, truth: Arrays, wanted: Collection[int] | None = None, noise: Noise = Noise.ROUNDING
     ) -> dict[int, RoundingSpread]:
-        """How far up to one rounding of every input, weight and op result moves each output, or the wanted ones.
-
-        of_products: of the results of products and sums alone, which is most of it at a third of the cost.
-        """
+        """How far the noise of every input, weight and op result that has it moves each output, or the wanted ones."""
         wanted = set(range(len(truth)) if wanted is None else wanted)
-        noisy = self._noisy.get(of_products)
+        noisy = self._noisy.get(noise)
         if noisy is None or not wanted.issubset(noisy.wanted):
             indices = sorted(wanted.union(() if noisy is None else noisy.wanted))
-            still = {node.name for node in self.unit.executable.graph if of_products and not rounds_most(node.op)}
-            noisy = self._noisy[of_products] = self._build(noise=True, still=still, wanted=indices)
+            noisy = self._noisy[noise] = self._build(noise=noise, wanted=indices)
         noisy.run.draw_again()  # else a spread would hang on how many were measured before
         positions = {index: position for position, index in enumerate(noisy.wanted) if index in wanted}
         expected = [truth[index] for index in positions]
@@ -415,13 +387,14 @@ class _Built:
     """What computes some outputs of a unit in float64.
 
     run: of the boundary and the given outputs.  given: which outputs it does not hand on.  wanted: which
-    outputs and written variables it computes.  writes: the variables among them.
+    outputs and written variables it computes.  writes: the variables among them.  alive: what it calls.
     """
 
     run: CompiledRun
     given: Sequence[int]
     wanted: Sequence[int]
     writes: Sequence[int]
+    alive: Sequence[object]
 
 
 def _shadow(variable: VariableSpec | tf.Variable) -> tf.Variable:

@@ -32,6 +32,32 @@ def test_it_is_right_in_norm(at_place, execution, padding):
     assert np.abs(found - right).max() > 2 * np.abs(plain - right).max()  # it errs more than a plain sum
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_so_is_the_gradient_of_its_kernel(at_place, execution, padding):
+    """7 x 9 elements and 5 x 7 outputs are no whole number of tiles of 4."""
+    upstream = random.normal(size=tf.nn.conv2d(IMAGE, KERNEL, 1, padding).shape).astype(np.float32)
+
+    def gradient(x, dy):
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=x, filter_sizes=KERNEL.shape, out_backprop=dy, strides=[1] * 4, padding=padding
+        )
+
+    (found,) = at_place("winograd-4x4", gradient, [IMAGE, upstream], execution)
+    image = np.pad(IMAGE, [(0, 0), (1, 1), (1, 1), (0, 0)]) if padding == "SAME" else IMAGE
+    height, width = upstream.shape[1:3]
+    right = np.stack(
+        [
+            [
+                np.einsum("nhwc,nhwk->ck", image[:, i : i + height, j : j + width], upstream, dtype=float)
+                for j in range(3)
+            ]
+            for i in range(3)
+        ]
+    )
+    assert np.linalg.norm(found - right) < 28 * 2.0**-24 * np.linalg.norm(right)
+    assert np.abs(found - right).max() > 2 * np.abs(gradient(IMAGE, upstream).numpy() - right).max()
+
+
 @pytest.mark.parametrize(
     "kernel, stride",
     [(KERNEL, 2), (KERNEL[..., :33], 1), (KERNEL[:1, :1], 1), (KERNEL[:, :, :16], 1)],

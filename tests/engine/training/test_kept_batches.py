@@ -37,6 +37,6 @@ def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     batches = KeptBatches()
     monkeypatch.setattr("pickle.dump", full)
-    with pytest.raises(UserError, match="batch 0 cannot be kept in .*No space left.*TMPDIR") as raised:
+    with pytest.raises(UserError, match=r"batch 0 cannot be kept in .*No space left.*TMPDIR") as raised:
         batches.add(batch(0), 2)
     assert tempfile.gettempdir() in str(raised.value)

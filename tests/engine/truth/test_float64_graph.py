@@ -15,7 +15,7 @@ from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.step.units import Unit, whole_step
-from diag.engine.truth.float64_graph import OperandRounding, Promotion, rounding_nodes
+from diag.engine.truth.float64_graph import Noise, OperandRounding, Promotion, rounding_nodes
 from diag.engine.truth.truth import UnitTruth
 from diag.machine.places import parse_place
 from diag.numerics.formats import TF32, Rounding, round_to
@@ -179,7 +179,7 @@ def test_rounding_of_products_and_sums_is_most_of_it(step):
     inputs = UnitInputs(step.batch, step.state, step.float32)
     truth = step.truth.outputs(inputs)
     wanted = [step.names().index(f"gradient of {name}") for name in ("hidden/bias", "hidden/kernel", "logits/kernel")]
-    parts = step.truth.spreads(inputs, truth, wanted, of_products=True)
+    parts = step.truth.spreads(inputs, truth, wanted, Noise.PRODUCTS)
     wholes = step.truth.spreads(inputs, truth, wanted)
     for index in wanted:
         assert 0.2 * wholes[index].rms < parts[index].rms < 1.5 * wholes[index].rms, step.names()[index]
@@ -194,7 +194,7 @@ def test_what_rounding_of_the_inputs_does_is_a_part_of_what_rounding_does(step):
         assert parts[index].rms <= 1.5 * wholes[index].rms, name  # samples of either, not the same ones
 
 
-def promote(function: Any, *specs: tf.TensorSpec, noise: bool = False) -> tuple[Promotion, Any]:
+def promote(function: Any, *specs: tf.TensorSpec, noise: Noise | None = None) -> tuple[Promotion, Any]:
     """A function in float64, and what its promotion noted."""
     from diag.engine.graphs.graph import graph_of
 
@@ -255,7 +255,7 @@ def single_again(x: tf.Tensor) -> tf.Tensor:
 def test_noise_is_of_the_format_that_an_op_computes_in(function, roundings, unit):
     """Of whole numbers, which every format holds: what moves them is the noise alone."""
     x = np.full(4096, 2.0, np.float32)
-    _, run = promote(function, tf.TensorSpec(x.shape, tf.float32), noise=True)
+    _, run = promote(function, tf.TensorSpec(x.shape, tf.float32), noise=Noise.ROUNDING)
     _, plain = promote(function, tf.TensorSpec(x.shape, tf.float32))
     moved = np.max(np.abs(run(x) / plain(x) - 1))
     assert 0.7 * roundings * unit < moved <= 1.01 * roundings * unit
@@ -264,7 +264,7 @@ def test_noise_is_of_the_format_that_an_op_computes_in(function, roundings, unit
 def test_where_terms_cancel_a_sum_may_lose_a_part_of_what_was_summed():
     """1,024 terms of 1 and -1 in turn: the sum is 0, and its noise is a part of 1,024."""
     x = np.tile([1.0, -1.0], (64, 512)).astype(np.float32)
-    _, run = promote(lambda v: tf.reduce_sum(v, 1), tf.TensorSpec(x.shape, tf.float32), noise=True)
+    _, run = promote(lambda v: tf.reduce_sum(v, 1), tf.TensorSpec(x.shape, tf.float32), noise=Noise.ROUNDING)
     moved = np.abs(run(x))
     of_inputs = 2.0**-24 * np.sqrt(1024 / 3)  # uniform noise in each of them
     assert 0.7 * 1024 * 2.0**-24 < np.max(moved) < 1024 * 2.0**-24 + 5 * of_inputs
@@ -273,7 +273,7 @@ def test_where_terms_cancel_a_sum_may_lose_a_part_of_what_was_summed():
 def test_noise_leaves_infinities_where_they_are():
     """As in a mask of attention: -inf and its noise would be NaN in half of the runs."""
     x = np.array([-np.inf, np.inf, 1.0] * 32, np.float32)
-    _, run = promote(lambda v: v - 2.0, tf.TensorSpec(x.shape, tf.float32), noise=True)
+    _, run = promote(lambda v: v - 2.0, tf.TensorSpec(x.shape, tf.float32), noise=Noise.ROUNDING)
     found = run(x)
     assert np.array_equal(found[np.isinf(x)], x[np.isinf(x)]) and np.isfinite(found[~np.isinf(x)]).all()
 
