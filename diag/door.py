@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from diag.common.command import told
+from diag.common.command import outcome
 from diag.engine.step.batch import Batch
 from diag.engine.step.tracing import trace
 from diag.engine.training.fit_calls import Call, give_calls_to, read_batches, train_on
@@ -73,10 +73,7 @@ class Door:
 
     def _look(self, run: Callable[[], RunResult]) -> None:
         """Run and show.  What is wrong is said at once: no handler of the script's must take it for its own."""
-        try:
-            self.code = self.show(run())
-        except Exception as error:
-            self.code = told("run", error)
+        self.code = outcome("run", lambda: self.show(run()))
 
     def _and_train(self, call: Call) -> Any:
         """The first batches are trained on by the script and kept; then the lockstep runs from where it started."""
@@ -123,7 +120,9 @@ def _run(call: Call, batches: KeptBatches, request: LockstepRequest, source: str
         notes = (f"{found} steps instead of {wanted}: {reason}",)
     with random_states_kept():
         request = _as_the_model_runs(replace(request, steps=found), call.model)
-        return run_lockstep(request, as_called(call, batches, source, notes))
+        places = (request.reference, request.candidate)
+        is_xla = any(place is not None and place.execution == "xla" for place in places)
+        return run_lockstep(request, as_called(call, batches, source, notes, is_xla))
 
 
 def _as_the_model_runs(request: LockstepRequest, model: keras.Model) -> LockstepRequest:
@@ -142,8 +141,11 @@ def _as_the_model_runs(request: LockstepRequest, model: keras.Model) -> Lockstep
             named = replace(named, execution=execution)
         return replace(named, policy=policy) if policy in POLICIES and policy != "float32" else named
 
-    candidate, _ = choose_candidate(request)
-    return replace(request, reference=place("reference", request.reference), candidate=place("candidate", candidate))
+    reference = place("reference", request.reference)
+    candidate = place("candidate", choose_candidate(request)[0])
+    if request.candidate is None:  # chosen again, and said why, by these
+        return replace(request, reference=reference, execution=candidate.execution, policy=candidate.policy)
+    return replace(request, reference=reference, candidate=candidate)
 
 
 def _give(values: list[tuple[tf.Variable, tf.Tensor]]) -> None:

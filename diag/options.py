@@ -35,14 +35,14 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--policy", choices=POLICIES, help="Keras dtype policy of both places")
 
 
+def add_steps_flag(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--steps", type=whole(1, MOST_STEPS), help=f"training steps (default: {DEFAULT_STEPS})")
+
+
 def _place_or_trace(text: str) -> str:
     if text.startswith(TRACE):
         nameable(text.removeprefix(TRACE))
     return text
-
-
-def add_steps_flag(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--steps", type=whole(1, MOST_STEPS), help=f"training steps (default: {DEFAULT_STEPS})")
 
 
 def add_place_flags(parser: argparse.ArgumentParser) -> None:

@@ -57,8 +57,8 @@ def in_lockstep_and_fit(script: Script, flags: list[str], folder: Path, recorder
     code = run.main(words)
     keras.utils.clear_session()
     keras.config.set_dtype_policy("float32")
-    handle = lambda call: recorder.added_to(call).go()  # noqa: E731
-    with fit_calls.calls_given_to(handle), contextlib.suppress(Ended):
+    fit_calls.give_calls_to(lambda call: recorder.added_to(call).go())
+    with contextlib.suppress(Ended):
         script.run()
     return code
 

@@ -74,35 +74,31 @@ def run_command(
     return code
 
 
-def _ended(call: Callable[[], int], stopping: Stopping) -> tuple[int, str]:
-    """The exit code of a call, and the line that says why it has no result."""
-    try:
-        return _flushed(call), ""
-    except Exception as error:
-        return _reason(stopping.name, error, is_stopped=stopping.number is not None)
-
-
-def told(name: str, error: Exception) -> int:
-    """Say on stderr what ended a command, as `run_command` does; the exit code."""
-    code, line = _reason(name, error)
+def outcome(name: str, call: Callable[[], int]) -> int:
+    """The exit code of a call inside a command, after the line on stderr that says why it has no result."""
+    code, line = _ended(call, Stopping(name))
     if line:
         say(line)
     return code
 
 
-def _reason(name: str, error: Exception, is_stopped: bool = False) -> tuple[int, str]:
-    """The exit code, and the line that says why there is no result; of a bug of ours the traceback is printed."""
-    if isinstance(error, UserError):
+def _ended(call: Callable[[], int], stopping: Stopping) -> tuple[int, str]:
+    """The exit code of a call, and the line that says why it has no result."""
+    name = stopping.name
+    try:
+        return _flushed(call), ""
+    except UserError as error:
         return error.exit_code, f"{name}: {as_text(one_line(error), longest=LONGEST)}"
-    if isinstance(error, MemoryError):
+    except MemoryError as error:
         reason = as_text(one_line(error) or "more than there is", longest=LONGEST)
         return UserError.exit_code, f"{name}: out of memory: {reason}; ask for less, such as a smaller --batch-size"
-    if isinstance(error, OSError) and error.errno in (*_NO_ROOM, errno.EPIPE):
-        code, reason = _unwritten(error)
-        return code, reason and f"{name}: {reason}"
-    if not is_stopped:
-        traceback.print_exception(error)
-    return BUG, ""
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (*_NO_ROOM, errno.EPIPE):
+            code, reason = _unwritten(error)
+            return code, reason and f"{name}: {reason}"
+        if stopping.number is None:
+            traceback.print_exc()
+        return BUG, ""
 
 
 def _unwritten(error: OSError) -> tuple[int, str]:

@@ -52,7 +52,7 @@ def _as_started(folder: str, argv: Sequence[str]) -> Iterator[None]:
     """The command line, and the first place of the import path, as if Python had been started on the script."""
     was_argv, was_path = sys.argv, sys.path[:]
     sys.argv = list(argv)
-    sys.path[0:1] = [folder]
+    sys.path.insert(0, folder)
     try:
         yield
     finally:

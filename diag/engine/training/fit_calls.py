@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.common.wording import type_and_message
-from diag.engine.step.batch import Batch
+from diag.engine.step.batch import Batch, texts_as_bytes
 from diag.errors import UserError
 
 METHODS = ("fit", "train_on_batch")
@@ -64,16 +64,6 @@ def call_of_fit(model: keras.Model, data: Any, arguments: Mapping[str, Any]) -> 
     except TypeError as error:
         raise UserError(f"fit does not take this: {error}") from error
     return Call(model, "fit", keras.Model.fit, {name: bound.arguments[name] for name in (*named, *arguments)})
-
-
-@contextmanager
-def calls_given_to(handle: Callable[[Call], Any]) -> Iterator[None]:
-    """Every call of `fit` and `train_on_batch` inside goes to `handle`, and returns what that returns."""
-    give_calls_to(handle)
-    try:
-        yield
-    finally:
-        take_back()
 
 
 def give_calls_to(handle: Callable[[Call], Any]) -> None:
@@ -260,4 +250,4 @@ def _array(leaf: Any) -> np.ndarray | None:
             f"the data hold a {type(leaf).__name__}; expected dense tensors: map the data with `.to_tensor()` or "
             "tf.sparse.to_dense"
         )
-    return np.asarray(leaf)
+    return texts_as_bytes(np.asarray(leaf))

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.step.batch import Batch
-from diag.engine.training.fit_calls import Call, call_of_fit, calls_given_to, read_batches
+from diag.engine.training.fit_calls import Call, call_of_fit, give_calls_to, read_batches, take_back
 from diag.errors import UserError
 from diag.machine.random_states import random_states_kept
 
@@ -133,9 +133,12 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_calls_are_handed_on_and_keras_has_its_own_methods_again() -> None:
     before = keras.Model.fit, keras.Model.train_on_batch
     mine, seen = model(), []
-    with calls_given_to(lambda call: seen.append(call) or "handled"):
+    give_calls_to(lambda call: seen.append(call) or "handled")
+    try:
         assert mine.fit(X, Y, epochs=3) == "handled"
         assert mine.train_on_batch(X, y=Y) == "handled"
+    finally:
+        take_back()
     assert (keras.Model.fit, keras.Model.train_on_batch) == before
     assert [call.method for call in seen] == ["fit", "train_on_batch"]
     assert seen[0].epochs == 3 and set(seen[1].arguments) == {"x", "y"}
