@@ -231,6 +231,12 @@ def a_named_datatype(file: h5py.File) -> None:
     file["more"] = np.dtype("<i8")
 
 
+@hostile("programs/checksum is a group")
+def a_group_for_a_dataset_that_may_be_missing(file: h5py.File) -> None:
+    del file["programs/checksum"]
+    file.create_group("programs/checksum/x")
+
+
 @hostile("steps/step has a named datatype")
 def a_column_of_a_named_datatype(file: h5py.File) -> None:
     kind = h5t.STD_I64LE.copy()

@@ -10,6 +10,7 @@ import h5py
 from h5py import h5d, h5g, h5l, h5o, h5p, h5s, h5t
 
 from traces.hdf5.chunks import MAX_BLOCK_BYTES, Unsound
+from traces.hdf5.creation import APPENDED
 
 LONGEST_NAME = 4096
 """Characters of one name in the file."""
@@ -40,6 +41,10 @@ class Stored:
         return bool(self.num_bytes == math.prod(self.shape) * self.kind.get_size())
 
 
+OPTIONAL = ("checksum", *APPENDED)
+"""Datasets of a table or of documents that traces of earlier versions have not; a group of that name is none."""
+
+
 def datasets_of(file: h5py.File, size: int) -> dict[str, Stored]:
     """Every dataset of a file of `size` bytes by its path, without the first slash.
 
@@ -63,6 +68,8 @@ def datasets_of(file: h5py.File, size: int) -> dict[str, Stored]:
                 member = h5o.open(group, name.encode())
                 known[address] = None if isinstance(member, h5g.GroupID) else _stored(member, here, size)
                 if isinstance(member, h5g.GroupID):
+                    if depth == 1 and name in OPTIONAL:
+                        raise Unsound(f"{here} is a group")
                     groups.append((member, here, depth + 1))
             stored = known[address]
             if stored is not None:
