@@ -52,12 +52,16 @@ def trap(folder: Path, except_for: str = "") -> Path:
     return folder
 
 
+SOME = ("traces", "diag.replay", "probes")
+SOME_FIRST = [*SOME, *(pytest.param(each, marks=pytest.mark.slow) for each in COMMANDS if each not in SOME)]
+
+
 def test_the_traps_are_traps(tmp_path: Path) -> None:
     done = python(trap(tmp_path / "here"), "-c", "import h5py, argparse, traces")
     assert done.stderr.split("\n")[:3] == ["TRAP h5py", "TRAP argparse", "TRAP traces"]
 
 
-@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("module", SOME_FIRST)
 def test_nothing_beside_a_trace_is_imported(module: str, tmp_path: Path) -> None:
     """But for what has the command's own name, and what Python loads to find it (contextlib): -P is for these."""
     folder = trap(tmp_path / "here", except_for=module.partition(".")[0])
@@ -78,7 +82,7 @@ def test_no_kernels_beside_a_trace_are_loaded(module: str, name: str, beside: st
     assert f"TensorFlow would execute code in {name}" in done.stderr
 
 
-@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("module", SOME_FIRST)
 def test_no_settings_of_numba_are_taken(module: str, tmp_path: Path) -> None:
     """They can name a folder of pickles that numba loads what it compiled from."""
     (tmp_path / ".numba_config.yaml").write_text("cache_dir: here\n")

@@ -77,6 +77,7 @@ def emitted(path: Path, folder: Path, *words: str) -> str | None:
     return without_texts(program.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
 def test_the_name_of_a_layer(text: str, op: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = f"{RENAMED}{text}"
@@ -102,6 +103,7 @@ def test_what_a_variable_is_called(field: str, text: str, op: str, tmp_path: Pat
         assert (there is None) == (field in ("name", "dtype"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [ALL, CONTROLS], ids=["printable", "controls"])
 @pytest.mark.parametrize("number", range(3), ids=["phase", "layer", "variable"])
 def test_where_an_op_belongs(number: int, text: str, op: str, tmp_path: Path) -> None:
