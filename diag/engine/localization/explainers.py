@@ -88,8 +88,8 @@ class OpExplainer:
         """A hypothesis has to come nearer to what was computed: an outlier also vanishes in more error everywhere."""
         assert evidence.truth is not None
         truths = list(evidence.truth)
-        x, before = evidence.candidate[output], evidence.truth[output]
-        nearer = absolute_error(x, other).rms <= absolute_error(x, before).rms
+        x, wide = evidence.candidate[output], [each.astype(np.float64) for each in (other, evidence.truth[output])]
+        nearer = absolute_error(x, wide[0]).rms <= absolute_error(x, wide[1]).rms
         truths[output] = other
         changed = replace(evidence, truth=truths)
         bound = self.judge.against(changed, evidence.candidate, evidence.reference)[output].bound
