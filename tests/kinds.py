@@ -160,16 +160,12 @@ def any_length_data() -> tf.data.Dataset:
     return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
 
-class Nested(keras.Model):
-    """A layer that is called inside a `tf.function` of the model's own, and a branch there."""
+class Lazy(keras.Model):
+    """A layer that is built where it is called, inside a `tf.function` of the model's own, and a branch there."""
 
     def __init__(self) -> None:
         super().__init__(name="nested")
         self.first, self.second = layers.Dense(6, activation="tanh", name="first"), layers.Dense(3, name="second")
-
-    def build(self, shape: Any) -> None:
-        self.first.build(shape)
-        self.second.build((shape[0], 6))
 
     @tf.function
     def hidden(self, x: Any) -> Any:
@@ -180,11 +176,12 @@ class Nested(keras.Model):
         return self.second(self.hidden(x))
 
 
-class Lazy(Nested):
-    """Its layers are built as the function is traced, so that Keras trains the one in it no more: nor does `fit`."""
+class Nested(Lazy):
+    """Its layers are built before, so that the function knows their weights."""
 
     def build(self, shape: Any) -> None:
-        super(Nested, self).build(shape)
+        self.first.build(shape)
+        self.second.build((shape[0], 6))
 
 
 class Jitted(Nested):
