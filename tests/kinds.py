@@ -302,3 +302,16 @@ def ragged() -> tf.data.Dataset:
     """Rows of different lengths, left as they are, which Keras takes no more than this."""
     rows = tf.ragged.constant([[[1.0, 2.0, 3.0]] * (1 + index % 3) for index in range(SIZE)], ragged_rank=1)
     return tf.data.Dataset.from_tensor_slices((rows, numbers()[1])).batch(4)
+
+
+class Failing(Rebuilding):
+    """Computes with targets that are not there."""
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Any:
+        return tf.reduce_mean(y_pred) + tf.reduce_sum(y)
+
+
+def failing() -> keras.Model:
+    model = Failing()
+    model.compile("sgd")
+    return model

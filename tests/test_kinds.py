@@ -141,3 +141,17 @@ def test_a_step_is_traced_for_so_many_shapes_and_no_more(monkeypatch, tmp_path, 
     arguments = ["--model", "tests/kinds.py:any_length", "--data", "tests/kinds.py:any_length_data", "--steps", "4"]
     assert lockstep.main([*arguments, "--candidate", "CPU:0", "--out", str(tmp_path / "run")]) == 2
     assert "2 different shapes" in capsys.readouterr().err
+
+
+def test_a_line_of_the_models_own_that_fails_is_named(tmp_path, capsys):
+    arguments = [
+        "--model",
+        "tests/kinds.py:failing",
+        "--data",
+        "tests/kinds.py:without_targets",
+        "--candidate",
+        "CPU:0",
+    ]
+    assert lockstep.main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "fails at kinds.py:" in said and "compute_loss: ValueError: None values" in said and "\n" not in said
