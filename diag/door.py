@@ -15,7 +15,7 @@ import tensorflow as tf
 from diag.common.command import outcome
 from diag.engine.step.batch import Batch
 from diag.engine.step.tracing import trace
-from diag.engine.training.fit_calls import Call, give_calls_to, read_batches, train_on
+from diag.engine.training.fit_calls import FitCall, give_calls_to, read_batches, train_on
 from diag.engine.training.kept_batches import KeptBatches
 from diag.engine.training.setup import as_called
 from diag.errors import UserError
@@ -61,7 +61,7 @@ class Door:
         self.calls = 0
         self.code: int | None = None  # the command's exit code, once the call was looked at
 
-    def __call__(self, call: Call) -> Any:
+    def __call__(self, call: FitCall) -> Any:
         self.calls += 1
         if self.calls != self.number:
             return call.go()
@@ -75,7 +75,7 @@ class Door:
         """Run and show.  What is wrong is said at once: no handler of the script's must take it for its own."""
         self.code = outcome("run", lambda: self.show(run()))
 
-    def _and_train(self, call: Call) -> Any:
+    def _and_train(self, call: FitCall) -> Any:
         """The first batches are trained on by the script and kept; then the lockstep runs from where it started."""
         batches = KeptBatches()
         start: list[tuple[Any, Any]] = []
@@ -96,7 +96,7 @@ class Door:
         return train_on(call, keep, then)
 
 
-def lockstep_of(call: Call, request: LockstepRequest, source: str) -> RunResult:
+def lockstep_of(call: FitCall, request: LockstepRequest, source: str) -> RunResult:
     """A lockstep run on what a call of `fit` would train; model, process and random streams are as they were after it.
 
     Raises:
@@ -108,7 +108,7 @@ def lockstep_of(call: Call, request: LockstepRequest, source: str) -> RunResult:
         return _run(call, batches, request, source)
 
 
-def _run(call: Call, batches: KeptBatches, request: LockstepRequest, source: str) -> RunResult:
+def _run(call: FitCall, batches: KeptBatches, request: LockstepRequest, source: str) -> RunResult:
     wanted, found = request.steps or DEFAULT_STEPS, len(batches)
     notes: tuple[str, ...] = ()
     if not found:

@@ -41,7 +41,7 @@ class Recorder(keras.callbacks.Callback):
         self.weights = [v.numpy() for v in self.model.trainable_variables]
         self.metrics = {f"metrics/{m.name}/{v.name}": v.numpy() for m in self.model.metrics for v in m.variables}
 
-    def added_to(self, call: fit_calls.Call) -> fit_calls.Call:
+    def added_to(self, call: fit_calls.FitCall) -> fit_calls.FitCall:
         callbacks = [*(call.arguments.get("callbacks") or []), self]
         return replace(call, arguments={**call.arguments, "callbacks": callbacks, "verbose": 0})
 

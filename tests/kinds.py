@@ -160,16 +160,12 @@ def any_length_data() -> tf.data.Dataset:
     return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
 
-class Nested(keras.Model):
-    """A layer that is called inside a `tf.function` of the model's own, and a branch there."""
+class Lazy(keras.Model):
+    """A layer that is built where it is called, inside a `tf.function` of the model's own, and a branch there."""
 
     def __init__(self) -> None:
         super().__init__(name="nested")
         self.first, self.second = layers.Dense(6, activation="tanh", name="first"), layers.Dense(3, name="second")
-
-    def build(self, shape: Any) -> None:
-        self.first.build(shape)
-        self.second.build((shape[0], 6))
 
     @tf.function
     def hidden(self, x: Any) -> Any:
@@ -180,11 +176,12 @@ class Nested(keras.Model):
         return self.second(self.hidden(x))
 
 
-class Lazy(Nested):
-    """Its layers are built as the function is traced, so that Keras trains the one in it no more: nor does `fit`."""
+class Nested(Lazy):
+    """Its layers are built before, so that the function knows their weights."""
 
     def build(self, shape: Any) -> None:
-        super(Nested, self).build(shape)
+        self.first.build(shape)
+        self.second.build((shape[0], 6))
 
 
 class Jitted(Nested):
@@ -305,3 +302,16 @@ def ragged() -> tf.data.Dataset:
     """Rows of different lengths, left as they are, which Keras takes no more than this."""
     rows = tf.ragged.constant([[[1.0, 2.0, 3.0]] * (1 + index % 3) for index in range(SIZE)], ragged_rank=1)
     return tf.data.Dataset.from_tensor_slices((rows, numbers()[1])).batch(4)
+
+
+class Failing(Rebuilding):
+    """Computes with targets that are not there."""
+
+    def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, *_: Any, **__: Any) -> Any:
+        return tf.reduce_mean(y_pred) + tf.reduce_sum(y)
+
+
+def failing() -> keras.Model:
+    model = Failing()
+    model.compile("sgd")
+    return model

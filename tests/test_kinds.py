@@ -113,9 +113,9 @@ def test_weights_that_no_gradient_reaches_are_said(recwarn):
     model = kinds.lazy()
     model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
     x, y = kinds.numbers()
-    model.fit(x, y, verbose=0)
+    model.fit(x, y, batch_size=4, verbose=0)
     before = model.first.get_weights()
-    model.fit(x, y, verbose=0)
+    model.fit(x, y, batch_size=4, verbose=0)
     assert all(map(np.array_equal, before, model.first.get_weights()))
     _, report, _ = ran("lazy", "CPU:0/graph")
     assert any(note.startswith("no gradient reaches 2 of the weights") for note in report["notes"])
@@ -141,3 +141,17 @@ def test_a_step_is_traced_for_so_many_shapes_and_no_more(monkeypatch, tmp_path, 
     arguments = ["--model", "tests/kinds.py:any_length", "--data", "tests/kinds.py:any_length_data", "--steps", "4"]
     assert lockstep.main([*arguments, "--candidate", "CPU:0", "--out", str(tmp_path / "run")]) == 2
     assert "2 different shapes" in capsys.readouterr().err
+
+
+def test_a_line_of_the_models_own_that_fails_is_named(tmp_path, capsys):
+    arguments = [
+        "--model",
+        "tests/kinds.py:failing",
+        "--data",
+        "tests/kinds.py:without_targets",
+        "--candidate",
+        "CPU:0",
+    ]
+    assert lockstep.main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "fails at kinds.py:" in said and "compute_loss: ValueError: None values" in said and "\n" not in said

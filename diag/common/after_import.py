@@ -14,10 +14,10 @@ def after_import(name: str, then: Callable[[], None]) -> None:
     if name in sys.modules:
         then()
     else:
-        sys.meta_path.insert(0, _Finder(name, then))
+        sys.meta_path.insert(0, _Watcher(name, then))
 
 
-class _Finder(MetaPathFinder):
+class _Watcher(MetaPathFinder):
     """Finds one module as Python would, and adds a word to how it is loaded."""
 
     def __init__(self, name: str, then: Callable[[], None]) -> None:

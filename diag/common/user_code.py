@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,16 @@ def _here(error: Exception) -> str:
     name = error.name.partition(".")[0]
     is_here = Path(f"{name}.py").is_file() or Path(name).is_dir()
     return "; PYTHONPATH=. before the command lets it import from the folder you are in" if is_here else ""
+
+
+def line_of_their_own(error: BaseException) -> str | None:
+    """The last line of the person's own that led to an error, `model.py:31, compute_loss`; None where none did."""
+    others = [Path(__file__).resolve().parents[1], *map(Path, sysconfig.get_paths().values())]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        if path.is_file() and not any(path.is_relative_to(folder) for folder in others):
+            return f"{path.name}:{frame.lineno}, {frame.name}"
+    return None
 
 
 def summary_of(error: BaseException, path: Path) -> str:

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from diag.common.user_code import line_of_their_own
+from diag.common.wording import type_and_message
 from diag.engine.graphs.graph import Graph, Node, Port, graph_of
 from diag.engine.graphs.locations import (
     BACKWARD,
@@ -160,15 +162,22 @@ def _graph_of(step: Any, flat: list[tf.TensorSpec]) -> Any:
     """The traced graph of a step.
 
     Raises:
-      UserError: the model has names that TensorFlow takes in no graph, so that `fit` does not compile it either.
+      UserError: the model has names that TensorFlow takes in no graph, so that `fit` does not compile it either, or a
+        line of the person's own fails.
     """
     try:
         return step.get_concrete_function(*flat).graph
-    except ValueError as error:
+    except UserError:
+        raise
+    except Exception as error:
         if found := re.search(r"'.*' is not a valid (root )?scope name", str(error), re.DOTALL):
             raise UserError(
                 f"The model cannot be compiled: {found[0]} in TensorFlow; expected names of layers made of letters, "
                 "digits and _ . > -; give the layer another name."
+            ) from error
+        if line := line_of_their_own(error):
+            raise UserError(
+                f"The training step fails at {line}: {type_and_message(error)}; `fit` would as well"
             ) from error
         raise
 

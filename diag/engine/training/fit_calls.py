@@ -30,7 +30,7 @@ Keep = Callable[[Batch], bool]
 
 
 @dataclass(frozen=True)
-class Call:
+class FitCall:
     """One call: `original` is Keras's method, `arguments` what it was given by name."""
 
     model: keras.Model
@@ -47,7 +47,7 @@ class Call:
         return int(self.arguments.get("epochs", 1))
 
 
-def call_of_fit(model: keras.Model, data: Any, arguments: Mapping[str, Any]) -> Call:
+def call_of_fit(model: keras.Model, data: Any, arguments: Mapping[str, Any]) -> FitCall:
     """A call that nobody made: `model.fit(data)`, or with x, y and sample_weight where the data are a tuple of them.
 
     Raises:
@@ -63,10 +63,10 @@ def call_of_fit(model: keras.Model, data: Any, arguments: Mapping[str, Any]) -> 
         bound = inspect.signature(keras.Model.fit).bind(model, **named, **arguments)
     except TypeError as error:
         raise UserError(f"fit does not take this: {error}") from error
-    return Call(model, "fit", keras.Model.fit, {name: bound.arguments[name] for name in (*named, *arguments)})
+    return FitCall(model, "fit", keras.Model.fit, {name: bound.arguments[name] for name in (*named, *arguments)})
 
 
-def give_calls_to(handle: Callable[[Call], Any]) -> None:
+def give_calls_to(handle: Callable[[FitCall], Any]) -> None:
     """From now on, until `take_back`, such calls go to `handle`; those that it makes itself do not."""
     take_back()
     for method in METHODS:
@@ -80,7 +80,7 @@ def take_back() -> None:
             delattr(keras.Model, method)
 
 
-def _handed_on(method: str, original: Callable[..., Any], handle: Callable[[Call], Any]) -> Callable[..., Any]:
+def _handed_on(method: str, original: Callable[..., Any], handle: Callable[[FitCall], Any]) -> Callable[..., Any]:
     signature = inspect.signature(original)
     inside = False
 
@@ -93,7 +93,7 @@ def _handed_on(method: str, original: Callable[..., Any], handle: Callable[[Call
         given = {name: value for name, value in bound.items() if name != next(iter(signature.parameters))}
         inside = True
         try:
-            return handle(Call(self, method, original, given))
+            return handle(FitCall(self, method, original, given))
         finally:
             inside = False
 
@@ -116,7 +116,7 @@ class _UntilEpoch(keras.callbacks.Callback):
             raise _Enough
 
 
-def read_batches(call: Call, keep: Keep) -> None:
+def read_batches(call: FitCall, keep: Keep) -> None:
     """Give `keep` the batches that the call would train on, in order, until it wants no more; nothing is trained.
 
     The model is built if it was not, as Keras does it.  Callbacks and validation are left out.
@@ -149,7 +149,7 @@ def read_batches(call: Call, keep: Keep) -> None:
         del model.get_metrics_result
 
 
-def train_on(call: Call, keep: Keep, then: Callable[[], None]) -> Any:
+def train_on(call: FitCall, keep: Keep, then: Callable[[], None]) -> Any:
     """The call as it was made, training and all; `keep` sees each batch before it is trained on.
 
     then: called once, in the middle of training, when `keep` wants no more, or at its end.

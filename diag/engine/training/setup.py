@@ -14,7 +14,7 @@ from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import Programs, flat_batch, has_own_step, key_of
 from diag.engine.training.data import image_hints, load_batches
-from diag.engine.training.fit_calls import Call
+from diag.engine.training.fit_calls import FitCall
 from diag.engine.training.given_texts import GivenTexts, without_texts
 from diag.engine.training.kept_batches import KeptBatches
 from diag.engine.training.models import apply_policy, load_model, own_loss, prepare_training
@@ -97,7 +97,9 @@ def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced)
     )
 
 
-def as_called(call: Call, batches: KeptBatches, source: str, notes: tuple[str, ...], is_xla: bool = False) -> Trained:
+def as_called(
+    call: FitCall, batches: KeptBatches, source: str, notes: tuple[str, ...], is_xla: bool = False
+) -> Trained:
     """What a call of `fit` trains, as it is at that moment; `source` names the script; is_xla as in `Traced`.
 
     Raises:

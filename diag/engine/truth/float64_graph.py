@@ -226,7 +226,7 @@ class _PromotedBody:
         """A number: what the op's sums lose that are made one term after the other, in units of u|A||B|."""
         merged = merged_terms(node, self.known)
         ports = node.inputs if merged is None else (merged,)
-        inputs = [(str(port), _wide_dtype(self.known.dtype(port))) for port in ports]
+        inputs = [(str(port), _wide(self.known.dtype(port))) for port in ports]
         name = f"{node.name}/lockstep_lost"
         lost = loss_in_order(node, merged is not None)
         call, kept = python_call(name, lost, [*inputs, (size, tf.float64)], [tf.float64])
@@ -237,8 +237,8 @@ class _PromotedBody:
 
     def _is_moved(self, node: Node) -> bool:
         noise = self.promotion.noise
-        if noise in (Noise.ORDERS, Noise.TRANSFORMS) and any(dtype in COMPLEXES for dtype in node.dtypes):
-            return False  # neither is known of complex numbers
+        if noise is Noise.ORDERS and any(dtype in COMPLEXES for dtype in node.dtypes):
+            return False  # what they lose is not known of complex numbers
         return noise is not None and noise.moves(node.op) and node.name not in self.promotion.still
 
     def _move_at_random(self, node: Node, position: int, wide: str | None = None, size: str | None = None) -> None:
@@ -346,10 +346,6 @@ class _PromotedBody:
                 wide, narrow = f"lockstep_wide/{node.name}/{position}", f"{node.name}:{position}"
                 self.added.append(make_node(wide, "Cast", [narrow], SrcT=dtype, DstT=_wide(dtype)))
                 self.replaced[narrow] = f"{wide}:0"
-
-
-def _wide_dtype(dtype: tf.DType) -> tf.DType:
-    return tf.float64 if dtype in FLOATS else dtype
 
 
 def _floating(node: Node) -> list[int]:

@@ -46,12 +46,12 @@ def decided(graph: Graph, protos: Iterable[Any]) -> tuple[list[Any], dict[str, s
         node, name = graph.by_name[port.node], f"{_PREFIX}/{port.node}"
         if port.node in kept:
             return f"{name}:{port.index}"
-        if graph.dtype(port) not in FLOATS or is_random(node.op):
+        dtype = graph.dtype(port)
+        if dtype not in FLOATS or is_random(node.op):
             return str(port)
         cast = f"{name}/given{port.index}"
-        added[cast] = make_node(
-            cast, "Cast", [str(port)], SrcT=in_precision_of(tf.float64, graph.dtype(port)), DstT=graph.dtype(port)
-        )
+        wide = in_precision_of(tf.float64, dtype)
+        added[cast] = make_node(cast, "Cast", [str(port)], SrcT=wide, DstT=dtype)
         return f"{cast}:0"
 
     for proto in protos:

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.step.batch import Batch
-from diag.engine.training.fit_calls import Call, call_of_fit, give_calls_to, read_batches, take_back
+from diag.engine.training.fit_calls import FitCall, call_of_fit, give_calls_to, read_batches, take_back
 from diag.errors import UserError
 from diag.machine.random_states import random_states_kept
 
@@ -80,7 +80,7 @@ def model(seen: list[Any] | None = None) -> keras.Model:
 def kept(arguments: dict[str, Any], most: int = 100) -> list[Batch]:
     batches: list[Batch] = []
     read_batches(
-        Call(model(), "fit", keras.Model.fit, arguments), lambda batch: batches.append(batch) or len(batches) < most
+        FitCall(model(), "fit", keras.Model.fit, arguments), lambda batch: batches.append(batch) or len(batches) < most
     )
     return batches
 
@@ -122,7 +122,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
     mine = model()
     own = dict(vars(mine))
-    call = Call(mine, "fit", keras.Model.fit, {"x": X, "y": Y, "callbacks": [Callback()], "validation_data": (X, Y)})
+    call = FitCall(mine, "fit", keras.Model.fit, {"x": X, "y": Y, "callbacks": [Callback()], "validation_data": (X, Y)})
     read_batches(call, lambda batch: True)
     assert not calls and mine.optimizer.iterations == 0
     changed = {name for name in own if vars(mine).get(name) is not own[name]}
