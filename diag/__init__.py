@@ -1,6 +1,9 @@
+"""tf-lockstep: which operation, at which step, computes what rounding cannot explain."""
+
 import sys
 
 __version__ = "0.1.0"
+
 FROM_PYTHON = ("Report", "compare_training", "watch_fit")
 
 

@@ -120,7 +120,9 @@ def _run(call: FitCall, batches: KeptBatches, request: LockstepRequest, source: 
         notes = (f"{found} steps instead of {wanted}: {reason}",)
     with random_states_kept():
         request = _as_the_model_runs(replace(request, steps=found), call.model)
-        return run_lockstep(request, as_called(call, batches, source, notes))
+        places = (request.reference, request.candidate)
+        is_xla = any(place is not None and place.execution == "xla" for place in places)
+        return run_lockstep(request, as_called(call, batches, source, notes, is_xla))
 
 
 def _as_the_model_runs(request: LockstepRequest, model: keras.Model) -> LockstepRequest:

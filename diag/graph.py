@@ -40,11 +40,11 @@ def run(options: argparse.Namespace) -> int:
     from diag.common.terminal import ReportConsole
     from diag.engine.lanes.lane import Lane
     from diag.engine.rewrites.optimized import difference, inspect_step
-    from diag.engine.training.setup import Named, set_up
+    from diag.engine.training.setup import Named, Traced, set_up
     from diag.report import graph as reporting
 
     named = Named(options.model, options.data, options.trust)
-    trained = set_up(named, options.batch_size, 1, options.seed, place.policy)
+    trained = set_up(named, options.batch_size, 1, options.seed, Traced(place.policy, place.execution == "xla"))
     program = trained.programs(trained.batches[0])
     lane = Lane.at("candidate", place, program, options.seed)
     step, changed, unsafe = inspect_step(program, lane), None, {}

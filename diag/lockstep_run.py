@@ -26,7 +26,7 @@ from diag.engine.runs.carrying import RUN_DATA, carried, draws_from_lost_state, 
 from diag.engine.runs.run import LockstepRun
 from diag.engine.runs.settings import Settings
 from diag.engine.runs.updates import adam_settings_of
-from diag.engine.training.setup import Named, Trained, set_up
+from diag.engine.training.setup import Named, Traced, Trained, set_up
 from diag.errors import UserError
 from diag.machine import settings as process
 from diag.machine.places import Place, parse_place
@@ -89,7 +89,8 @@ def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, n
     planned, checks = _as_begun(request, steps)
     if trained is None:
         named = Named(request.model, request.data, request.is_trusted)
-        trained = set_up(named, request.batch_size, planned, request.seed, request.policy)
+        traced = Traced(request.policy, "xla" in (request.reference.execution, candidate.execution))
+        trained = set_up(named, request.batch_size, planned, request.seed, traced)
     settings = Settings(
         request.reference,
         candidate,

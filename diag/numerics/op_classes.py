@@ -32,7 +32,7 @@ TensorListFromTensor SpaceToBatchND BatchToSpaceND SpaceToDepth DepthToSpace Inv
 ResourceGather VariableShape Unique UniqueV2 TensorScatterUpdate MatrixDiagV3 MatrixDiagPartV3 MatrixSetDiagV3
 MatrixBandPart ReadVariableXlaSplitND ClipByValue EnsureShape MaxPool3D SegmentMax SegmentMin UnsortedSegmentMax
 UnsortedSegmentMin ReverseSequence DynamicStitch ParallelDynamicStitch DynamicPartition Bitcast CheckNumerics
-ResizeNearestNeighbor ExtractImagePatches
+ResizeNearestNeighbor ExtractImagePatches Complex Real Imag Conj ConjugateTranspose
 """.split()
 
 _ROUNDED_ONCE = """

@@ -17,7 +17,7 @@ from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.graph import Graph, Node, Port, in_order
 from diag.engine.graphs.locations import OPTIMIZER
 from diag.engine.graphs.subgraph import with_inputs
-from diag.engine.graphs.tf_runtime import FLOATS, attributes, in_dtype, takes_handle, type_attributes
+from diag.engine.graphs.tf_runtime import REALS, attributes, in_dtype, takes_handle, type_attributes
 from diag.engine.step.program import Program
 from diag.engine.step.watching import with_watched_tensors
 from diag.numerics.op_classes import is_random
@@ -31,7 +31,7 @@ POLICY = {"bfloat16": "mixed_bfloat16", "float32": "float32"}
 def dtypes_to_try(program: Program, layers: Collection[str]) -> list[str]:
     """Those of DTYPES that the layers do not compute in already; none where a layer cannot be cast."""
     nodes = _of_layers(program, layers)
-    now = {dtype.name for node in nodes for dtype in node.dtypes if dtype in FLOATS}
+    now = {dtype.name for node in nodes for dtype in node.dtypes if dtype in REALS}
     if not nodes or any(node.function_names() for node in program.graph if _is_inside(node, layers)):
         return []
     return [name for name in DTYPES if name not in now]
@@ -60,7 +60,7 @@ def _of_layers(program: Program, layers: Collection[str]) -> list[Node]:
 def _can_change(node: Node, dtype: tf.DType) -> bool:
     if node.location.index is None or node.op == "Cast" or takes_handle(node.op) or is_random(node.op):
         return False
-    if node.function_names() or not any(each in FLOATS for each in node.dtypes):
+    if node.function_names() or not any(each in REALS for each in node.dtypes):
         return False
     return in_dtype(node.op, attributes(node.proto), dtype) is not None
 
@@ -85,17 +85,17 @@ class _Cast:
             return changed
         for name in type_attributes(node.op):
             value = changed.proto.attr[name]
-            if value.type and tf.dtypes.as_dtype(value.type) in FLOATS:
+            if value.type and tf.dtypes.as_dtype(value.type) in REALS:
                 value.type = self.dtype.as_datatype_enum
             for index, each in enumerate(value.list.type):
-                if tf.dtypes.as_dtype(each) in FLOATS:
+                if tf.dtypes.as_dtype(each) in REALS:
                     value.list.type[index] = self.dtype.as_datatype_enum
-        dtypes = tuple(self.dtype if dtype in FLOATS else dtype for dtype in node.dtypes)
+        dtypes = tuple(self.dtype if dtype in REALS else dtype for dtype in node.dtypes)
         return replace(changed, dtypes=dtypes)
 
     def _read(self, port: Port, is_inside: bool) -> Port:
         dtype = self.graph.dtype(port)
-        if dtype not in FLOATS or (port.node in self.inside) == is_inside:
+        if dtype not in REALS or (port.node in self.inside) == is_inside:
             return port
         return self._cast(port, self.dtype if is_inside else dtype)
 

@@ -7,7 +7,7 @@ import numpy as np
 from diag.engine.faults.simulation import Call, Simulation
 from diag.engine.graphs.graph import ASSIGN_OPS, Node, Port
 from diag.engine.graphs.reachability import reachable
-from diag.engine.graphs.tf_runtime import FLOATS
+from diag.engine.graphs.tf_runtime import REALS
 from diag.engine.step.program import Program
 from diag.errors import UserError
 from diag.numerics.formats import format_of
@@ -100,7 +100,7 @@ def flipped(array: np.ndarray, fraction: float) -> np.ndarray:
 
 def _is_wide_enough(node: Node, output: int) -> bool:
     num_elements = node.shapes[output].num_elements()
-    return node.dtypes[output] in FLOATS and num_elements is not None and num_elements >= 2
+    return node.dtypes[output] in REALS and num_elements is not None and num_elements >= 2
 
 
 def alive_in(program: Program) -> set[str]:

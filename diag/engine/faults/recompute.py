@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.faults.simulation import Call
-from diag.engine.graphs.tf_runtime import execute, op_def, to_numpy, type_attributes
+from diag.engine.graphs.tf_runtime import as_array, execute, op_def, type_attributes
 
 _DEVICE = "CPU:0"
 
@@ -24,7 +24,7 @@ def recompute(call: Call, inputs: Sequence[Any], **attrs: Any) -> list[np.ndarra
     plain = {k: _enum(v) if k in types else v for k, v in {**call.attrs, **attrs}.items()}
     with tf.device(_DEVICE):
         tensors = [tf.constant(array) for array in inputs]
-    return [to_numpy(x).copy() for x in execute(call.op_type, tensors, plain, len(call.outputs), _DEVICE)]
+    return [as_array(x).copy() for x in execute(call.op_type, tensors, plain, len(call.outputs), _DEVICE)]
 
 
 def can_recompute(call: Call) -> bool:

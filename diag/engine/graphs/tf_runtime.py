@@ -18,8 +18,14 @@ from tensorflow.python.eager import context
 from tensorflow.python.eager.polymorphic_function import atomic_function
 from tensorflow.python.framework import kernels, op_def_registry
 
-FLOATS = (tf.float32, tf.float16, tf.bfloat16, tf.float64)
+from diag.numerics.formats import Format, format_of
+
+REALS = (tf.float32, tf.float16, tf.bfloat16, tf.float64)
+COMPLEXES = (tf.complex64, tf.complex128)
+FLOATS = (*REALS, *COMPLEXES)  # what is rounded; a complex number is a pair of reals
 _FLOAT_ENUMS = {dtype.as_datatype_enum for dtype in FLOATS}
+_COMPLEX_ENUMS = {dtype.as_datatype_enum for dtype in COMPLEXES}
+_COMPLEX_OF = {tf.float32: tf.complex64, tf.float64: tf.complex128}
 PYTHON_FUNCTIONS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 
 
@@ -117,8 +123,13 @@ def cast(tensor: Any, dtype: tf.DType, device: str) -> Any:
     return execute("Cast", [tensor], {"SrcT": source, "DstT": target, "Truncate": False}, 1, device)[0]
 
 
+def format_of_dtype(dtype: tf.DType) -> Format:
+    """The format of a floating dtype, or of a complex one's reals."""
+    return format_of(dtype.real_dtype.as_numpy_dtype)
+
+
 def is_float(tensor: Any) -> bool:
-    """Whether an EagerTensor holds floating-point numbers; comparing DTypes one by one takes ten times as long."""
+    """Whether an EagerTensor holds floating-point numbers, complex or not; comparing DTypes takes ten times as long."""
     return tensor.dtype.as_datatype_enum in _FLOAT_ENUMS
 
 
@@ -210,28 +221,41 @@ def takes_handle(op_type: str) -> bool:
 
 
 def in_double(op_type: str, attrs: dict[str, Any]) -> dict[str, Any] | None:
-    """The attributes with every floating dtype made float64, None where the CPU has no such kernel."""
+    """The attributes with every floating dtype in double precision, None where the CPU has no such kernel."""
     return in_dtype(op_type, attrs, tf.float64)
 
 
 def in_dtype(op_type: str, attrs: dict[str, Any], dtype: tf.DType) -> dict[str, Any] | None:
-    """The attributes with every floating dtype made `dtype`, None where the CPU has no such kernel."""
-    wide = _types_in(op_type, _types_of(op_type, attrs), dtype.as_datatype_enum)
+    """The attributes with every floating dtype in the precision of `dtype`, None where the CPU has no such kernel."""
+    wide = _types_in(op_type, _types_of(op_type, attrs), dtype)
     return None if wide is None else {**attrs, **wide}
 
 
+def in_precision_of(precision: tf.DType, dtype: tf.DType) -> tf.DType:
+    """A floating dtype as it is in another precision, complex if it was; others as they are."""
+    return tf.dtypes.as_dtype(_in_precision_of(precision, dtype.as_datatype_enum))
+
+
+def _in_precision_of(precision: tf.DType, enum: int) -> int:
+    if enum in _COMPLEX_ENUMS:
+        precision = _COMPLEX_OF[precision]
+    return precision.as_datatype_enum if enum in _FLOAT_ENUMS else enum  # type: ignore[no-any-return]
+
+
 @functools.cache
-def _types_in(op_type: str, types: Types, wanted: int) -> dict[str, Any] | None:
+def _types_in(op_type: str, types: Types, wanted: tf.DType) -> dict[str, Any] | None:
     """The attributes that are dtypes, the floating ones made another; None where the CPU has no such kernel."""
 
     def widened(value: Any) -> Any:
         if isinstance(value, tuple):
             return [widened(item) for item in value]
-        return wanted if value in _FLOAT_ENUMS else value
+        return _in_precision_of(wanted, value)
 
+    if wanted not in _COMPLEX_OF and any(_holds_complex(value) for _, value in types):
+        return None
     wide = {name: widened(value) for name, value in types}
     fixed = op_type in PYTHON_FUNCTIONS or op_type.startswith("LookupTable")  # what they call or hold has its dtype
-    fixed |= has_fixed_floats(op_type) or any(_holds_complex(value) for _, value in types)
+    fixed |= has_fixed_floats(op_type)
     has_floats = any(_holds_float(value) for _, value in types)
     return wide if has_floats and not fixed and has_kernel(op_type, wide, "CPU") else None
 
@@ -244,15 +268,14 @@ def has_fixed_floats(op_type: str) -> bool:
 
 
 def _holds_complex(value: Any) -> bool:
-    complexes = (tf.complex64.as_datatype_enum, tf.complex128.as_datatype_enum)
-    return any(item in complexes for item in (value if isinstance(value, (list, tuple)) else [value]))
+    return any(item in _COMPLEX_ENUMS for item in (value if isinstance(value, (list, tuple)) else [value]))
 
 
 def _holds_float(value: Any) -> bool:
     return any(item in _FLOAT_ENUMS for item in (value if isinstance(value, (list, tuple)) else [value]))
 
 
-def to_numpy(tensor: Any) -> np.ndarray:
+def as_array(tensor: Any) -> np.ndarray:
     """The values of an EagerTensor or variable, read only; no copy where they lie in host memory.
 
     `tensor.numpy()` always copies.  The array keeps the tensor's buffer alive, and a variable that
@@ -261,3 +284,16 @@ def to_numpy(tensor: Any) -> np.ndarray:
     value = tensor.read_value() if hasattr(type(tensor), "read_value") else tensor
     array: np.ndarray = np.asarray(value._numpy())
     return array
+
+
+def to_numpy(tensor: Any) -> np.ndarray:
+    """As `as_array`, complex numbers as pairs of reals: (..., 2), the real part first."""
+    array = as_array(tensor)
+    return array if array.dtype.kind != "c" else array[..., np.newaxis].view(array.real.dtype)
+
+
+def from_pairs(array: Any, dtype: tf.DType) -> tf.Tensor:
+    """What `to_numpy` gave, as a tensor of its dtype."""
+    if dtype not in COMPLEXES:
+        return tf.constant(array, dtype)
+    return tf.constant(np.ascontiguousarray(array).view(dtype.as_numpy_dtype)[..., 0])

@@ -12,7 +12,7 @@ import tensorflow as tf
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node
 from diag.engine.graphs.pinning import is_pinned
-from diag.engine.graphs.tf_runtime import KnownAttributes, execute, readable_attributes, to_numpy
+from diag.engine.graphs.tf_runtime import KnownAttributes, as_array, execute, readable_attributes
 from diag.engine.graphs.variables import write
 from diag.machine.places import Place
 
@@ -53,17 +53,17 @@ class EagerPlace:
         if not node.dtypes or any(dtype in OPAQUE for dtype in node.dtypes):
             return outputs
         visible = [variables[x.index] if isinstance(x, VariableRef) else x for x in inputs]
-        arrays = [to_numpy(x) for x in visible if x.dtype not in OPAQUE]
-        return self._faulty(node, arrays, [to_numpy(output) for output in outputs])
+        arrays = [as_array(x) for x in visible if x.dtype not in OPAQUE]
+        return self._faulty(node, arrays, [as_array(output) for output in outputs])
 
     def write(self, node: Node, inputs: Sequence[Any], variable: tf.Variable) -> None:
         """Execute an op that assigns to a variable; a fault decides the value it leaves."""
         touched = self.is_faulty(node)
-        before = to_numpy(variable).copy() if touched else None
+        before = as_array(variable).copy() if touched else None
         execute(node.op, [variable.handle, *inputs[1:]], self.attributes.of(node.proto), 0, self.device(node))
         if before is not None:
-            arrays = [before, *(to_numpy(x) for x in inputs[1:])]
-            after = to_numpy(variable)
+            arrays = [before, *(as_array(x) for x in inputs[1:])]
+            after = as_array(variable)
             (left,) = self._faulty(node, arrays, [after], variable.dtype)
             write(variable, left)
 

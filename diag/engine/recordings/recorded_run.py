@@ -131,7 +131,7 @@ class RecordedRun:
     def program_for(self, batch: Batch) -> Program:
         shapes = [(tuple(x.shape), x.dtype.name) for x in batch.inputs]
         for program in self._specs:
-            if batch_signature(program) == shapes:
+            if program.batch_signature == shapes:
                 return program
         raise UserError(f"{self.path} holds no training step for a batch of {shapes}; record the run again")
 
@@ -236,6 +236,7 @@ class RecordedRun:
             model_description=f"the training step recorded in {self.path.name}",
             data_description=f"the batches recorded in {self.path.name}",
             notes=(),
+            longest=tuple(self._specs),
         )
 
     def close(self) -> None:
@@ -251,12 +252,6 @@ class RecordedRun:
                 f"The training step in {self.path} cannot be run here: {reason_of(error)}; expected a step that runs, "
                 "and room for it"
             ) from error
-
-
-def batch_signature(program: Program) -> list[tuple[tuple[int, ...], str]]:
-    """Shape and dtype of each array of the batch that a program was traced for."""
-    ports = [Port(name, 0) for name in program.batch_inputs]
-    return [(tuple(program.graph.shape(port).as_list()), program.graph.dtype(port).name) for port in ports]
 
 
 def _checksums(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

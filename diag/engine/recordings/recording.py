@@ -26,7 +26,7 @@ from diag.engine.recordings.forecast import Forecast, bytes_of, bytes_of_file, b
 from diag.engine.runs.attention import MAX_ZOOMS
 from diag.engine.runs.run import FinishedStep
 from diag.engine.runs.settings import RunPlan
-from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, Shown, series_of
+from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, Shown, longest_series, series_of
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import NotStorable, dump, not_allowed_in
 from diag.engine.step.units import STEP
@@ -85,7 +85,8 @@ class Recording(Carried):
         of_before = None if earlier is None else earlier.checkpoint
         self.planned = plan.settings.steps if of_before is None else of_before.planned
         program, settings = plan.program, plan.settings
-        self.series = series_of(program)
+        self.longest = (program, *trained.longest)
+        self.series = longest_series(self.longest)
         others = [node.location.layer for node in program.ops if node.location.layer]  # several optimizers
         self.layers = tuple(
             dict.fromkeys((*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP, *others, *program.layer_outputs))
@@ -97,6 +98,7 @@ class Recording(Carried):
         self.dump_policy, self.budget = self._affordable(options.dump_policy)
         self.snapshot_every = options.snapshot_every or self._affordable_snapshots()
         layout = self._layout()
+        self._batch_layout = layout.batch
         self.forecast = self._forecast(layout)
         self.forecast.refuse_if_full(path)
         stored = _stored(program)
@@ -190,7 +192,7 @@ class Recording(Carried):
         return sum(each) + bytes_of_file(tables.values())
 
     def _layout(self) -> TraceLayout:
-        settings, program, first = self.plan.settings, self.plan.program, batch_arrays(self.plan.first_batch)
+        settings, program = self.plan.settings, self.plan.program
         return TraceLayout(
             lanes=LANES,
             steps=settings.steps,
@@ -199,10 +201,18 @@ class Recording(Carried):
                 TensorSpec(s.name, s.shape, s.dtype, lane, s.kind, s.observed) for lane in LANES for s in self.series
             ),
             variables=tuple(TensorSpec(v.name, v.shape, v.dtype, lane) for v in program.variables for lane in LANES),
-            batch=tuple(TensorSpec(name, x.shape, x.dtype.name) for name, x in first.items()),
+            batch=self._batch_specs(),
             op_columns=OP_COLUMNS,
             unit_columns=unit_columns(COLUMNS),
         )
+
+    def _batch_specs(self) -> tuple[TensorSpec, ...]:
+        """The arrays of a batch, as long along each axis as the longest that is known of."""
+        shapes = [[shape for shape, _ in program.batch_signature] for program in self.longest]
+        shapes.append([x.shape for x in self.plan.first_batch])
+        longest = [tuple(map(max, *each)) for each in zip(*shapes, strict=True)]
+        named = batch_arrays(self.plan.first_batch).items()
+        return tuple(TensorSpec(name, shape, x.dtype.name) for (name, x), shape in zip(named, longest, strict=True))
 
     def _settings(self, stored: bytes | NotStorable) -> dict[str, Any]:
         """How the run was asked to look, for whoever runs a step of it again."""
@@ -276,6 +286,12 @@ class Recording(Carried):
 
     def _batch(self, arrays: Sequence[np.ndarray]) -> int:
         """The index a batch is stored under; equal batches are stored once."""
+        for spec, array in zip(self._batch_layout, arrays, strict=True):
+            if any(length > most for length, most in zip(array.shape, spec.shape, strict=True)):
+                raise UserError(
+                    f"step {self.num_steps} has a batch of shape {array.shape}, longer than the first ones, for "
+                    f"which the trace was made: expected at most {spec.shape}; pad batches to a length known before"
+                )
         key = tuple(tensor_checksum(array) for array in arrays)
         if key not in self._batches:
             self._batches[key] = len(self._batches)
@@ -285,7 +301,17 @@ class Recording(Carried):
     def _keep_program(self, program: Program, stored: bytes | NotStorable | None = None) -> None:
         if id(program) in self._shown:
             return
-        self._shown[id(program)] = Shown(program)
+        known = {(series.kind, series.name): series for series in self.series}
+        left_out = [
+            (series.kind, series.name)
+            for series in series_of(program)
+            if (series.kind, series.name) not in known or not series.fits(known[series.kind, series.name])
+        ]
+        if left_out:
+            self.notes.append(
+                f"the trace keeps no {' '.join(left_out[0])} of batches of another length: it was not foreseen"
+            )
+        self._shown[id(program)] = Shown(program, left_out)
         stored = _stored(program) if stored is None else stored
         if isinstance(stored, bytes) and stored not in self._stored:
             self._stored.add(stored)

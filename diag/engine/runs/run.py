@@ -27,7 +27,7 @@ from diag.engine.runs.updates import study_updates
 from diag.engine.runs.zooming import Zoom
 from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import flat_batch
+from diag.engine.step.tracing import BatchKey, flat_batch, key_of
 from diag.engine.step.watching import described
 from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
@@ -35,12 +35,6 @@ from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.result import RunResult
 
 Progress = Callable[[int, str, float, float], None]
-BatchKey = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each array of a batch
-
-
-def key_of(arrays: Sequence[Any]) -> BatchKey:
-    """What batches of one traced step have in common."""
-    return tuple((tuple(array.shape), str(array.dtype)) for array in arrays)
 
 
 @dataclass

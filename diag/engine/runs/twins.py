@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from diag.common.carried import Carried
-from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
+from diag.engine.graphs.tf_runtime import FLOATS, format_of_dtype, to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lanes.step_results import LaneStep, StepRun
 from diag.engine.runs.predictions import Predictions
 from diag.engine.step.program import Program
 from diag.machine.places import Place
 from diag.numerics.envelope import Envelope, relative_distance, share_disagreeing
-from diag.numerics.formats import Format, format_of
+from diag.numerics.formats import Format
 from diag.numerics.neighbours import moved_by_one_ulp
 from diag.verdict.chaos import Curve, Trajectories, exit_of
 
@@ -141,4 +141,4 @@ def coarsest_format(program: Program) -> Format:
     """Of all that the step computes in: under mixed_float16 one rounding is float16's."""
     graphs = (program.graph, *program.functions.values())
     dtypes = {dtype for graph in graphs for node in graph for dtype in node.dtypes if dtype in FLOATS}
-    return max((format_of(dtype.as_numpy_dtype) for dtype in dtypes), key=lambda format: format.unit_roundoff)
+    return max((format_of_dtype(dtype) for dtype in dtypes), key=lambda format: format.unit_roundoff)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,32 @@ class Batch:
     @property
     def num_samples(self) -> int:
         return len(next(iter(self.as_dict().values())))
+
+
+def longest_of(batches: Iterable[Batch]) -> Batch:
+    """A batch of zeros as long along each axis as the longest of some; the first of them where none is longer."""
+    first, *others = batches
+    arrays = [first.as_dict(), *(batch.as_dict() for batch in others)]
+    shapes = {path: np.max([each[path].shape for each in arrays], axis=0) for path in arrays[0]}
+    if all(array.shape == tuple(shapes[path]) for path, array in arrays[0].items()):
+        return first
+    zeros = iter([np.zeros(shapes[path], array.dtype) for path, array in arrays[0].items()])
+    inputs, targets, sample_weight = (map_leaves(lambda _: next(zeros), part) for part in first.parts)
+    return Batch(inputs, targets, sample_weight, first.num_parts)
+
+
+def texts_as_bytes(array: np.ndarray) -> np.ndarray:
+    """Texts, of any of NumPy's dtypes for them, as UTF-8 of one width; other arrays as they are.
+
+    Raises:
+        TypeError, ValueError: objects that are neither texts nor bytes.
+    """
+    if array.dtype.kind == "U":
+        return np.char.encode(array, "utf-8")
+    if array.dtype.kind == "O" and all(isinstance(each, (str, bytes)) for each in array.flat):
+        encoded = [each.encode() if isinstance(each, str) else each for each in array.flat]
+        return np.array(encoded, dtype=bytes).reshape(array.shape)
+    return array
 
 
 def leaves(structure: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -32,8 +32,8 @@ def body_graph(function_def: Any, outer: tf.Graph) -> Graph:
 
 
 def graph_of_function(name: str, outer: Any) -> Any:
-    """The graph that a function of a traced graph's library was made of."""
-    return outer._get_function(name).graph
+    """The graph that a function of a traced graph's library was made of; None of one made before TensorFlow 2's."""
+    return getattr(outer._get_function(name), "graph", None)
 
 
 class LayerCalls:

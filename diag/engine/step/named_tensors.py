@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from diag.engine.graphs.graph import Port
+from diag.engine.graphs.graph import Graph, Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.graphs.variables import arrays_of
 from diag.engine.step.program import Program
@@ -32,14 +32,19 @@ class Series:
     dtype: str
     observed: str = STEP
 
+    def fits(self, longest: Series) -> bool:
+        """Whether there is room for it in a series of such tensors."""
+        pairs = zip(self.shape, longest.shape, strict=False)
+        return len(self.shape) == len(longest.shape) and all(length <= most for length, most in pairs)
+
 
 def watched_tensors(program: Program) -> dict[Name, Port]:
     """The step's own tensors, as far as they are watched: layer outputs, gradients, and what its random ops draw."""
     found = _outputs(program)
     found.update({(GRADIENTS, name): port for name, port in program.gradients.items()})
     found.update({(DRAWS, port.node): port for port in program.random_ports})
-    watched = frozenset(program.watched.ports)
-    return {name: port for name, port in found.items() if port in watched}
+    watched, shape = frozenset(program.watched.ports), program.graph.shape
+    return {name: port for name, port in found.items() if port in watched and shape(port).is_fully_defined()}
 
 
 def viewed(program: Program) -> dict[Name, tuple[Port, Port]]:
@@ -73,8 +78,7 @@ def series_of(program: Program) -> list[Series]:
     """Everything that a step of the program shows, in its order of execution."""
     graph = program.graph
     result = [
-        Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name)
-        for (kind, name), port in watched_tensors(program).items()
+        Series(kind, name, *_shape_and_dtype(graph, port)) for (kind, name), port in watched_tensors(program).items()
     ]
     result += [
         Series(kind, name, tuple(graph.shape(port).as_list()), graph.dtype(port).name, VIEW)
@@ -87,13 +91,35 @@ def series_of(program: Program) -> list[Series]:
     return result
 
 
+def longest_series(programs: Sequence[Program]) -> list[Series]:
+    """The series of the first program and what others have besides, each as long along each axis as the longest."""
+    found: dict[Name, Series] = {}
+    for program in programs:
+        for series in series_of(program):
+            known = found.setdefault((series.kind, series.name), series)
+            if len(known.shape) == len(series.shape):
+                longest = tuple(map(max, known.shape, series.shape))
+                found[series.kind, series.name] = replace(known, shape=longest)
+    return list(found.values())
+
+
+def _shape_and_dtype(graph: Graph, port: Port) -> tuple[tuple[int, ...], str]:
+    """As arrays have them: complex numbers are pairs of reals."""
+    dtype, shape = graph.dtype(port), graph.shape(port).as_list()
+    return (*shape, 2) if dtype.is_complex else tuple(shape), dtype.real_dtype.name
+
+
 class Shown:
     """What the steps of one program show, by name: which tensors these are is found out once."""
 
-    def __init__(self, program: Program) -> None:
-        self._tensors = watched_tensors(program)
+    def __init__(self, program: Program, left_out: Collection[Name] = ()) -> None:
+        """left_out: names of tensors that are not to be shown."""
+        tensors, views = watched_tensors(program), viewed(program)
+        self._tensors = {name: port for name, port in tensors.items() if name not in left_out}
         self._views = {
-            name: (source, program.graph.shape(port).as_list()) for name, (port, source) in viewed(program).items()
+            name: (source, program.graph.shape(port).as_list())
+            for name, (port, source) in views.items()
+            if name not in left_out
         }
         self._variables = variable_names(program)
 

@@ -95,6 +95,12 @@ class Program:
         return Executable(graph, self.functions, graph_def, feeds, self.captures, self.constants, tuple(fetches))
 
     @cached_property
+    def batch_signature(self) -> list[tuple[tuple[int, ...], str]]:
+        """Shape and dtype of each array of the batch that this was traced for."""
+        ports = [Port(name, 0) for name in self.batch_inputs]
+        return [(tuple(self.graph.shape(port).as_list()), self.graph.dtype(port).name) for port in ports]
+
+    @cached_property
     def random_ports(self) -> tuple[Port, ...]:
         """What the step's random ops draw, outside loops."""
         return tuple(Port(node.name, 0) for node in self.graph if is_random(node.op))

@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 from tensorflow.python.ops import control_flow_util_v2, while_v2
 
+from diag.engine.graphs.graph import Port
 from diag.engine.graphs.locations import without_marks
 
 MarkedNames = Mapping[tf.Graph, Mapping[str, str]]
@@ -36,8 +38,8 @@ def marked(mark: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def marks_beside_names() -> Iterator[MarkedNames]:
-    """Ops made inside are named without marks."""
+def marks_beside_names(shapes: Mapping[Port, Sequence[int]] | None = None) -> Iterator[MarkedNames]:
+    """Ops made inside are named without marks; those of the outermost graph give tensors of the known shapes."""
     marked_names: dict[tf.Graph, dict[str, str]] = defaultdict(dict)
     unique_name, create_op = tf.Graph.unique_name, tf.Graph._create_op_internal
     function_name = control_flow_util_v2.unique_fn_name
@@ -68,7 +70,11 @@ def marks_beside_names() -> Iterator[MarkedNames]:
         plain = without_marks(full)
         if plain != full:
             marked_names[graph][plain] = full
-        return create_op(graph, op_type, inputs, dtypes, input_types, f"{plain}/", *rest, **others)
+        op = create_op(graph, op_type, inputs, dtypes, input_types, f"{plain}/", *rest, **others)
+        if shapes and not isinstance(graph.outer_graph, FuncGraph):
+            for index, output in enumerate(op.outputs):
+                output.set_shape(shapes.get(Port(op.name, index)))
+        return op
 
     def accumulator_name_with_marks(tensor: tf.Tensor) -> str:
         """What a loop keeps for its gradient belongs to the layer that made it."""

@@ -23,6 +23,7 @@ from diag.engine.graphs.locations import (
     Location,
     mark_of,
 )
+from diag.engine.step.function_calls import with_calls_of_today
 from diag.engine.step.keras_calls import (
     GradientCall,
     LayerCalls,
@@ -41,6 +42,10 @@ from diag.errors import UserError
 
 if TYPE_CHECKING:
     from diag.engine.step.batch import Batch
+
+
+MOST_TRACES = 100
+BatchKey = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each array of a batch
 
 
 def has_own_step(model: keras.Model) -> bool:
@@ -78,6 +83,11 @@ def flat_batch(batch: Batch) -> list[np.ndarray]:
     return [np.asarray(value) for value in tf.nest.flatten(batch.data) if value is not None]
 
 
+def key_of(arrays: Sequence[np.ndarray]) -> BatchKey:
+    """What batches of one traced step have in common: texts may be of any length."""
+    return tuple((array.shape, tf.dtypes.as_dtype(array.dtype).name) for array in arrays)
+
+
 def packed(structure: Any, flat: Sequence[Any]) -> Any:
     """A structure with other leaves, in the order of `flat_batch`; a part that is None stays None."""
     values = iter(flat)
@@ -85,23 +95,29 @@ def packed(structure: Any, flat: Sequence[Any]) -> Any:
     return tf.nest.pack_sequence_as(structure, leaves)
 
 
-def trace(model: keras.Model, batch: Batch) -> Program:
+def trace(
+    model: keras.Model, batch: Batch, is_xla: bool = False, shapes: Mapping[Port, Sequence[int]] | None = None
+) -> Program:
     """Trace one training step of a built model with loss and optimizer on this batch's shapes.
 
     `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes; variables that layers and
-    optimizers make at their first call are made.
+    optimizers make at their first call are made.  is_xla: as `jit_compile=True` traces, for XLA to compile:
+    shapes inside of loops are then not counted while the loop runs.
+    shapes: of some outputs of nodes, where these are known otherwise.
     """
     layers, training = LayerCalls(model), TrainingCalls()
     flat = [tf.TensorSpec(value.shape, value.dtype) for value in flat_batch(batch)]
 
-    @tf.function(autograph=False)  # as far as `fit` goes: Keras 3 does not convert a layer's call
+    @tf.function(
+        autograph=False, jit_compile=is_xla or None
+    )  # as far as `fit` goes: Keras 3 does not convert a layer's call
     def step(*arguments: tf.Tensor) -> Any:
         layers.forget()  # TensorFlow traces again what made variables the first time
         training.forget()
         return training_step(model, packed(batch.data, arguments))
 
     with (
-        marks_beside_names() as marked_names,
+        marks_beside_names(shapes) as marked_names,
         marked_layers(layers),
         watched_training(training),
         keras_own_loops(model),
@@ -112,16 +128,31 @@ def trace(model: keras.Model, batch: Batch) -> Program:
 
 
 class Programs:
-    """The step of a model for each batch, traced once for batches of the same shapes and dtypes."""
+    """The step of a model for each batch, traced once for batches of the same shapes and dtypes; is_xla: as `trace`."""
 
-    def __init__(self, model: keras.Model) -> None:
-        self.model = model
-        self._known: dict[Any, Program] = {}
+    def __init__(self, model: keras.Model, is_xla: bool = False) -> None:
+        self.model, self.is_xla = model, is_xla
+        self._num_traced = 0
+        self._known: dict[BatchKey, Program] = {}
+
+    def traced(self, batch: Batch, shapes: Mapping[Port, Sequence[int]] | None = None) -> Program:
+        """The step of a batch, traced anew; shapes: as `trace`.
+
+        Raises:
+          UserError: it was for as many batches of other shapes before as it is done for.
+        """
+        self._num_traced += 1
+        if self._num_traced > MOST_TRACES:
+            raise UserError(
+                f"batches of {MOST_TRACES} different shapes were trained on, and the next has another one; a step "
+                f"is traced for each, at most {MOST_TRACES}: pad batches to a few lengths, or give fewer --steps"
+            )
+        return trace(self.model, batch, self.is_xla, shapes)
 
     def __call__(self, batch: Batch) -> Program:
-        key = tuple((array.shape, array.dtype) for array in flat_batch(batch))
+        key = key_of(flat_batch(batch))
         if key not in self._known:
-            self._known[key] = trace(self.model, batch)
+            self._known[key] = self.traced(batch)
         return self._known[key]
 
 
@@ -178,6 +209,7 @@ class _Tracing:
 
     def program(self, num_flat: int) -> Program:
         graph_def = self.outer.as_graph_def()
+        traced = with_calls_of_today(graph_def, graph_of(self.outer))
         bodies = {f.signature.name: body_graph(f, self.outer) for f in graph_def.library.function}
         attribution = _Attribution(
             labels=self.labels,
@@ -186,7 +218,7 @@ class _Tracing:
             layer_of={spec.name: spec.layer for spec in self.specs},
             marked_names={name: self.marked_names.get(graph_of_function(name, self.outer), {}) for name in bodies},
         )
-        graph, functions = attribution.apply(graph_of(self.outer), self.marked_names.get(self.outer, {}), bodies)
+        graph, functions = attribution.apply(traced, self.marked_names.get(self.outer, {}), bodies)
         by_handle = {id(_raw(v).handle): index for index, v in enumerate(self.variables)}
         captures, constants = {}, {}
         for value, placeholder in self.outer.captures:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from diag.engine.step.batch import Batch, map_leaves
+from diag.engine.step.batch import Batch, longest_of, map_leaves
 from diag.engine.training.data_checks import check_labels, naming
 from diag.errors import UserError
 
@@ -37,6 +37,10 @@ class Batches(ABC):
 
     @abstractmethod
     def __getitem__(self, step: int) -> Batch: ...
+
+    def longest(self, steps: int) -> Batch:
+        """A batch as long along each axis as the longest of the first steps."""
+        return self[0]
 
     @abstractmethod
     def check_labels(self, num_classes: Sequence[int | None]) -> None:
@@ -101,7 +105,15 @@ class StreamBatches(Batches):
     be the same, or the step could not be run again.
     """
 
-    def __init__(self, epoch: Callable[[], Iterator[Batch]], source: str, check: Callable[[Batch], None]) -> None:
+    def __init__(
+        self,
+        epoch: Callable[[], Iterator[Batch]],
+        source: str,
+        check: Callable[[Batch], None],
+        is_regular: bool = False,
+    ) -> None:
+        """is_regular: all batches are known to be of one shape, but for a smaller last one."""
+        self._is_regular = is_regular
         self._epoch = epoch
         self._source = source
         self._check = check
@@ -124,6 +136,16 @@ class StreamBatches(Batches):
             self._keep(self._next, batch)
             self._next += 1
         return batch
+
+    def longest(self, steps: int) -> Batch:
+        """Of a stream, of the first as far as they stay in memory, which are read for this."""
+        return self[0] if self._is_regular else longest_of(self._first(steps))
+
+    def _first(self, steps: int) -> Iterator[Batch]:
+        for step in range(steps):
+            yield self[step]
+            if self._kept_bytes > _KEPT_BYTES // 2:
+                return
 
     def check_labels(self, num_classes: Sequence[int | None]) -> None:
         self._num_classes = num_classes

@@ -14,7 +14,7 @@ import numpy as np
 from diag.common.archives import refuse_unsafe
 from diag.common.user_code import call_function, names_function
 from diag.common.wording import type_and_message
-from diag.engine.step.batch import Batch, map_leaves
+from diag.engine.step.batch import Batch, map_leaves, texts_as_bytes
 from diag.engine.training.batches import ArrayBatches, Batches, Samples, StreamBatches
 from diag.engine.training.data_checks import check_data, naming
 from diag.engine.training.data_generated import generate
@@ -61,7 +61,9 @@ def load_batches(
         value = call_function(spec, flag="--data", expected="(x, y) or a data set")
         epoch = _epochs(value)
         if epoch is not None:
-            return StreamBatches(lambda: (_from_tuple(element, spec) for element in epoch()), spec, check)
+            return StreamBatches(
+                lambda: (_from_tuple(element, spec) for element in epoch()), spec, check, _is_regular(value, signature)
+            )
         samples = Samples(_in_float32(_from_tuple(value, spec), signature), spec)
     elif Path(spec).is_dir():
         samples = _read_folder(Path(spec), signature, batch_size, steps, seed, is_trusted)
@@ -151,6 +153,18 @@ def _epochs(value: Any) -> Callable[[], Iterator[Any]] | None:
     return None
 
 
+def _is_regular(value: Any, signature: Signature | None) -> bool:
+    """Whether data set or model say that batches are all of one shape, but for their number of samples."""
+    import keras
+
+    if signature is not None:
+        sizes = [size for specs in (signature.inputs, signature.outputs) for spec in specs for size in spec.shape]
+        if None not in sizes:
+            return True
+    shapes = [spec.shape for spec in keras.tree.flatten(getattr(value, "element_spec", None)) if spec is not None]
+    return bool(shapes) and all(shape.rank and shape[1:].is_fully_defined() for shape in shapes)
+
+
 def _from_tuple(value: Any, spec: str) -> Batch:
     """(x, y) or (x, y, sample_weight), each an array, tensor or list of numbers, or nested arrays."""
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
@@ -172,9 +186,15 @@ def _as_arrays(part: Any, name: str, spec: str) -> Any:
     if part is None:
         return None
     try:
-        return np.asarray(part)
+        array = texts_as_bytes(np.asarray(part))
     except (TypeError, ValueError) as error:
         raise UserError(f"--data {spec}: {name} cannot be made an array: {type_and_message(error)}") from error
+    if array.dtype.kind == "O":
+        raise UserError(
+            f"--data {spec}: {name} is no dense array, but one of objects, such as rows of different lengths; make it "
+            "dense: map a data set of ragged tensors with `lambda x, y: (x.to_tensor(), y)`"
+        )
+    return array
 
 
 def _in_float32(batch: Batch, signature: Signature | None) -> Batch:

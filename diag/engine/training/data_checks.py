@@ -65,7 +65,9 @@ def check_labels(targets: Any, num_classes: Sequence[int | None]) -> None:
 
 def _check_dtype(path: str, array: Any) -> None:
     name = str(array.dtype)
-    if array.dtype.kind not in "fiub" and name not in {"bfloat16", "float8_e4m3fn", "float8_e5m2"}:
+    if array.dtype.kind == "S" and path.startswith("inputs"):
+        pass  # texts, for a layer that looks them up
+    elif array.dtype.kind not in "fiub" and name not in {"bfloat16", "float8_e4m3fn", "float8_e5m2"}:
         raise UserError(f"{path} has dtype {name}; expected floats, integers or booleans; convert it first")
     if len(array.shape) == 0:
         raise UserError(f"{path} is a single number; expected one entry a sample; is the data set batched?")
@@ -105,7 +107,7 @@ def _written(shape: tuple[int | None, ...]) -> str:
 
 
 def _check_finite(path: str, array: Any) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype.kind in "iub":
+    if not isinstance(array, np.ndarray) or array.dtype.kind in "iubS":
         return
     finite = np.isfinite(array)
     if finite.all():

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.common.wording import type_and_message
-from diag.engine.step.batch import Batch
+from diag.engine.step.batch import Batch, texts_as_bytes
 from diag.errors import UserError
 
 METHODS = ("fit", "train_on_batch")
@@ -250,4 +250,4 @@ def _array(leaf: Any) -> np.ndarray | None:
             f"the data hold a {type(leaf).__name__}; expected dense tensors: map the data with `.to_tensor()` or "
             "tf.sparse.to_dense"
         )
-    return np.asarray(leaf)
+    return texts_as_bytes(np.asarray(leaf))

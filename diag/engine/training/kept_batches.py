@@ -7,7 +7,7 @@ import tempfile
 import weakref
 
 from diag.common.wording import size_text, type_and_message
-from diag.engine.step.batch import Batch
+from diag.engine.step.batch import Batch, longest_of
 from diag.errors import UserError
 
 MOST_KEPT = 8 << 30  # bytes
@@ -22,6 +22,7 @@ class KeptBatches:
         self._starts: list[int] = []
         self._last: tuple[int, Batch] | None = None
         weakref.finalize(self, self._file.close)
+        self.longest: Batch | None = None  # along each axis
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -51,6 +52,7 @@ class KeptBatches:
                 "--steps, or name a folder with more room in TMPDIR"
             ) from error
         self._starts.append(start)
+        self.longest = batch if self.longest is None else longest_of([self.longest, batch])
         return len(self) < wanted and not self.is_full
 
     @property

@@ -74,6 +74,13 @@ def load_model(
         return _model_or_error(_read_keras_file(spec, is_trusted), spec)
 
 
+def _as_keras_takes(inputs: Any) -> Any:
+    """Keras takes no texts of NumPy's, and no arrays beside tensors."""
+    if any(array.dtype.kind == "S" for array in keras.tree.flatten(inputs)):
+        return keras.tree.map_structure(tf.constant, inputs)
+    return inputs
+
+
 def build_on(model: keras.Model, inputs: Any) -> Any:
     """The model's outputs for one batch, without dropout; builds a model that had yet to see data.
 
@@ -92,7 +99,7 @@ def build_on(model: keras.Model, inputs: Any) -> Any:
 
     try:
         with tf.device("CPU:0"), tf.variable_creator_scope(remember):
-            return model(inputs, training=False)
+            return model(_as_keras_takes(inputs), training=False)
     except Exception as error:
         shapes = ", ".join(f"{x.dtype} {tuple(x.shape)}" for x in keras.tree.flatten(inputs))
         raise UserError(

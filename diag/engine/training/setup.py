@@ -12,13 +12,16 @@ import tensorflow as tf
 
 from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import Programs, has_own_step
+from diag.engine.step.tracing import Programs, flat_batch, has_own_step, key_of
 from diag.engine.training.data import image_hints, load_batches
 from diag.engine.training.fit_calls import FitCall
+from diag.engine.training.given_texts import GivenTexts, without_texts
 from diag.engine.training.kept_batches import KeptBatches
 from diag.engine.training.models import apply_policy, load_model, own_loss, prepare_training
 from diag.engine.training.signature import signature_of
 from diag.errors import UserError
+
+MOST_NAMED = 4  # in a sentence
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,15 @@ class Trained:
     model_description: str
     data_description: str
     notes: tuple[str, ...]
+    longest: tuple[Program, ...] = ()  # whose tensors are, together, the longest of the run; empty: the first's
+
+
+@dataclass(frozen=True)
+class Traced:
+    """How a step is traced: in which dtype policy, and whether for XLA to compile."""
+
+    policy: str | None = None
+    is_xla: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,12 +58,12 @@ class Named:
     is_trusted: bool = False
 
 
-def set_up(named: Named, batch_size: int, steps: int, seed: int, policy: str | None) -> Trained:
+def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced) -> Trained:
     """Load model and data, choose loss and optimizer; raises UserError for what cannot be trained."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     shape, classes = image_hints(named.data, named.is_trusted)
-    with apply_policy(policy), tf.device("CPU:0"):
+    with apply_policy(traced.policy), tf.device("CPU:0"):
         model = load_model(
             named.model, image_shape=shape or (150, 150, 3), num_classes=classes or 2, is_trusted=named.is_trusted
         )
@@ -70,40 +82,67 @@ def set_up(named: Named, batch_size: int, steps: int, seed: int, policy: str | N
                 f"--model {named.model}: the model has no trainable weights; lockstep compares training steps"
             )
         model.optimizer.build(model.trainable_variables)
+    programs, given, notes = without_texts(Programs(model, traced.is_xla), batches)
     description = batches.description
     losses = ", ".join(f"{loss.name}" for loss in training.losses)
     return Trained(
         model,
-        Programs(model),
-        batches,
+        programs,
+        given,
         model_config(model),
         _described(model, f"{losses}, {training.optimizer}"),
         f"{description.source}: {description.num_samples} samples",
-        description.notes,
+        (*description.notes, *notes, *_untrained(programs(given[0]))),
+        _longest(programs, given, batches.longest(steps), steps),
     )
 
 
-def as_called(call: FitCall, batches: KeptBatches, source: str, notes: tuple[str, ...]) -> Trained:
-    """What a call of `fit` trains, as it is at that moment; `source` names the script.
+def as_called(
+    call: FitCall, batches: KeptBatches, source: str, notes: tuple[str, ...], is_xla: bool = False
+) -> Trained:
+    """What a call of `fit` trains, as it is at that moment; `source` names the script; is_xla as in `Traced`.
 
     Raises:
         UserError: it cannot be traced as a training step.
     """
     model = call.model
-    programs = Programs(model)
-    programs(batches[0])  # builds what is not built
+    traced = Programs(model, is_xla)
+    traced(batches[0])  # builds what is not built
+    programs, given, texts = without_texts(traced, batches)
     loss = own_loss(model, batches[0].targets) or "losses of the model's own"
+    notes = (*notes, *texts, *_untrained(programs(given[0])))
     if call.arguments.get("callbacks"):
         notes = (*notes, "callbacks are not called: what they change, such as the learning rate, is not followed")
     return Trained(
         model,
         programs,
-        batches,
+        given,
         model_config(model),
         _described(model, loss if has_own_step(model) else f"{loss}, {type(model.optimizer).__name__}"),
         f"{source}: {len(batches)} batches of {call.method}, {batches.size}",
         notes,
+        _longest(programs, given, batches.longest, len(batches)),
     )
+
+
+def _untrained(program: Program) -> tuple[str, ...]:
+    """What to say of weights that no gradient reaches."""
+    names = program.without_gradient
+    if not names:
+        return ()
+    some = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    return (f"no gradient reaches {len(names)} of the weights, and `fit` trains them no more than this does: {some}",)
+
+
+def _longest(
+    programs: Callable[[Batch], Program], given: Any, longest: Batch | None, steps: int
+) -> tuple[Program, ...]:
+    """The programs of a run whose tensors are the longest; none where that is the first."""
+    if isinstance(given, GivenTexts):
+        return given.all_programs(steps)
+    if longest is None or key_of(flat_batch(longest)) == key_of(flat_batch(given[0])):
+        return ()
+    return (programs(longest),)
 
 
 def _described(model: keras.Model, trained_by: str) -> str:

@@ -1,4 +1,4 @@
-"""The truth lane's program: the same graph with every floating tensor in float64.
+"""The truth lane's program: the same graph with every floating tensor in float64, or complex128.
 
 An op that has a float64 kernel on the CPU gets it.  An op that has none keeps its dtype between
 two casts, and is named in `unpromoted`, since what it computes is then no truth.  Random ops keep
@@ -20,14 +20,24 @@ import tensorflow as tf
 from diag.engine.graphs.editing import Body, edit, make_node, rewired
 from diag.engine.graphs.graph import CONTROL_FLOW_OPS, Graph, Node, Port
 from diag.engine.graphs.python_calls import python_call
-from diag.engine.graphs.tf_runtime import FLOATS, attributes, in_double, type_attributes
+from diag.engine.graphs.tf_runtime import (
+    COMPLEXES,
+    FLOATS,
+    REALS,
+    attributes,
+    format_of_dtype,
+    in_double,
+    in_precision_of,
+    type_attributes,
+)
 from diag.engine.truth.own_decisions import decided
 from diag.engine.truth.sum_orders import loss_in_order, merged_terms
 from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale
-from diag.numerics.formats import FLOAT32, Rounding, format_of
+from diag.numerics.formats import FLOAT32, Rounding
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 
 _NARROW = "/lockstep_narrow"
+DOUBLES = (tf.float64, tf.complex128)
 
 
 @dataclass(frozen=True)
@@ -170,19 +180,20 @@ class _PromotedBody:
             self.promotion.unpromoted.add(node.op)
         self._keep_narrow(proto, node)
         for position in _floating(node) if is_rounded else ():
-            if node.dtypes[position] != tf.float64:
+            if node.dtypes[position] not in DOUBLES:
                 self._move_at_random(node, position, f"lockstep_wide/{node.name}/{position}")
 
     @staticmethod
     def _widen_constant(proto: Any, node: Node) -> None:
         if node.dtypes[0] in FLOATS:
-            value = tf.make_ndarray(proto.attr["value"].tensor).astype("float64")
+            wide = _wide(node.dtypes[0])
+            value = tf.make_ndarray(proto.attr["value"].tensor).astype(wide.as_numpy_dtype)
             proto.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-            proto.attr["dtype"].type = tf.float64.as_datatype_enum
+            proto.attr["dtype"].type = wide.as_datatype_enum
 
     def _round_operands(self, proto: Any, node: Node, rounding: OperandRounding) -> None:
         for position, port in enumerate(node.inputs):
-            if self.known.dtype(port) in FLOATS:
+            if self.known.dtype(port) in REALS:
                 base = f"{proto.name}/lockstep_operand{position}"
                 self.added += rounding_nodes(base, proto.input[position], rounding)
                 proto.input[position] = f"{base}:0"
@@ -196,7 +207,7 @@ class _PromotedBody:
         if self.promotion.noise is Noise.UNDERFLOW:
             return None
         is_sum = node.op in PLAIN_SUMS or self.promotion.noise is Noise.ORDERS
-        return self._sum_of_sizes(proto, node) if is_sum else None
+        return self._sum_of_sizes(proto, node) if is_sum and node.dtypes[0] in REALS else None
 
     def _sum_of_sizes(self, proto: Any, node: Node) -> str:
         """|A||B|, the op on absolute values: each of its additions may round by u of that."""
@@ -226,6 +237,8 @@ class _PromotedBody:
 
     def _is_moved(self, node: Node) -> bool:
         noise = self.promotion.noise
+        if noise in (Noise.ORDERS, Noise.TRANSFORMS) and any(dtype in COMPLEXES for dtype in node.dtypes):
+            return False  # neither is known of complex numbers
         return noise is not None and noise.moves(node.op) and node.name not in self.promotion.still
 
     def _move_at_random(self, node: Node, position: int, wide: str | None = None, size: str | None = None) -> None:
@@ -241,10 +254,19 @@ class _PromotedBody:
         port = Port(node.name, position)
         base = f"lockstep_wide/{port.node}/noise{port.index}"
         value = str(port) if wide is None else f"{wide}:0"
-        double, format = tf.float64, format_of(node.dtypes[position].as_numpy_dtype)
+        dtype, double = node.dtypes[position], tf.float64
+        format = format_of_dtype(dtype)
         u = format.underflow if self.promotion.noise is Noise.UNDERFLOW else format.unit_roundoff
         if self.promotion.noise is Noise.TRANSFORMS:
             u = min(u, FLOAT32.unit_roundoff)  # narrower products are summed in float32
+        moved = base
+        if dtype in COMPLEXES:  # the pairs of its reals are moved
+            moved, pairs = f"{base}/moved", f"{base}/pairs"
+            self.added += [
+                make_node(pairs, "Bitcast", [value], T=tf.complex128, type=double),
+                make_node(base, "Bitcast", [f"{moved}:0"], T=double, type=tf.complex128),
+            ]
+            value = f"{pairs}:0"
         seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
         middle = 1.0 if size is None and self.promotion.noise is not Noise.UNDERFLOW else 0.0
         width, low = self._scalar(2 * u), self._scalar(middle - u)
@@ -260,7 +282,7 @@ class _PromotedBody:
         ]
         if size is None:
             op = "AddV2" if self.promotion.noise is Noise.UNDERFLOW else "Mul"
-            self.added.append(make_node(base, op, [value, f"{base}/factor:0"], T=double))
+            self.added.append(make_node(moved, op, [value, f"{base}/factor:0"], T=double))
         else:
             least, most = self._scalar(-sys.float_info.max), self._scalar(sys.float_info.max)
             self.added += [
@@ -298,12 +320,12 @@ class _PromotedBody:
         target = node.dtypes[0]
         source = tf.dtypes.as_dtype(proto.attr["SrcT"].type)
         if from_float:
-            proto.attr["SrcT"].type = tf.float64.as_datatype_enum
-        if not from_float or source.size <= target.size:
-            proto.attr["DstT"].type = tf.float64.as_datatype_enum
+            proto.attr["SrcT"].type = _wide(source).as_datatype_enum
+        if not from_float or source.real_dtype.size <= target.real_dtype.size:
+            proto.attr["DstT"].type = _wide(target).as_datatype_enum
             return
         wide = f"lockstep_wide/{node.name}"
-        self.added.append(make_node(wide, "Cast", [f"{node.name}:0"], SrcT=target, DstT=tf.float64))
+        self.added.append(make_node(wide, "Cast", [f"{node.name}:0"], SrcT=target, DstT=_wide(target)))
         self.replaced[f"{node.name}:0"] = f"{wide}:0"
         self._move_at_random(node, 0, wide)  # to a narrower format: an error far below it may tip the rounding
 
@@ -312,17 +334,17 @@ class _PromotedBody:
         control = [text for text in proto.input if text.startswith("^")]
         for position, port in enumerate(node.inputs):
             dtype = self.known.dtype(port)
-            if dtype in FLOATS and dtype != tf.float64:
+            if dtype in FLOATS and dtype not in DOUBLES:
                 name = f"{node.name}{_NARROW}{position}"
-                self.added.append(make_node(name, "Cast", [data[position]], SrcT=tf.float64, DstT=dtype))
+                self.added.append(make_node(name, "Cast", [data[position]], SrcT=_wide(dtype), DstT=dtype))
                 data[position] = f"{name}:0"
         del proto.input[:]
         proto.input.extend([*data, *control])
         for position in _floating(node):
             dtype = node.dtypes[position]
-            if dtype != tf.float64:
+            if dtype not in DOUBLES:
                 wide, narrow = f"lockstep_wide/{node.name}/{position}", f"{node.name}:{position}"
-                self.added.append(make_node(wide, "Cast", [narrow], SrcT=dtype, DstT=tf.float64))
+                self.added.append(make_node(wide, "Cast", [narrow], SrcT=dtype, DstT=_wide(dtype)))
                 self.replaced[narrow] = f"{wide}:0"
 
 
@@ -383,14 +405,18 @@ def _renamed(text: str, replaced: dict[str, str]) -> str:
     return replaced.get(text if ":" in text else f"{text}:0", text)
 
 
+def _wide(dtype: tf.DType) -> tf.DType:
+    return in_precision_of(tf.float64, dtype)
+
+
+_WIDE = {dtype.as_datatype_enum: _wide(dtype).as_datatype_enum for dtype in FLOATS}
+
+
 def _widen(value: Any) -> None:
-    double = tf.float64.as_datatype_enum
-    floats = {dtype.as_datatype_enum for dtype in FLOATS}
-    if value.type in floats:
-        value.type = double
+    if value.type in _WIDE:
+        value.type = _WIDE[value.type]
     for index, kind in enumerate(value.list.type):
-        if kind in floats:
-            value.list.type[index] = double
+        value.list.type[index] = _WIDE.get(kind, kind)
 
 
 def _widen_all_types(proto: Any) -> None:
@@ -401,10 +427,8 @@ def _widen_all_types(proto: Any) -> None:
 
 def _widen_signature(function_def: Any) -> None:
     for argument in [*function_def.signature.input_arg, *function_def.signature.output_arg]:
-        if argument.type in {dtype.as_datatype_enum for dtype in FLOATS}:
-            argument.type = tf.float64.as_datatype_enum
+        argument.type = _WIDE.get(argument.type, argument.type)
 
 
 def _has_float_type(proto: Any) -> bool:
-    floats = {dtype.as_datatype_enum for dtype in FLOATS}
-    return any(v.type in floats or any(t in floats for t in v.list.type) for k, v in proto.attr.items() if k[0] != "_")
+    return any(v.type in _WIDE or any(t in _WIDE for t in v.list.type) for k, v in proto.attr.items() if k[0] != "_")

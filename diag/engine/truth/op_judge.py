@@ -13,7 +13,15 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from diag.engine.graphs.graph import Node
-from diag.engine.graphs.tf_runtime import FLOATS, KnownAttributes, is_float, readable_attributes, to_numpy
+from diag.engine.graphs.tf_runtime import (
+    COMPLEXES,
+    FLOATS,
+    KnownAttributes,
+    format_of_dtype,
+    is_float,
+    readable_attributes,
+    to_numpy,
+)
 from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.kinds import kinds_of
@@ -103,8 +111,15 @@ class OpEvidence:
         if self.candidate and self.candidate[0].dtype.kind in "biu":
             return ErrorClass.EXACT
         found = class_of(self.node.op)
+        if found is not ErrorClass.EXACT and self.has_complex:  # a part of a product is a sum of two, and may cancel
+            return ErrorClass.COMPOSITE
         by_allowance = found in (ErrorClass.ROUNDED_ONCE, ErrorClass.FUNCTION)
         return ErrorClass.COMPOSITE if by_allowance and self.allowance(PLACES) is None else found
+
+    @property
+    def has_complex(self) -> bool:
+        """Whether an input or output is of complex numbers, which the arrays hold as pairs of reals."""
+        return any(dtype in COMPLEXES for dtype in [*self.node.dtypes, *(t.dtype for t in self.inputs)])
 
     def truth_by(self, op_truth: OpTruth) -> Arrays | None:
         """Float64 results, computed once; None where there are none."""
@@ -375,7 +390,7 @@ def _tied(node: Node, inputs: tf.Tensor, outputs: tf.Tensor) -> npt.NDArray[np.b
 
 def _working_format(evidence: OpEvidence) -> Format:
     """The coarsest format among an op's inputs and outputs."""
-    return max((format_of(d.as_numpy_dtype) for d in _float_dtypes(evidence)), key=lambda f: f.unit_roundoff)
+    return max((format_of_dtype(d) for d in _float_dtypes(evidence)), key=lambda f: f.unit_roundoff)
 
 
 def _float_dtypes(evidence: OpEvidence) -> list[Any]:

@@ -15,7 +15,7 @@ from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.graph import CONTROL_FLOW_OPS, READ_OPS, Graph, Node, Port
 from diag.engine.graphs.reachability import reachable
 from diag.engine.graphs.runtime_functions import has_effect
-from diag.engine.graphs.tf_runtime import FLOATS
+from diag.engine.graphs.tf_runtime import FLOATS, in_precision_of
 from diag.numerics.op_classes import is_random
 
 OWN_DECISION = "own-decision"
@@ -49,7 +49,9 @@ def decided(graph: Graph, protos: Iterable[Any]) -> tuple[list[Any], dict[str, s
         if graph.dtype(port) not in FLOATS or is_random(node.op):
             return str(port)
         cast = f"{name}/given{port.index}"
-        added[cast] = make_node(cast, "Cast", [str(port)], SrcT=tf.float64, DstT=graph.dtype(port))
+        added[cast] = make_node(
+            cast, "Cast", [str(port)], SrcT=in_precision_of(tf.float64, graph.dtype(port)), DstT=graph.dtype(port)
+        )
         return f"{cast}:0"
 
     for proto in protos:

@@ -19,12 +19,16 @@ from diag.engine.graphs.locations import PHASES
 from diag.engine.graphs.reachability import reachable
 from diag.engine.graphs.runtime_functions import has_effect
 from diag.engine.graphs.tf_runtime import (
+    COMPLEXES,
     FLOATS,
     KnownAttributes,
     cast,
     execute,
+    format_of_dtype,
+    from_pairs,
     in_double,
     in_dtype,
+    in_precision_of,
     is_float,
     takes_handle,
     to_numpy,
@@ -40,7 +44,6 @@ from diag.machine.places import Place
 from diag.numerics.bounds import RoundingSpread
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError
-from diag.numerics.formats import format_of
 from diag.numerics.op_classes import is_random
 
 CPU = Place("CPU:0", "graph")
@@ -50,10 +53,11 @@ Arrays = list[npt.NDArray[np.float64]]
 
 
 def in_precision(dtype: tf.DType, tensor: Any) -> Any:
-    """A tensor on the CPU with its numbers in a floating dtype; integers as they are."""
+    """A tensor on the CPU with its numbers in the precision of a floating dtype; integers as they are."""
     value = tensor if tf.is_tensor(tensor) else tf.convert_to_tensor(tensor)
-    if is_float(value) and value.dtype != dtype:
-        return cast(value, dtype, CPU.device)
+    wanted = in_precision_of(dtype, value.dtype)
+    if value.dtype != wanted:
+        return cast(value, wanted, CPU.device)
     return execute("Identity", [value], {"T": value.dtype.as_datatype_enum}, 1, CPU.device)[0]
 
 
@@ -63,12 +67,12 @@ def widened(tensor: Any) -> Any:
 
 
 def perturbed(tensor: tf.Tensor, unit_roundoff: float, generator: np.random.Generator) -> tf.Tensor:
-    """A float64 tensor with every element moved up or down by one rounding of `unit_roundoff`."""
-    if tensor.dtype != tf.float64:
+    """A tensor in double precision with every number moved up or down by one rounding of `unit_roundoff`."""
+    if tensor.dtype not in (tf.float64, tf.complex128):
         return tensor
     values = to_numpy(tensor)
     signs = generator.integers(0, 2, values.shape, dtype=np.int8) * 2 - 1
-    return tf.constant(values * (1.0 + unit_roundoff * signs))
+    return from_pairs(values * (1.0 + unit_roundoff * signs), tensor.dtype)
 
 
 def _moved(tensor: Any, generator: np.random.Generator) -> tf.Tensor:
@@ -76,8 +80,8 @@ def _moved(tensor: Any, generator: np.random.Generator) -> tf.Tensor:
     wide = widened(tensor)
     if tensor.dtype not in FLOATS:
         return wide
-    unit_roundoff, values = format_of(tensor.dtype.as_numpy_dtype).unit_roundoff, to_numpy(wide)
-    return tf.constant(values * (1.0 + unit_roundoff * generator.uniform(-1.0, 1.0, values.shape)))
+    unit_roundoff, values = format_of_dtype(tensor.dtype).unit_roundoff, to_numpy(wide)
+    return from_pairs(values * (1.0 + unit_roundoff * generator.uniform(-1.0, 1.0, values.shape)), wide.dtype)
 
 
 # Ops that a shift of their first input along its last axis leaves alone, so that kernels take the largest off first.
@@ -113,7 +117,7 @@ class OpTruth:
             return [self._assigned(node, inputs)]
         if node.op in READ_OPS:
             return [to_numpy(widened(inputs[0]))]
-        if node.op == "Cast":
+        if node.op == "Cast" and not {node.dtypes[0], inputs[0].dtype} & set(COMPLEXES):
             return self._cast(node, inputs)
         if takes_handle(node.op):
             return None
@@ -161,7 +165,7 @@ class OpTruth:
         wide = [widened(tensor) for tensor in inputs]
         if node.op in SHIFT_INVARIANT:
             wide[0] = below_largest(wide[0])
-        units = [format_of(t.dtype.as_numpy_dtype).unit_roundoff if is_float(t) else 0.0 for t in inputs]
+        units = [format_of_dtype(t.dtype).unit_roundoff if is_float(t) else 0.0 for t in inputs]
 
         def sample() -> Arrays:
             moved = [perturbed(t, u, generator) for t, u in zip(wide, units, strict=True)]
@@ -173,7 +177,7 @@ class OpTruth:
         attrs = self._attributes.of(node.proto)
         double = None if is_random(node.op) else in_double(node.op, attrs)
         if double is None:
-            if any(dtype in FLOATS for dtype in node.dtypes) or any(t.dtype == tf.float64 for t in wide):
+            if any(dtype in FLOATS for dtype in node.dtypes) or any(is_float(t) for t in wide):
                 return None
             double = attrs
         try:
@@ -322,7 +326,7 @@ class UnitTruth:
                 inputs = [f"{name}:0" if _with_index(text) == source else text for text in node.input]
                 del node.input[:]
                 node.input.extend(inputs)
-            placeholder = make_node(name, "Placeholder", [], dtype=tf.float64)
+            placeholder = make_node(name, "Placeholder", [], dtype=in_precision_of(tf.float64, graph.dtype(port)))
             placeholder.attr["shape"].shape.CopyFrom(graph.shape(port).as_proto())
             graph_def.node.append(placeholder)
             given.append(index)
@@ -396,7 +400,7 @@ class _Built:
 def _shadow(variable: VariableSpec | tf.Variable) -> tf.Variable:
     dtype = tf.dtypes.as_dtype(variable.dtype)
     with tf.device("CPU:0"):
-        return tf.Variable(tf.zeros(variable.shape, tf.float64 if dtype in FLOATS else dtype), trainable=False)
+        return tf.Variable(tf.zeros(variable.shape, in_precision_of(tf.float64, dtype)), trainable=False)
 
 
 def _with_index(text: str) -> str:

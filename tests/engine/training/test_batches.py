@@ -149,3 +149,50 @@ def test_a_stream_is_read_again_only_if_it_repeats_itself(script, monkeypatch):
     restless[5]
     with pytest.raises(UserError, match=r"another batch 0 when read again; .*reshuffle_each_iteration=False"):
         restless[0]
+
+
+# ---- lengths
+
+
+LENGTHS = """
+import keras
+read = []
+class Data(keras.utils.PyDataset):
+    def __len__(self): return 3
+    def __getitem__(self, k):
+        read.append(k)
+        return np.ones((2, (3, 5, 4)[k]), "float32"), y[:2]
+def data(): return Data()
+"""
+
+
+def test_a_stream_tells_the_longest_of_its_first_batches(script):
+    batches = load(script(LENGTHS), None)
+    longest = batches.longest(3)
+    assert (longest.inputs.shape, longest.targets.shape) == ((2, 5), (2,))
+    assert batches.longest(1).inputs.shape == (2, 3)
+    assert [batches[k].inputs.shape[1] for k in range(3)] == [3, 5, 4]
+
+
+def test_what_says_that_its_batches_are_alike_is_not_read_for_that(script, monkeypatch):
+    batches = load(script(f"x = x.astype('float32')\n{DATASET}.batch(4)"))
+    monkeypatch.setattr(batches, "_first", None)
+    assert batches.longest(3) is batches[0]
+
+
+def test_of_texts_in_any_of_numpys_ways_the_bytes_are_taken(script):
+    for written in (
+        'np.array(["a", "größer"])',
+        'np.array(["a", "größer"], object)',
+        '["a".encode(), "größer".encode()]',
+    ):
+        spec = script(f"def data(): return {written}, y[:2]")
+        batches = load(spec, Signature((InputSpec("text", (), "string"),), NUMBERS.outputs), batch_size=2)
+        assert sorted(batches[0].inputs.tolist()) == [b"a", "größer".encode()]
+
+
+def test_objects_and_texts_for_targets_are_refused(script):
+    with pytest.raises(UserError, match="no dense array"):
+        load(script("def data(): return np.array([[1], [1, 2]], object), y[:2]"))
+    with pytest.raises(UserError, match=r"targets has dtype \|S1"):
+        load(script('def data(): return x[:2], np.array(["a", "b"])'))

@@ -178,7 +178,7 @@ def test_function_returning_arrays_lists_or_tensors(script):
         ("def data(): return x", "gave a ndarray; expected"),
         ("def data(): return x, y, y, y", "gave 4 values; expected"),
         ("def data(): return [[1.0], [1.0, 2.0]], y", "inputs cannot be made an array: ValueError"),
-        ("def data(): return x, np.array([None] * 6)", "targets has dtype object"),
+        ("def data(): return x, np.array([None] * 6)", "targets is no dense array"),
         ("def data(): return (x, x), y", r"the data has 2 inputs; the model has 1 \(x\)"),
         ("def data(): return {'z': x}, y", "inputs are named z; the model's are named x"),
         ("def data(): raise OSError('disk')", r"data\(\) raised OSError: disk"),

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from diag.engine.faults.winograd import filtered as winograd
 from diag.engine.graphs.graph import Node, node_of
+from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.truth.op_judge import OpEvidence, OpJudge
 from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import OpTruth
@@ -122,3 +123,24 @@ def test_the_scale_of_a_transform_is_of_the_largest_near_each_operand():
     near = [sum(5 <= row + tap <= 11 for tap in range(3)) for row in range(14)]
     assert found is not None
     np.testing.assert_array_equal(found[0, :, :, 0], 2 * np.outer(near, near))
+
+
+def complex_product(spoil: float = 0.0) -> Bound:
+    """Products whose real parts cancel to a millionth; `spoil`: by how much of itself an imaginary part is wrong."""
+    random = np.random.default_rng(0)
+    a = (random.standard_normal(64) + 1j * random.standard_normal(64)).astype(np.complex64)
+    b = (a.imag + 1j * a.real * np.float32(1 + 1e-6)).astype(np.complex64)
+    graph = tf.function(tf.multiply).get_concrete_function(*[tf.TensorSpec((64,), tf.complex64)] * 2).graph
+    (node,) = [node_of(op) for op in graph.get_operations() if op.type == "Mul"]
+    product = to_numpy(tf.constant(a) * tf.constant(b)).copy()
+    spoiled = product.copy()
+    spoiled[7, 1] *= 1 + spoil
+    evidence = OpEvidence(node, [tf.constant(a), tf.constant(b)], [spoiled], [product])
+    bound = OpJudge().judge(evidence)[0].bound
+    assert bound is not None
+    return bound
+
+
+def test_parts_of_complex_products_may_cancel_and_may_not_be_wrong():
+    assert complex_product().excess < 0.2
+    assert complex_product(1e-4).excess > 4

@@ -1,0 +1,143 @@
+"""Kinds of models and data, each through a whole run; what is right stands in tests/kinds.py."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from diag import lockstep, replay
+from tests import kinds
+from traces.reader import TraceReader
+
+DATA = {
+    "spectral": "spectral_data",
+    "alignment": "alignment_data",
+    "sentences": "sentences_in_order",
+    "table": "table_data",
+    "any_length": "any_length_data",
+    "rebuilding": "without_targets",
+    "integers": "integers_data",
+}
+AGREE = ["nested", "jitted", "scans", "double", "choosing", "long_names", *DATA]
+
+
+@functools.cache
+def ran(name: str, candidate: str, steps: int = 2) -> tuple[int, dict[str, Any], Path]:
+    """The exit code, the report with its notes, and the trace of a run of a model on its data."""
+    folder = Path(tempfile.mkdtemp(prefix="lockstep-kinds-")) / "run"
+    arguments = ["--model", f"tests/kinds.py:{name}", "--data", f"tests/kinds.py:{DATA.get(name, 'numbers')}"]
+    arguments += ["--candidate", candidate, "--steps", str(steps), "--batch-size", "4", "--out", str(folder)]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = lockstep.main([*arguments, "--quiet"])
+    notes = [" ".join(note.split()) for note in printed.getvalue().split("\nnote  ")[1:]]
+    return code, json.loads((folder / "report.json").read_text()) | {"notes": notes}, folder / "trace.h5"
+
+
+@pytest.mark.parametrize("name", AGREE)
+def test_op_by_op_is_at_most_a_rounding_away(name):
+    code, report, _ = ran(name, "CPU:0/eager")
+    assert (code, report["verdict"] in ("identical", "rounding")) == (0, True)
+
+
+@pytest.mark.parametrize("name", ["spectral", "alignment", "scans", "any_length", "sentences"])
+def test_xla_only_rounds_differently(name):
+    """A loop has a bound that XLA knows only where the step is traced for it."""
+    code, report, _ = ran(name, "CPU:0/xla")
+    assert (code, report["verdict"]) == (0, "rounding")
+
+
+@pytest.mark.parametrize(
+    ("fault", "op_type", "layer"), [("unscaled", "IRFFT", "filter"), ("conjugate", "FFT", "spectrum")]
+)
+def test_a_transform_that_is_wrong_is_named(fault, op_type, layer):
+    code, report, _ = ran("spectral", f"sim:tests/kinds.py:{fault}/eager")
+    first = report["first_divergence"]
+    assert (code, first["op_type"], first["layer"], first["phase"]) == (1, op_type, layer, "forward")
+
+
+def test_complex_tensors_are_kept_as_pairs():
+    _, _, trace = ran("spectral", "CPU:0/eager")
+    with TraceReader(trace) as reader:
+        kept = reader.tensor(0, "reference", "activations", "spectrum")
+    assert (kept.shape, kept.dtype) == ((4, 8, 2), np.float32)
+
+
+def test_a_loss_with_functions_of_its_own_is_that_of_keras():
+    _, _, trace = ran("alignment", "CPU:0/eager")
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    model = kinds.alignment()
+    with TraceReader(trace) as reader:
+        batch = reader.batch(0)
+        losses = reader.losses["reference"]
+    assert losses[0] == pytest.approx(
+        float(model.compute_loss(y=batch["batch_1"], y_pred=model(batch["batch_0"]))), 1e-6
+    )
+
+
+@pytest.mark.parametrize(("name", "layers"), [("sentences", "vectorize"), ("table", "colours, codes")])
+def test_what_works_on_texts_is_said_and_the_rest_judged(name, layers):
+    code, report, _ = ran(name, "sim:tf32/graph")
+    notes = [note for note in report["notes"] if "texts" in note]
+    assert [note.split(":")[0] for note in notes] == [layers]
+    assert code == 1 and report["first_divergence"]["layer"] in ("gru", "classes", "hidden", "out")
+
+
+@pytest.mark.parametrize(("name", "step"), [("sentences", 3), ("table", 1), ("any_length", 1), ("any_length", 2)])
+def test_a_step_of_any_length_is_replayed_bit_for_bit(name, step, capsys):
+    _, _, trace = ran(name, "CPU:0/eager", 4)
+    assert replay.main([str(trace), "--step", str(step)]) == 0
+    assert "bit for bit" in capsys.readouterr().out
+
+
+def test_the_trace_has_each_batch_in_its_own_length():
+    _, _, trace = ran("any_length", "CPU:0/eager", 4)
+    with TraceReader(trace) as reader:
+        kept = [reader.batch(step)["batch_0"] for step in range(4)]
+    for x, (y, _) in zip(kept, kinds.any_length_data().as_numpy_iterator(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_weights_that_no_gradient_reaches_are_said(recwarn):
+    """A function that is traced as Keras looks for shapes keeps what it saw then: fit itself moves nothing of it."""
+    model = kinds.lazy()
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    x, y = kinds.numbers()
+    model.fit(x, y, verbose=0)
+    before = model.first.get_weights()
+    model.fit(x, y, verbose=0)
+    assert all(map(np.array_equal, before, model.first.get_weights()))
+    _, report, _ = ran("lazy", "CPU:0/graph")
+    assert any(note.startswith("no gradient reaches 2 of the weights") for note in report["notes"])
+
+
+def test_rows_of_different_lengths_are_refused_in_one_line(tmp_path, capsys):
+    arguments = [
+        "--model",
+        "tests/kinds.py:any_length",
+        "--data",
+        "tests/kinds.py:ragged",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert lockstep.main([*arguments, "--candidate", "CPU:0"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "to_tensor()" in said and "\n" not in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_is_traced_for_so_many_shapes_and_no_more(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("diag.engine.step.tracing.MOST_TRACES", 2)
+    arguments = ["--model", "tests/kinds.py:any_length", "--data", "tests/kinds.py:any_length_data", "--steps", "4"]
+    assert lockstep.main([*arguments, "--candidate", "CPU:0", "--out", str(tmp_path / "run")]) == 2
+    assert "2 different shapes" in capsys.readouterr().err
