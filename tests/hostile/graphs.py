@@ -220,12 +220,6 @@ def runs_on_another_machine(step: Step) -> None:
     step.add(constant("one", tf.make_tensor_proto(1.0)), node)
 
 
-@hostile("put_in:0 has no shape")
-def draws_a_tensor_of_no_shape(step: Step) -> None:
-    node = make_node("put_in", "RandomUniform", ["size"], T=tf.int32, dtype=tf.float32)
-    step.add(constant("size", tf.make_tensor_proto([2])), node)
-
-
 @hostile("hidden in the step has no recorded location")
 def computes_where_nobody_looks(step: Step) -> None:
     step.graph_def.node.add().CopyFrom(make_node("hidden", "NoOp", []))

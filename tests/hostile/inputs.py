@@ -403,7 +403,7 @@ def an_array_under_a_longer_name(folder: Path) -> list[str]:
     return ["--data", str(path), "--model", str(saved(folder))]
 
 
-@hostile("dtype |S")
+@hostile("inputs is a single number")
 def an_array_that_is_none(folder: Path) -> list[str]:
     return arrays(folder, x=b"no array")
 

@@ -147,7 +147,7 @@ def is_gone(pid: int) -> bool:
     ("number", "code", "says"),
     [
         (signal.SIGINT, 130, "replay: interrupted\n"),
-        (signal.SIGTERM, 143, "replay: ended from outside\n"),
+        (signal.SIGTERM, 143, "replay: ended from outside (SIGTERM)\n"),
         (signal.SIGKILL, -9, ""),
     ],
 )

@@ -15,7 +15,7 @@ import numpy as np
 from diag.common.carried import Carried
 from diag.common.parallel import both
 from diag.engine.graphs.graph import Port
-from diag.engine.graphs.tf_runtime import to_numpy
+from diag.engine.graphs.tf_runtime import PYTHON_FUNCTIONS, to_numpy
 from diag.engine.graphs.variables import arrays_of
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lanes.step_results import LaneStep, StepRun
@@ -54,6 +54,8 @@ class LockstepSteps(Carried):
         self.shared: tuple[Port, ...] = ()  # random outputs that the candidate takes from the reference
         self.is_watched = True  # else nothing but the loss and the state is fetched from the candidate's step
         self._showing_changes: bool | None = None  # the reference's bits, to show what passes between units
+        graphs = (program.graph, *program.functions.values())
+        self._calls_python = any(node.op in PYTHON_FUNCTIONS for graph in graphs for node in graph)
 
     @property
     def watched_ports(self) -> tuple[Port, ...]:
@@ -71,7 +73,10 @@ class LockstepSteps(Carried):
     # -- running -------------------------------------------------------------------------------
 
     def run(self, step: int, batch: Sequence[Any], with_boundaries: bool, with_unwatched: bool = False) -> StepRun:
-        """Both lanes through one step, in place, at once unless the candidate takes what the reference drew.
+        """Both lanes through one step, in place.
+
+        At once, unless the candidate takes what the reference drew, or the step calls Python functions: TensorFlow keeps
+        what `tf.py_function` has to hand on to its gradient by function, not by call.
 
         with_unwatched: both lanes also run the step with nothing fetched, before they are left in the state after it.
         """
@@ -80,7 +85,7 @@ class LockstepSteps(Carried):
         taken = self._taken(step)
         reference_step = partial(self._reference_step, step, batch, with_boundaries, with_unwatched)
         candidate_step = partial(self._candidate_step, step, batch, with_unwatched)
-        if taken:
+        if taken or self._calls_python:
             reference, at_boundaries = reference_step()
             candidate = candidate_step({port: reference.values[port] for port in taken})
         else:

@@ -22,7 +22,6 @@ from diag.engine.graphs.graph import OPAQUE, Graph, Node, Port, parse_input
 from diag.engine.graphs.locations import Location
 from diag.engine.graphs.tf_runtime import PYTHON_FUNCTIONS
 from diag.engine.step.keras_calls import body_graph
-from diag.engine.step.named_tensors import watched_tensors
 from diag.engine.step.program import Program, RawVariable, VariableSpec
 from diag.engine.step.stored_step import Damaged, stored_step
 from diag.engine.step.watching import with_watched_tensors
@@ -98,7 +97,7 @@ def load(blob: bytes, is_trusted: bool = False) -> Program:
     """
     step = stored_step(blob, FORMAT, is_trusted)
     program = _program(step.document, step.graph_def, step.constants)
-    for port in (*(Port(name, 0) for name in program.batch_inputs), *watched_tensors(program).values()):
+    for port in (Port(name, 0) for name in program.batch_inputs):
         if not program.graph.shape(port).is_fully_defined():
             raise Damaged(f"{port} has no shape")
     return program
