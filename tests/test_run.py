@@ -47,6 +47,7 @@ CASES = [
     Case("command_line.py", 3, arguments=("--lr", "0.05", "out.txt")),
     Case("torch_loader.py", 3),
 ]
+OFTEN = ("dataset.py", "gan.py", "vae.py", "multi_output.py")  # the others with `pytest -m slow`
 
 
 def python(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -61,7 +62,11 @@ def watched(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return python("-m", "diag.run", *words, folder=folder)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.script)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(each, marks=() if each.script in OFTEN else pytest.mark.slow) for each in CASES],
+    ids=lambda case: case.script,
+)
 def test_the_reference_trains_as_fit_does_bit_for_bit(case: Case, tmp_path: Path) -> None:
     if "torch" in case.script:
         pytest.importorskip("torch")
