@@ -19,6 +19,7 @@ from diag.engine.graphs.graph import graph_of
 from diag.engine.graphs.locations import Location
 from diag.engine.lanes.compiled import build
 from diag.engine.lanes.lane import CompiledSteps, Lane
+from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import trace
 from diag.machine.places import parse_place
@@ -135,9 +136,7 @@ def perceptron() -> Callable[..., tuple[keras.Model, Any]]:
         )
         random = np.random.default_rng(3)
         inputs = random.normal(size=(8, 4)).astype("float32")
-        return model, SimpleNamespace(
-            inputs=inputs, targets=random.normal(size=(8, 3)).astype("float32"), sample_weight=None
-        )
+        return model, Batch(inputs, random.normal(size=(8, 3)).astype("float32"))
 
     return make
 
