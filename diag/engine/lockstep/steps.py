@@ -75,8 +75,8 @@ class LockstepSteps(Carried):
     def run(self, step: int, batch: Sequence[Any], with_boundaries: bool, with_unwatched: bool = False) -> StepRun:
         """Both lanes through one step, in place.
 
-        At once, unless the candidate takes what the reference drew, or the step calls Python functions: TensorFlow keeps
-        what `tf.py_function` has to hand on to its gradient by function, not by call.
+        At once, unless the candidate takes what the reference drew, or the step calls Python functions: what
+        `tf.py_function` hands on to its gradient TensorFlow keeps by function, not by call.
 
         with_unwatched: both lanes also run the step with nothing fetched, before they are left in the state after it.
         """
