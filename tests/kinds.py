@@ -290,6 +290,12 @@ def choosing() -> keras.Model:
     return classifier(inputs, layers.Add(name="sum")([twice(inputs), twice(inputs * 2.0)]))
 
 
+def handed_on() -> keras.Model:
+    """The first layer computes nothing."""
+    inputs = keras.Input((5,))
+    return classifier(inputs, layers.Dense(4, activation="relu")(layers.Lambda(lambda x: x, name="same")(inputs)))
+
+
 def long_names() -> keras.Model:
     """Eight layers in a row, each with a name of a hundred letters."""
     inputs = x = keras.Input((5,))

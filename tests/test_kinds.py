@@ -27,7 +27,7 @@ DATA = {
     "rebuilding": "without_targets",
     "integers": "integers_data",
 }
-AGREE = ["nested", "jitted", "scans", "double", "choosing", "long_names", *DATA]
+AGREE = ["nested", "jitted", "scans", "double", "choosing", "handed_on", "long_names", *DATA]
 
 
 @functools.cache

@@ -240,7 +240,8 @@ class _Cutter:
         executable = Executable(graph, functions, graph_def, tuple(boundary.values()), captures, constants, outputs)
         writes = tuple(sorted({index for node in nodes for index in self._written(node)}))
         first = min(self.position[node.name] for node in nodes)
-        names = sorted(keys, key=lambda key: min(self.position[n.name] for n in self.members[key]))
+        computing = [key for key in keys if self.members[key]]  # a layer that hands on what it gets has no ops
+        names = sorted(computing, key=lambda key: min(self.position[n.name] for n in self.members[key]))
         layer, variable = _name_of_joined(names)
         together = tuple(v or name for name, v in names) if len(names) > 1 else ()
         return Unit(layer, variable, tuple(boundary), outputs, writes, executable, first, together)
