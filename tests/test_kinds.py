@@ -49,7 +49,10 @@ def test_op_by_op_is_at_most_a_rounding_away(name):
     assert (code, report["verdict"] in ("identical", "rounding")) == (0, True)
 
 
-@pytest.mark.parametrize("name", ["spectral", "alignment", "scans", "any_length", "sentences"])
+@pytest.mark.parametrize(
+    "name",
+    ["spectral", "alignment", *(pytest.param(x, marks=pytest.mark.slow) for x in ("scans", "any_length", "sentences"))],
+)
 def test_xla_only_rounds_differently(name):
     """A loop has a bound that XLA knows only where the step is traced for it."""
     code, report, _ = ran(name, "CPU:0/xla")
