@@ -167,7 +167,7 @@ def _trained(model: str) -> Any:
 
     subject = SUBJECTS[model]
     spec = f"benchmarks/models.py:{subject.model}" if subject.model else None
-    return set_up(Named(spec), subject.batch_size, steps=STEPS, seed=0, policy=None)
+    return set_up(Named(spec), subject.batch_size, steps=STEPS, seed=0)
 
 
 def fit(model: str, place: str) -> dict[str, Any]:

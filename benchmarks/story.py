@@ -94,7 +94,7 @@ class Training:
 def set_up(policy: str) -> Trained:
     from diag.engine.training import setup
 
-    return setup.set_up(setup.Named(f"{HERE}:classifier", f"{HERE}:noisy"), BATCH_SIZE, STEPS, 0, policy)
+    return setup.set_up(setup.Named(f"{HERE}:classifier", f"{HERE}:noisy"), BATCH_SIZE, STEPS, 0, setup.Traced(policy))
 
 
 def train(policy: str, place: str, steps: int, trained: Trained | None = None) -> Training:

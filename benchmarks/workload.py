@@ -56,7 +56,7 @@ def motivating_training(image_size: int, batch_size: int) -> Trained:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "images.npz"
         np.savez(data, x=images, y=np.arange(batch_size) % 2)
-        trained = set_up(Named(data=str(data)), batch_size, steps=1, seed=0, policy=None)
+        trained = set_up(Named(data=str(data)), batch_size, steps=1, seed=0)
         trained.batches[0]  # read before the folder goes
     return trained
 

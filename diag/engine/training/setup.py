@@ -58,7 +58,7 @@ class Named:
     is_trusted: bool = False
 
 
-def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced) -> Trained:
+def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced = Traced()) -> Trained:
     """Load model and data, choose loss and optimizer; raises UserError for what cannot be trained."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
