@@ -33,11 +33,13 @@ def lost_by_op(
     op_type: str, inputs: Sequence[npt.NDArray[Any]], attrs: dict[str, Any], shape: Sequence[int], arithmetic: Format,
     worst: Index | None = None,
 ) -> InOrder | None:  # fmt: skip
-    """What plain sums lose on some elements of an op's output; None for ops that are not written out.
+    """What plain sums lose on some elements of an op's output; None for ops not written out, and without elements.
 
     inputs: float64 where floating.  worst: an element that is to be among them.
     """
     size = math.prod(shape)
+    if not size:
+        return None
     elements = unraveled(np.linspace(0, size - 1, min(size, SUMMED_IN_ORDER)).astype(int), shape)
     if worst:
         elements = np.concatenate([np.array([worst]), elements])
