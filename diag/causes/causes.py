@@ -8,6 +8,7 @@ data, the first in the order below is named and the others are listed.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,7 +29,7 @@ from diag.causes.operands import misread, unapplied, weighed
 from diag.causes.patterns import describe_elements
 from diag.causes.rearranged import elements, factored, permuted, where
 from diag.causes.sums import left_out, narrow_accumulator
-from diag.causes.wrong_output import Truth, WrongOutput
+from diag.causes.wrong_output import Truth, WrongOutput, has_distinct
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Cause
 
@@ -46,11 +47,14 @@ CHECKS = ("IsFinite", "IsInf", "IsNan")
 Hypothesis = Callable[[WrongOutput], Iterator[Cause]]
 
 
-def explain(case: WrongOutput) -> Cause:
-    """The hypothesis that explains the case, the more specific before the more general."""
+def explain(case: WrongOutput, with_others: bool = True) -> Cause:
+    """The hypothesis that explains the case, the more specific before the more general.
+
+    with_others: whether to name the others that explain it as well, which takes trying them all.
+    """
     with np.errstate(all="ignore"):
         for hypotheses in (CONCLUSIVE, EXPLAINING, COSTLY, DESCRIBING):
-            result = _accepted(case, hypotheses)
+            result = _accepted(case, hypotheses, with_others)
             if result:
                 others = list(dict.fromkeys(cause.name for cause in result[1:] if cause.name != result[0].name))
                 also = {"also_explained_by": others} if others else {}
@@ -58,9 +62,13 @@ def explain(case: WrongOutput) -> Cause:
         return Cause(facts={**where(case), **_nearest(case)})
 
 
-def _accepted(case: WrongOutput, hypotheses: tuple[Hypothesis, ...]) -> list[Cause]:
+def _accepted(case: WrongOutput, hypotheses: tuple[Hypothesis, ...], all_of_them: bool) -> list[Cause]:
     """In the order of the hypotheses; but one of so many widths that no format has may fit a few numbers by chance."""
-    found = [cause for hypothesis in hypotheses for cause in hypothesis(case)]
+    found = []
+    for cause in itertools.chain.from_iterable(hypothesis(case) for hypothesis in hypotheses):
+        if not all_of_them and cause.name not in OF_NO_FORMAT:
+            return [cause]
+        found.append(cause)
     return sorted(found, key=lambda cause: cause.name in OF_NO_FORMAT)
 
 
@@ -153,7 +161,7 @@ def approximate(case: WrongOutput) -> Iterator[Cause]:
 
 def approximate_few(case: WrongOutput) -> Iterator[Cause]:
     """The same of so few numbers that their being numbers of a narrower format may be chance."""
-    if np.unique(case.output).size < ENOUGH_VALUES:
+    if not has_distinct(case.output, ENOUGH_VALUES):
         yield from approximate(case)
 
 

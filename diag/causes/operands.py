@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from diag.causes.wrong_output import Array, Truth, WrongOutput
+from diag.causes.wrong_output import Array, Truth, WrongOutput, has_distinct
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import Cause
 
@@ -48,7 +48,7 @@ def weighed(case: WrongOutput) -> Iterator[Cause]:
 
 def unapplied(case: WrongOutput) -> Iterator[Cause]:
     """The result is an operand as it went in."""
-    if case.before is not None or not case.is_floating or np.unique(case.output).size < DISTINCT:
+    if case.before is not None or not case.is_floating or not has_distinct(case.output, DISTINCT):
         return
     for position, x in enumerate(case.inputs):
         if x.shape == case.output.shape and np.array_equal(x, case.output.astype(np.float64)):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diag.causes.patterns import describe_elements, describe_values
-from diag.causes.wrong_output import Array, Truth, WrongOutput
+from diag.causes.wrong_output import A_LOOK, Array, Truth, WrongOutput, has_distinct
 from diag.common.jsonable import json_number
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass
@@ -30,11 +30,18 @@ def permuted(case: WrongOutput) -> Iterator[Cause]:
     """The right values in the wrong places; which move it was, where it has a name."""
     if case.judge is None or case.output.size < DISTINCT or not np.isfinite(case.truth).all():
         return
-    if np.unique(case.truth).size >= DISTINCT and case.excess_against(_as_ordered(case)) <= 1:
+    is_telling = has_distinct(case.truth, DISTINCT) and not _are_at_home(case)
+    if is_telling and case.excess_against(_as_ordered(case)) <= 1:
         moves = [move for move, truth in _moves(case) if _is_alike(case, truth) and case.excess_against(truth) <= 1]
         others = {"also_by": moves[1:]} if len(moves) > 1 else {}
         yield Cause("permuted", moves[0] if moves else "", {**others, "num_moved": int(case.wrong.sum())})
     yield from _read_elsewhere(case)
+
+
+def _are_at_home(case: WrongOutput) -> bool:
+    """All values are where they belong but for a few bits, measured by how far apart the middle half of them is."""
+    lower, upper = np.percentile(case.truth.reshape(-1)[:: max(case.truth.size // A_LOOK, 1)], (25, 75))
+    return bool(np.all(np.abs(case.output.astype(np.float64) - case.truth) <= ALIKE * (upper - lower)))
 
 
 def _as_ordered(case: WrongOutput) -> Truth:
@@ -74,7 +81,7 @@ def _read_elsewhere(case: WrongOutput) -> Iterator[Cause]:
         return
     output = case.output.astype(np.float64)
     for position, x in enumerate(case.inputs):
-        if x.dtype != np.float64 or np.unique(output).size < DISTINCT:
+        if x.dtype != np.float64 or not has_distinct(output, DISTINCT):
             continue
         start = _contiguous_from(x.reshape(-1), output.reshape(-1)) if x.size >= output.size else None
         if start is not None:

@@ -47,13 +47,15 @@ MAX_HYPOTHESES = 150
 
 
 class OpExplainer:
-    """Names the cause of a single op's error."""
+    """Names the causes of single ops' errors, in the order of a step; of the first, also what else would explain it."""
 
     def __init__(self, judge: OpJudge) -> None:
         self.judge = judge
+        self.is_first = True
 
     def __call__(self, record: OpRecord) -> Observation:
-        cause = explain(self.wrong_output(record))
+        cause = explain(self.wrong_output(record), with_others=self.is_first)
+        self.is_first = False
         return replace(record.observation, cause=cause)
 
     def wrong_output(self, record: OpRecord) -> WrongOutput:
