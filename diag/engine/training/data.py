@@ -37,7 +37,8 @@ def load_batches(
         spec: None for data generated to fit the model; an `.npz` file with x, y and perhaps
             sample_weight, or x_train and y_train, or the model's inputs by name with y or its
             outputs by name; FILE.py:FUNCTION or package.module:FUNCTION returning (x, y), (x, y,
-            sample_weight), a batched tf.data.Dataset or a keras.utils.PyDataset; or a folder of class folders of images.
+            sample_weight), a batched tf.data.Dataset or a keras.utils.PyDataset; or a folder of
+            class folders of images.
         signature: `signature_of(model)`; None for a model that says nothing of its inputs yet,
             which then cannot have data generated for it and is not checked against.
         steps: how many batches will be asked for; more may be.
