@@ -58,6 +58,9 @@ def test_the_script_starts_as_safely_and_speaks_by_its_name(tmp_path):
         (["lockstep", "--cand", "GPU:0"], "unrecognized arguments: --cand GPU:0"),
         (["traces", "show", "trace.h5", "--stpes=3"], "traces show: unrecognized arguments: --stpes=3; did you mean"),
         (["run", "--stesp", "3", "train.py", "--epoch", "3"], "unrecognized arguments: --stesp; did you mean --steps?"),
+        (["traces", "lss", "trace.h5"], "invalid choice: 'lss'"),
+        (["traces", "lss", "trace.h5"], "did you mean ls?"),
+        (["graph", "--policy=mixed_float"], "did you mean mixed_float16?"),
         (["doctor", "--xyzzy"], "unrecognized arguments: --xyzzy; see --help"),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
@@ -20,6 +21,7 @@ from diag.common.wording import did_you_mean, one_line, shortened
 from diag.errors import UserError
 
 BUG, BROKEN_PIPE = 3, 141
+_INVALID_CHOICE = re.compile(r"invalid choice: '(?P<given>[^']*)' \(choose from (?P<known>.*)\)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -58,10 +60,12 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         line = as_text(one_line(message), longest=LONGEST)
-        self.exit(UserError.exit_code, f"{self.prog}: {line}{self.flag_meant(message)}; see --help\n")
+        self.exit(UserError.exit_code, f"{self.prog}: {line}{self.meant(message)}; see --help\n")
 
-    def flag_meant(self, message: str) -> str:
-        """`; did you mean --steps?` where what argparse says comes of a flag that there is not."""
+    def meant(self, message: str) -> str:
+        """`; did you mean --steps?` where what argparse says comes of a flag, or a choice, that there is not."""
+        if choice := _INVALID_CHOICE.search(message):
+            return did_you_mean(choice["given"], re.findall(r"[^\s',]+", choice["known"]))
         if not message.startswith(("unrecognized arguments", "the following arguments are required")):
             return ""
         words = [word.partition("=")[0] for word in self._given if word.startswith("--")]
