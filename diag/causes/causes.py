@@ -37,6 +37,8 @@ from diag.verdict.findings import Cause
 APPROXIMATE = 2.0**-8
 # Elements out of bound in up to half of a tensor are a pattern; in more, the tensor is wrong.
 MOSTLY_RIGHT = 0.5
+# A factor that leaves so much of the error, in norm, has nothing to do with it.
+NEARLY_ALL = 0.9
 # A factor found from results that were rounded once is itself off by as much as one of them.
 FITTED = 2.0
 # Widths of operands that no format has: tried in both roundings, they assume more than any other hypothesis.
@@ -123,6 +125,9 @@ def scaled(case: WrongOutput) -> Iterator[Cause]:
     change, expected = case.output.astype(np.float64) - base, case.truth - base
     factor = float(np.vdot(change, expected) / np.vdot(expected, expected))
     if not math.isfinite(factor) or factor == 0.0 or factor == 1.0:
+        return
+    error, left = np.linalg.norm(change - expected), np.linalg.norm(change - factor * expected)
+    if left > NEARLY_ALL * error:
         return
     factors = (_round(factor), factor, _middle(change, expected))
     tried = {each: case.excess_against(base + each * expected) for each in factors if math.isfinite(each)}

@@ -223,27 +223,26 @@ def _rms_behind_last_rounding(
     return float(math.sqrt(math.pi / 2) * showing / chances) if chances > 0 and np.isfinite(chances) else 0.0
 
 
+def norms_of(scale: npt.ArrayLike, mixed: tuple[int, ...] | None = None) -> npt.NDArray[np.float64]:
+    """The rms of |A||B| over the axes that a transform mixes, None for all of them; read-only, of |A||B|'s shape."""
+    sizes = np.asarray(scale, np.float64)
+    return np.broadcast_to(np.sqrt(np.mean(np.square(sizes), axis=mixed, keepdims=True)), sizes.shape)
+
+
 def normwise_bound(
-    x: npt.NDArray[Any],
-    truth: npt.NDArray[np.float64],
-    scale: npt.ArrayLike,
-    arithmetic: Format,
-    mixed: tuple[int, ...] | None = None,
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], arithmetic: Format
 ) -> Bound:
-    """Error in units of u times the rms of |A||B|, over the axes that a transform mixes: fine in norm, not per element.
+    """Error in units of u times `norms_of` |A||B|: fine in norm, not per element.
 
     Winograd and FFT convolutions mix elements before they sum, so that an element with small terms
     inherits the rounding of its neighbours' large ones (Barabasz et al. 2020, Error analysis and
-    improving the accuracy of Winograd convolution).  What is mixed are the spatial axes, `mixed`; images and channels
-    stay apart, and their sizes may differ by orders of magnitude.  None: the whole tensor is one norm.
-    One wrong element is still an outlier.
+    improving the accuracy of Winograd convolution).  What is mixed are the spatial axes; images and channels
+    stay apart, and their sizes may differ by orders of magnitude.  One wrong element is still an outlier.
     """
     u = arithmetic.unit_roundoff
     if format_of(x.dtype).unit_roundoff > u:
         truth = _without_last_rounding(x, truth)
-    sizes = np.asarray(scale, np.float64)
-    unit = np.broadcast_to(np.sqrt(np.mean(np.square(sizes), axis=mixed, keepdims=True)), sizes.shape)
-    error = scaled_error(x, truth, unit, u, 0.0)
+    error = scaled_error(x, truth, norms, u, 0.0)
     if math.isinf(error.max):
         rule = "finite, and no error where all of |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)

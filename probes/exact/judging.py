@@ -11,7 +11,7 @@ import tensorflow as tf
 from diag.causes.patterns import describe_elements
 from diag.common.wording import counted
 from diag.engine.graphs.tf_errors import reason
-from diag.numerics.bounds import normwise_bound
+from diag.numerics.bounds import norms_of, normwise_bound
 from diag.numerics.formats import FLOAT32, format_of
 from probes.exact.case import (
     LIMITS,
@@ -175,7 +175,7 @@ def is_right_in_norm(
     """Whether a transform, such as Winograd's, explains what is not exact; its sums are float32 or wider."""
     scales = magnitudes(case, arrays)
     return all(
-        normwise_bound(x, right.astype(np.float64), scale, FLOAT32).is_explained
+        normwise_bound(x, right.astype(np.float64), norms_of(scale), FLOAT32).is_explained
         for x, right, scale in zip(found, expected, scales, strict=True)
     )
 

@@ -17,6 +17,7 @@ from diag.numerics.bounds import (
     contraction_error,
     exact_bound,
     lost_in_order,
+    norms_of,
     normwise_bound,
     where_both_overflow,
 )
@@ -419,7 +420,7 @@ def test_a_transform_mixes_positions_and_keeps_channels_apart() -> None:
     unit = np.sqrt(np.mean(np.square(sizes), axis=(0, 1), keepdims=True))
     x = np.zeros(sizes.shape, np.float32)
     truth = 2.0**-24 * 3 * unit * rng.choice([-1.0, 1.0], sizes.shape)
-    assert math.isclose(normwise_bound(x, truth, sizes, FLOAT32, (0, 1)).rms, 3.0)
-    assert normwise_bound(x, truth, sizes, FLOAT32, (0, 1)).is_explained
+    assert math.isclose(normwise_bound(x, truth, norms_of(sizes, (0, 1)), FLOAT32).rms, 3.0)
+    assert normwise_bound(x, truth, norms_of(sizes, (0, 1)), FLOAT32).is_explained
     truth[1, 1, 2, 3] *= 100
-    assert not normwise_bound(x, truth, sizes, FLOAT32, (0, 1)).is_explained
+    assert not normwise_bound(x, truth, norms_of(sizes, (0, 1)), FLOAT32).is_explained

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,17 +63,18 @@ class OpExplainer:
         evidence, output, bound = record.evidence, record.output, record.observation.bound
         assert bound is not None
         x, reference, node = evidence.candidate[output], evidence.reference[output], evidence.node
-        raw = evidence.truth[output] if evidence.truth is not None else reference.astype(np.float64)
-        truth = where_both_overflow(x, reference, raw.astype(np.float64))
+        raw = (evidence.truth[output] if evidence.truth is not None else reference).astype(np.float64, copy=False)
+        truth = where_both_overflow(x, reference, raw)
         wide = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
         attrs = readable_attributes(node.proto)
+        own_error = cache(lambda: absolute_error(x, raw).rms)
         return WrongOutput(
             output=x,
             reference=reference,
             truth=truth,
             bound=bound,
             inputs=wide,
-            judge=lambda other: self._judge(evidence, output, other),
+            judge=lambda other: self._judge(evidence, output, other, own_error),
             judge_other=lambda other: self._judge_other(evidence, output, other),
             recompute=lambda inputs: self._recompute(node, inputs, output),
             out_of_bound=out_of_bound(evidence, output, truth, bound),
@@ -86,12 +88,13 @@ class OpExplainer:
             earlier=record.earlier,
         )
 
-    def _judge(self, evidence: OpEvidence, output: int, other: npt.NDArray[np.float64]) -> Bound:
+    def _judge(
+        self, evidence: OpEvidence, output: int, other: npt.NDArray[np.float64], own_error: Callable[[], float]
+    ) -> Bound:
         """A hypothesis has to come nearer to what was computed: an outlier also vanishes in more error everywhere."""
         assert evidence.truth is not None
         truths = list(evidence.truth)
-        x, wide = evidence.candidate[output], [each.astype(np.float64) for each in (other, evidence.truth[output])]
-        nearer = absolute_error(x, wide[0]).rms <= absolute_error(x, wide[1]).rms
+        nearer = absolute_error(evidence.candidate[output], other.astype(np.float64, copy=False)).rms <= own_error()
         truths[output] = other
         changed = replace(evidence, truth=truths)
         bound = self.judge.against(changed, evidence.candidate, evidence.reference)[output].bound

@@ -40,6 +40,7 @@ from diag.numerics.bounds import (
     composite_bound,
     contraction_bound,
     exact_bound,
+    norms_of,
     normwise_bound,
     transform_bound,
     where_both_overflow,
@@ -104,6 +105,7 @@ class OpEvidence:
     inherited: float = 0.0
     in_order: dict[tuple[int, Format], InOrder | None] = field(default_factory=dict)
     mixed_scale: list[npt.NDArray[Any] | None] = field(default_factory=list)  # empty until it is asked for
+    norms: dict[tuple[int, tuple[int, ...] | None], npt.NDArray[Any]] = field(default_factory=dict)
 
     @cached_property
     def error_class(self) -> ErrorClass:
@@ -284,7 +286,9 @@ class OpJudge:
         names = axis_names(node, x.ndim)
         spatial = tuple(axis for axis, name in enumerate(names) if name.endswith(("height", "width")))
         for mixed in (spatial or None, None):
-            bound = normwise_bound(x, expected, measures.scale[index], sums, mixed)
+            if (index, mixed) not in evidence.norms:
+                evidence.norms[index, mixed] = norms_of(measures.scale[index], mixed)
+            bound = normwise_bound(x, expected, evidence.norms[index, mixed], sums)
             if bound.is_explained:
                 return bound
         return None
