@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.timing import Row
     from benchmarks.workload import Workload
 
-MEASUREMENTS = ("models", "telescope", "microscope", "dump", "memory", "statistics", "long", "help")
+MEASUREMENTS = ("models", "telescope", "microscope", "dump", "memory", "statistics", "callback", "long", "help")
 SMALLEST_IMAGE = 46  # the motivating CNN's four unpadded convolutions and poolings leave one pixel of it
 
 
@@ -114,6 +114,10 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
             from benchmarks import memory
 
             yield from memory.measure(memory.Size(image_size, batch_size))
+        elif name == "callback":
+            from benchmarks import callback
+
+            yield from callback.measure(rounds)
         elif name == "statistics":
             from benchmarks import statistics
 

@@ -5,6 +5,7 @@ Importing this loads TensorFlow and Keras.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 import warnings
@@ -193,7 +194,11 @@ class LockstepCallback(keras.callbacks.Callback):
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=2)
+    """As of the line that called `fit`."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("diag", "keras"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def _refuse(every: Any, on_divergence: Any, max_seconds: Any) -> None:
