@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,16 +97,9 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
             yield from real_models.measure(
                 real_models.Asked(models, options.candidate, options.jobs, options.seconds_each)
             )
-        elif name == "telescope":
+        elif name in ("telescope", "microscope"):
             made = workload()
-            from benchmarks import telescope
-
-            yield from telescope.measure(made, rounds)
-        elif name == "microscope":
-            made = workload()
-            from benchmarks import microscope
-
-            yield from microscope.measure(made, rounds)
+            yield from import_module(f"benchmarks.{name}").measure(made, rounds)
         elif name == "dump":
             from benchmarks import dump
 
@@ -114,10 +108,6 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
             from benchmarks import memory
 
             yield from memory.measure(memory.Size(image_size, batch_size))
-        elif name == "callback":
-            from benchmarks import callback
-
-            yield from callback.measure(rounds)
         elif name == "statistics":
             from benchmarks import statistics
 
@@ -127,9 +117,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
             yield from long_runs.measure(options.long_steps)
         else:
-            from benchmarks import help
-
-            yield from help.measure(rounds)
+            yield from import_module(f"benchmarks.{name}").measure(rounds)
 
 
 def load_note(before: float, after: float, num_cores: int) -> str:

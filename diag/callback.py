@@ -38,7 +38,8 @@ class LockstepCallback(keras.callbacks.Callback):
     Into `logs` go, for every callback that stands after this one in the list, numbers that CSVLogger, TensorBoard and
     W&B take as they are: of a batch that was checked, and at the end of an epoch of its worst check (NaN without any)
 
-    - `lockstep/excess_max`: the largest error of a layer or op, in units of what rounding explains: 1 is the limit;
+    - `lockstep/excess_max`: the largest error of a layer or op, in units of what rounding explains: 1 is the limit, and
+      correct rounding counts as 0;
     - `lockstep/worst_layer`: whose error that is, as its number in `layers`, -1 for what is no layer's; TensorBoard and
       the progress bar fail on a text;
     - `lockstep/divergences`: places in the step, found so far, whose error rounding does not explain.

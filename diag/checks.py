@@ -15,6 +15,7 @@ import keras
 from diag import allowance_file
 from diag.door import as_the_model_runs
 from diag.engine.lanes.lane import check_device
+from diag.engine.runs.findings import telling_excess
 from diag.engine.runs.run import FinishedStep, LockstepRun
 from diag.engine.runs.settings import Settings
 from diag.engine.runs.updates import adam_settings_of
@@ -26,7 +27,7 @@ from diag.engine.training.setup import described
 from diag.machine import settings as process
 from diag.machine.random_states import op_seeds_kept
 from diag.request import LockstepRequest
-from diag.verdict.findings import Divergence
+from diag.verdict.findings import Divergence, Verdict
 from diag.verdict.result import RunResult, as_notes
 
 
@@ -34,7 +35,8 @@ from diag.verdict.result import RunResult, as_notes
 class Check:
     """What one step showed.
 
-    excess_max: the largest error of a unit or op, in what rounding explains; NaN where nothing was judged.
+    excess_max: the largest error of a unit or op, in what rounding explains; correct rounding counts as 0, and where
+    nothing was judged it is NaN.
     worst_layer: whose that is; "" for what is no layer's.  new: what no check before had found, in order of execution.
     """
 
@@ -132,8 +134,8 @@ class Checks:
 
 
 def _check_of(number: int, step: FinishedStep, new: Sequence[Divergence]) -> Check:
-    judged = [each for each in (*step.observations, *step.ops) if each.bound is not None]
-    worst = max(judged, key=lambda each: each.excess, default=None)
+    judged = [each for each in (*step.observations, *step.ops) if each.verdict is not Verdict.UNJUDGED]
+    worst = max(judged, key=telling_excess, default=None)
     if worst is None:
         return Check(number, float("nan"), "", tuple(new))
-    return Check(number, worst.excess, worst.where.layer or "", tuple(new))
+    return Check(number, telling_excess(worst), worst.where.layer or "", tuple(new))
