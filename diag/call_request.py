@@ -84,7 +84,7 @@ def check_request(settings: Mapping[str, Any]) -> LockstepRequest:
 
 class _Parser(OneLineParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(message)
+        raise UserError(message + self.meant(message))
 
 
 def _words(name: str, value: Any) -> list[str]:
