@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.timing import Row
     from benchmarks.workload import Workload
 
-MEASUREMENTS = ("models", "telescope", "microscope", "dump", "memory", "statistics", "long", "help")
+MEASUREMENTS = ("models", "telescope", "microscope", "dump", "memory", "statistics", "callback", "long", "help")
 SMALLEST_IMAGE = 46  # the motivating CNN's four unpadded convolutions and poolings leave one pixel of it
 
 
@@ -96,16 +97,9 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
             yield from real_models.measure(
                 real_models.Asked(models, options.candidate, options.jobs, options.seconds_each)
             )
-        elif name == "telescope":
+        elif name in ("telescope", "microscope"):
             made = workload()
-            from benchmarks import telescope
-
-            yield from telescope.measure(made, rounds)
-        elif name == "microscope":
-            made = workload()
-            from benchmarks import microscope
-
-            yield from microscope.measure(made, rounds)
+            yield from import_module(f"benchmarks.{name}").measure(made, rounds)
         elif name == "dump":
             from benchmarks import dump
 
@@ -123,9 +117,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
             yield from long_runs.measure(options.long_steps)
         else:
-            from benchmarks import help
-
-            yield from help.measure(rounds)
+            yield from import_module(f"benchmarks.{name}").measure(rounds)
 
 
 def load_note(before: float, after: float, num_cores: int) -> str:

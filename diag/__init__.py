@@ -7,7 +7,14 @@ NAME = "tf-lockstep"
 """The program, and its script that has all commands (pyproject.toml)."""
 __version__ = "0.1.0"
 
-FROM_PYTHON = ("Report", "compare_training", "watch_fit")
+FROM_PYTHON = {
+    "DivergenceError": "diag.api",
+    "LockstepCallback": "diag.callback",
+    "Report": "diag.api",
+    "assert_lockstep": "diag.api",
+    "compare_training": "diag.api",
+    "watch_fit": "diag.api",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -16,7 +23,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # not before Python has found the command that it looks for
 
-    return getattr(import_module("diag.api"), name)
+    return getattr(import_module(FROM_PYTHON[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Lockstep from Python: `diag.watch_fit`, `diag.compare_training` and the `Report` that it gives.
+"""Lockstep from Python: `diag.watch_fit`, `diag.compare_training`, `diag.assert_lockstep` and the `Report` they give.
 
 Settings are the flags of `python -m diag.run` as keywords.  What is asked wrongly is a ValueError, in one line.
 """
@@ -43,6 +43,17 @@ class Report:
         return self.result.first_divergence
 
     @property
+    def sentence(self) -> str:
+        """The verdict in one sentence, and what to do about it."""
+        from diag.report.words import sentence
+
+        return sentence(self.result)
+
+    def sentence_of(self, divergence: Divergence) -> str:
+        """One of `result.divergences` in one sentence."""
+        return replace(self, result=replace(self.result, first_divergence=divergence)).sentence
+
+    @property
     def losses(self) -> dict[str, list[float]]:
         """Of each lane, `reference` and `candidate`, the loss of every step."""
         return {lane: list(losses) for lane, losses in self.result.losses.items()}
@@ -57,7 +68,7 @@ class Report:
         from diag.report import json_report
 
         path = Path(path)
-        with _as_value_errors():
+        with as_value_errors():
             if path.suffix == ".json":
                 write_json(path, json_report.report(self.result))
             elif path.suffix == ".txt":
@@ -77,6 +88,14 @@ class Report:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
+class DivergenceError(Exception):
+    """A training was ended by a divergence, which the message says; `report` has it all."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+
 def watch_fit(**settings: Any) -> None:
     """The next call of a Keras model's `fit` or `train_on_batch` is run in lockstep instead, and ends the program.
 
@@ -89,7 +108,7 @@ def watch_fit(**settings: Any) -> None:
     Raises:
         ValueError: it cannot be asked so.
     """
-    with _as_value_errors():
+    with as_value_errors():
         options = options_from(settings)
         request = replace(call_request(options, _command("watch_fit", settings)), module="")
     source = Path(sys.argv[0]).name or "a session"
@@ -129,7 +148,7 @@ def compare_training(
     from diag.machine.tensorflow_import import import_tensorflow
 
     named = {"reference": reference, "candidate": candidate, "steps": steps, **settings}
-    with _as_value_errors():
+    with as_value_errors():
         request = call_request(options_from(named), _command("compare_training", named))
         request = replace(request, module="", quiet=True)
         import_tensorflow()
@@ -140,6 +159,25 @@ def compare_training(
         epochs = request.steps or DEFAULT_STEPS  # each has a batch at least
         call = call_of_fit(model, data, {"epochs": epochs, **(fit or {})})
         return Report(lockstep_of(call, request, "data given to compare_training"))
+
+
+def assert_lockstep(model: Any, data: Any, **arguments: Any) -> Report:
+    """For tests: `compare_training`, which has to find that rounding explains all that the candidate computes.
+
+    Args:
+        model, data, arguments: as of `compare_training`.  With `out=tmp_path / "run"` the trace is kept there.
+
+    Raises:
+        AssertionError: the candidate diverges, or nothing was judged; with the report's sentence and the trace's path.
+        ValueError: as `compare_training`.
+    """
+    __tracebackhide__ = True  # pytest then shows the line that called this
+    from diag.report.words import num_judged
+
+    report = compare_training(model, data, **arguments)
+    if report.verdict == "divergence" or not num_judged(report.result):
+        raise AssertionError(f"{report.sentence} Trace: {report.result.files['trace']}")
+    return report
 
 
 def _print(result: RunResult, request: LockstepRequest) -> int:
@@ -155,7 +193,7 @@ def _command(function: str, settings: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _as_value_errors() -> Iterator[None]:
+def as_value_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from diag import allowance_file
 from diag import options as flags
-from diag.common.command import OneLineParser, positive
+from diag.common.command import OneLineParser, is_on, positive
 from diag.errors import UserError
-from diag.request import LockstepRequest, request_of
+from diag.request import LockstepRequest, open_places, request_of
+
+OF_CHECKS = ("candidate", "reference", "execution", "units", "tf32", "deterministic", "allowances")
 
 
 def add_call_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +53,33 @@ def options_from(settings: Mapping[str, Any]) -> argparse.Namespace:
     parser = _Parser(prog="diag", add_help=False, allow_abbrev=False)
     add_call_flags(parser)
     return parser.parse_args([word for name, value in settings.items() for word in _words(name, value)])
+
+
+def check_request(settings: Mapping[str, Any]) -> LockstepRequest:
+    """What single steps of a training are checked by: nothing is written, and each starts from the model's own state.
+
+    Raises:
+        UserError: it cannot be asked so.
+    """
+    if unknown := [name for name in settings if name not in OF_CHECKS]:
+        raise UserError(f"{unknown[0]} is no setting of single checks; expected one of {', '.join(OF_CHECKS)}")
+    options = options_from(settings)
+    places = flags.places_of(options)
+    if places.trace is not None or places.candidate is None:
+        raise UserError("single checks need a reference and a candidate that are places, such as CPU:0 and GPU:0")
+    return LockstepRequest(
+        folder=Path(),
+        module="",
+        execution=options.execution,
+        open_places=open_places(options),
+        reference=places.reference,
+        candidate=places.candidate,
+        units=options.units,
+        tf32=is_on(options.tf32),
+        deterministic=options.deterministic,
+        allowances_file=options.allowances,
+        allowances=allowance_file.read(options.allowances),
+    )
 
 
 class _Parser(OneLineParser):

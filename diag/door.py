@@ -33,10 +33,15 @@ def watch(door: Door) -> None:
     Raises:
         UserError: Keras runs on another backend.
     """
+    refuse_other_backends()
+    give_calls_to(door)
+
+
+def refuse_other_backends() -> None:
+    """Raises UserError where Keras does not run on TensorFlow."""
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise UserError(f"Keras runs on the {backend} backend; expected tensorflow: set KERAS_BACKEND=tensorflow")
-    give_calls_to(door)
 
 
 class Door:
@@ -119,13 +124,13 @@ def _run(call: FitCall, batches: KeptBatches, request: LockstepRequest, source: 
         )
         notes = (f"{found} steps instead of {wanted}: {reason}",)
     with random_states_kept():
-        request = _as_the_model_runs(replace(request, steps=found), call.model)
+        request = as_the_model_runs(replace(request, steps=found), call.model)
         places = (request.reference, request.candidate)
         is_xla = any(place is not None and place.execution == "xla" for place in places)
         return run_lockstep(request, as_called(call, batches, source, notes, is_xla))
 
 
-def _as_the_model_runs(request: LockstepRequest, model: keras.Model) -> LockstepRequest:
+def as_the_model_runs(request: LockstepRequest, model: keras.Model) -> LockstepRequest:
     """The request with both places in the model's dtype policy, and those left open in its way of execution.
 
     A simulated place is left at graph: a fault cannot be planted in what XLA compiles.

@@ -100,7 +100,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
         seed=options.seed,
         policy=options.policy,
         execution=options.execution,
-        open_places=_open_places(options),
+        open_places=open_places(options),
         reference=places.reference,
         candidate=places.candidate,
         trace=places.trace,
@@ -124,7 +124,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
     )
 
 
-def _open_places(options: argparse.Namespace) -> tuple[str, ...]:
+def open_places(options: argparse.Namespace) -> tuple[str, ...]:
     """The lanes of which neither place nor flag says how they execute."""
     named = {"reference": options.reference, "candidate": options.candidate or ""}
     return tuple(lane for lane, text in named.items() if not options.execution and not names_execution(text))

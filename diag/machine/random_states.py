@@ -20,15 +20,24 @@ def random_states_kept() -> Iterator[None]:
     """Whoever draws inside, those outside draw what they would have drawn."""
     torch = sys.modules.get("torch")
     of_python, of_numpy = random.getstate(), np.random.get_state()
-    of_ops = getattr(context.context(), "_rng", None)  # there is none where no seed was set
-    state = None if of_ops is None else of_ops.getstate()
     of_torch = None if torch is None else torch.get_rng_state()
     try:
-        yield
+        with op_seeds_kept():
+            yield
     finally:
         random.setstate(of_python)
         np.random.set_state(of_numpy)
-        if of_ops is not None:
-            of_ops.setstate(state)
         if torch is not None:
             torch.set_rng_state(of_torch)
+
+
+@contextmanager
+def op_seeds_kept() -> Iterator[None]:
+    """Only the seeds that ops are given: where pipelines draw in threads of their own, the rest must be let go on."""
+    of_ops = getattr(context.context(), "_rng", None)  # there is none where no seed was set
+    state = None if of_ops is None else of_ops.getstate()
+    try:
+        yield
+    finally:
+        if of_ops is not None:
+            of_ops.setstate(state)

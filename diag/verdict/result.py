@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,4 +106,10 @@ class RunResult:
     model: str = ""
     data: str = ""
     first_step: int = 0
+    numbers: Sequence[int] = ()  # of its steps, where they do not follow each other
     files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def step_numbers(self) -> Sequence[int]:
+        """Of each of its steps, as it is told of."""
+        return self.numbers or range(self.first_step, self.first_step + self.steps)

@@ -81,10 +81,12 @@ Findings.CARRIED = tuple(each.name for each in fields(Findings))
 
 
 def worst_of(observations: Sequence[Observation]) -> list[Observation]:
-    """The largest excess first; a correctly rounded result, always at half an ULP, is no news."""
+    """The largest excess first."""
+    return sorted(observations, key=lambda o: (-telling_excess(o), o.where.sort_key))[:WORST_KEPT]
 
-    def rank(o: Observation) -> float:
-        is_correctly_rounded = o.bound is not None and o.bound.error_class is ErrorClass.ROUNDED_ONCE
-        return 0.0 if is_correctly_rounded and o.excess <= 1 else o.excess
 
-    return sorted(observations, key=lambda o: (-rank(o), o.where.sort_key))[:WORST_KEPT]
+def telling_excess(observation: Observation) -> float:
+    """The excess; 0 for a correctly rounded result: that is always at half an ULP, and no news."""
+    bound, excess = observation.bound, observation.excess
+    is_correctly_rounded = bound is not None and bound.error_class is ErrorClass.ROUNDED_ONCE
+    return 0.0 if is_correctly_rounded and excess <= 1 else excess

@@ -146,21 +146,29 @@ class LockstepRun:
           UserError: the candidate cannot run the step.
         """
         for number in range(self.next_step, self.settings.numbers.stop):
-            batch = self.batches[number]
-            telescope = self.telescope_for(batch, number)
-            self.reference.begin(number)
-            self._align()
-            try:
-                step = self._one_step(number, telescope, [tf.constant(value) for value in flat_batch(batch)])
-            except tf.errors.OpError as error:
-                raise self._reason(error, number) from error
-            self._check_faults()
-            for losses, loss in zip(self.findings.losses.values(), step.losses, strict=True):
-                losses.append(loss)
-            self.history.remember(number, telescope.program, step.run.reference.before, step.run.batch)
+            step = self.step(number, self.batches[number])
             self.next_step = number + 1
             yield step
             self.progress(number + 1, "watching", *step.losses)
+
+    def step(self, number: int, batch: Batch) -> FinishedStep:
+        """One step, from the state that the lanes are in.
+
+        Raises:
+          UserError: the candidate cannot run it.
+        """
+        telescope = self.telescope_for(batch, number)
+        self.reference.begin(number)
+        self._align()
+        try:
+            step = self._one_step(number, telescope, [tf.constant(value) for value in flat_batch(batch)])
+        except tf.errors.OpError as error:
+            raise self._reason(error, number) from error
+        self._check_faults()
+        for losses, loss in zip(self.findings.losses.values(), step.losses, strict=True):
+            losses.append(loss)
+        self.history.remember(number, telescope.program, step.run.reference.before, step.run.batch)
+        return step
 
     def result(self) -> RunResult:
         """What the steps so far led to."""

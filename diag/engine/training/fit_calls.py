@@ -125,7 +125,7 @@ def read_batches(call: FitCall, keep: Keep) -> None:
         UserError: more than one device trains it, or Keras refuses the data, or reading them fails.
     """
     model = call.model
-    _refuse_replicas(model)
+    refuse_replicas(model)
 
     def take(iterator: Iterator[Any]) -> dict[str, Any]:
         for data in _next(iterator, model.steps_per_execution):
@@ -155,7 +155,7 @@ def train_on(call: FitCall, keep: Keep, then: Callable[[], None]) -> Any:
     then: called once, in the middle of training, when `keep` wants no more, or at its end.
     """
     model = call.model
-    _refuse_replicas(model)
+    refuse_replicas(model)
     wanted = True
 
     def make() -> Callable[[Iterator[Any]], Any]:
@@ -184,7 +184,35 @@ def train_on(call: FitCall, keep: Keep, then: Callable[[], None]) -> Any:
     return result
 
 
-def _refuse_replicas(model: keras.Model) -> None:
+def show_next_batch(model: keras.Model, see: Callable[[Batch], None]) -> Callable[[], None]:
+    """The next batch that `fit` takes is given to `see`, and then trained on by what Keras has compiled, as ever.
+
+    What this gives ends the waiting, if the batch has not come.  Only for one step an execution.
+    """
+    own = model.train_function
+
+    def train(iterator: tf.data.Iterator) -> Any:
+        put_back()
+        data = next(iterator)
+        see(batch_of(keras.tree.map_structure(_none_if_absent, data)))
+        return own(_once_more(iterator, data))
+
+    def put_back() -> None:
+        if model.train_function is train:
+            model.train_function = own
+
+    model.train_function = train
+    return put_back
+
+
+def _once_more(iterator: tf.data.Iterator, data: Any) -> tf.data.Iterator:
+    """An iterator of this alone, of the other's own type: for another Keras would trace its step anew."""
+    alone = iter(tf.data.Dataset.from_tensors(data))
+    return tf.nest.pack_sequence_as(iterator, tf.nest.flatten(alone, expand_composites=True), expand_composites=True)
+
+
+def refuse_replicas(model: keras.Model) -> None:
+    """Raises UserError for a model that more than one device trains."""
     replicas = model.distribute_strategy.num_replicas_in_sync
     if replicas > 1:
         raise UserError(

@@ -90,7 +90,7 @@ def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced 
         programs,
         given,
         model_config(model),
-        _described(model, f"{losses}, {training.optimizer}"),
+        described(model, f"{losses}, {training.optimizer}"),
         f"{description.source}: {description.num_samples} samples",
         (*description.notes, *rebuilt, *notes, *_untrained(programs(given[0]))),
         _longest(programs, given, batches.longest(steps), steps),
@@ -118,7 +118,7 @@ def as_called(
         programs,
         given,
         model_config(model),
-        _described(model, loss if has_own_step(model) else f"{loss}, {type(model.optimizer).__name__}"),
+        described(model, loss if has_own_step(model) else f"{loss}, {type(model.optimizer).__name__}"),
         f"{source}: {len(batches)} batches of {call.method}, {batches.size}",
         notes,
         _longest(programs, given, batches.longest, len(batches)),
@@ -145,7 +145,7 @@ def _longest(
     return (programs(longest),)
 
 
-def _described(model: keras.Model, trained_by: str) -> str:
+def described(model: keras.Model, trained_by: str) -> str:
     weights = sum(int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables))
     return f"{model.name}: {len(model.layers)} layers, {weights:,} weights, {trained_by}"
 
