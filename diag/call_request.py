@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from diag import allowance_file
 from diag import options as flags
-from diag.common.command import OneLineParser, positive
+from diag.common.command import positive
+from diag.common.keywords import options_from_keywords
 from diag.errors import UserError
 from diag.request import LockstepRequest, request_of
 
@@ -42,25 +43,5 @@ def call_request(options: argparse.Namespace, command: Sequence[str]) -> Lockste
 
 
 def options_from(settings: Mapping[str, Any]) -> argparse.Namespace:
-    """Options from keywords: `check_every=10` is `--check-every 10`, True a flag by itself, None one left out.
-
-    Raises:
-        UserError: there is no such flag, or it does not take such a value.
-    """
-    parser = _Parser(prog="diag", add_help=False, allow_abbrev=False)
-    add_call_flags(parser)
-    return parser.parse_args([word for name, value in settings.items() for word in _words(name, value)])
-
-
-class _Parser(OneLineParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
-def _words(name: str, value: Any) -> list[str]:
-    flag = name.replace("_", "-")
-    if value is None or (value is False and name != "attribute"):
-        return []
-    if value is True or value is False:
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}={value}"]
+    """The same flags as keywords; raises UserError for one that there is not, or that does not take such a value."""
+    return options_from_keywords(add_call_flags, settings)
