@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from diag.call_request import call_request, options_from
 from diag.common.after_import import after_import
+from diag.common.notebook import CellEnded, is_notebook
 from diag.errors import UserError
 from diag.guest import as_guest
 from diag.verdict.findings import Divergence
@@ -147,7 +148,7 @@ def watch_fit(**settings: Any) -> None:
         settings: as the flags of `python -m diag.run`: `candidate="GPU:0"`, `steps=50`, `call=2`, `and_train=True`, ...
 
     With `and_train=True` the program goes on, and trains as it would have.  The report is printed.  The program's exit
-    code is that of the command.
+    code is that of the command; in a notebook only the cell ends.
 
     Raises:
         ValueError: it cannot be asked so.
@@ -156,13 +157,14 @@ def watch_fit(**settings: Any) -> None:
         options = options_from(settings)
         request = replace(call_request(options, _command("watch_fit", settings)), module="")
     source = Path(sys.argv[0]).name or "a session"
+    ended: Callable[[int], BaseException] = SystemExit
+    if is_notebook():
+        source, ended = "a notebook", CellEnded
 
     def install() -> None:
         from diag.door import Door, watch
 
-        watch(
-            Door(request, source, lambda result: _print(result, request), options.call, options.and_train, SystemExit)
-        )
+        watch(Door(request, source, lambda result: _print(result, request), options.call, options.and_train, ended))
 
     after_import("keras", install)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
+import tensorflow as tf
 
 import diag
 from diag.verdict.findings import Verdict
@@ -95,6 +99,33 @@ def test_a_step_replays_in_this_process_and_prints_nothing(
     assert layer and all(each.verdict is not Verdict.DIVERGENCE for each in layer)
     assert here.tensorflow is not None and here.error == ""
     assert capfd.readouterr() == ("", "")
+
+
+class Fourier(keras.layers.Layer):
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.real = self.add_weight(shape=(shape[-1] // 2 + 1,), name="real")
+
+    def call(self, x: Any) -> Any:
+        spectrum = tf.signal.rfft(x) * tf.complex(tf.convert_to_tensor(self.real), tf.sin(self.real))
+        return tf.signal.irfft(spectrum, fft_length=[x.shape[-1]])
+
+
+def test_a_complex_op_replays_and_its_program_multiplies_complex_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = keras.Sequential([keras.Input((6,)), Fourier(name="fourier"), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    run = compared(model, tmp_path, steps=1, units="op", follow="free", twins=0)
+    assert run.verdict == "identical" and all(lane.is_exact for lane in diag.replay(run.trace, step=0))
+    products = run.ops[(run.ops.op_type == "Mul") & (run.ops["shape"] == "8x4x2") & (run.ops.phase == "forward")]
+    program = tmp_path / "product.py"
+    (product,) = diag.replay(run.trace, step=0, op=int(products["index"].iloc[0]), emit=program)
+    assert product.verdict is Verdict.IDENTICAL and capsys.readouterr().out == ""
+    runpy.run_path(str(program))
+    text = capsys.readouterr().out
+    assert "0 of 32 differ" in text  # 8 x 4 complex numbers, not 64 reals
+    error = float(re.search(r"against float64: CPU (\S+),", text)[1])  # type: ignore[index]
+    assert 0 < error < 1e-5
 
 
 @pytest.mark.slow
