@@ -67,7 +67,7 @@ class AttributionRequest:
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.attribute", __doc__)
+    parser = command_parser("diag.attribute", __doc__)
     add_flags(parser)
     add_memory_flag(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")

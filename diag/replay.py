@@ -79,7 +79,7 @@ class ReplayRequest:
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.replay", __doc__)
+    parser = command_parser("diag.replay", __doc__)
     add_flags(parser)
     add_limit_flags(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")

@@ -18,7 +18,7 @@ def options_from_keywords(
     Raises:
         UserError: there is no such flag, or it does not take such a value.
     """
-    parser = _Parser(prog="diag", add_help=False, allow_abbrev=False)
+    parser = _Parser(prog="diag", add_help=False)
     add_flags(parser)
     words = [word for name, value in settings.items() for word in _words(name, value)]
     return parser.parse_args([*words, "--", *map(str, positional)] if positional else words)
@@ -26,7 +26,7 @@ def options_from_keywords(
 
 class _Parser(OneLineParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(message)
+        raise UserError(message + self.meant(message))
 
 
 def _words(name: str, value: Any) -> list[str]:
