@@ -13,21 +13,23 @@ FROM_PYTHON = {
     "Report": "diag.api",
     "assert_lockstep": "diag.api",
     "compare_training": "diag.api",
+    "load": "diag.api",
     "watch_fit": "diag.api",
 }
+CALLED_COMMANDS = ("attribute", "doctor", "replay")  # modules that may be called (diag/common/callable_module.py)
 
 
 def __getattr__(name: str) -> object:
     """What is called from Python, loaded when it is asked for: to import `diag` takes no time."""
-    if name not in FROM_PYTHON:
+    if name not in (*FROM_PYTHON, *CALLED_COMMANDS):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # not before Python has found the command that it looks for
 
-    return getattr(import_module(FROM_PYTHON[name]), name)
+    return import_module(f"diag.{name}") if name in CALLED_COMMANDS else getattr(import_module(FROM_PYTHON[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *FROM_PYTHON]
+    return [*globals(), *FROM_PYTHON, *CALLED_COMMANDS]
 
 
 # Python looks for a command in this package (its documentation of sys.argv), or runs the script of them all.

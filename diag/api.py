@@ -8,19 +8,24 @@ from __future__ import annotations
 import html
 import io
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag.call_request import call_request, options_from
 from diag.common.after_import import after_import
+from diag.common.notebook import CellEnded, is_notebook
 from diag.errors import UserError
+from diag.guest import as_guest
 from diag.verdict.findings import Divergence
 from diag.verdict.result import RunResult
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from rich.console import Console
+
     from diag.request import LockstepRequest
 
 _WIDTH = 100  # columns of a report's text
@@ -58,6 +63,53 @@ class Report:
         """Of each lane, `reference` and `candidate`, the loss of every step."""
         return {lane: list(losses) for lane, losses in self.result.losses.items()}
 
+    @property
+    def trace(self) -> Path:
+        """The trace.h5 that the run wrote."""
+        return Path(self.result.files["trace"])
+
+    @property
+    def ops(self) -> pd.DataFrame:
+        """The ops that were looked at one by one, a row an output and step: a pandas DataFrame, see docs/TRACE.md.
+
+        Raises:
+            ImportError: pandas is not installed.
+            ValueError: the trace is gone or damaged.
+        """
+        from traces.frames import op_frame
+
+        with as_guest():
+            return op_frame(self.trace)
+
+    @property
+    def excess(self) -> xr.DataArray:
+        """Of each step and unit, the largest error over what rounding explains: an xarray DataArray (step, unit).
+
+        float64; more than 1 is a divergence, NaN was not judged.
+
+        Raises:
+            ImportError: xarray is not installed.
+            ValueError: the trace is gone or damaged.
+        """
+        from traces.frames import excess_array
+
+        with as_guest():
+            return excess_array(self.trace)
+
+    def show(self, layer: str, rows: int = 20) -> str:
+        """What was found about a layer, or about one variable: as text, the worst rows of each table, to be printed.
+
+        Raises:
+            ValueError: nothing was judged of such a layer, with those there are; or the trace is gone or damaged.
+        """
+        from traces.inspector.reading import opened
+        from traces.inspector.rows import rows_of_layer
+        from traces.views.rows import render_layer
+
+        with as_guest(), opened(self.trace) as trace:
+            tables = rows_of_layer(trace, layer)
+        return _text(lambda console: console.print(*render_layer(tables, rows, _WIDTH), sep="\n"))
+
     def save(self, path: str | Path) -> None:
         """Write report.json, or the text where the name ends in .txt.
 
@@ -68,7 +120,7 @@ class Report:
         from diag.report import json_report
 
         path = Path(path)
-        with as_value_errors():
+        with as_guest():
             if path.suffix == ".json":
                 write_json(path, json_report.report(self.result))
             elif path.suffix == ".txt":
@@ -77,15 +129,27 @@ class Report:
                 raise UserError(f"{path}: a report is saved as .json or .txt; name such a file")
 
     def __str__(self) -> str:
-        from diag.common.terminal import ReportConsole
         from diag.report import terminal
 
-        text = io.StringIO()
-        terminal.render(self.result, ReportConsole(file=text, width=_WIDTH))
-        return text.getvalue()
+        return _text(lambda console: terminal.render(self.result, console))
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def load(trace: str | Path) -> Report:
+    """The report that a run wrote into its trace, without TensorFlow.
+
+    Its text is shorter than that of the run, which also had at hand what it had judged; `ops`, `excess` and `show`
+    are the same.
+
+    Raises:
+        ValueError: it is no trace, cannot be read, or its run wrote no report.
+    """
+    from diag.report.recorded import recorded_result
+
+    with as_guest():
+        return Report(recorded_result(Path(trace)))
 
 
 class DivergenceError(Exception):
@@ -103,22 +167,23 @@ def watch_fit(**settings: Any) -> None:
         settings: as the flags of `python -m diag.run`: `candidate="GPU:0"`, `steps=50`, `call=2`, `and_train=True`, ...
 
     With `and_train=True` the program goes on, and trains as it would have.  The report is printed.  The program's exit
-    code is that of the command.
+    code is that of the command; in a notebook only the cell ends.
 
     Raises:
         ValueError: it cannot be asked so.
     """
-    with as_value_errors():
+    with as_guest():
         options = options_from(settings)
         request = replace(call_request(options, _command("watch_fit", settings)), module="")
     source = Path(sys.argv[0]).name or "a session"
+    ended: Callable[[int], BaseException] = SystemExit
+    if is_notebook():
+        source, ended = "a notebook", CellEnded
 
     def install() -> None:
         from diag.door import Door, watch
 
-        watch(
-            Door(request, source, lambda result: _print(result, request), options.call, options.and_train, SystemExit)
-        )
+        watch(Door(request, source, lambda result: _print(result, request), options.call, options.and_train, ended))
 
     after_import("keras", install)
 
@@ -148,7 +213,7 @@ def compare_training(
     from diag.machine.tensorflow_import import import_tensorflow
 
     named = {"reference": reference, "candidate": candidate, "steps": steps, **settings}
-    with as_value_errors():
+    with as_guest():
         request = call_request(options_from(named), _command("compare_training", named))
         request = replace(request, module="", quiet=True)
         import_tensorflow()
@@ -159,6 +224,15 @@ def compare_training(
         epochs = request.steps or DEFAULT_STEPS  # each has a batch at least
         call = call_of_fit(model, data, {"epochs": epochs, **(fit or {})})
         return Report(lockstep_of(call, request, "data given to compare_training"))
+
+
+def _text(render: Callable[[Console], object]) -> str:
+    """What is printed, of a fixed width."""
+    from diag.common.terminal import ReportConsole
+
+    text = io.StringIO()
+    render(ReportConsole(file=text, width=_WIDTH))
+    return text.getvalue()
 
 
 def assert_lockstep(model: Any, data: Any, **arguments: Any) -> Report:
@@ -190,11 +264,3 @@ def _command(function: str, settings: dict[str, Any]) -> list[str]:
     """As it stands in a program, for the trace."""
     given = ", ".join(f"{name}={value!r}" for name, value in settings.items() if value is not None)
     return [f"diag.{function}({given})"]
-
-
-@contextmanager
-def as_value_errors() -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise ValueError(str(error)) from error

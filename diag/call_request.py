@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from diag import allowance_file
 from diag import options as flags
-from diag.common.command import OneLineParser, is_on, positive
+from diag.common.command import is_on, positive
+from diag.common.keywords import options_from_keywords
 from diag.errors import UserError
 from diag.request import LockstepRequest, open_places, request_of
 
@@ -45,14 +46,8 @@ def call_request(options: argparse.Namespace, command: Sequence[str]) -> Lockste
 
 
 def options_from(settings: Mapping[str, Any]) -> argparse.Namespace:
-    """Options from keywords: `check_every=10` is `--check-every 10`, True a flag by itself, None one left out.
-
-    Raises:
-        UserError: there is no such flag, or it does not take such a value.
-    """
-    parser = _Parser(prog="diag", add_help=False, allow_abbrev=False)
-    add_call_flags(parser)
-    return parser.parse_args([word for name, value in settings.items() for word in _words(name, value)])
+    """The same flags as keywords; raises UserError for one that there is not, or that does not take such a value."""
+    return options_from_keywords(add_call_flags, settings)
 
 
 def check_request(settings: Mapping[str, Any]) -> LockstepRequest:
@@ -80,17 +75,3 @@ def check_request(settings: Mapping[str, Any]) -> LockstepRequest:
         allowances_file=options.allowances,
         allowances=allowance_file.read(options.allowances),
     )
-
-
-class _Parser(OneLineParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message + self.meant(message))
-
-
-def _words(name: str, value: Any) -> list[str]:
-    flag = name.replace("_", "-")
-    if value is None or (value is False and name != "attribute"):
-        return []
-    if value is True or value is False:
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    return [f"--{flag}={value}"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from diag.api import DivergenceError, Report, as_value_errors
+from diag.api import DivergenceError, Report
 from diag.call_request import check_request
 from diag.checks import Check, Checks
 from diag.common.wording import one_line, type_and_message
@@ -22,6 +22,7 @@ from diag.engine.lanes.lane import check_device
 from diag.engine.step.batch import Batch
 from diag.engine.training.fit_calls import refuse_replicas, show_next_batch
 from diag.errors import UserError
+from diag.guest import as_value_errors
 
 ON_DIVERGENCE = ("warn", "stop", "raise")
 EXCESS, WORST, DIVERGENCES = "lockstep/excess_max", "lockstep/worst_layer", "lockstep/divergences"

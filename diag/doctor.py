@@ -10,9 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from diag.common.callable_module import called_from_python
 from diag.common.command import OneLineParser, command_parser, run_command
 from diag.common.jsonable import to_text
+from diag.guest import as_guest
+
+if TYPE_CHECKING:
+    from diag.machine.diagnosis import Diagnosis
 
 BAD = 1
 
@@ -39,6 +45,19 @@ def run(options: argparse.Namespace) -> int:
         reporting.render(diagnosis, ReportConsole())
     return BAD if diagnosis.is_bad else 0
 
+
+def from_python() -> Diagnosis:
+    """`diag.doctor()`: what this machine computes with and which of it is known to go wrong; nothing is printed.
+
+    `is_bad` says whether there is any, `combinations` which.
+    """
+    from diag.machine.diagnosis import diagnose
+
+    with as_guest():
+        return diagnose()
+
+
+called_from_python(__name__, from_python)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diag.allowance_file import add_allowances_flag, put_in_force, read
+from diag.common.callable_module import called_from_python
 from diag.common.child import add_limit_flags, in_child, limits_of
 from diag.common.command import (
     OneLineParser,
@@ -31,7 +33,9 @@ from diag.common.command import (
 )
 from diag.common.files import refuse_unwritable
 from diag.common.jsonable import to_text
+from diag.common.keywords import options_from_keywords
 from diag.errors import UserError
+from diag.guest import as_guest
 from diag.machine.hardware import not_restored, restore_variables
 from diag.machine.places import Place, parse_place
 from diag.numerics.allowances import AllowanceRow
@@ -42,6 +46,9 @@ if TYPE_CHECKING:
 
     from diag.engine.recordings.recorded_run import RecordedRun
     from diag.engine.recordings.replaying import Replayer
+    from diag.engine.recordings.replaying_units import LayerReplay, OpReplay
+    from diag.verdict.findings import Observation
+    from diag.verdict.replay import Replay
 
 OTHER_BITS = 1
 LANES = ("reference", "candidate")
@@ -73,6 +80,14 @@ class ReplayRequest:
 
 def parser() -> OneLineParser:
     parser = command_parser("diag.replay", __doc__)
+    add_flags(parser)
+    add_limit_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
+    return parser
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """All that can be asked of a replay, by a command or from Python."""
     parser.add_argument("trace", metavar="TRACE", type=file_path, help="a trace.h5 of diag.lockstep")
     parser.add_argument("--step", metavar="K", type=not_negative, required=True, help="the step, counted from 0")
     parser.add_argument(
@@ -102,9 +117,6 @@ def parser() -> OneLineParser:
     add_allowances_flag(parser)
     parser.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 (default: as recorded)")
     add_trust_flag(parser)
-    add_limit_flags(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,7 +145,7 @@ def request_of(options: argparse.Namespace) -> ReplayRequest:
         read(options.allowances),
         options.trust,
         is_on(options.tf32),
-        options.json,
+        getattr(options, "json", False),
     )
 
 
@@ -164,14 +176,54 @@ def _check_program(emit: Path) -> None:
     refuse_unwritable("--emit", emit)
 
 
-def run(request: ReplayRequest) -> int:
+@dataclass(frozen=True)
+class OpenedTrace:
+    """A trace whose step can be run: as the request has it, in the environment it was recorded in."""
+
+    request: ReplayRequest
+    recorded: RecordedRun
+    replayer: Replayer
+    environment: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def step(self) -> list[Replay]:
+        """The whole step again, in each lane."""
+        return [self.replayer.replay(self.request.step, lane) for lane in self.request.lanes]
+
+    def part(self) -> OpReplay | LayerReplay:
+        """One op or one layer of the step, judged."""
+        from diag.engine.recordings import replaying_units as units
+
+        (lane,) = self.request.lanes
+        asked = (lane, self.replayer.place_of(lane), self.replayer)
+        if self.request.layer is not None:
+            return units.replay_layer(self.recorded, self.request.step, self.request.layer, *asked)
+        assert self.request.op is not None
+        return units.replay_op(self.recorded, self.request.step, self.request.op, *asked)
+
+    def emitted(self, part: OpReplay | LayerReplay) -> str:
+        """Write the part as a program of its own, if that is wanted; what there is to say of it, mostly ""."""
+        from diag.engine.recordings.emitting import emit
+
+        if self.request.emit is None:
+            return ""
+        place = self.replayer.place_of(self.request.lanes[0])
+        return emit(self.request.emit, part, self.recorded.program(self.request.step), place)
+
+
+@contextmanager
+def opened(request: ReplayRequest) -> Iterator[OpenedTrace]:
+    """Load what the request names, with TensorFlow, and refuse what cannot be run before anything is.
+
+    Raises:
+        UserError: the trace cannot be read, or not replayed so.
+    """
     with TraceReader(request.trace) as reader:
         environment = reader.environment("candidate")
     restore_variables(environment)
     from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    from diag.common.terminal import ReportConsole
     from diag.engine.recordings.recorded_run import RecordedRun
     from diag.engine.recordings.replaying import Replayer
     from diag.machine.settings import as_recorded
@@ -181,20 +233,59 @@ def run(request: ReplayRequest) -> int:
         with RecordedRun(request.trace, request.is_trusted) as recorded:
             replayer = Replayer(recorded, request.place, request.seed, request.start)
             replayer.check(request.step)
-            for lane in request.lanes:
-                replayer.place_of(lane)  # refused before anything runs
-            console = ReportConsole(quiet=request.json)
-            if left_out := not_restored(environment):
-                console.print(f"note: {left_out}")
-            if request.op is None and request.layer is None:
-                return replay_step(request, recorded, replayer, console)
-            return replay_part(request, recorded, replayer, notes, console)
+            places = [replayer.place_of(lane) for lane in request.lanes]
+            if request.emit is not None:
+                from diag.engine.recordings.emitting import check_place
+
+                check_place(places[0])
+            yield OpenedTrace(request, recorded, replayer, environment, tuple(notes))
 
 
-def replay_step(request: ReplayRequest, recorded: RecordedRun, replayer: Replayer, console: Console) -> int:
+def from_python(trace: str | Path, *, step: int, **settings: Any) -> tuple[Replay, ...] | tuple[Observation, ...]:
+    """`diag.replay(trace, step=3)`: a recorded step again, in this process; nothing is printed.
+
+    Args:
+        trace: a trace.h5.
+        step: counted from 0.
+        settings: other flags of `python -m diag.replay`: `lane="candidate"`, `place="CPU:0"`, `op=12`, `layer="dense"`,
+            `seed=1`, `from_=0`, `emit="op.py"`, `tf32="off"`, `trust=True`, `allowances="mine.toml"`.
+
+    Returns:
+        Of a step a Replay a lane, with `is_exact` and `others`; with op or layer an Observation an output, with
+        `verdict` and `excess`.
+
+    Raises:
+        ValueError: what the command would say with exit code 2.
+    """
+    with as_guest():
+        request = request_of(options_from_keywords(add_flags, {"step": step, **settings}, trace))
+        with opened(request) as at_hand:
+            from diag.machine.random_states import random_states_kept
+
+            with random_states_kept():
+                if request.op is None and request.layer is None:
+                    return tuple(at_hand.step())
+                part = at_hand.part()
+                at_hand.emitted(part)
+                return tuple(part.observations)
+
+
+def run(request: ReplayRequest) -> int:
+    from diag.common.terminal import ReportConsole
+
+    with opened(request) as at_hand:
+        console = ReportConsole(quiet=request.json)
+        if left_out := not_restored(at_hand.environment):
+            console.print(f"note: {left_out}")
+        is_whole = request.op is None and request.layer is None
+        return replay_step(at_hand, console) if is_whole else replay_part(at_hand, console)
+
+
+def replay_step(at_hand: OpenedTrace, console: Console) -> int:
     from diag.report import replay as reporting
 
-    replays = [replayer.replay(request.step, lane) for lane in request.lanes]
+    request, recorded, replayer = at_hand.request, at_hand.recorded, at_hand.replayer
+    replays = at_hand.step()
     changed = changed_environment(recorded, request.lanes, replayer.place)
     if request.json:
         print(to_text(reporting.report(str(request.trace), replays, changed)), end="")
@@ -222,39 +313,32 @@ def changed_environment(recorded: RecordedRun, lanes: Sequence[str], place: Plac
     return changed
 
 
-def replay_part(
-    request: ReplayRequest, recorded: RecordedRun, replayer: Replayer, notes: Sequence[str], console: Console
-) -> int:
+def replay_part(at_hand: OpenedTrace, console: Console) -> int:
     """One op or one layer, judged."""
-    from diag.engine.recordings import replaying_units as units
-    from diag.engine.recordings.emitting import check_place, emit
     from diag.report import replay as reporting
     from diag.verdict.findings import Verdict
 
-    (lane,) = request.lanes
-    place, step = replayer.place_of(lane), request.step
+    request, notes = at_hand.request, at_hand.notes
+    place, part = at_hand.replayer.place_of(request.lanes[0]), at_hand.part()
+    held = at_hand.emitted(part)
     if request.emit is not None:
-        check_place(place)
-    part: Any
-    if request.layer is not None:
-        part = units.replay_layer(recorded, step, request.layer, lane, place, replayer)
-        title = f"Layer {request.layer} of step {step} at {place}, compiled by itself, on the CPU's inputs"
-    else:
-        assert request.op is not None
-        part = units.replay_op(recorded, step, request.op, lane, place, replayer)
-        title = f"Op {request.op} {part.node.op} of step {step} at {place.eagerly()}, on the CPU's inputs"
-    held = ""
-    if request.emit is not None:
-        held = emit(request.emit, part, recorded.program(step), place)
         notes = (*notes, *([held] if held else []))
         console.print(f"wrote {request.emit} and {request.emit.with_suffix('.npz')}")
     if request.json:
-        document = reporting.observations_report(str(request.trace), step, part.observations, str(place))
+        document = reporting.observations_report(str(request.trace), request.step, part.observations, str(place))
         print(to_text({**document, "emitted_holds": held} if held else document), end="")
-    reporting.render_observations(title, part.observations, console)
-    for note in (*notes, *replayer.notes):
+    reporting.render_observations(_title(request, part, place), part.observations, console)
+    for note in (*notes, *at_hand.replayer.notes):
         console.print(f"note: {note}")
     return OTHER_BITS if any(o.verdict is Verdict.DIVERGENCE for o in part.observations) else 0
+
+
+def _title(request: ReplayRequest, part: OpReplay | LayerReplay, place: Place) -> str:
+    from diag.engine.recordings.replaying_units import LayerReplay
+
+    if isinstance(part, LayerReplay):
+        return f"Layer {request.layer} of step {request.step} at {place}, compiled by itself, on the CPU's inputs"
+    return f"Op {request.op} {part.node.op} of step {request.step} at {place.eagerly()}, on the CPU's inputs"
 
 
 def main_in_child(arguments: Sequence[str]) -> int:
@@ -262,6 +346,8 @@ def main_in_child(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     return in_child("replay", "diag.replay", arguments, limits_of(options, options.seconds))
 
+
+called_from_python(__name__, from_python)
 
 if __name__ == "__main__":
     sys.exit(main_in_child(sys.argv[1:]))

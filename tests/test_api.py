@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import random
 import subprocess
 import sys
@@ -13,10 +15,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from tensorflow.python.framework import config
 
 import diag
 from diag.engine.graphs.tf_runtime import to_numpy
+from diag.numerics.allowances import in_force
 from tests.test_run import python
 from traces.reader import TraceReader
 
@@ -84,7 +88,11 @@ def state_of_the_process() -> dict[str, Any]:
         "fit": (keras.Model.fit, keras.Model.train_on_batch, keras.layers.Layer.__call__, tf.GradientTape.gradient),
         "apply": (keras.optimizers.Optimizer.apply, keras.optimizers.LossScaleOptimizer.scale_loss),
         "stdout": (sys.stdout, sys.stderr, list(sys.argv), list(sys.path)),
-        "names": keras.layers.Dense(1).name.rpartition("_")[0],
+        "session": dict(global_state.get_global_attribute("object_name_uids")),  # counts of names of layers
+        "numbers": (keras.config.floatx(), keras.config.image_data_format(), keras.config.epsilon()),
+        "environment": dict(os.environ),
+        "log level": logging.getLogger("tensorflow").level,
+        "allowances": in_force(),
     }
 
 

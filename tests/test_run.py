@@ -38,6 +38,12 @@ CASES = [
     Case("pydataset.py", 5),
     Case("vae.py", 2, metrics=("reconstruction_loss/total", "kl_loss/total", "kl_loss/count")),
     Case("gan.py", 3, ("d_loss", "g_loss"), metrics=("d_loss/total", "d_loss/count", "g_loss/total")),
+    Case(
+        "contrastive.py",
+        3,
+        ("c_loss", "p_loss"),
+        metrics=("c_loss/total", "c_loss/count", "p_loss/total", "p_loss/count", "p_acc/total", "p_acc/count"),
+    ),
     Case("wgan_gp.py", 3, ("c_loss", "g_loss")),
     Case("accumulate.py", 4, metrics=("loss/total", "loss/count", "compile_metrics/total")),
     Case("pinn.py", 4),

@@ -12,6 +12,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from diag.common.notebook import is_notebook
 from diag.common.text import escaped
 
 
@@ -23,7 +24,10 @@ class ReportConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         environment = {**os.environ, "COLUMNS": os.environ.get("COLUMNS", "").lstrip("0")}  # 0 as where it is unset
-        super().__init__(**{"markup": False, "highlight": False, "emoji": False, "_environ": environment, **options})
+        plain = {"markup": False, "highlight": False, "emoji": False, "force_jupyter": False}
+        if is_notebook():
+            plain["force_terminal"] = False  # its output is kept: plain text, and no bar that is drawn again and again
+        super().__init__(**{**plain, "_environ": environment, **options})
 
     def on_broken_pipe(self) -> None:
         """Rich would end the process with 1, which is a verdict."""

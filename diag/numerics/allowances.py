@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -157,6 +158,16 @@ def in_force() -> Allowances:
 def use(yours: Iterable[AllowanceRow]) -> None:
     """Judge by a user's rows besides, until the next call; a command calls this once, before anything is judged."""
     _in_force[0] = Allowances(yours)
+
+
+@contextmanager
+def allowances_kept() -> Iterator[None]:
+    """What is in force is so again afterwards."""
+    before = _in_force[0]
+    try:
+        yield
+    finally:
+        _in_force[0] = before
 
 
 _SHIPPED = Allowances()

@@ -65,6 +65,21 @@ def worst_rows(trace: InspectedTrace, address: Address, number: int) -> tuple[li
     return [_view(trace, row) for row in worst_first[:number]], len(chosen)
 
 
+def rows_of_layer(trace: InspectedTrace, layer: str) -> dict[str, list[RowView]]:
+    """What was judged of a layer, or of one variable, in each table that has rows of it, the worst first.
+
+    Raises:
+      UserError: there is none.
+    """
+    rows = judgements(trace)
+    found = sorted((row for row in rows if layer in (row.layer, row.variable)), key=lambda row: row.rank, reverse=True)
+    if not found:
+        layers = ", ".join(dict.fromkeys(row.layer for row in rows if row.layer))
+        raise UserError(f"{trace.path} has nothing of a layer {layer!r}; it has {layers or 'no row of any'}")
+    tables = ((table, [_view(trace, row) for row in found if row.table == table]) for table in ("units", "ops"))
+    return {table: views for table, views in tables if views}
+
+
 def _at_steps(rows: Sequence[Judgement], steps: StepSet | None, what: str) -> Sequence[Judgement]:
     if steps is None:
         return rows

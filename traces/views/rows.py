@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -36,6 +36,11 @@ def render_op(path: str, views: Sequence[RowView], width: int) -> Iterator[Rende
 
 
 def render_worst(path: str, views: Sequence[RowView], num_rows: int, width: int) -> Iterator[RenderableType]:
+    yield _worst_table(views, num_rows, width)
+    yield from next_commands(_next(path, views))
+
+
+def _worst_table(views: Sequence[RowView], num_rows: int, width: int) -> Group:
     which = views[0].judged.table
     of = f", the worst {len(views)} of {num_rows:,}" if len(views) < num_rows else ""
     columns = (number("excess"), number("step"), word("phase"), name("unit"), word("shape"), word("verdict"))
@@ -51,8 +56,15 @@ def render_worst(path: str, views: Sequence[RowView], num_rows: int, width: int)
         )
         for view in views
     ]
-    yield table(f"{which}{of}", columns, rows, width)
-    yield from next_commands(_next(path, views))
+    return table(f"{which}{of}", columns, rows, width)
+
+
+def render_layer(tables: Mapping[str, Sequence[RowView]], limit: int, width: int) -> Iterator[RenderableType]:
+    """The worst rows of each table, at most so many of one, without commands to try next."""
+    for position, views in enumerate(tables.values()):
+        if position:
+            yield Text()
+        yield _worst_table(views[:limit], len(views), width)
 
 
 def _detail(view: RowView, width: int) -> Iterator[RenderableType]:

@@ -8,14 +8,14 @@ and go back.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
 from diag.engine.graphs.graph import parse_input
-from diag.engine.graphs.tf_runtime import op_def
+from diag.engine.graphs.tf_runtime import PYTHON_FUNCTIONS, op_def
 
 
 @dataclass
@@ -99,6 +99,7 @@ def graph_of_body(body: Body, library: Iterable[Any], versions: Any) -> Any:
     return graph_def
 
 
+XLA = "_XlaMustCompile"
 _copies = itertools.count()
 
 
@@ -107,7 +108,8 @@ def edit(
 ) -> Any:
     """A GraphDef with `change(body, function name or None)` made to it and to all its functions.
 
-    Changed functions get new names: a runtime that knows a name keeps its first definition.
+    Changed functions get new names: a runtime that knows a name keeps its first definition.  Where the change calls
+    Python, which XLA cannot, no function of the graph is left to XLA.
     `signature` may change the dtypes of a function's arguments in place.
     """
     suffix = f"_lockstep{next(_copies)}"
@@ -124,7 +126,16 @@ def edit(
         for value in node.attr.values():
             if value.func.name in renamed:
                 value.func.name = renamed[value.func.name]
+    _keep_python_from_xla(body, library)
     return graph_of_body(body, library, graph_def.versions)
+
+
+def _keep_python_from_xla(body: Body, library: Sequence[Any]) -> None:
+    nodes = [*body.nodes, *(node for f in library for node in f.node_def)]
+    if any(node.op in PYTHON_FUNCTIONS for node in nodes):
+        for carrier in (*nodes, *library):
+            if XLA in carrier.attr:
+                del carrier.attr[XLA]
 
 
 def rewired(body: Body, replaced: Mapping[str, str], keep: Callable[[str], bool]) -> Body:

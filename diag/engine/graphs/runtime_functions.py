@@ -26,12 +26,11 @@ from tensorflow.python.eager import context
 from tensorflow.python.eager import execute as eager_execute
 from tensorflow.python.framework.auto_control_deps import LEGACY_RANDOM_OPS
 
-from diag.engine.graphs.editing import outputs_of
+from diag.engine.graphs.editing import XLA, outputs_of
 from diag.engine.graphs.graph import READ_OPS, parse_input
 from diag.engine.graphs.reachability import in_order_of_reading, reachable
 from diag.engine.graphs.tf_runtime import op_def
 
-XLA = "_XlaMustCompile"
 _counter = itertools.count()
 _READ_ONLY = {*READ_OPS, "VariableShape", "VarIsInitializedOp", "ResourceGather", "ResourceGatherNd"}
 

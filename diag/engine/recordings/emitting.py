@@ -16,7 +16,7 @@ from diag.common.files import replacing, write_text
 from diag.common.text import as_text
 from diag.engine.graphs.executable import with_fetches
 from diag.engine.graphs.graph import Port
-from diag.engine.graphs.tf_runtime import op_def, readable_attributes, to_numpy
+from diag.engine.graphs.tf_runtime import as_array, op_def, readable_attributes
 from diag.engine.recordings.emitted_contents import Contents, contents_of, inputs_of
 from diag.engine.recordings.replaying_units import LayerReplay, OpReplay
 from diag.engine.step.program import Program
@@ -44,17 +44,24 @@ inputs = [tf.bitcast(data[f"input_{{i}}"], t) if t == "bfloat16" else tf.constan
 attributes = {attributes}
 
 
-def run(device, values):
+def wide(x):
+    return tf.cast(x, "complex128" if x.dtype.is_complex else "float64")
+
+
+def run(device, values, attributes=attributes):
     with tf.device(device):
         variables = [tf.Variable(x) if is_one else x for x, is_one in zip(values, are_variables)]
         given = [x.handle if is_one else x for x, is_one in zip(variables, are_variables)]
         result = tf.raw_ops.{op}(**dict(zip({names}, given)), **attributes)
-    return [tf.cast(x, "float64").numpy() for x in tf.nest.flatten(result)]
+    return [wide(x).numpy() for x in tf.nest.flatten(result)]
 
 
 def in_double(values):
+    of_complex = {{k: attributes[k] for k in ("Tcomplex", "Treal", "Tout") if k in attributes}}
+    doubles = {{k: {{"complex64": "complex128", "float32": "float64"}}.get(v, v) for k, v in of_complex.items()}}
+    values = [wide(x) if x.dtype.is_floating or x.dtype.is_complex else x for x in values]
     try:
-        return run("CPU:0", [tf.cast(x, "float64") if x.dtype.is_floating else x for x in values])
+        return run("CPU:0", values, {{**attributes, **doubles}})
     except (TypeError, ValueError, tf.errors.OpError):
         return None
 
@@ -105,7 +112,8 @@ def run(device, eagerly):
 
     if eagerly:  # no graph optimizer, so no fusion
         tf.config.optimizer.set_experimental_options({{"disable_meta_optimizer": True}})
-    found = [tf.cast(x, "float64").numpy() for x in [*step(values), *state.values()]]
+    found = [tf.convert_to_tensor(x) for x in [*step(values), *state.values()]]
+    found = [tf.cast(x, "complex128" if x.dtype.is_complex else "float64").numpy() for x in found]
     tf.config.optimizer.set_experimental_options({{"disable_meta_optimizer": False}})
     return found
 
@@ -157,7 +165,7 @@ Made = tuple[Fill, dict[str, np.ndarray], Sequence[Port]]
 def _op(part: OpReplay, program: Program) -> Made:
     node, evidence = part.node, part.evidence[0]
     definition = op_def(node.op)
-    inputs = [to_numpy(x) for x in evidence.inputs]
+    inputs = [as_array(x) for x in evidence.inputs]
     attributes = {name: value for name, value in readable_attributes(node.proto).items() if not name.startswith("_")}
     names = _parameters(node.op, attributes)
     if names is None:
@@ -200,9 +208,9 @@ def _layer(part: LayerReplay, program: Program, place: Place) -> Made:
     number = max(chosen, key=lambda number: len(part.units[number].joined))  # with the layers it is compiled with
     unit, boundary = part.units[number], part.boundaries[number]  # the layer's own, not an update
     executable = unit.executable
-    feeds = dict(zip(executable.feeds, map(to_numpy, boundary), strict=True))
-    captures = {name: to_numpy(part.state[index]) for name, index in executable.captures.items()}
-    constants = {name: to_numpy(value) for name, value in executable.constants.items()}
+    feeds = dict(zip(executable.feeds, map(as_array, boundary), strict=True))
+    captures = {name: as_array(part.state[index]) for name, index in executable.captures.items()}
+    constants = {name: as_array(value) for name, value in executable.constants.items()}
     graph_def = with_fetches(executable)
     given = {**feeds, **constants, **captures}
     kept = [node for node in graph_def.node if node.name not in given]

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from diag.engine.graphs.tf_errors import reason as short_reason
 from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Lane
@@ -68,6 +69,10 @@ class FinishedStep:
         """Of the reference and of the candidate."""
         run, loss = self.run, self.telescope.program.loss
         return float(run.compared.values[loss]), float(run.candidate.values[loss])
+
+
+ON_XLA = "XLA_"
+"""In what XLA says of an op that it cannot compile stands the device, XLA_CPU_JIT for one."""
 
 
 class LockstepRun:
@@ -185,6 +190,11 @@ class LockstepRun:
         unsupported = isinstance(error, (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError))
         if unsupported and place.execution == "xla" and step == self.settings.first_step:
             return UserError(f"{place}: XLA cannot compile this step: {reason}")
+        if unsupported and ON_XLA in reason:
+            return UserError(
+                f"XLA cannot compile a function of the model's own that asks for it (jit_compile=True): "
+                f"{short_reason(error)}"
+            )
         if place.is_simulated:
             return UserError(f"{place}: step {step} fails with the fault planted in it: {reason}")
         return error  # type: ignore[no-any-return]

@@ -46,12 +46,12 @@ class LayerCalls:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
+        self.units: list[keras.layers.Layer] = []
+        self.paths: list[tuple[str, ...]] = []
         self.forget()
 
     def forget(self) -> None:
-        """Nothing was called yet."""
-        self.units: list[keras.layers.Layer] = []
-        self.paths: list[tuple[str, ...]] = []
+        """Nothing was called yet; indices stay, since a `tf.function` that is not traced again keeps its marks."""
         self.outputs: list[tuple[int, list[Any]]] = []
         self._stack: list[keras.layers.Layer] = []
 
@@ -138,14 +138,14 @@ class TrainingCalls:
     """
 
     def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Nothing was called yet."""
-        self.gradients: list[GradientCall] = []
         self.optimizers: list[keras.Optimizer] = []
         self.updated: list[Any] = []
         self.of_optimizer: dict[int, int] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing was called yet; indices stay, as those of `LayerCalls` do."""
+        self.gradients: list[GradientCall] = []
         self._unscaled: list[tuple[Any, Any]] = []
         self._current: int | None = None
 
