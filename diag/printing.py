@@ -23,8 +23,8 @@ def print_result(result: RunResult, request: LockstepRequest) -> int:
         print(to_text(json_report.report(result)), end="")
     else:
         further = next_commands(result, request.command, request.script) if request.module else []
-        terminal.render(result, ReportConsole(), further)
-        if result.substitution is not None:
+        terminal.render(result, ReportConsole(), further, request.verbose)
+        if result.substitution is not None:  # asked for, so always shown
             substitution.render(result.substitution, ReportConsole())
     return DIVERGENCE if result.verdict == "divergence" else 0
 

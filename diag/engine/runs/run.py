@@ -160,7 +160,7 @@ class LockstepRun:
             self.history.remember(number, telescope.program, step.run.reference.before, step.run.batch)
             self.next_step = number + 1
             yield step
-            self.progress(number + 1, "watching", *step.losses)
+            self.progress(number + 1, "comparing the places", *step.losses)
 
     def result(self) -> RunResult:
         """What the steps so far led to."""
@@ -199,7 +199,7 @@ class LockstepRun:
         if self.settings.units == "op" or self.attention.calls_for_microscope(step.observations):
             loss = telescope.program.loss
             lanes = (run.reference, run.candidate)
-            self.progress(number, "microscope", *(float(lane.values[loss]) for lane in lanes))
+            self.progress(number, "judging every op", *(float(lane.values[loss]) for lane in lanes))
             self._zoom(step)
             self.attention.looked(step.observations)
         self.attention.saw(step.observations)
