@@ -104,7 +104,7 @@ def code_of(*flags: str) -> list[str]:
 
 def resume(folder: Path, *flags: str) -> Path:
     assert lockstep.main(["--resume", str(folder), "--quiet", *flags]) in (0, 1)
-    assert sorted(path.name for path in folder.iterdir()) == ["report.json", "trace.h5"]
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json", "trace.h5"]
     return folder
 
 

@@ -88,7 +88,7 @@ def _gap(left_out: Sequence[Observation]) -> list[Row]:
 
 def _row(observation: Observation, is_first: bool) -> Row:
     name, phase = name_of(observation.where), observation.where.phase
-    apart = _apart(normwise(observation))
+    apart = _apart(normwise(observation)) if observation.propagated is not None else "-"
     return Row(name, phase, _error(observation), apart, is_first, is_beyond(observation))
 
 

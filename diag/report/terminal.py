@@ -32,6 +32,7 @@ def render(result: RunResult, console: Console, next_commands: Sequence[str] = (
     verbose.print_section(_path(result, console.width), console)
     if is_verbose:
         verbose.details(result, console)
+        verbose.print_section(verbose.sending(result, console.width), console)
         verbose.print_section(_next(next_commands), console)
     else:
         verbose.print_section(_cautions(result, console.width), console)

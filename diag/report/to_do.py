@@ -40,14 +40,14 @@ def _cure(result: RunResult) -> list[Action]:
         return [Action(f"Work around it; run on this step, it cures it: {best.why}", best.code)]
     if found is not None or "trace" not in result.files:
         return []
+    return [Action("Find a cure (at most 10 minutes):", attribute_command(result))]
+
+
+def attribute_command(result: RunResult) -> str:
+    """The command that tries what cures the first divergence of a trace."""
     files = [lane.place for lane in result.lanes if lane.name == "candidate" and ".py:" in lane.place]
     named = ["--place", *files] if files else []  # no file is run because a trace names it
-    return [
-        Action(
-            "Find a cure (at most 10 minutes):",
-            shlex.join(["python", "-m", "diag.attribute", result.files["trace"], *named]),
-        )
-    ]
+    return shlex.join(["python", "-m", "diag.attribute", result.files["trace"], *named])
 
 
 def _small_program(result: RunResult, first: Divergence) -> list[Action]:

@@ -37,7 +37,7 @@ def details(result: RunResult, console: Console) -> None:
     """Print all that the short report leaves out or sums up."""
     sections = (
         _facts, _rewrites, _attribution, _growth, path_of, _also_divergent, _worst, _amplifiers, _updates, _firsts,
-        _judged, _notes, _sending,
+        _judged, _notes,
     )  # fmt: skip
     for section in sections:
         print_section(section(result, console.width), console)
@@ -314,7 +314,7 @@ def notes_of(result: RunResult) -> list[str]:
     return [note.text for note in result.notes if note.kind != SIMULATED]
 
 
-def _sending(result: RunResult, width: int) -> Iterator[RenderableType]:
+def sending(result: RunResult, width: int) -> Iterator[RenderableType]:
     lines = what_to_send(result)
     if lines:
         yield Text("What to send", style="bold")

@@ -78,6 +78,7 @@ BLAME_WORDS = {
     "framework": "blame the framework's own arithmetic",
     "state-update": "blame the state update, which writes the variables",
     "random-stream": "blame the random stream",
+    "unknown": "whom to blame was not looked into",
     "none": "no part of the stack is to blame",
 }
 CURE_WORDS = {"eager": "running eagerly", "graph": "running as a graph", "xla": "compiling with XLA"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +16,7 @@ from diag.engine.localization.fused import FusedFaults
 from diag.engine.lockstep.history import History
 from diag.engine.lockstep.propagated import Propagated
 from diag.engine.lockstep.telescope import Telescope
+from diag.engine.rewrites.around import rewrites_around
 from diag.engine.runs.attention import Attention
 from diag.engine.runs.findings import Findings
 from diag.engine.runs.random_draws import RandomStreams
@@ -162,9 +163,13 @@ class LockstepRun:
             yield step
             self.progress(number + 1, "comparing the places", *step.losses)
 
-    def result(self) -> RunResult:
-        """What the steps so far led to."""
-        return result_of(self.findings, self.settings, self.program, self.lanes, self.twins)
+    def result(self, is_final: bool = True) -> RunResult:
+        """What the steps so far led to; in the end with what TensorFlow made of the layers that are wrong."""
+        result = result_of(self.findings, self.settings, self.lanes, self.twins)
+        first = result.first_divergence
+        if not is_final or first is None:
+            return result
+        return replace(result, rewrites=rewrites_around(first, self.program, self.lanes[1]))
 
     def _check_faults(self) -> None:
         for lane in self.lanes:
