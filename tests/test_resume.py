@@ -225,7 +225,7 @@ def test_more_steps_than_at_first(tmp_path, kept) -> None:
 
 
 def test_a_step_that_comes_out_otherwise_is_said(tmp_path, kept, capsys) -> None:
-    flags = (*MLP, "--candidate", "sim:files.py:differs_by_run", "--units", "step")
+    flags = (*MLP, "--candidate", "sim:files.py:differs_by_run", "--units", "step", "--verbose")
     kept(2)
     begin(tmp_path / "killed", *flags, after=5)
     capsys.readouterr()

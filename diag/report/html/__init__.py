@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from diag.common.text import escaped
 from diag.report.html.page import Page, page_values
+from diag.report.short_path import rows_of
 from diag.verdict.result import RunResult
 from traces.reader import TraceReader
 
@@ -30,6 +31,11 @@ def page_of(result: RunResult, trace: TraceReader | None = None) -> str:
     page: Page = page_values(result, trace)
     template = _environment().get_template("report.html")
     return template.render(page=page, policy=policy, style=Markup(style), script=Markup(script))
+
+
+def notebook_of(result: RunResult) -> str:
+    """What a notebook shows: the sentence, what to do now, and the path in a few rows."""
+    return _environment().get_template("notebook.html").render(page=page_values(result, None), rows=rows_of(result))
 
 
 @cache
