@@ -44,7 +44,7 @@ MORE = 300  # seconds, until what is left out is said, and a trial that hangs is
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.attribute", __doc__)
+    parser = command_parser("diag.attribute", __doc__)
     parser.add_argument("trace", metavar="TRACE", type=file_path, help="a trace.h5 of diag.lockstep")
     parser.add_argument(
         "--step", metavar="K", type=not_negative, help="the step (default: that of the first divergence)"

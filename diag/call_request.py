@@ -54,7 +54,7 @@ def options_from(settings: Mapping[str, Any]) -> argparse.Namespace:
 
 class _Parser(OneLineParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(message)
+        raise UserError(message + self.meant(message))
 
 
 def _words(name: str, value: Any) -> list[str]:

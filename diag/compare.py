@@ -29,7 +29,7 @@ LANES = ("reference", "candidate")
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.compare", __doc__)
+    parser = command_parser("diag.compare", __doc__)
     parser.add_argument("reference", metavar="A.h5", type=file_path, help="the trace to compare with")
     parser.add_argument("candidate", metavar="B.h5", type=file_path, help="the trace in question")
     parser.add_argument(

@@ -18,7 +18,7 @@ BAD = 1
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.doctor", __doc__)
+    parser = command_parser("diag.doctor", __doc__)
     parser.add_argument("--json", action="store_true", help="print the result as JSON and nothing else")
     return parser
 

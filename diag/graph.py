@@ -17,7 +17,7 @@ from diag.machine.places import parse_place
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.graph", __doc__)
+    parser = command_parser("diag.graph", __doc__)
     flags.add_model_flags(parser)
     add_trust_flag(parser)
     parser.add_argument(

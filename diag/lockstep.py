@@ -23,7 +23,7 @@ from diag.resume import resumed_request
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.lockstep", __doc__)
+    parser = command_parser("diag.lockstep", __doc__)
     flags.add_model_flags(parser)
     flags.add_place_flags(parser)
     flags.add_watch_flags(parser)

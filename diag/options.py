@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diag.common.child import add_memory_flag
 from diag.common.command import add_trust_flag, add_verbose_flag, file_path, nameable, positive, seed, whole
+from diag.common.user_code import FORMS
 from diag.errors import UserError
 from diag.machine.places import EXECUTIONS, POLICIES, Place, parse_place
 from diag.verdict.substitution import OP
@@ -24,10 +25,10 @@ MOST_TWINS = 1000
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is trained")
     group.add_argument(
-        "--model", metavar="SPEC", type=nameable, help="FILE.py:FUNCTION returning a Keras model, or a .keras file"
+        "--model", metavar="SPEC", type=nameable, help=f"{FORMS} returning a Keras model, or a .keras file"
     )
     group.add_argument(
-        "--data", metavar="SPEC", type=nameable, help="FILE.py:FUNCTION, an .npz file, or a folder of class folders"
+        "--data", metavar="SPEC", type=nameable, help=f"{FORMS}, an .npz file, or a folder of class folders"
     )
     add_steps_flag(group)
     group.add_argument("--batch-size", type=positive, default=32, help="samples a step (default: %(default)s)")

@@ -72,7 +72,7 @@ class ReplayRequest:
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.replay", __doc__)
+    parser = command_parser("diag.replay", __doc__)
     parser.add_argument("trace", metavar="TRACE", type=file_path, help="a trace.h5 of diag.lockstep")
     parser.add_argument("--step", metavar="K", type=not_negative, required=True, help="the step, counted from 0")
     parser.add_argument(

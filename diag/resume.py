@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diag.common.command import OneLineParser
+from diag.common.user_code import names_function
 from diag.common.wording import flag_of
 from diag.errors import UserError
 from diag.machine.hardware import restore_variables
@@ -90,7 +91,8 @@ def _refuse_others(folder: Path, wanted: dict[str, Any], begun: dict[str, Any]) 
 
 def _refuse_unnamed(folder: Path, wanted: dict[str, Any], begun: dict[str, Any]) -> None:
     """That a person names the Python files that will run, and says that they trust a file: a trace cannot."""
-    flags = [flag_of(f"--{name}", begun[name]) for name in OF_CODE if name not in wanted and _names_code(begun[name])]
+    named = [name for name in OF_CODE if _names_code(name, begun[name] or "")]
+    flags = [flag_of(f"--{name}", begun[name]) for name in named if name not in wanted]
     flags += ["--trust"] if begun["trust"] and "trust" not in wanted else []
     if flags:
         raise UserError(
@@ -99,6 +101,8 @@ def _refuse_unnamed(folder: Path, wanted: dict[str, Any], begun: dict[str, Any])
         )
 
 
-def _names_code(value: str | None) -> bool:
-    """Whether what a flag names is a Python file: a model's, data's, or that of a simulated place."""
-    return value is not None and not value.startswith(TRACE) and re.search(r"\.py(:|$)", value) is not None
+def _names_code(name: str, value: str) -> bool:
+    """Whether what a flag names is Python code: a model's, data's, or that of a simulated place."""
+    if name in ("model", "data"):
+        return names_function(value)
+    return not value.startswith(TRACE) and re.search(r"\.py(:|$)", value) is not None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from diag.call_request import add_call_flags, call_request
 from diag.common.after_import import after_import
-from diag.common.command import OneLineParser, command_parser, run_command
+from diag.common.command import OneLineParser, command_parser, nameable, run_command
 from diag.common.script import Ended, Script
 from diag.common.user_code import summary_of
 from diag.errors import UserError
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.run", __doc__)
+    parser = command_parser("diag.run", __doc__)
     add_call_flags(parser)
     parser.add_argument("-m", dest="is_module", action="store_true", help="SCRIPT is the name of a module")
-    parser.add_argument("name", metavar="SCRIPT", help="a Python script that trains a Keras model")
+    parser.add_argument("name", metavar="SCRIPT", type=nameable, help="a Python script that trains a Keras model")
     parser.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="the script's own")
     return parser
 

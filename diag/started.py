@@ -14,7 +14,8 @@ from importlib.util import find_spec
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 NUMBA_SETTINGS = ".numba_config.yaml"
 """Read from where a command is started (numba/core/config.py), such as the folder of the pickles of a cache."""
-PACKAGES = ("diag", "probes", "traces")
+IN_A_WHEEL = os.path.isdir(os.path.join(ROOT, "diag", "traces"))
+PACKAGES = ("diag",) if IN_A_WHEEL else ("diag", "probes", "traces")
 
 # HDF5 loads no filter from a folder: TensorFlow names one of where a command is started, `disable`, as the place to
 # search (tensorflow/python/keras/saving/save.py), and children inherit that.  "::" is HDF5's word for none at all.

@@ -2,7 +2,7 @@
 
 import sys
 
-if sys.argv[:1] == ["-m"]:  # Python looks for a command in this package (its documentation of sys.argv)
+if __name__ == "probes" and sys.argv[:1] == ["-m"]:  # as in diag/__init__.py, unless it was loaded, as in a wheel
     with open(f"{__path__[0]}/../diag/started.py", encoding="utf-8") as file:
         exec(file.read(), {"__file__": file.name})
 import diag as diag  # first of all: from here on Ctrl-C ends python -m probes in one line

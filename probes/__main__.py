@@ -36,7 +36,7 @@ COMPARE = "compare"
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m probes", __doc__)
+    parser = command_parser(__package__, __doc__)
     probed = parser.add_argument_group("what is probed")
     probed.add_argument("--place", metavar="PLACE", help="DEVICE[/EXECUTION] (default: the first GPU, else CPU:0)")
     probed.add_argument("--execution", choices=EXECUTIONS, help="where --place names none (default: eager)")
@@ -68,7 +68,7 @@ def parser() -> OneLineParser:
 
 
 def comparing_parser() -> OneLineParser:
-    parser = command_parser("python -m probes compare", "What differs between two cards.")
+    parser = command_parser(f"{__package__} compare", "What differs between two cards.")
     parser.add_argument("first", type=file_path, metavar="A.json")
     parser.add_argument("second", type=file_path, metavar="B.json")
     parser.add_argument("--json", action="store_true", help="print the differences as JSON and nothing else")

@@ -114,7 +114,7 @@ def test_numbers_are_judged_and_files_are_read_without_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "probes", "traces"])
+@pytest.mark.parametrize("command", [*COMMANDS, "probes", "traces", "diag"])
 def test_help_loads_no_tensorflow(command):
     code = f"""
 import runpy, sys
@@ -127,7 +127,7 @@ except SystemExit as exit:
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr
-    assert f"usage: python -m {command}" in done.stdout
+    assert f"usage: {'tf-lockstep' if command == 'diag' else f'python -m {command}'}" in done.stdout
 
 
 # ---- docs

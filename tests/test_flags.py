@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diag import attribute, compare, doctor, graph, lockstep, options, replay
+from diag import attribute, compare, doctor, graph, lockstep, options, replay, run
 from diag.common.command import file_path, nameable
 from diag.errors import UserError
 from diag.machine import tensorflow_import
@@ -19,7 +19,7 @@ from tests.hostile.running import LET_IN
 from traces import __main__ as traces
 
 MODULES = {"lockstep": lockstep, "replay": replay, "compare": compare, "attribute": attribute, "graph": graph,
-           "doctor": doctor, "probes": probes, "traces": traces}  # fmt: skip
+           "doctor": doctor, "run": run, "probes": probes, "traces": traces}  # fmt: skip
 NOT_NUMBERS = ("-1", "-0.5", "0.5", "1e99", "nan", "inf", "", " ", "abc", "0x10", "9" * 30, "9" * 5000)
 NAMES = (file_path, nameable, options._place_or_trace)
 FROM_ZERO = {"--seed", "--step", "--op", "--from", "--twins"}
@@ -49,12 +49,12 @@ def test_a_number_that_is_none_is_refused(name, parser, action, capsys):
     needed = [word for other in parser._actions if other.required for word in _given(other) if other is not action]
     for value in (*NOT_NUMBERS, *(() if flag in FROM_ZERO else ("0",))):
         with pytest.raises(SystemExit) as ended:
-            parser.parse_args([*needed, f"{flag}={value}"])
+            parser.parse_args([f"{flag}={value}", *needed])
         out, err = capsys.readouterr()
         assert ended.value.code == 2, (flag, value)
         assert out == "" and err.count("\n") == 1 and len(err) < 300, (flag, value, err)
         assert f"argument {'/'.join(action.option_strings)}: expected a whole number of at" in err
-    assert getattr(parser.parse_args([*needed, flag, "1"]), action.dest) == 1
+    assert getattr(parser.parse_args([flag, "1", *needed]), action.dest) == 1
 
 
 def _given(action: argparse.Action) -> list[str]:
@@ -67,6 +67,12 @@ def test_all_flags_with_a_number_are_known():
     assert len(found) == len(NUMBERS) >= 24
     assert {("lockstep", "--seed"), ("attribute", "--step"), ("probes", "--seed"), ("traces show", "--op")} <= found
     assert not [action for _, _, action in NUMBERS if action.type in (int, float, Path)]
+
+
+def test_flags_are_written_out_and_every_parser_has_a_version():
+    found = dict(parsers())
+    assert [name for name, parser in found.items() if parser.allow_abbrev] == []
+    assert [name for name, parser in found.items() if "--version" not in parser._option_string_actions] == []
 
 
 # ---- through the whole command, up to where TensorFlow would be loaded

@@ -278,16 +278,10 @@ def test_a_flag_that_contradicts(killed, capsys, flags) -> None:
 def test_code_is_run_only_if_it_is_named_again(tmp_path, killed, capsys) -> None:
     error = refused(capsys, "--resume", str(killed))
     assert f"was begun with --model {ZOO}:mlp; no code is run because a trace names it" in error
-    flags = (
-        "--model",
-        f"{ZOO}:mlp",
-        "--data=files.py:numbers",
-        "--candidate",
-        "sim:files.py:remembers_an_object/eager",
-    )
+    flags = ("--model", f"{ZOO}:mlp", "--data=files:numbers", "--candidate", "sim:files.py:remembers_an_object/eager")
     begin(tmp_path / "more", *flags, "--trust", "--quiet", after=1)
     error = refused(capsys, "--resume", str(tmp_path / "more"), *flags[:2])
-    assert f"begun with --data files.py:numbers {' '.join(flags[3:])} --trust; no code" in error
+    assert f"begun with --data files:numbers {' '.join(flags[3:])} --trust; no code" in error
 
 
 def test_flags_that_say_the_same_are_taken(killed) -> None:

@@ -28,7 +28,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m traces", __doc__)
+    parser = command_parser(__package__, __doc__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.__doc__, description=command.__doc__)

@@ -5,25 +5,48 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import diag
 from diag.common.stopping import Stopping
 from diag.common.streams import drop_stdout, prepare_streams, say
 from diag.common.text import LONGEST, as_text
-from diag.common.wording import one_line, shortened
+from diag.common.wording import did_you_mean, one_line, shortened
 from diag.errors import UserError
 
 BUG, BROKEN_PIPE = 3, 141
+_INVALID_CHOICE = re.compile(r"invalid choice: '(?P<given>[^']*)' \(choose from (?P<known>.*)\)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with exit code 2: what was given and what was expected."""
+    """A parser whose errors are one line, with exit code 2: what was given and what was expected.
+
+    Flags are written out: what an abbreviation stands for would change with each flag that is added.  Where there is
+    `--help` there is `--version`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+        self._given: Sequence[str] = ()
+        if self.add_help:
+            version = f"{diag.NAME} {diag.__version__}"
+            self.add_argument("--version", action="version", version=version, help="show the version and exit")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Nothing may be unknown: a subcommand's parser refuses by itself what no flag of it is, and knows its like."""
+        self._given = sys.argv[1:] if args is None else args
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self._given = unknown
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
     def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
         """A help or a version that nobody could read was no success, as it is to argparse."""
@@ -36,11 +59,28 @@ class OneLineParser(argparse.ArgumentParser):
             self.exit(status, f"{self.prog}: {reason}\n" if reason else None)
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(UserError.exit_code, f"{self.prog}: {as_text(one_line(message), longest=LONGEST)}; see --help\n")
+        line = as_text(one_line(message), longest=LONGEST)
+        self.exit(UserError.exit_code, f"{self.prog}: {line}{self.meant(message)}; see --help\n")
+
+    def meant(self, message: str) -> str:
+        """`; did you mean --steps?` where what argparse says comes of a flag, or a choice, that there is not."""
+        if choice := _INVALID_CHOICE.search(message):
+            return did_you_mean(choice["given"], re.findall(r"[^\s',]+", choice["known"]))
+        if not message.startswith(("unrecognized arguments", "the following arguments are required")):
+            return ""
+        words = [word.partition("=")[0] for word in self._given if word.startswith("--")]
+        unknown = [word for word in words if word not in self._option_string_actions]
+        return did_you_mean(unknown[0], self._option_string_actions) if unknown else ""
 
 
-def command_parser(prog: str, description: str | None) -> OneLineParser:
-    """The parser of a command, whose `--help` shows the docstring of its file with its own line breaks."""
+def command_parser(module: str, description: str | None) -> OneLineParser:
+    """The parser of the command that `python -m` finds under the name `module`.
+
+    It calls itself as it was started, `python -m diag.replay` or `tf-lockstep replay`; its `--help` shows the docstring
+    of its file with its own line breaks.
+    """
+    is_script = os.path.basename(sys.argv[0]) == diag.NAME
+    prog = f"{diag.NAME} {module.rpartition('.')[2]}" if is_script else f"python -m {module}"
     return OneLineParser(prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 

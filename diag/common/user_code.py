@@ -1,35 +1,48 @@
-"""Calling a person's own function, `FILE.py:FUNCTION`, and saying in one line what went wrong in it."""
+"""Calling a person's own function, and saying in one line what went wrong in it.
+
+It is named `FILE.py:FUNCTION`, or as an import string, `package.module:FUNCTION`.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
+import re
 import sys
 import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from diag.common.wording import first_line
+from diag.common.wording import did_you_mean, first_line
 from diag.errors import UserError
+
+FORMS = "FILE.py:FUNCTION or package.module:FUNCTION"
+_IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def names_function(spec: str) -> bool:
-    """Whether `spec` is FILE.py:FUNCTION, or FILE.py with the function forgotten; FILE may hold colons."""
-    return spec.endswith(".py") or spec.rpartition(":")[0].endswith(".py")
+    """Whether `spec` is a function, or FILE.py with the function forgotten; FILE may hold colons.
+
+    What exists under the whole of an import string's text is a file or folder of that name.
+    """
+    is_file = spec.endswith(".py") or spec.rpartition(":")[0].endswith(".py")
+    return is_file or (_IMPORT_STRING.fullmatch(spec) is not None and not Path(spec).exists())
 
 
 def call_function(spec: str, *, flag: str, expected: str) -> Any:
     """Calls the function that `spec` names, with no arguments, and returns what it returns.
 
     Args:
-        spec: FILE.py:FUNCTION, FILE relative to the working directory.
+        spec: FILE.py:FUNCTION, FILE relative to the working directory; or package.module:FUNCTION.
         flag: what the person typed before it, for messages: "--model".
         expected: what the function should return, for messages: "a Keras model".
 
     Raises:
-        UserError: no such file or function, or their code raised: then with the exception's type,
-            its message, and the last line of their file that it passed through.
+        UserError: no such file, module or function, or their code raised: then with the exception's
+            type, its message, and the last line of their file that it passed through.
     """
     if spec.endswith(".py"):
         raise UserError(f"{flag} {spec} names no function; write {flag} {spec}:FUNCTION, returning {expected}")
@@ -42,52 +55,96 @@ def call_function(spec: str, *, flag: str, expected: str) -> Any:
     try:
         return function()
     except (Exception, SystemExit) as error:
-        file, _, name = spec.rpartition(":")
-        raise UserError(f"{flag} {spec}: {name}() raised {summary_of(error, Path(file))}") from error
+        code, _, name = spec.rpartition(":")
+        raise UserError(f"{flag} {spec}: {name}() raised {summary_of(error, _file_of(code))}") from error
 
 
 _GUARD = 'put what it runs as a script under if __name__ == "__main__":'
 
 
 def load_function(spec: str, expected: str) -> Callable[..., Any]:
-    """The function that `FILE.py:FUNCTION` names.
+    """The function that `FILE.py:FUNCTION` or `package.module:FUNCTION` names.
 
-    The file is imported under a name of its own, with its folder on the import path, as Python
-    would run it.  Raises UserError, one line, where there is no such file or function or the
-    file does not import.
+    Raises UserError, one line, where there is no such file, module or function or the file does not import.
     """
-    file, _, name = spec.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"{spec}: no file {file!r}; expected FILE.py:FUNCTION naming {expected}")
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    module_spec = importlib.util.spec_from_file_location(f"_lockstep_{path.stem}", path)
-    if module_spec is None or module_spec.loader is None:
-        raise UserError(f"{spec}: {file!r} is no Python file; expected FILE.py:FUNCTION naming {expected}")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module
+    code, _, name = spec.rpartition(":")
+    load = _loaded if code.endswith(".py") else _imported
     try:
-        module_spec.loader.exec_module(module)
+        module = load(code)
+    except _NotFound as error:
+        raise UserError(f"{spec}: {error}; expected {FORMS} naming {expected}") from error
     except Exception as error:
-        problem = f"{summary_of(error, path)}{_here(error)}"
-        raise UserError(f"{spec}: {file} could not be imported: {problem}") from error
+        problem = f"{summary_of(error, _file_of(code))}{_here(error)}"
+        raise UserError(f"{spec}: {code} could not be imported: {problem}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        offered = sorted(
-            k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_spec.name
-        )
-        raise UserError(f"{spec}: {file} has no function {name!r}; it defines {', '.join(offered) or 'none'}")
+        defined = {
+            k for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__
+        }
+        offered = ", ".join(sorted(defined)) or "none"
+        raise UserError(f"{spec}: {code} has no function {name!r}; it defines {offered}{did_you_mean(name, defined)}")
     return function  # type: ignore[no-any-return]
+
+
+class _NotFound(Exception):
+    """Of the file or module that was named."""
+
+
+def _loaded(file: str) -> ModuleType:
+    """A Python file, under a name of its own, with its folder on the import path, as Python would run it."""
+    path = Path(file)
+    if not path.is_file():
+        raise _NotFound(f"no file {file!r}")
+    _look_in(path.resolve().parent)
+    spec = importlib.util.spec_from_file_location(f"_lockstep_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # as of every name that ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _imported(name: str) -> ModuleType:
+    """A module, of the folder that one is in if its package lies there, else of what is installed."""
+    if _lies_here(name):
+        _look_in(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing != name and not name.startswith(f"{missing}."):
+            raise  # one that the module itself imports
+        meant = did_you_mean(missing, _modules_beside(missing))
+        where = f"in {Path.cwd()} or installed" if "." not in missing else f"in {missing.rpartition('.')[0]}"
+        raise _NotFound(f"no module {missing!r} {where}{meant}") from error
+
+
+def _look_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _modules_beside(name: str) -> list[str]:
+    """The modules of the package that a name is in, or of the folder that one is in."""
+    package = name.rpartition(".")[0]
+    folders = getattr(sys.modules[package], "__path__", []) if package else [str(Path.cwd())]
+    return [found.name for found in pkgutil.iter_modules(folders, f"{package}." if package else "")]
+
+
+def _lies_here(name: str) -> bool:
+    """Whether the top package of a module's name lies where the command was started."""
+    first = name.partition(".")[0]
+    return Path(f"{first}.py").is_file() or Path(first).is_dir()
+
+
+def _file_of(code: str) -> Path:
+    """The Python file that was named, or that of the module."""
+    return Path(code if code.endswith(".py") else getattr(sys.modules.get(code), "__file__", None) or code)
 
 
 def _here(error: Exception) -> str:
     """What to do about a module that is not found, and lies where the command was started."""
-    if not isinstance(error, ModuleNotFoundError) or not error.name:
-        return ""
-    name = error.name.partition(".")[0]
-    is_here = Path(f"{name}.py").is_file() or Path(name).is_dir()
+    is_here = isinstance(error, ModuleNotFoundError) and error.name and _lies_here(error.name)
     return "; PYTHONPATH=. before the command lets it import from the folder you are in" if is_here else ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 def figure(value: float) -> str:
@@ -46,6 +47,17 @@ def type_and_message(error: BaseException) -> str:
 
 def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """`; did you mean --steps?`, the name that is most like what was given; empty where none is."""
+    near = nearest(given, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """The name that is most like what was given; empty where none is like it."""
+    return next(iter(get_close_matches(given, list(known), 1)), "")
 
 
 def percent(share: float) -> str:

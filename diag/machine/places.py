@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
+from diag.common.wording import nearest
 from diag.errors import UserError
 
 EXECUTIONS = ("eager", "graph", "xla")
@@ -18,6 +19,10 @@ GRAMMAR = (
 )
 _DEVICE = re.compile(r"(CPU|GPU):[0-9]{1,4}")
 _SIMULATED = re.compile(r"(sim|rewrite):(.+)")
+_LIKE_A_DEVICE = re.compile(
+    r"/?(device:)?(?P<kind>cpu|gpu|cuda|metal|mps)[^\w/]?(?P<number>[0-9]{0,4})(?P<rest>(/\w+)*)", re.IGNORECASE
+)
+"""What other programs call one: gpu, GPU0, cuda:0, /device:GPU:0."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,18 @@ def parse_place(text: str, execution: str | None = None, policy: str | None = No
         if kind == "rewrite" and ".py:" not in name:
             raise UserError(f"--place {text!r}: rewrite: needs FILE.py:FUNCTION; a place is {GRAMMAR}")
         return Place("CPU:0", execution, policy, name, kind)
-    raise UserError(f"{text!r} is no place; expected {GRAMMAR}")
+    raise UserError(f"{text!r} is no place{_place_like(text)}; expected {GRAMMAR}")
+
+
+def _place_like(text: str) -> str:
+    """`; did you mean GPU:0?` of a place that is nearly written as one; else empty."""
+    found = _LIKE_A_DEVICE.fullmatch(text)
+    if found is None:
+        return ""
+    device = f"{'CPU' if found['kind'].lower() == 'cpu' else 'GPU'}:{found['number'] or 0}"
+    words = [nearest(word, (*EXECUTIONS, *POLICIES)) for word in found["rest"].split("/")[1:]]
+    meant = "/".join([device, *words])
+    return f"; did you mean {meant}?" if "" not in words and meant != text else ""
 
 
 def names_execution(text: str) -> bool:

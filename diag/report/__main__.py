@@ -22,7 +22,7 @@ DIVERGENCE = 1
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("python -m diag.report", __doc__)
+    parser = command_parser("diag.report", __doc__)
     parser.add_argument("trace", metavar="TRACE", type=file_path, help="trace.h5 of a run")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--text", action="store_true", help="the report as it was printed (default)")

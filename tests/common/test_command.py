@@ -21,7 +21,7 @@ def ended_with(error: BaseException, capsys: pytest.CaptureFixture[str], **frame
     def run(options: object) -> int:
         raise error
 
-    code = run_command("name", command_parser("python -m name", "What it does."), run, [], **frame)
+    code = run_command("name", command_parser("name", "What it does."), run, [], **frame)
     out, err = capsys.readouterr()
     assert out == ""
     return code, err
@@ -52,7 +52,7 @@ def test_a_signal_ends_it_whatever_becomes_of_the_interrupt(number, code, word, 
         return 0
 
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    assert run_command("name", command_parser("python -m name", ""), run, []) == code
+    assert run_command("name", command_parser("name", ""), run, []) == code
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and word in err
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
@@ -82,7 +82,7 @@ def test_what_the_machine_has_no_room_for_is_one_line(error, code, line, capfd):
 
 
 def test_the_command_s_own_exit_code_is_returned_and_its_docstring_is_the_help(capsys):
-    parser = command_parser("python -m name", "First line.\n\n  indented")
+    parser = command_parser("name", "First line.\n\n  indented")
     assert run_command("name", parser, lambda options: 1, []) == 1
     assert "First line.\n\n  indented\n" in parser.format_help()
     with pytest.raises(SystemExit) as ended:
@@ -145,12 +145,11 @@ def test_what_nobody_could_read_was_no_success(flag):
 import sys
 from diag.common.command import command_parser
 parser = command_parser("name", "What it does. " * 1000)
-parser.add_argument("--version", action="version", version="1")
 parser.parse_args(["{flag}"])
 """
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("name: cannot write what it prints: No space left")
+    assert done.returncode == 2 and done.stderr.startswith("python -m name: cannot write what it prints: No space")
     assert done.stderr.count("\n") == 1
     reading, writing = os.pipe()
     os.close(reading)

@@ -237,6 +237,12 @@ def a_group_for_a_dataset_that_may_be_missing(file: h5py.File) -> None:
     file.create_group("programs/checksum/x")
 
 
+@hostile("reports/checksum is a group")
+def a_group_of_two_names_for_a_dataset_that_may_be_missing(file: h5py.File) -> None:
+    del file["reports/checksum"]
+    file["reports/checksum"] = file["steps"]
+
+
 @hostile("steps/step has a named datatype")
 def a_column_of_a_named_datatype(file: h5py.File) -> None:
     kind = h5t.STD_I64LE.copy()

@@ -68,10 +68,10 @@ def datasets_of(file: h5py.File, size: int) -> dict[str, Stored]:
                 member = h5o.open(group, name.encode())
                 known[address] = None if isinstance(member, h5g.GroupID) else _stored(member, here, size)
                 if isinstance(member, h5g.GroupID):
-                    if depth == 1 and name in OPTIONAL:
-                        raise Unsound(f"{here} is a group")
                     groups.append((member, here, depth + 1))
             stored = known[address]
+            if stored is None and depth == 1 and name in OPTIONAL:  # also one that was met under another name
+                raise Unsound(f"{here} is a group")
             if stored is not None:
                 found[here] = stored
     return found

@@ -119,7 +119,7 @@ def _fitted(widths: list[int], columns: Sequence[TextColumn], width: int) -> lis
 
 def next_commands(commands: Iterable[Sequence[str]]) -> Iterator[RenderableType]:
     """Command lines worth trying now, each given as its arguments after `python -m traces`."""
-    lines = list(dict.fromkeys(shlex.join(["python", "-m", "traces", *arguments]) for arguments in commands))
+    lines = list(dict.fromkeys(f"python -m traces {shlex.join(arguments)}" for arguments in commands))
     if lines:
         yield Text("\nNext", style=TITLE)
     for line in lines:

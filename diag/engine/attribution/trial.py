@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from diag.common.command import OneLineParser, command_parser
 from diag.common.jsonable import json_number
 from diag.common.lifeline import end_with_starter
 from diag.common.wording import one_line
@@ -28,8 +29,8 @@ from diag.verdict.attribution import Trial, implied
 from traces.reader import TraceReader
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m diag.engine.attribution.trial", description=__doc__)
+def parser() -> OneLineParser:
+    parser = command_parser("diag.engine.attribution.trial", __doc__)
     parser.add_argument("trace", type=Path)
     parser.add_argument("--step", type=int, required=True)
     parser.add_argument("--lane", default="reference")

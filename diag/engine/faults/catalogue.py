@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diag.common.user_code import load_function
+from diag.common.wording import did_you_mean
 from diag.engine.faults import (
     approximations,
     bits,
@@ -79,5 +80,6 @@ def simulation_of(place: Place) -> Simulation | None:
     if place.simulation not in known:
         raise UserError(
             f"sim:{place.simulation} is unknown; expected one of {', '.join(sorted(known))}, or sim:FILE.py:FUNCTION"
+            f"{did_you_mean(place.simulation, known)}"
         )
     return known[place.simulation]()

@@ -24,7 +24,7 @@ from diag.errors import UserError
 
 __all__ = ["ArrayBatches", "Batch", "Batches", "StreamBatches", "image_hints", "load_batches"]
 
-_FORMS = "an .npz file, FILE.py:FUNCTION, or a folder of class folders of images"
+_FORMS = "an .npz file, FILE.py:FUNCTION, package.module:FUNCTION, or a folder of class folders of images"
 _MOST_GENERATED_BATCHES = 8  # then they repeat: 69 MB of the motivating CNN's images at batch 32
 
 
@@ -36,8 +36,9 @@ def load_batches(
     Args:
         spec: None for data generated to fit the model; an `.npz` file with x, y and perhaps
             sample_weight, or x_train and y_train, or the model's inputs by name with y or its
-            outputs by name; FILE.py:FUNCTION returning (x, y), (x, y, sample_weight), a batched
-            tf.data.Dataset or a keras.utils.PyDataset; or a folder of class folders of images.
+            outputs by name; FILE.py:FUNCTION or package.module:FUNCTION returning (x, y), (x, y,
+            sample_weight), a batched tf.data.Dataset or a keras.utils.PyDataset; or a folder of
+            class folders of images.
         signature: `signature_of(model)`; None for a model that says nothing of its inputs yet,
             which then cannot have data generated for it and is not checked against.
         steps: how many batches will be asked for; more may be.

@@ -28,8 +28,8 @@ from diag.errors import UserError
 from traces.door.plain import Stored, datasets_of
 from traces.hdf5.chunks import Unsound
 
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
-MEMBERS = (CONFIG, WEIGHTS, "metadata.json")
+CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
+MEMBERS = (CONFIG, WEIGHTS, METADATA)
 ASSETS = "assets/"
 LARGEST_CONFIG = 64 << 20
 """Bytes; that of EfficientNetV2L, of 1,031 layers, is of 1 MB."""
@@ -62,6 +62,7 @@ _OWN = (
     "give FILE.py:FUNCTION that loads it, or, if you trust whoever made it: --trust runs its code, with all that you "
     "may do on this machine"
 )
+_OLDER = "it is in Keras's older form, which can hold Python code and is read by functions of your own only"
 
 
 def read_model_file(path: Path, is_trusted: bool) -> Any:
@@ -77,6 +78,7 @@ def read_model_file(path: Path, is_trusted: bool) -> Any:
         with zipfile.ZipFile(path) as archive:
             refuse_unsafe(archive, path.stat().st_size, is_trusted)
             _refuse_other_members(archive.namelist())
+            _refuse_keras_2(archive)
             config = _config_of(archive)
             code = list(_code_in(config))
             if code and not is_trusted:
@@ -92,6 +94,38 @@ def read_model_file(path: Path, is_trusted: bool) -> Any:
             f"--model {path} cannot be read as a Keras 3 model: {type_and_message(error)}; if it holds classes or "
             "functions of your own, give FILE.py:FUNCTION that loads it"
         ) from error
+
+
+def refuse_other_forms(path: Path) -> None:
+    """Raises UserError for what Keras saved in another form than `.keras`, with what to do: it may hold code."""
+    if path.name.endswith(".weights.h5"):
+        way = "it holds weights and no model; give FILE.py:FUNCTION that makes the model and calls its load_weights"
+    elif path.suffix in (".h5", ".hdf5") and path.is_file():
+        way = f"{_OLDER}; give FILE.py:FUNCTION that returns keras.models.load_model({str(path)!r})"
+    elif (path / "keras_metadata.pb").is_file():
+        way = (
+            "it is a SavedModel of Keras 2, which Keras 3 does not train; save it once more where it was made, "
+            "tf_keras.models.load_model(...).save('model.h5'), and give FILE.py:FUNCTION that returns "
+            "keras.models.load_model('model.h5')"
+        )
+    elif (path / "saved_model.pb").is_file():
+        way = (
+            "it is a SavedModel, which has the graph and no model that Keras could train; give the .keras file of the "
+            "same model, or FILE.py:FUNCTION that makes it"
+        )
+    else:
+        return
+    raise UserError(f"--model {path}: {way}")
+
+
+def _refuse_keras_2(archive: zipfile.ZipFile) -> None:
+    """Keras 3 reads the weights of some of its files, and leaves the optimizer's state out without an error."""
+    version = json.loads(archive.read(METADATA)).get("keras_version") if METADATA in archive.namelist() else None
+    if str(version).startswith("2."):
+        raise UserError(
+            f"it was saved by Keras {as_text(version)}, of which Keras 3 reads no optimizer and not every layer; give "
+            "FILE.py:FUNCTION that returns keras.models.load_model(...) of it, once you know what that gives"
+        )
 
 
 def _refuse_other_members(names: list[str]) -> None:

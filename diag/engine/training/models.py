@@ -17,10 +17,10 @@ import ml_dtypes
 import numpy as np
 import tensorflow as tf
 
-from diag.common.user_code import call_function, names_function
+from diag.common.user_code import FORMS, call_function, names_function
 from diag.common.wording import type_and_message
 from diag.engine.step.tracing import has_own_step
-from diag.engine.training.model_files import read_model_file
+from diag.engine.training.model_files import read_model_file, refuse_other_forms
 from diag.engine.training.signature import OutputSpec, all_layers, loss_name, pair, signature_of
 from diag.errors import UserError
 from diag.machine.places import POLICIES
@@ -59,8 +59,8 @@ def load_model(
     """The model that `--model SPEC` names, its initial weights computed on the CPU.
 
     Args:
-        spec: a `.keras` file; FILE.py:FUNCTION, called with no arguments, compiled or not, built
-            or not; or None for the motivating CNN of `image_shape` and `num_classes`.
+        spec: a `.keras` file; FILE.py:FUNCTION or package.module:FUNCTION, called with no arguments,
+            compiled or not, built or not; or None for the motivating CNN of `image_shape` and `num_classes`.
         is_trusted: whatever code a `.keras` file brings may run.
 
     Raises:
@@ -136,8 +136,9 @@ def _all_variables(model: keras.Model) -> list[Any]:
 def _read_keras_file(spec: str, is_trusted: bool) -> Any:
     path = Path(spec)
     if path.suffix != ".keras":
+        refuse_other_forms(path)
         state = "" if path.exists() else ", and there is no such file"
-        raise UserError(f"--model {spec} is neither a .keras file nor FILE.py:FUNCTION{state}; give one of these")
+        raise UserError(f"--model {spec} is neither a .keras file nor {FORMS}{state}; give one of these")
     if not path.is_file():
         raise UserError(f"--model {spec}: there is no such file in {Path.cwd()}; expected one saved by Keras 3")
     return read_model_file(path, is_trusted)
@@ -207,6 +208,34 @@ def prepare_training(model: keras.Model, inputs: Any, targets: Any) -> Training:
         loss = keras.tree.pack_sequence_as(outputs, [each for _, each in chosen])
         model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
     return _describe(model, losses, specs)
+
+
+def build_optimizer(model: keras.Model) -> tuple[str, ...]:
+    """Makes a model's optimizer ready for its weights, and gives what there is to say of that.
+
+    Keras restores from an `.h5` file an optimizer that was built for none of the weights (3.15,
+    legacy_h5_format.py: those of the model itself, not of its layers), warns that it starts afresh,
+    and has `fit` refuse it.  Here it does start afresh.
+    """
+    weights, optimizer = model.trainable_variables, model.optimizer
+    optimizer.build(weights)
+    if has_own_step(model) or _takes(optimizer, weights):
+        return ()
+    model.optimizer = type(optimizer).from_config(optimizer.get_config())
+    model.optimizer.build(weights)
+    return (
+        "the optimizer that the model came with was built for other weights than the model has, as Keras leaves it "
+        "when it loads an .h5 file, and `fit` refuses it: here it starts afresh, with the settings it came with",
+    )
+
+
+def _takes(optimizer: Any, weights: list[Any]) -> bool:
+    """Whether it trains these weights, by Keras's own check, which is private: the test of `.h5` is its canary."""
+    try:
+        getattr(optimizer, "inner_optimizer", optimizer)._check_variables_are_known(weights)
+    except ValueError:
+        return False
+    return True
 
 
 def choose_loss(name: str, output: Any, target: np.ndarray) -> tuple[ChosenLoss, keras.losses.Loss]:

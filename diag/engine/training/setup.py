@@ -17,7 +17,7 @@ from diag.engine.training.data import image_hints, load_batches
 from diag.engine.training.fit_calls import FitCall
 from diag.engine.training.given_texts import GivenTexts, without_texts
 from diag.engine.training.kept_batches import KeptBatches
-from diag.engine.training.models import apply_policy, load_model, own_loss, prepare_training
+from diag.engine.training.models import apply_policy, build_optimizer, load_model, own_loss, prepare_training
 from diag.engine.training.signature import signature_of
 from diag.errors import UserError
 
@@ -81,7 +81,7 @@ def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced 
             raise UserError(
                 f"--model {named.model}: the model has no trainable weights; lockstep compares training steps"
             )
-        model.optimizer.build(model.trainable_variables)
+        rebuilt = build_optimizer(model)
     programs, given, notes = without_texts(Programs(model, traced.is_xla), batches)
     description = batches.description
     losses = ", ".join(f"{loss.name}" for loss in training.losses)
@@ -92,7 +92,7 @@ def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced 
         model_config(model),
         _described(model, f"{losses}, {training.optimizer}"),
         f"{description.source}: {description.num_samples} samples",
-        (*description.notes, *notes, *_untrained(programs(given[0]))),
+        (*description.notes, *rebuilt, *notes, *_untrained(programs(given[0]))),
         _longest(programs, given, batches.longest(steps), steps),
     )
 

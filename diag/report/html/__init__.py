@@ -20,7 +20,7 @@ from traces.reader import TraceReader
 POLICY = "default-src 'none'; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
 
 
-class Lines(str):
+class WholeLines(str):
     """A text whose line breaks stay; it is escaped already but for them."""
 
 
@@ -48,7 +48,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["lines"] = lambda text: Lines(escaped(text, except_for="\n"))
+    environment.filters["lines"] = lambda text: WholeLines(escaped(text, except_for="\n"))
     return environment
 
 

@@ -15,7 +15,7 @@ MOST = 20
 
 
 @dataclass(frozen=True)
-class Element:
+class WorstElement:
     unit: str
     moment: str
     error: str
@@ -24,10 +24,10 @@ class Element:
     bits: tuple[str, str]
 
 
-def elements_of(result: RunResult) -> tuple[Element, ...]:
+def elements_of(result: RunResult) -> tuple[WorstElement, ...]:
     """Of each unit with a large error, the element in which the two places are furthest apart."""
     first = (result.first_bit_difference,) if result.first_bit_difference is not None else ()
-    found: dict[tuple[object, ...], Element] = {}
+    found: dict[tuple[object, ...], WorstElement] = {}
     for observation in (*result.worst, *first):
         element = _element(observation)
         if element is not None:
@@ -35,12 +35,12 @@ def elements_of(result: RunResult) -> tuple[Element, ...]:
     return tuple(found.values())[:MOST]
 
 
-def _element(observation: Observation) -> Element | None:
+def _element(observation: Observation) -> WorstElement | None:
     seen = observation.propagated
     if seen is None or seen.worst_index is None or seen.worst_values is None:
         return None
     reference, candidate = seen.worst_values
-    return Element(
+    return WorstElement(
         name_of(observation.where),
         moment_of(observation.where),
         over_bound(observation.excess) if observation.bound is not None else "not judged",

@@ -30,14 +30,14 @@ class HeatMap:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LossCurve:
     name: str
     points: str
 
 
 @dataclass(frozen=True)
 class LossChart:
-    curves: tuple[Curve, ...]
+    curves: tuple[LossCurve, ...]
     lowest: str
     highest: str
     first_step: int
@@ -69,7 +69,7 @@ def loss_chart_of(result: RunResult) -> LossChart | None:
     if not finite:
         return None
     low, high = min(finite), max(finite)
-    curves = tuple(Curve(name, _points(values, low, high)) for name, values in losses.items())
+    curves = tuple(LossCurve(name, _points(values, low, high)) for name, values in losses.items())
     num_steps = max(map(len, losses.values()))
     lost = sum(not math.isfinite(value) for values in losses.values() for value in values)
     return LossChart(curves, f"{low:.4g}", f"{high:.4g}", result.first_step, result.first_step + num_steps - 1, lost)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diag.common.wording import figure
-from diag.report.html.elements import Element, elements_of
+from diag.report.html.elements import WorstElement, elements_of
 from diag.report.html.figures import HeatMap, LossChart, heat_map_of, loss_chart_of
 from diag.report.html.ops import OpRow, op_rows_of
 from diag.report.issue import SWITCHES, VERSIONS, issue_of
@@ -26,7 +26,7 @@ PHASES = ("forward", "backward", "optimizer")
 
 
 @dataclass(frozen=True)
-class Unit:
+class PathUnit:
     """A layer of the step in one phase.  level: 0 within the bound, then one more for each power of ten beyond it."""
 
     layer: str
@@ -37,7 +37,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Switch:
+class SwitchRow:
     name: str
     outcome: str
     figures: str
@@ -52,13 +52,13 @@ class Page:
     versions: tuple[tuple[str, str], ...]
     actions: tuple[Action, ...]
     step: int | None
-    path: tuple[tuple[str, tuple[Unit, ...]], ...]
+    path: tuple[tuple[str, tuple[PathUnit, ...]], ...]
     heat_map: HeatMap | None
     losses: LossChart | None
-    switches: tuple[Switch, ...]
+    switches: tuple[SwitchRow, ...]
     ops: tuple[OpRow, ...]
     ops_left_out: int
-    elements: tuple[Element, ...]
+    elements: tuple[WorstElement, ...]
     cautions: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     issue: str
@@ -121,7 +121,7 @@ def _versions(result: RunResult) -> list[tuple[str, str]]:
     return versions
 
 
-def _path(result: RunResult) -> list[tuple[str, tuple[Unit, ...]]]:
+def _path(result: RunResult) -> list[tuple[str, tuple[PathUnit, ...]]]:
     """Each phase with its layers, in the order in which they run; of a layer the worst of its outputs."""
     first = result.first_divergence.where if result.first_divergence is not None else None
     rows = []
@@ -140,21 +140,21 @@ def _path(result: RunResult) -> list[tuple[str, tuple[Unit, ...]]]:
     return rows
 
 
-def _unit(layer: str, observations: Sequence[Observation], is_first: bool) -> Unit:
+def _unit(layer: str, observations: Sequence[Observation], is_first: bool) -> PathUnit:
     worst = max(observations, key=lambda o: (is_beyond(o), o.excess))
     difference = max(map(normwise, observations))
     error = over_bound(worst.excess) if worst.bound is not None else worst.verdict.value
     apart = "not finite" if math.isinf(difference) else figure(difference)
-    return Unit(layer, error, apart, level_of(worst.excess) if is_beyond(worst) else 0, is_first)
+    return PathUnit(layer, error, apart, level_of(worst.excess) if is_beyond(worst) else 0, is_first)
 
 
-def _switches(result: RunResult) -> list[Switch]:
+def _switches(result: RunResult) -> list[SwitchRow]:
     found = result.attribution
     if found is None:
         return []
     trials = [(trial, outcome(trial, found.baseline).value) for trial in found.trials]
     rows = [("as recorded", "wrong", found.baseline), *((trial.name, what, trial) for trial, what in trials)]
     return [
-        Switch(name, what, ", ".join(f"{measure} {over_bound(value)}" for measure, value in trial.measured.items()))
+        SwitchRow(name, what, ", ".join(f"{measure} {over_bound(value)}" for measure, value in trial.measured.items()))
         for name, what, trial in rows
     ]

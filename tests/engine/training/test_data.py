@@ -142,7 +142,7 @@ def test_labels_of_a_model_without_signature(npz):
     ("name", "content", "message"),
     [
         ("absent.npz", None, "there is no such file"),
-        ("data.csv", b"1,2", "neither an .npz file, FILE.py:FUNCTION, or a folder"),
+        ("data.csv", b"1,2", "neither an .npz file, FILE.py:FUNCTION, package.module:FUNCTION, or a folder"),
         ("absent", None, "and there is no such file"),
         ("text.npz", b"no zip", "cannot be read as .npz"),
         ("empty.npz", b"", "cannot be read as .npz"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from diag.common.user_code import names_function
 from diag.engine.training.models import (
     apply_policy,
     build_on,
+    build_optimizer,
     choose_loss,
     last_operation,
     load_model,
@@ -58,6 +62,17 @@ def user_file(tmp_path: Path) -> Path:
     (tmp_path / "exits.py").write_text("raise SystemExit(1)\n")
     (tmp_path / "text.keras").write_text("no model")
     (tmp_path / "model.h5").write_text("")
+    (tmp_path / "savedmodel").mkdir()
+    (tmp_path / "savedmodel/keras_metadata.pb").touch()
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported/saved_model.pb").touch()
+    with zipfile.ZipFile(tmp_path / "keras2.keras", "w") as archive:
+        for name, text in {"metadata.json": '{"keras_version": "2.15.0"}', "config.json": "{}"}.items():
+            archive.writestr(name, text)
+        archive.writestr("model.weights.h5", b"")
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package/__init__.py").touch()
+    (tmp_path / "own_package/models.py").write_text(USER_FILE)
     file = tmp_path / "user.py"
     file.write_text(USER_FILE)
     return file
@@ -111,6 +126,14 @@ def test_load_model_from_function_beside_its_neighbour(user_file):
     assert load_model(f"{user_file}:good").output_shape == (None, 2)
 
 
+def test_load_model_from_an_import_string(user_file, monkeypatch):
+    monkeypatch.chdir(user_file.parent)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    assert load_model("own_package.models:good").output_shape == (None, 2)
+    (user_file.parent / "a_folder:photos").mkdir()
+    assert not names_function("a_folder:photos") and names_function("other_folder:photos")
+
+
 def test_load_model_from_a_path_with_colons(user_file, tmp_path):
     folder = tmp_path / "12:30:00"
     folder.mkdir()
@@ -130,6 +153,40 @@ def test_load_model_from_keras_file_keeps_weights_and_compilation(tmp_path):
     assert training.losses[0].name == "sparse_categorical_crossentropy"
 
 
+RESTORED = """
+import keras
+
+def from_keras():
+    return keras.models.load_model("m.keras")
+
+def from_h5():
+    return keras.models.load_model("m.h5")
+"""
+
+
+def test_a_model_restored_by_a_persons_function_has_its_optimizer(tmp_path, monkeypatch):
+    """A canary too: one day Keras may restore the optimizer of an .h5 file for its weights."""
+    monkeypatch.chdir(tmp_path)
+    Path("restored.py").write_text(RESTORED)
+    x, y = floats(8, 4), np.arange(8) % 3
+    model = dense(3, "softmax")
+    model.compile(optimizer=keras.optimizers.Adam(0.25), loss="sparse_categorical_crossentropy")
+    model.fit(x, y, epochs=2, verbose=0)
+    for name in ("m.keras", "m.h5"):
+        model.save(name)
+    loaded = load_model("restored.py:from_keras")
+    assert build_optimizer(loaded) == ()
+    for found, saved in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(found, saved)
+    loaded = load_model("restored.py:from_h5")
+    np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
+    with pytest.raises(ValueError, match="Unknown variable"):
+        loaded.fit(x, y, verbose=0)
+    (note,) = build_optimizer(loaded)
+    assert "starts afresh" in note and float(loaded.optimizer.learning_rate) == 0.25
+    loaded.fit(x, y, verbose=0)
+
+
 @pytest.mark.parametrize(
     ("spec", "parts"),
     [
@@ -147,8 +204,17 @@ def test_load_model_from_keras_file_keeps_weights_and_compilation(tmp_path):
         ("exits.py:good", ["__main__"]),
         ("missing.keras", ["no such file", "saved by Keras 3"]),
         ("text.keras", ["cannot be read as a Keras 3 model", "FILE.py:FUNCTION"]),
-        ("model.h5", ["neither a .keras file nor FILE.py:FUNCTION; give"]),
-        ("nonsense", ["neither a .keras file nor FILE.py:FUNCTION, and there is no such file"]),
+        ("model.h5", ["older form", "FILE.py:FUNCTION that returns keras.models.load_model('model.h5')"]),
+        ("model.weights.h5", ["holds weights and no model", "load_weights"]),
+        ("savedmodel", ["is a SavedModel of Keras 2", "save it once more"]),
+        ("exported", ["is a SavedModel, which", "no model that Keras could train"]),
+        ("keras2.keras", ["was saved by Keras 2.15.0", "FILE.py:FUNCTION"]),
+        ("nonsense", ["neither a .keras file nor FILE.py:FUNCTION or", "and there is no such file"]),
+        ("user.py:godo", ["no function 'godo'", "did you mean good?"]),
+        ("own_package.mine:good", ["no module 'own_package.mine' in own_package; did you mean own_package.models?"]),
+        ("own_pakage.models:good", ["no module 'own_pakage' in", "did you mean own_package?"]),
+        ("own_package.models:godo", ["own_package.models has no function 'godo'", "did you mean good?"]),
+        ("own_package.models:raises", ["raises() raised ValueError: no such", "(line 10)"]),
     ],
 )
 def test_load_model_says_in_one_line_what_is_wrong(user_file, monkeypatch, spec, parts):
