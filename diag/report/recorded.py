@@ -19,7 +19,7 @@ from diag.report import json_report
 from diag.report.stored import KEY, result_of
 from diag.verdict.findings import PHASE_ORDER, Divergence, Observation, Verdict, Where
 from diag.verdict.ladder import first_difference, overall
-from diag.verdict.result import Judged, LaneInfo, Notice, RunResult, as_notes
+from diag.verdict.result import UNFINISHED, Judged, LaneInfo, Notice, RunResult
 from traces.reader import TraceReader
 
 FIGURES = tuple(f.name for f in fields(Statistics) if f.name not in (
@@ -54,7 +54,7 @@ def recorded_report(trace: TraceReader, result: RunResult) -> dict[str, Any]:
 
 def _unfinished(num_steps: int, planned: int) -> Notice:
     text = f"the run did not finish: of {counted(planned, 'step')} {num_steps:,} are whole in the trace"
-    return as_notes([text])[0]
+    return Notice(UNFINISHED, text)
 
 
 def _last_of_each(steps: list[int], values: np.ndarray) -> list[float]:

@@ -23,7 +23,7 @@ from diag.report.sending import what_to_send
 from diag.report.updates import error_line, sign_lines
 from diag.report.words import UNRELATED, moment_of, name_of, over_bound, ulp_text
 from diag.verdict.findings import Divergence, Observation
-from diag.verdict.result import SIMULATED, Amplifier, RunResult
+from diag.verdict.result import NOTE, UNFINISHED, Amplifier, RunResult
 
 MAX_LISTED = 10
 MAX_EVIDENCE = 6
@@ -272,7 +272,8 @@ def _judged(result: RunResult, width: int) -> Iterator[RenderableType]:
 
 def cautions(result: RunResult) -> list[tuple[str, str]]:
     """What the run says nothing about, so that nobody takes it for agreement."""
-    judged, facts = result.judged, []
+    judged = result.judged
+    facts = [("NOT whole", note.text) for note in result.notes if note.kind == UNFINISHED]
     if judged.unjudged or judged.unjudged_ops:
         of = f" of {', '.join(judged.unjudged_ops)}" if judged.unjudged_ops else ""
         unjudged = f"{counted(judged.unjudged, 'output')}{of}: no truth to hold them against"
@@ -311,7 +312,7 @@ def _notes(result: RunResult, width: int) -> Iterator[RenderableType]:
 
 
 def notes_of(result: RunResult) -> list[str]:
-    return [note.text for note in result.notes if note.kind != SIMULATED]
+    return [note.text for note in result.notes if note.kind == NOTE]
 
 
 def sending(result: RunResult, width: int) -> Iterator[RenderableType]:
