@@ -15,7 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 OUTER, INNER = "diag", ("probes", "traces")
-SHIPPED = (".py", ".toml", ".typed")
+SHIPPED = (".py", ".toml", ".typed", ".html", ".css", ".js")
 COMMAND = re.compile(rf"python -m (?=({'|'.join(INNER)})\b)")
 
 

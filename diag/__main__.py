@@ -40,6 +40,7 @@ COMMANDS = {
     "replay": Listed("diag.replay", "a recorded step again, bit for bit, here or elsewhere", "main_in_child"),
     "compare": Listed("diag.compare", "two traces, from two machines or versions", "main_in_child"),
     "attribute": Listed("diag.attribute", "a recorded step under switches: which one cures it?", "main_in_child"),
+    "report": Listed("diag.report.__main__", "the report again from a trace: text, HTML, an issue; without TensorFlow"),
     "doctor": Listed("diag.doctor", "devices, versions, switches in force, known bad combinations"),
     "graph": Listed("diag.graph", "what TensorFlow makes of a training step before it runs it"),
     "probes": Listed("probes.__main__", "how accurate each op is, and what arithmetic a device does"),

@@ -5,7 +5,6 @@ Settings are the flags of `python -m diag.run` as keywords.  What is asked wrong
 
 from __future__ import annotations
 
-import html
 import io
 import sys
 from collections.abc import Callable, Mapping
@@ -111,12 +110,12 @@ class Report:
         return _text(lambda console: console.print(*render_layer(tables, rows, _WIDTH), sep="\n"))
 
     def save(self, path: str | Path) -> None:
-        """Write report.json, or the text where the name ends in .txt.
+        """Write report.json; the page where the name ends in .html, the text where it ends in .txt.
 
         Raises:
             ValueError: it has another ending, or cannot be written.
         """
-        from diag.common.files import write_json, write_text
+        from diag.common.files import write_json, write_report
         from diag.report import json_report
 
         path = Path(path)
@@ -124,9 +123,28 @@ class Report:
             if path.suffix == ".json":
                 write_json(path, json_report.report(self.result))
             elif path.suffix == ".txt":
-                write_text(path, str(self))
+                write_report(path, str(self))
+            elif path.suffix == ".html":
+                write_report(path, self._page())
             else:
-                raise UserError(f"{path}: a report is saved as .json or .txt; name such a file")
+                raise UserError(f"{path}: a report is saved as .html, .json or .txt; name such a file")
+
+    def issue(self) -> str:
+        """Markdown for an issue at who made the device or the framework."""
+        from diag.report.issue import issue_of
+
+        return issue_of(self.result)
+
+    def _page(self) -> str:
+        """report.html, with the tables of the trace if that is still where it was written."""
+        from diag.report.html import page_of
+        from traces.reader import TraceReader
+
+        path = self.result.files.get("trace")
+        if path is None or not Path(path).exists():
+            return page_of(self.result)
+        with TraceReader(path) as trace:
+            return page_of(self.result, trace)
 
     def __str__(self) -> str:
         from diag.report import terminal
@@ -134,7 +152,9 @@ class Report:
         return _text(lambda console: terminal.render(self.result, console))
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        from diag.report.html import notebook_of
+
+        return notebook_of(self.result)
 
 
 def load(trace: str | Path) -> Report:
@@ -147,9 +167,10 @@ def load(trace: str | Path) -> Report:
         ValueError: it is no trace, cannot be read, or its run wrote no report.
     """
     from diag.report.recorded import recorded_result
+    from traces.reader import TraceReader
 
-    with as_guest():
-        return Report(recorded_result(Path(trace)))
+    with as_guest(), TraceReader(Path(trace)) as opened:
+        return Report(recorded_result(opened))
 
 
 class DivergenceError(Exception):

@@ -85,7 +85,7 @@ class Checks:
         """Of all checks so far, as of a run with these steps alone."""
         notes = (*self._texts, f"steps {', '.join(map(str, self.numbers))} of a training, each from its own state")
         with self._as_asked(), op_seeds_kept():
-            result = self._run.result()
+            result = self._run.result(is_final=False)
         return replace(
             result,
             steps=len(self.numbers),

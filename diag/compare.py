@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diag.common.child import add_limit_flags, in_child, limits_of
-from diag.common.command import OneLineParser, add_trust_flag, command_parser, file_path, run_command
+from diag.common.command import OneLineParser, add_trust_flag, add_verbose_flag, command_parser, file_path, run_command
 from diag.common.files import refuse_unwritable, write_json
 from diag.common.jsonable import to_text
 from diag.common.terminal import ReportConsole
@@ -40,6 +40,7 @@ def parser() -> OneLineParser:
     add_trust_flag(parser)
     add_limit_flags(parser)
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
+    add_verbose_flag(parser)
     return parser
 
 
@@ -75,7 +76,8 @@ def run(options: argparse.Namespace) -> int:
         for each in (*(f"{lane.name}: {lane.place}" for lane in result.lanes), *(note.text for note in result.notes)):
             console.print(f"  {as_text(each)}")
     else:
-        terminal.render(result, ReportConsole(), next_commands(options.reference, options.candidate))
+        further = next_commands(options.reference, options.candidate)
+        terminal.render(result, ReportConsole(), further, options.verbose)
     return DIVERGENCE if result.verdict == "divergence" else 0
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import tensorflow as tf
 
 from diag import allowance_file
-from diag.common.files import claimed, write_json
+from diag.common.files import claimed, write_json, write_report
 from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_alike
 from diag.engine.attribution.of_run import attributed
 from diag.engine.attribution.substitution import substitute, unit_named
@@ -32,16 +32,20 @@ from diag.machine import settings as process
 from diag.machine.places import Place, parse_place
 from diag.options import DEFAULT_STEPS
 from diag.report import json_report
+from diag.report.html import page_of
 from diag.report.progress import StepProgress
+from diag.report.stored import report_with_record
 from diag.request import LockstepRequest, refuse_earlier_run
 from diag.verdict.result import SIMULATED, Notice, RunResult, as_notes
 from diag.verdict.substitution import Substitution
+from traces.reader import TraceReader
 
 SIMULATED_BY_DEFAULT = "sim:metal-fused-dense"
 LOST_STATE = (
     "the run was killed and went on; its step draws random numbers by stateful ops, whose state a kill loses: it drew "
     "others from there on than it would have without the kill"
 )
+FILES = {"trace": "trace.h5", "report": "report.json", "html": "report.html"}
 Notices = tuple[Notice, ...]
 
 
@@ -65,6 +69,8 @@ def run_lockstep(request: LockstepRequest, trained: Trained | None = None) -> Ru
         else:
             result = _live(request, trained, candidate, notices)
         write_json(request.folder / "report.json", json_report.report(result))
+        with TraceReader(request.folder / "trace.h5") as trace:
+            write_report(request.folder / "report.html", page_of(result, trace))
         Checkpoints(request.folder).discard()
         return result
 
@@ -176,12 +182,12 @@ def record(
             notes=(*notices, *as_notes(trained.notes), *result.notes, *as_notes(told)),
             model=trained.model_description,
             data=trained.data_description,
-            files={"trace": str(folder / "trace.h5"), "report": str(folder / "report.json")},
+            files={name: str(folder / file) for name, file in FILES.items()},
         )
         result = _attributed(result, request, recording, trained, time.monotonic() - begun)
         if request.substitute is not None:
             result = replace(result, substitution=_substituted(request.substitute, trained, settings))
-        recording.finish(json_report.report(result))
+        recording.finish(report_with_record(result))
         return result
     except BaseException as error:
         if opened:
@@ -220,9 +226,14 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
     begun: when, by the monotonic clock, it would have begun had it not been killed.
     """
     checkpoints, settings = Checkpoints(recording.writer.path.parent), run.settings
+    is_told = False
     for step in run.steps():
         recording.step(step)
-        if checkpoints.is_due:
+        is_due, is_first_flagged = checkpoints.is_due, bool(step.flagged) and not is_told
+        if is_due or is_first_flagged:
+            is_told = is_told or is_first_flagged
+            recording.keep(report_with_record(run.result(is_final=False)))  # should the run be killed
+        if is_due:
             header = CheckpointHeader(
                 run.next_step,
                 settings.steps,
@@ -255,7 +266,7 @@ def _attributed(
         *wrong_alike(in_step),
         is_trusted=request.trace is None or request.is_trusted,  # of a model of the person's own
     )
-    recording.keep(json_report.report(result))  # should the trials be ended, the trace has what was found
+    recording.keep(report_with_record(result))  # should the trials be ended, the trace has what was found
     say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))
     return attributed(result, flagged, attribute, seconds / result.steps, say)
 

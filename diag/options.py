@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diag.common.child import add_memory_flag
-from diag.common.command import add_trust_flag, file_path, nameable, positive, seed, whole
+from diag.common.command import add_trust_flag, add_verbose_flag, file_path, nameable, positive, seed, whole
 from diag.common.user_code import FORMS
 from diag.errors import UserError
 from diag.machine.places import EXECUTIONS, POLICIES, Place, parse_place
@@ -128,6 +128,7 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FOLDER", type=file_path, help="new folder for trace.h5 and report.json (default: runs/<time>)"
     )
     group.add_argument("--json", action="store_true", help="print report.json and nothing else")
+    add_verbose_flag(group)
     group.add_argument("--quiet", action="store_true", help="no progress")
 
 

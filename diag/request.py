@@ -33,7 +33,8 @@ class LockstepRequest:
     steps: None for the default number, or for all that `trace` holds.  follow, twins, units, check_every: as in
     `diag.engine.runs.settings`.  substitute: names of units to compute by the reference in a second training.
     attribute: whether to look for cures, None for where that is quick.  tf32: None for TensorFlow's default.  quiet:
-    no progress and no advice on stderr.  is_resumed: go on with the run in `folder`, which was killed.
+    no progress and no advice on stderr.  verbose: print all of the report.  is_resumed: go on with
+    the run in `folder`, which was killed.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class LockstepRequest:
     allowances: tuple[AllowanceRow, ...] = ()
     quiet: bool = False
     json: bool = False
+    verbose: bool = False
     is_resumed: bool = False
 
     @property
@@ -120,6 +122,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
         allowances=allowances,
         quiet=options.quiet or options.json,
         json=options.json,
+        verbose=options.verbose,
         is_resumed=resumed is not None,
     )
 

@@ -50,7 +50,11 @@ def test_it_finds_in_a_model_in_memory_what_the_command_finds_in_a_file(tmp_path
     report.save(tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == str(report)
     assert "sim:tf32" in str(report) and "python -m diag.run" not in str(report)
-    assert report._repr_html_().startswith("<pre>") and "<pre>" not in report._repr_html_()[5:]
+    shown = report._repr_html_()
+    assert "Divergence at step" in shown and "Do now" in shown and "error over bound" in shown
+    report.save(tmp_path / "a.html")
+    assert "Content-Security-Policy" in (tmp_path / "a.html").read_text() and "op-table" in report._page()
+    assert report.issue().startswith("**Divergence at step")
     with TraceReader(tmp_path / "run" / "trace.h5") as trace:
         assert trace.command[0].startswith("diag.compare_training(") and "candidate='sim:tf32'" in trace.command[0]
 

@@ -49,7 +49,7 @@ def test_no_line_is_wider_than_the_console_and_no_name_is_folded(
     assert len(commands) == 2
     assert all(len(line) <= width for line in lines if line not in commands)
     named = [line for line in lines if " backward " in line or " optimizer " in line]
-    assert named and all(line.rstrip()[-1] in "0123456789-" for line in named)  # a folded row has no figures
+    assert named and all(line.rstrip()[-1] in "0123456789-%" for line in named)  # a folded row has no figures
 
 
 def test_the_same_bits_are_said_in_a_sentence(cpu: Path, capsys: pytest.CaptureFixture[str]) -> None:

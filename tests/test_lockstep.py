@@ -357,7 +357,7 @@ def test_a_fault_inside_a_loop(run, files):
 
 
 def test_an_unchecked_step_that_looks_wrong_is_checked(run):
-    ran = run("cnn", "--candidate", "sim:{files}/faults.py:relu", "--check-every", "2")
+    ran = run("cnn", "--candidate", "sim:{files}/faults.py:relu", "--check-every", "2", "--verbose")
     assert ran.named("step", "op_type", "layer") == (1, "Relu", "dense")
     assert "step 1 was checked because" in " ".join(ran.out.split())
 

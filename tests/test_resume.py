@@ -104,7 +104,7 @@ def code_of(*flags: str) -> list[str]:
 
 def resume(folder: Path, *flags: str) -> Path:
     assert lockstep.main(["--resume", str(folder), "--quiet", *flags]) in (0, 1)
-    assert sorted(path.name for path in folder.iterdir()) == ["report.json", "trace.h5"]
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json", "trace.h5"]
     return folder
 
 
@@ -225,7 +225,7 @@ def test_more_steps_than_at_first(tmp_path, kept) -> None:
 
 
 def test_a_step_that_comes_out_otherwise_is_said(tmp_path, kept, capsys) -> None:
-    flags = (*MLP, "--candidate", "sim:files.py:differs_by_run", "--units", "step")
+    flags = (*MLP, "--candidate", "sim:files.py:differs_by_run", "--units", "step", "--verbose")
     kept(2)
     begin(tmp_path / "killed", *flags, after=5)
     capsys.readouterr()

@@ -97,7 +97,7 @@ def test_the_script_ends_at_its_fit(tmp_path: Path) -> None:
     (tmp_path / "mine" / "helpers.py").write_text((SCRIPTS / "helpers.py").read_text())
     text = (SCRIPTS / "command_line.py").read_text().replace("from helpers", "from mine.helpers")
     (tmp_path / "mine" / "train.py").write_text(text)
-    flags = ("--candidate", "sim:tf32", "--no-attribute", "--out", "run")
+    flags = ("--candidate", "sim:tf32", "--no-attribute", "--verbose", "--out", "run")
     ran = watched(*flags, "-m", "mine.train", "--steps", "4", "out.txt", folder=tmp_path)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert ran.returncode == 1 and report["verdict"] == "divergence"
@@ -105,7 +105,10 @@ def test_the_script_ends_at_its_fit(tmp_path: Path) -> None:
     assert report["lanes"]["reference"]["place"] == "CPU:0/graph"
     text = " ".join(ran.stdout.split())
     assert "4 steps instead of 20: fit has no more" in text
-    assert "python -m diag.run --candidate sim:tf32 --no-attribute --follow candidate -m mine.train --steps 4" in text
+    assert (
+        "python -m diag.run --candidate sim:tf32 --no-attribute --verbose --follow candidate -m mine.train --steps 4"
+        in text
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "run"}
     assert "training failed" not in ran.stderr
 

@@ -62,7 +62,7 @@ def run(files: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[int, str, d
     def run(*arguments: str) -> tuple[int, str, dict[str, Any]]:
         out, err = io.StringIO(), io.StringIO()
         given = ["--model", f"{ZOO}:perceptron", "--data", f"{files}/data.py:numbers", "--batch-size", "8",
-                 "--quiet", "--dump", "none", "--out", str(tmp_path / "out"), *arguments]  # fmt: skip
+                 "--quiet", "--verbose", "--dump", "none", "--out", str(tmp_path / "out"), *arguments]  # fmt: skip
         with redirect_stdout(out), redirect_stderr(err):
             code = lockstep.main(given)
         if code not in (0, 1):
@@ -111,7 +111,7 @@ def test_what_nothing_explains_is_inconclusive(run, files):
     assert (found["left"]["step"], found["looked_closer"]) == (2, 2)
     assert "and yet more than chaos. Inconclusive: the candidate leaves the envelope of 3 twins at step 2" in said
     assert "what it did there cannot be reproduced" in said
-    assert "--twins 9" in said.split("Next")[1]
+    assert "--twins 9" in said.split("Do now")[1]
 
 
 def test_a_fault_on_the_candidates_path_alone_is_found_by_looking_there(run, files):

@@ -167,6 +167,10 @@ def add_trust_flag(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_verbose_flag(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--verbose", action="store_true", help="print all of the report, not its first 25 lines or so")
+
+
 def is_on(choice: str | None) -> bool | None:
     """What a flag with the choices on and off asks for; None where it was not given."""
     return None if choice is None else choice == "on"

@@ -170,7 +170,11 @@ def write_json(path: Path, contents: dict[str, Any], is_new: bool = False) -> No
     Raises:
         UserError: the file cannot be written.
     """
-    text = to_text(contents)
+    write_report(path, to_text(contents), is_new)
+
+
+def write_report(path: Path, text: str, is_new: bool = False) -> None:
+    """As `write_text`; raises UserError where the file cannot be written."""
     try:
         write_text(path, text, is_new)
     except OSError as error:

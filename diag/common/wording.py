@@ -9,12 +9,18 @@ from difflib import get_close_matches
 
 
 def figure(value: float) -> str:
-    """Two digits of a number, or all of those before the point up to 99,999: 0.21, 12,034, 1.2e6."""
+    """Two digits of a number, or all of those before the point up to 99,999: 0.21, 12,034, 1.2e6.
+
+    Of what is nearly 1 so many that it is on the right side of it: 0.999, 1.001.
+    """
     if math.isnan(value):
         return "-"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
     size = abs(value)
+    if 0.995 <= size < 1.05 and size != 1:
+        nearest = min(size, 0.999) if size < 1 else max(size, 1.001)
+        return f"{math.copysign(nearest, value):.4g}"
     if size == 0 or 1e-3 <= size < 9.95:
         return f"{value:.2g}"
     if 9.95 <= size < 99999.5:
@@ -84,6 +90,13 @@ def ranges_of(numbers: Iterable[int], most: int | None = None) -> str:
     if most is not None and len(texts) > most:
         return f"{', '.join(texts[:most])}, ... ({len(numbers):,})"
     return ", ".join(texts)
+
+
+def duration(seconds: float) -> str:
+    """40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def size_text(num_bytes: float) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from diag.common.text import as_text
 from diag.common.wording import figure
+from diag.report.words import over_bound
 from diag.verdict.attribution import Attribution, Trial, TrialOutcome, Workaround, outcome
 
 WORDS = {
@@ -103,8 +104,8 @@ def _table(found: Attribution) -> Table:
 
 def _cells(trial: Trial, measures: list[str]) -> list[str]:
     figures = [trial.measured.get(measure) for measure in measures]
-    seconds = "" if trial.step_seconds is None else f"{1000 * trial.step_seconds:.2g}"
-    return [trial.name if trial.switches else "none", *("" if x is None else figure(x) for x in figures), seconds]
+    seconds = "" if trial.step_seconds is None else figure(1000 * trial.step_seconds)
+    return [trial.name if trial.switches else "none", *("" if x is None else over_bound(x) for x in figures), seconds]
 
 
 def _workarounds(found: Attribution) -> Iterator[RenderableType]:

@@ -8,10 +8,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from diag.common.wording import shortened
-from diag.report.words import moment_of, name_of
-from diag.verdict.findings import Where
-
 
 def table_of(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(
@@ -23,9 +19,3 @@ def table_of(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
     for name in numbers:
         table.add_column(name, no_wrap=True, justify="right")
     return table
-
-
-def where_cell(where: Where, room: int, judged_by: str) -> Text:
-    """Two lines: the unit, then when it was and by what it was judged."""
-    cell = Text(shortened(name_of(where), room))
-    return cell.append(f"\n  {moment_of(where)}{judged_by}", style="dim")

@@ -1,4 +1,4 @@
-"""What a person with a Mac should send, and to whom, in plain words."""
+"""What a person should send, and to whom, in plain words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from diag.common.wording import flag_of
+from diag.report.to_do import reproducer_command
 from diag.verdict.result import LaneInfo, RunResult
 
 METAL = "tensorflow-metal"
@@ -21,33 +21,36 @@ def is_on_metal(lane: LaneInfo) -> bool:
 
 
 def what_to_send(result: RunResult) -> list[str]:
-    """Lines for the end of the report; none where nothing diverges or no Mac is concerned."""
+    """Lines for the end of the report; none where nothing diverges or no trace was kept."""
     first = result.first_divergence
-    if first is None or "trace" not in result.files or not any(map(is_on_metal, result.lanes)):
+    if first is None or "trace" not in result.files:
         return []
-    trace, step = shlex.quote(result.files["trace"]), first.where.step
-    is_op = first.where.unit == "op"
-    name = f"--op {first.where.op_index}" if is_op else flag_of("--layer", str(first.where.layer))
-    simulated = any(lane.is_simulated for lane in result.lanes)
-    parts = ["(Simulated: on a real Mac this is what you would send.)"] if simulated else []
-    number = len(parts)
-    parts += [
-        "1. This report: the text above, and report.json beside the trace.",
-        "2. Your machine: the output of  python -m diag.doctor",
+    trace = shlex.quote(result.files["trace"])
+    items = [
+        f"The issue, ready to paste:  python -m diag.report {trace} --issue",
+        "Your machine: the output of  python -m diag.doctor",
     ]
-    if first.where.unit != "step" and first.where.layer:
-        parts.append(
-            f"3. A small program that shows the fault by itself:  python -m diag.replay {trace} --step {step} {name} "
-            "--place GPU:0 --emit reproducer.py  (it writes reproducer.npz too; both go together)"
+    if program := reproducer_command(result, first):
+        items.append(
+            f"A small program that shows the fault by itself:  {program}  (with reproducer.npz, which it writes too)"
         )
-    last = len(parts) + 1 - number
-    parts.append(
-        f"{last}. Only if asked for, and only if your data are not private: {trace}, which holds your model's weights "
-        "and the batches it saw."
+    items.append(
+        f"Only if asked for, and only if your data are not private: {trace}, which holds your model's weights and the "
+        "batches it saw."
     )
-    parts.append(
-        "Where to: tensorflow-metal is Apple's own: feedbackassistant.apple.com, and developer.apple.com/forums under "
-        "the tag tensorflow-metal. Say which TensorFlow and which tensorflow-metal; the doctor's output has both. "
-        "docs/MAC.md says what each outcome means."
+    simulated = any(lane.is_simulated for lane in result.lanes)
+    head = ["(Simulated: on a real device this is what you would send.)"] if simulated else []
+    return [*head, *(f"{number}. {item}" for number, item in enumerate(items, start=1)), _where_to(result)]
+
+
+def _where_to(result: RunResult) -> str:
+    if any(map(is_on_metal, result.lanes)):
+        return (
+            "Where to: tensorflow-metal is Apple's own: feedbackassistant.apple.com, and developer.apple.com/forums "
+            "under the tag tensorflow-metal. Say which TensorFlow and which tensorflow-metal; the doctor's output has "
+            "both. docs/MAC.md says what each outcome means."
+        )
+    return (
+        "Where to: github.com/tensorflow/tensorflow/issues, or who made the device's plugin. Say which TensorFlow, and "
+        "which driver or plugin; the doctor's output has both."
     )
-    return parts

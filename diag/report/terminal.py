@@ -1,54 +1,48 @@
-"""The report a person reads: the verdict in one sentence, then the path to the loss, then the details."""
+"""The report a person reads first: what is wrong, what to do now, the path of the step, and where all of it lies."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from rich.console import Console, RenderableType
+from rich.table import Table
 from rich.text import Text
 
-from diag.common.terminal import Unbroken, facts_table
+from diag.common.terminal import Unbroken
 from diag.common.text import as_text
-from diag.common.wording import counted, figure, shortened
-from diag.numerics.bounds import Bound
-from diag.numerics.op_classes import ErrorClass
-from diag.report import attribution, rewrites
-from diag.report.curves import plot
-from diag.report.growth import growth_facts, growth_legend, growth_sentence
-from diag.report.layout import table_of, where_cell
-from diag.report.path import path_of
-from diag.report.sending import what_to_send
-from diag.report.updates import error_line, sign_lines
-from diag.report.words import moment_of, name_of, num_judged, sentence
-from diag.verdict.findings import Divergence, Observation
-from diag.verdict.result import SIMULATED, Amplifier, RunResult
+from diag.common.wording import counted, shortened
+from diag.report import verbose
+from diag.report.attribution import Code
+from diag.report.short_path import Row, rows_of
+from diag.report.to_do import Action, to_do
+from diag.report.words import num_judged, sentence
+from diag.verdict.result import SIMULATED, RunResult
 
-MAX_LISTED = 10
-MAX_EVIDENCE = 6
-LONGEST_EVIDENCE = 60
-UNIT_WORDS = {ErrorClass.EXACT: "rms is the share of wrong elements", ErrorClass.COMPOSITE: "errors are absolute"}
-
-# -- the report's sections, each a generator of what it prints -------------------------------------
+WIDEST = 100
+NAME_ROOM = 44
+"""Columns of a path's row that are not the unit's name."""
 
 
-def render(result: RunResult, console: Console, next_commands: Sequence[str] = ()) -> None:
-    """Print the whole report.  `next_commands` are command lines worth trying."""
-    sections = (
-        _banner, _verdict, _rewrites, _attribution, _growth, path_of, _also_divergent, _worst, _amplifiers, _updates,
-        _firsts, _judged, _notes, _files, _sending,
-    )  # fmt: skip
-    for section in sections:
-        _print(section(result, console.width), console)
-    _print(_next(next_commands), console)
+def render(result: RunResult, console: Console, next_commands: Sequence[str] = (), is_verbose: bool = False) -> None:
+    """Print the report.  `next_commands` are command lines worth trying."""
+    console = _bounded(console)
+    for section in (_banner, _verdict):
+        verbose.print_section(section(result, console.width), console)
+    verbose.print_section(_to_do(to_do(result, next_commands), console.width), console)
+    verbose.print_section(_path(result, console.width), console)
+    if is_verbose:
+        verbose.details(result, console)
+        verbose.print_section(verbose.sending(result, console.width), console)
+        verbose.print_section(_next(next_commands), console)
+    else:
+        verbose.print_section(_cautions(result, console.width), console)
+    verbose.print_section(_files(result, is_verbose), console)
 
 
-def _print(parts: Iterator[RenderableType], console: Console) -> None:
-    for number, part in enumerate(parts):
-        if number == 0:
-            console.print()
-        console.print(part, soft_wrap=isinstance(part, (Unbroken, attribution.Code)))
+def _bounded(console: Console) -> Console:
+    """Lines of more than a hundred characters are hard to read."""
+    console.width = min(console.width, WIDEST)
+    return console
 
 
 def _banner(result: RunResult, width: int) -> Iterator[RenderableType]:
@@ -63,252 +57,61 @@ def _banner(result: RunResult, width: int) -> Iterator[RenderableType]:
 
 
 def _verdict(result: RunResult, width: int) -> Iterator[RenderableType]:
-    bad = result.first_divergence is not None or not num_judged(result)
+    bad = result.first_divergence is not None or bool(result.reference_errors) or not num_judged(result)
     yield Text(sentence(result), style="bold red" if bad else "bold green")
-    yield Text()
-    facts = [(lane.name, as_text(lane.place)) for lane in result.lanes]
-    facts += [(name, as_text(text)) for name, text in (("model", result.model), ("data", result.data)) if text]
-    facts += [("steps", f"{result.steps:,}"), *_losses(result)]
-    if result.first_divergence is not None:
-        facts += _evidence(result.first_divergence)
-    yield facts_table(facts)
+    texts = [f"{lane.name} {lane.place}" for lane in result.lanes]
+    texts += [each for each in (result.model, result.data, counted(result.steps, "step")) if each]
+    yield Text(" | ".join(map(as_text, texts)), style="dim")
 
 
-def _evidence(divergence: Divergence) -> list[tuple[str, str]]:
-    shown = [
-        (key.replace("_", " "), figure(value) if isinstance(value, float) else as_text(value))
-        for key, value in divergence.evidence.items()
-        if key != "summary" and isinstance(value, (str, int, float, tuple, list))
-    ]
-    short = [f"{key} {value}" for key, value in shown if len(value) <= LONGEST_EVIDENCE]
-    return [("evidence", "; ".join(short[:MAX_EVIDENCE]))] if short else []
+def _to_do(actions: Sequence[Action], width: int) -> Iterator[RenderableType]:
+    if actions:
+        yield Text("Do now", style="bold")
+    for number, action in enumerate(actions, start=1):
+        text, lines = f"{number}. {as_text(action.text)}", [as_text(line) for line in action.code.splitlines()]
+        if len(lines) == 1 and len(text) + len(lines[0]) + 2 <= width:
+            yield Code(f"{text}  ").append(lines[0], style="cyan")
+            continue
+        yield Text(text)
+        for line in lines:
+            yield Code(f"   {line}", style="cyan")
 
 
-def _losses(result: RunResult) -> list[tuple[str, str]]:
-    """At the first divergence, or the beginning, and at the end."""
-    numbers = result.step_numbers
-    first = result.first_divergence.where.step if result.first_divergence else numbers[0]
-    texts = []
-    for number in dict.fromkeys((first, numbers[-1])):
-        row = numbers.index(number) if number in numbers else len(numbers)
-        values = [(name, losses[row]) for name, losses in result.losses.items() if row < len(losses)]
-        if values:
-            texts.append(f"step {number}: " + ", ".join(f"{name} {value:.7g}" for name, value in values))
-    return [("loss", "\n".join(texts))] if texts else []
-
-
-# -- what TensorFlow made of it --------------------------------------------------------------------
-
-
-def _rewrites(result: RunResult, width: int) -> Iterator[RenderableType]:
-    found = result.rewrites
-    if found is None:
+def _path(result: RunResult, width: int) -> Iterator[RenderableType]:
+    rows = rows_of(result)
+    if not rows:
         return
-    rewritten = ", ".join(layer for layer in found.layers if layer) or "ops of no layer"
-    yield Text(f"What TensorFlow made of {rewritten} at {found.place}", style="bold")
-    for line in rewrites.near(found):
-        yield Text(f"  {line}")
-
-
-# -- what cures it ---------------------------------------------------------------------------------
-
-
-def _attribution(result: RunResult, width: int) -> Iterator[RenderableType]:
-    if result.attribution is not None:
-        yield from attribution.sections(result.attribution)
-
-
-# -- each lane on its own path, against the twins --------------------------------------------------
-
-
-def _growth(result: RunResult, width: int) -> Iterator[RenderableType]:
-    twins = result.twins
-    if twins is None:
-        return
-    yield Text("Each lane on its own path: how far from the reference, all weights together", style="bold")
-    lines = plot(twins, width)
-    for line in lines:
-        yield Unbroken(line)
-    if lines:
-        yield Text(growth_legend(twins), style="dim")
-    if not twins.is_inconclusive:  # that is the verdict's own sentence
-        yield Text(growth_sentence(twins))
-    yield facts_table(growth_facts(twins))
-
-
-# -- the other divergences, the worst units --------------------------------------------------------
-
-
-def _also_divergent(result: RunResult, width: int) -> Iterator[RenderableType]:
-    first = result.first_divergence
-    others = [d for d in result.divergences if first is None or d.where != first.where]
-    if not others:
-        return
-    room = width - 48
-    table = table_of("Diverging too", ("unit", "cause", "blame"), ("excess",))
-    for other in others[:MAX_LISTED]:
-        table.add_row(
-            where_cell(other.where, room, ""),
-            as_text(shortened(other.cause, 20)),
-            as_text(other.blame),
-            figure(other.excess),
-        )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title_justify="left",
+                  title=Text(f"The path of step {result.path[0].where.step}", style="bold"))  # fmt: skip
+    for name in ("", "phase"):
+        table.add_column(name, no_wrap=True)
+    for name in ("error / bound", "apart"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for row in rows:
+        table.add_row(*_cells(row, max(width - NAME_ROOM, 16)), style="bold red" if row.is_beyond else "")
     yield table
-    if len(others) > MAX_LISTED:
-        yield Text(f"... and {len(others) - MAX_LISTED:,} more, in report.json", style="dim")
 
 
-def _worst(result: RunResult, width: int) -> Iterator[RenderableType]:
-    worst = [(o, o.bound) for o in result.worst if o.bound is not None and o.bound.excess != 0][:MAX_LISTED]
-    if not worst:
-        return
-    letters = dict(zip(dict.fromkeys(_rule(bound) for _, bound in worst), "abcdefghij", strict=False))
-    is_nearer_known = any(_nearer_truth(observation) for observation, _ in worst)
-    numbers = ("excess", "rms", "max", "nearer truth")
-    table = table_of("Largest errors over their bounds", ("unit",), numbers if is_nearer_known else numbers[:3])
-    for observation, bound in worst:
-        judged_by = f"; {bound.error_class.value} ({letters[_rule(bound)]})"
-        cells = [*map(figure, (bound.excess, bound.rms, bound.max)), _nearer_truth(observation) or "-"]
-        table.add_row(
-            where_cell(observation.where, width - 44, judged_by),
-            *cells[: 4 if is_nearer_known else 3],
-            style="" if bound.is_explained else "bold red",
-        )
-    yield table
-    yield facts_table([(f"({letter})", rule) for rule, letter in letters.items()])
+def _cells(row: Row, room: int) -> tuple[str, str, str, str]:
+    return f"{'> ' if row.is_first else '  '}{shortened(row.name, room)}", row.phase, row.error, row.apart
 
 
-def _rule(bound: Bound) -> str:
-    """The rule, and the unit of its errors where the rule does not name it."""
-    unit = UNIT_WORDS.get(bound.error_class)
-    return f"{bound.rule}; {unit}" if unit else bound.rule
+def _cautions(result: RunResult, width: int) -> Iterator[RenderableType]:
+    for name, text in verbose.cautions(result):
+        yield Text(shortened(f"{name}: {text}", width), style="yellow")
 
 
-def _nearer_truth(observation: Observation) -> str:
-    """Which lane's error is smaller in norm; empty where one is not known."""
-    candidate, reference = observation.local, observation.reference_local
-    if candidate is None or reference is None:
-        return ""
-    of_candidate = (candidate.classes.num_mismatched, candidate.normwise_relative_error)
-    of_reference = (reference.classes.num_mismatched, reference.normwise_relative_error)
-    if math.isnan(of_candidate[1]) or math.isnan(of_reference[1]):
-        return ""
-    return "both alike" if of_candidate == of_reference else "candidate" if of_candidate < of_reference else "reference"
+def _rest(result: RunResult) -> str:
+    notes = len(verbose.notes_of(result))
+    among = f", {counted(notes, 'note')} among it" if notes else ""
+    return f"--verbose prints the rest{among}" + ("; report.html shows it" if "html" in result.files else "")
 
 
-# -- what Adam made of it --------------------------------------------------------------------------
-
-
-def _updates(result: RunResult, width: int) -> Iterator[RenderableType]:
-    if result.updates:
-        yield Text("Adam's updates, element by element, against float64 truth", style="bold")
-        for line in (*sign_lines(result.updates), error_line(result.updates)):
-            yield Text(line)
-
-
-# -- details ---------------------------------------------------------------------------------------
-
-
-def _amplifiers(result: RunResult, width: int) -> Iterator[RenderableType]:
-    if not result.amplifiers:
-        return
-    yield Text("Amplifiers: right by themselves, but the difference grows in them", style="bold")
-    for amplifier in result.amplifiers[:MAX_LISTED]:
-        yield Text(_amplifier_line(amplifier))
-    if len(result.amplifiers) > MAX_LISTED:
-        yield Text(f"... and {len(result.amplifiers) - MAX_LISTED:,} more, in report.json", style="dim")
-
-
-def _amplifier_line(amplifier: Amplifier) -> str:
-    where = amplifier.observation.where
-    grown = f"{figure(amplifier.inherited)} became {figure(amplifier.produced)}"
-    times = f", {figure(amplifier.factor)} times as much" if amplifier.factor else ""
-    flipped = f"; {amplifier.flipped} flipped" if amplifier.flipped else ""
-    return f"{name_of(where)}, {moment_of(where)}: {grown}{times}{flipped}"
-
-
-def _firsts(result: RunResult, width: int) -> Iterator[RenderableType]:
-    facts = []
-    if result.first_bit_difference is not None:
-        facts.append(("first bit difference", _bit_difference(result.first_bit_difference)))
-    if result.first_nonfinite is not None:
-        where = result.first_nonfinite.where
-        facts.append(("first non-finite", f"{moment_of(where)}, {name_of(where)}"))
-    if facts:
-        yield facts_table(facts)
-
-
-def _bit_difference(observation: Observation) -> str:
-    where, seen = observation.where, observation.propagated
-    text = f"{moment_of(where)}, {name_of(where)}"
-    if seen is None:
-        return text
-    text += f": {seen.num_unequal:,} of {counted(seen.size, 'element')} differ"
-    if not math.isnan(seen.max):
-        text += f", by at most {figure(seen.max)} ULP"
-    if seen.worst_index is not None and seen.worst_values is not None:
-        reference, candidate = seen.worst_values
-        text += f"; worst at {list(seen.worst_index)}: reference {reference:.9g}, candidate {candidate:.9g}"
-    return text
-
-
-def _judged(result: RunResult, width: int) -> Iterator[RenderableType]:
-    judged = result.judged
-    outputs = f"{counted(judged.layer_outputs, 'layer output')}, {counted(judged.op_outputs, 'op output')}"
-    facts = [("judged", outputs), ("microscope", _steps_listed(judged.microscope_steps))]
-    if judged.unjudged or judged.unjudged_ops:
-        of = f" of {', '.join(judged.unjudged_ops)}" if judged.unjudged_ops else ""
-        unjudged = f"{counted(judged.unjudged, 'output')}{of}: no truth to hold them against"
-        facts.append(("NOT judged", unjudged))
-    if judged.fallback_ops:
-        ops = ", ".join(judged.fallback_ops)
-        fallback = f"{ops}: no kernel on the candidate, so their agreement shows nothing"
-        facts.append(("ran on the CPU", fallback))
-    if judged.reference_less_accurate is not None and judged.reference_less_accurate["num_outputs"]:
-        facts.append(("reference", _less_accurate(judged.reference_less_accurate)))
-    yield facts_table(facts)
-
-
-def _less_accurate(counts: dict[str, Any]) -> str:
-    """How often the reference is further from truth than the candidate, and where most."""
-    text = (
-        f"less accurate than the candidate in {counts['num_outputs']:,} of "
-        f"{counted(counts['of_differing'], 'op output')} that differ"
-    )
-    worst = counts["worst"]
-    if worst is not None:
-        of = f" of {worst['layer']}" if worst["layer"] else ""
-        share = figure(float(worst["excess"]))
-        text += f"; most in op {worst['op_index']} {worst['op_type']}{of}: {share} of its bound"
-    return text
-
-
-def _steps_listed(steps: Sequence[int]) -> str:
-    if not steps:
-        return "not used"
-    more = f" and {len(steps) - MAX_LISTED:,} more" if len(steps) > MAX_LISTED else ""
-    return f"step{'s' if len(steps) > 1 else ''} {', '.join(map(str, steps[:MAX_LISTED]))}{more}"
-
-
-def _notes(result: RunResult, width: int) -> Iterator[RenderableType]:
-    notes = [note.text for note in result.notes if note.kind != SIMULATED]
-    if notes:
-        yield facts_table([("note", as_text(note)) for note in notes])
-
-
-def _files(result: RunResult, width: int) -> Iterator[RenderableType]:
-    if result.files:
-        yield Text("Written", style="bold")
+def _files(result: RunResult, is_verbose: bool) -> Iterator[RenderableType]:
     for name, path in result.files.items():
-        yield Unbroken(f"  {name:<6} {path}")
-
-
-def _sending(result: RunResult, width: int) -> Iterator[RenderableType]:
-    lines = what_to_send(result)
-    if lines:
-        yield Text("What to send", style="bold")
-    for line in lines:
-        yield Text(f"  {line}")
+        yield Unbroken(f"{name:<7} {path}")
+    if not is_verbose:
+        yield Text(_rest(result), style="dim")
 
 
 def _next(commands: Sequence[str]) -> Iterator[RenderableType]:

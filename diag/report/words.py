@@ -11,6 +11,41 @@ from diag.report.growth import growth_sentence
 from diag.verdict.findings import Divergence, Verdict, Where
 from diag.verdict.result import RunResult
 
+# -- sizes -----------------------------------------------------------------------------------------
+
+UNRELATED = 2.0**24
+"""ULP: as many float32 values lie between 1 and 4, so that two numbers further apart share no digit."""
+
+
+def over_bound(excess: float) -> str:
+    """An error over its bound, for a table: what is within is never printed as 1."""
+    if math.isinf(excess) or math.isnan(excess):
+        return "not finite"
+    if 0.999 < excess < 1 or 1 < excess < 1.001:
+        return "< 1" if excess < 1 else "> 1"
+    return _in_full(excess)
+
+
+def times_explained(excess: float) -> str:
+    """The same in a sentence: 210,000 times what rounding can explain."""
+    if not math.isfinite(excess):
+        return "no rounding does this"
+    if 1 < excess < 1.05:
+        return "a little more than rounding can explain"
+    return f"{_in_full(excess)} times what rounding can explain"
+
+
+def ulp_text(distance: float) -> str:
+    if distance > UNRELATED:
+        return "unrelated values"
+    return f"{figure(distance)} ULP"
+
+
+def _in_full(value: float) -> str:
+    """Two digits, the thousands written out as far as a person reads them."""
+    return f"{float(f'{value:.1e}'):,.0f}" if 1e5 <= value < 1e12 else figure(value)
+
+
 # -- causes and blames, as docs/VERDICTS.md has them -----------------------------------------------
 
 CAUSE_WORDS = {
@@ -43,6 +78,7 @@ BLAME_WORDS = {
     "framework": "blame the framework's own arithmetic",
     "state-update": "blame the state update, which writes the variables",
     "random-stream": "blame the random stream",
+    "unknown": "whom to blame was not looked into",
     "none": "no part of the stack is to blame",
 }
 CURE_WORDS = {"eager": "running eagerly", "graph": "running as a graph", "xla": "compiling with XLA"}
@@ -80,8 +116,8 @@ def name_of(where: Where) -> str:
 
 def _name_of(where: Where) -> str:
     output = f" [{where.output}]" if where.output else ""
-    if where.unit != "op" and where.name:
-        output = "" if where.name == "output" else f": {where.name}"
+    if where.unit == "layer" and where.name not in ("", "output"):
+        return _name_in_layer(where)
     if where.unit == "op":
         of = where.variable if where.phase == "optimizer" else where.layer
         return f"op {where.op_index} {where.op_type}{output}" + (f" of {of}" if of else "")
@@ -92,6 +128,28 @@ def _name_of(where: Where) -> str:
     if not where.layer or where.variable.startswith(f"{where.layer}/"):
         return where.variable + output
     return f"{where.layer} {where.variable}{output}"
+
+
+OF_VARIABLES = {"value": "update of", "momentum": "momentum of", "velocity": "velocity of"}
+RANDOM_STATES = ("seed_generator_state", "RandomGetKeyCounter")
+
+
+def _name_in_layer(where: Where) -> str:
+    """Of what a layer computes besides its output: nodes of the graph go by what they mean."""
+    layer, name = where.layer or "the step", where.name
+    if name in OF_VARIABLES and where.variable:
+        return f"{OF_VARIABLES[name]} {where.variable}"
+    if name.startswith("output of "):
+        return name.removeprefix("output of ")
+    if name.startswith("gradient of "):
+        return name
+    if name.endswith(RANDOM_STATES):
+        return f"{layer}'s random state"
+    if layer == "loss":
+        return "loss value" if where.phase == "forward" else "gradient of the loss"
+    if where.phase == "backward":
+        return f"gradient into {layer}"
+    return f"{layer}'s {name}"
 
 
 def moment_of(where: Where) -> str:
@@ -129,13 +187,13 @@ def sentence(result: RunResult) -> str:
         return f"No divergence in {steps}: the two places agree bit for bit."
     if result.twins is not None and result.twins.is_inconclusive:
         return f"No divergence found in {steps}, and yet more than chaos. {growth_sentence(result.twins)}"
-    parts = [f"No divergence in {steps}: the lanes differ by rounding only"]
+    parts = [f"No divergence in {steps}: the two places differ by rounding only"]
     if result.first_bit_difference is not None:
         where = result.first_bit_difference.where
         parts.append(f"first bit difference at {moment_of(where)}, {name_of(where)}")
     largest = max((o.excess for o in (*result.worst, *result.path) if o.bound is not None), default=None)
     if largest is not None:
-        parts.append(f"largest error {figure(largest)} of what rounding explains")
+        parts.append(f"the largest error is {over_bound(largest)} of what rounding can explain")
     return "; ".join(parts) + "."
 
 
@@ -145,10 +203,10 @@ def _sentence_of_reference(result: RunResult) -> str:
     where = Where(**{key: value for key, value in worst.items() if key != "excess"})
     places = {lane.name: lane.place for lane in result.lanes}
     beyond = float(worst["excess"])
-    size = f"excess {figure(beyond)}" if math.isfinite(beyond) else "no rounding does this"
     return as_text(
-        f"The reference is wrong: {subject_of(where)} at {moment_of(where)} on {places['reference']} ({size}), while "
-        f"{places['candidate']} is right there. No divergence of the candidate in {counted(result.steps, 'step')}."
+        f"The reference is wrong: {subject_of(where)} at {moment_of(where)} on {places['reference']} "
+        f"({times_explained(beyond)}), while {places['candidate']} is right there. "
+        f"No divergence of the candidate in {counted(result.steps, 'step')}."
     )
 
 
@@ -166,9 +224,8 @@ def _sentence_of(first: Divergence, result: RunResult) -> str:
     wrong = "differs" if first.blame == "none" else "is wrong"
     meaning = explain_cause(first)
     cause = f"{first.cause}: {meaning}" if meaning else first.cause
-    beyond = f"excess {figure(first.excess)}" if math.isfinite(first.excess) else "no rounding does this"
     parts = [
-        f"Divergence at {moment_of(where)}: {subject_of(where)}{on} {wrong} ({cause}; {beyond})"
+        f"Divergence at {moment_of(where)}: {subject_of(where)}{on} {wrong} ({cause}; {times_explained(first.excess)})"
         f"{_innocence(first, result)}: {explain_blame(first.blame)}.",
         explain_cures(first.cured_by),
         first.fused.render() if first.fused is not None else "",

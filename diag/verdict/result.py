@@ -53,12 +53,12 @@ class LaneInfo:
     environment: dict[str, Any] = field(default_factory=dict)
 
 
-SIMULATED, NOTE = "simulated", "note"
+SIMULATED, UNFINISHED, NOTE = "simulated", "unfinished", "note"
 
 
 @dataclass(frozen=True)
 class Notice:
-    """What a run says besides its verdict: one of kind SIMULATED stands above the report, a NOTE below it."""
+    """What a run says besides its verdict: one of kind SIMULATED stands above the report, others below it."""
 
     kind: str
     text: str

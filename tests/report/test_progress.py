@@ -29,8 +29,8 @@ def test_off_a_terminal_at_most_a_line_every_ten_seconds():
     file = io.StringIO()
     run(Console(file=file), Clock())
     assert file.getvalue().splitlines() == [
-        "step 2/20  loss 0.6931 / 0.7  watching",
-        "step 5/20  loss 0.6931 / 0.7  watching",
+        "step 2/20  loss 0.6931 / 0.7  watching, about 72 s left",
+        "step 5/20  loss 0.6931 / 0.7  watching, about 60 s left",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The printed report of hand-made runs: every verdict and cause, at 80 columns and at 120."""
+"""The printed report of hand-made runs: every verdict and cause, at 80 columns and at 160."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from diag.numerics.figures import ClassCounts, PairStatistics, TruthStatistics
 from diag.numerics.op_classes import ErrorClass
 from diag.report.path import MAX_PATH_ROWS, rows_to_keep
 from diag.report.terminal import render
-from diag.report.words import BLAME_WORDS, CAUSE_WORDS, explain_cures, name_of, sentence
+from diag.report.to_do import to_do
+from diag.report.words import BLAME_WORDS, CAUSE_WORDS, explain_cures, name_of, over_bound, sentence, ulp_text
+from diag.verdict.attribution import Attribution, Trial, Workaround
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
 from diag.verdict.result import NOTE, SIMULATED, Amplifier, Judged, LaneInfo, Notice, RunResult, as_notes
 
@@ -148,9 +150,9 @@ LARGE = replace(
 )
 
 
-def rendered(result, width=80, next_commands=()):
+def rendered(result, width=80, next_commands=(), is_verbose=True):
     console = Console(record=True, width=width, file=io.StringIO())
-    render(result, console, next_commands)
+    render(result, console, next_commands, is_verbose)
     return console.export_text()
 
 
@@ -158,12 +160,15 @@ def flat(text):
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [80, 160])
 @pytest.mark.parametrize(
     "result", [CLEAN, ROUNDING, DIVERGED, LARGE], ids=["identical", "rounding", "divergence", "large"]
 )
 def test_no_line_is_wider_than_the_console(result, width):
-    assert max(len(line) for line in rendered(result, width).splitlines()) <= width
+    for is_verbose in (False, True):
+        lines = rendered(result, width, (), is_verbose).splitlines()
+        assert max(map(len, lines)) <= min(width, 100)
+        assert not [line for line in lines if line != line.rstrip()]
 
 
 def test_without_a_terminal_there_is_no_colour():
@@ -180,6 +185,53 @@ def test_what_cannot_be_encoded_does_not_stop_the_report():
     assert b"Divergence at step" in written.getvalue()
 
 
+# what is printed by default
+
+PHASES = ("forward", "backward", "optimizer")
+CODE_WORDS = ("telescope", "microscope", "lane", "twin", "taps", "excess", "div_no_nan", "['", "e+0")
+
+
+@pytest.mark.parametrize("result", [DIVERGED, LARGE, ROUNDING], ids=["divergence", "large", "rounding"])
+def test_by_default_a_page_in_plain_words(result):
+    commands = ["python -m diag.lockstep --units op", "python -m diag.lockstep --follow candidate"]
+    text = rendered(result, 100, commands, is_verbose=False)
+    assert len(text.strip().splitlines()) <= 30
+    assert not [word for word in CODE_WORDS if word in text]
+    after = [text.index(part) for part in ("ivergence", "Do now", "The path of step 0", "trace.h5")]
+    assert after[:3] == sorted(after[:3])
+    rows = [line for line in text.splitlines() if any(f" {phase} " in line for phase in PHASES)]
+    assert 3 <= len(rows) <= 7
+
+
+def test_what_cures_it_is_pasted_first():
+    wrong = Trial((), unit=1e5, step=1e4)
+    trial = Trial(("remapping=off",), unit=0.0, step=0.1)
+    paste = Workaround("remapping=off", "tf.config.optimizer.set_experimental_options(...)", "one pass less", trial)
+    found = Attribution(wrong, (trial,), ("remapping=off",), "graph-rewriter", "it is enough", (paste,))
+    actions = to_do(replace(DIVERGED, attribution=found), ["python -m diag.lockstep --units op"])
+    assert actions[0].code == paste.code and "one pass less" in actions[0].text
+    assert "diag.attribute" in to_do(DIVERGED)[0].code
+
+
+@pytest.mark.parametrize(
+    ("excess", "text"),
+    [
+        (0.9999999, "< 1"),
+        (1.0, "1"),
+        (1.0000001, "> 1"),
+        (0.999, "0.999"),
+        (1.8e5, "180,000"),
+        (math.inf, "not finite"),
+    ],
+)
+def test_an_error_over_its_bound_stays_on_its_side_of_1(excess, text):
+    assert over_bound(excess) == text
+
+
+def test_distances_beyond_all_digits_are_no_figures():
+    assert (ulp_text(2.0**24), ulp_text(1.9e9)) == ("1.7e7 ULP", "unrelated values")
+
+
 # the verdict
 
 
@@ -187,13 +239,15 @@ def test_identical():
     text = rendered(CLEAN)
     assert "No divergence in 50 steps: the two places agree bit for bit." in text
     assert "1,700 layer outputs" in text
-    assert "over bound" not in text and "Largest errors" not in text  # empty tables are left out
+    assert (
+        "over bound" not in text and "The path" not in text and "Largest errors" not in text
+    )  # empty tables are left out
 
 
 def test_rounding_says_where_bits_differ_first_and_how_near_the_bound_it_came():
     assert sentence(ROUNDING) == (
-        "No divergence in 50 steps: the lanes differ by rounding only; first bit difference at step 0, "
-        "forward, conv2d; largest error 0.21 of what rounding explains."
+        "No divergence in 50 steps: the two places differ by rounding only; first bit difference at step 0, "
+        "forward, conv2d; the largest error is 0.21 of what rounding can explain."
     )
     assert "900 of 1,000 elements differ, by at most 12 ULP; worst at [3, 7]" in flat(rendered(ROUNDING))
 
@@ -201,7 +255,8 @@ def test_rounding_says_where_bits_differ_first_and_how_near_the_bound_it_came():
 def test_a_fused_layer_whose_ops_are_innocent():
     assert sentence(DIVERGED) == (
         "Divergence at step 0, forward: layer dense, compiled as one unit on sim:metal-fused-dense/graph, "
-        "is wrong (missing-op: Relu left out; excess 1.2e6), while each of its ops is right by itself: "
+        "is wrong (missing-op: Relu left out; 1,200,000 times what rounding can explain), while each of its ops "
+        "is right by itself: "
         "blame the graph rewriter, which fuses and replaces ops when a step is compiled. "
         "It is cured by running eagerly."
     )
@@ -228,7 +283,7 @@ def test_an_op():
     assert sentence(replace(DIVERGED, lanes=LANES, first_divergence=tf32)) == (
         "Divergence at step 3, backward: op 136 Conv2DBackpropFilter of conv2d_1 (conv2d_1/kernel) on "
         "GPU:0/graph is wrong (format:tf32-rne: as if rounded to TF32, 10 mantissa bits, to nearest even; "
-        "excess 611): blame the kernel, the device's own code for it. "
+        "611 times what rounding can explain): blame the kernel, the device's own code for it. "
         "It is cured by tf32=off or by running eagerly."
     )
 
@@ -278,9 +333,9 @@ def test_a_simulated_place_is_said_first_and_once():
 
 def test_path_shows_the_first_divergence_and_the_loss():
     lines = rendered(DIVERGED).splitlines()
-    dense = next(line for line in lines if line.startswith(">"))
-    assert dense.split() == [">!", "dense", "forward", "1.2e6", "0.71", "3.1e9"]
-    assert any(line.split() == ["loss", "forward", "0.1", "0.17", "2.1e6"] for line in lines)
+    dense = next(line for line in lines if line.startswith(">!"))
+    assert dense.split() == [">!", "dense", "forward", "1,200,000", "0.71", "unrelated", "values"]
+    assert any(line.split() == ["loss", "forward", "0.1", "0.17", "2.1e6", "ULP"] for line in lines)
     losses = "step 0: reference 0.6931, candidate 0.8127 step 19: reference 0.6931, candidate nan"
     assert losses in flat(rendered(DIVERGED))
 
@@ -296,7 +351,9 @@ def test_a_long_path_is_cut_and_says_so():
     assert {20, 120, 300} <= set(kept) and kept == sorted(kept)
     text = rendered(replace(DIVERGED, path=tuple(path), first_divergence=first))
     assert "576 rows left out" in text
-    assert sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("    ...")) == 576
+    assert (
+        sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("    ...") and "rows" in line) == 576
+    )
 
 
 def test_a_short_path_is_whole():
@@ -308,19 +365,24 @@ def test_a_short_path_is_whole():
 def test_an_op_is_marked_at_its_layer():
     where = Where(0, "backward", "op", "dense", "dense/kernel", "MatMul", 99)
     text = rendered(replace(DIVERGED, first_divergence=replace(FUSED, where=where)))
-    assert next(line for line in text.splitlines() if line.startswith(">")).split()[1:3] == ["dense/kernel", "backward"]
+    assert next(line for line in text.splitlines() if line.startswith("> ")).split()[1:3] == [
+        "dense/kernel",
+        "backward",
+    ]
 
 
 def test_worst_units_name_their_rule_and_the_lane_nearer_to_truth():
     text = rendered(DIVERGED)
-    assert f"(a)  {COMPOSITE_RULE}; errors are absolute" in text
-    assert "step 0, backward; contraction (b)" in text and "(b)  u|A||B|: rms <= 8, max <= 1.3e+03" in text
-    assert "reference" in next(line for line in text.splitlines() if "1.2e6" in line and "0.12" in line)
+    assert f"composite {COMPOSITE_RULE}; errors are absolute" in flat(text)
+    assert "contraction  u|A||B|: rms <= 8, max <= 1.3e+03" in text
+    worst = text.split("Largest errors")[1].splitlines()
+    assert "reference" in next(line for line in worst if "1,200,000" in line)
 
 
 def test_the_nearer_lane_is_not_guessed():
     worst = replace(observation("dense"), reference_local=None)
-    assert "nearer truth" not in rendered(replace(ROUNDING, worst=(worst,)))
+    text = rendered(replace(ROUNDING, worst=(worst,))).split("Largest errors")[1]
+    assert next(line for line in text.splitlines() if line.startswith("dense")).endswith(" -")
 
 
 def test_at_most_ten_worst_units():
@@ -344,7 +406,7 @@ def test_what_was_not_judged_is_never_hidden():
     text = flat(rendered(DIVERGED))
     assert "NOT judged 3 outputs of RandomUniform" in text
     assert "ran on the CPU TopKV2: no kernel on the candidate" in text
-    assert "microscope step 0" in text
+    assert "op by op step 0" in text
 
 
 def test_an_error_that_is_no_number_is_not_hidden():
@@ -365,15 +427,15 @@ def test_details():
     assert "max_pooling2d_2, step 0, backward: 3.1e-7 became 0.0012, 3,871 times as much" in text
     assert "first non-finite step 7, forward, loss" in text
     assert "note layer lambda has no float64 truth" in text
-    assert "dense/kernel unknown graph-rewriter 8,123 step 0, backward" in text.split("Diverging too")[1]
-    assert "evidence remaining excess 0.31; chain ['MatMul', 'BiasAdd', 'Relu']" in text
+    assert "dense/kernel step 0, backward unknown graph-rewriter 8,123" in text.split("Diverging too")[1]
+    assert "evidence remaining excess 0.31; chain MatMul, BiasAdd, Relu" in text
 
 
 def test_paths_and_commands_are_not_broken():
     command = "python -m diag.replay runs/2026-11-23T06-25/trace.h5 --step 0 --op 136 --emit reproducer.py"
     path = "/a/very/long/path/" + "folder/" * 20 + "trace.h5"
     lines = rendered(replace(CLEAN, files={"trace": path}), 80, [command]).splitlines()
-    assert f"  trace  {path}" in lines and f"  {command}" in lines
+    assert f"trace   {path}" in lines and f"  {command}" in lines
 
 
 def test_names_with_brackets_are_no_markup():
@@ -387,7 +449,8 @@ def test_names_with_brackets_are_no_markup():
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.0, "0"), (0.21, "0.21"), (1.0, "1"), (9.94, "9.9"), (9.96, "10"), (99.7, "100"), (611.4, "611"),
+        (0.0, "0"), (0.21, "0.21"), (1.0, "1"), (0.999, "0.999"), (1.0001, "1.001"),
+        (9.94, "9.9"), (9.96, "10"), (99.7, "100"), (611.4, "611"),
         (99999.4, "99,999"), (1e5, "1e5"), (1.23e6, "1.2e6"), (3.1e-7, "3.1e-7"), (-12034.0, "-12,034"),
         (2.0**63, "9.2e18"), (math.inf, "inf"), (-math.inf, "-inf"), (math.nan, "-"), (5e-324, "4.9e-324"),
     ],
@@ -422,6 +485,10 @@ def test_cures():
         (Where(0, "backward", "layer", "dense", "dense/kernel"), "dense/kernel"),
         (Where(0, "optimizer", "layer", "optimizer", "dense/kernel"), "optimizer dense/kernel"),
         (Where(0, "forward", "step", None), "whole step"),
+        (Where(0, "forward", "layer", "loss", name="div_no_nan"), "loss value"),
+        (Where(0, "backward", "layer", "dense_1", name="MatMul"), "gradient into dense_1"),
+        (Where(0, "forward", "layer", "dropout", name="dropout/seed_generator_state"), "dropout's random state"),
+        (Where(0, "optimizer", "layer", "dense", "dense/kernel", name="velocity"), "velocity of dense/kernel"),
         (Where(0, "forward", "op", "top", None, "TopKV2", 4, 1), "op 4 TopKV2 [1] of top"),
         (Where(0, "optimizer", "op", "optimizer", "d/k", "AssignSub", 9), "op 9 AssignSub of d/k"),
         (Where(0, "forward", "op", None, None, "Cast", 0), "op 0 Cast"),

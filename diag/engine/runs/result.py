@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diag.engine.lanes.lane import Lane
-from diag.engine.rewrites.around import rewrites_around
 from diag.engine.runs.findings import WORST_KEPT, Findings, worst_of
 from diag.engine.runs.settings import Settings
 from diag.engine.runs.twins import Twins
-from diag.engine.step.program import Program
 from diag.verdict.ladder import amplifiers_in, overall
 from diag.verdict.result import Judged, LaneInfo, RunResult, as_notes
 
 
-def result_of(
-    findings: Findings, settings: Settings, program: Program, lanes: Sequence[Lane], twins: Twins | None
-) -> RunResult:
+def result_of(findings: Findings, settings: Settings, lanes: Sequence[Lane], twins: Twins | None) -> RunResult:
     """lanes: the reference's and the candidate's."""
     first = findings.divergences[0] if findings.divergences else None
     judged = Judged(
@@ -46,6 +42,5 @@ def result_of(
         notes=as_notes([*findings.notes, *findings.advisories.notes]),
         updates=tuple(findings.updates),
         **findings.advisories.errors(),
-        rewrites=None if first is None else rewrites_around(first, program, lanes[1]),
         twins=None if twins is None else twins.trajectories(bool(findings.divergences)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +17,7 @@ from diag.engine.localization.fused import FusedFaults
 from diag.engine.lockstep.history import History
 from diag.engine.lockstep.propagated import Propagated
 from diag.engine.lockstep.telescope import Telescope
+from diag.engine.rewrites.around import rewrites_around
 from diag.engine.runs.attention import Attention
 from diag.engine.runs.findings import Findings
 from diag.engine.runs.random_draws import RandomStreams
@@ -154,7 +155,7 @@ class LockstepRun:
             step = self.step(number, self.batches[number])
             self.next_step = number + 1
             yield step
-            self.progress(number + 1, "watching", *step.losses)
+            self.progress(number + 1, "comparing the places", *step.losses)
 
     def step(self, number: int, batch: Batch) -> FinishedStep:
         """One step, from the state that the lanes are in.
@@ -175,9 +176,13 @@ class LockstepRun:
         self.history.remember(number, telescope.program, step.run.reference.before, step.run.batch)
         return step
 
-    def result(self) -> RunResult:
-        """What the steps so far led to."""
-        return result_of(self.findings, self.settings, self.program, self.lanes, self.twins)
+    def result(self, is_final: bool = True) -> RunResult:
+        """What the steps so far led to; in the end with what TensorFlow made of the layers that are wrong."""
+        result = result_of(self.findings, self.settings, self.lanes, self.twins)
+        first = result.first_divergence
+        if not is_final or first is None:
+            return result
+        return replace(result, rewrites=rewrites_around(first, self.program, self.lanes[1]))
 
     def _check_faults(self) -> None:
         for lane in self.lanes:
@@ -217,7 +222,7 @@ class LockstepRun:
         if self.settings.units == "op" or self.attention.calls_for_microscope(step.observations):
             loss = telescope.program.loss
             lanes = (run.reference, run.candidate)
-            self.progress(number, "microscope", *(float(lane.values[loss]) for lane in lanes))
+            self.progress(number, "judging every op", *(float(lane.values[loss]) for lane in lanes))
             self._zoom(step)
             self.attention.looked(step.observations)
         self.attention.saw(step.observations)

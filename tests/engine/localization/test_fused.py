@@ -123,7 +123,7 @@ def run(tmp_path_factory):
         given = ["--model", f"{file}:{model}", "--data", f"{file}:{data}", "--batch-size", "8", "--steps", "1"]
         candidate = f"rewrite:{file}:{candidate}" if candidate in FILE else candidate
         with redirect_stdout(text):
-            code = lockstep.main([*given, "--candidate", candidate, "--quiet", "--out", str(out), *more])
+            code = lockstep.main([*given, "--candidate", candidate, "--quiet", "--verbose", "--out", str(out), *more])
         return Ran(code, " ".join(text.getvalue().split()), json.loads((Path(out) / "report.json").read_text()))
 
     return ran

@@ -118,7 +118,7 @@ def test_who_records_a_step_that_does_more_is_told(tmp_path: Path, capsys: pytes
     (tmp_path / "model.py").write_text(MODEL)
     out = tmp_path / "run"
     model = ["--model", f"{tmp_path / 'model.py'}:model", "--batch-size", "4", "--steps", "1", "--units", "step"]
-    assert lockstep.main([*model, "--candidate", "CPU:0", "--out", str(out), "--quiet"]) == 0
+    assert lockstep.main([*model, "--candidate", "CPU:0", "--out", str(out), "--verbose", "--quiet"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "replayed elsewhere only with --trust" in said and "PrintV2 (prints, on the screen or into a file)" in said
     assert replay.main([str(out / "trace.h5"), "--step", "0"]) == 2
