@@ -158,13 +158,10 @@ class Report:
 
 
 def load(trace: str | Path) -> Report:
-    """The report that a run wrote into its trace, without TensorFlow.
-
-    Its text is shorter than that of the run, which also had at hand what it had judged; `ops`, `excess` and `show`
-    are the same.
+    """The report of a run from its trace, also of one that was killed, without TensorFlow.
 
     Raises:
-        ValueError: it is no trace, cannot be read, or its run wrote no report.
+        ValueError: it is no trace, or cannot be read.
     """
     from diag.report.recorded import recorded_result
     from traces.reader import TraceReader

@@ -33,8 +33,8 @@ _converter.register_structure_hook_func(
 
 def _without_histogram(kind: type) -> None:
     """98 bins of each observation would be most of the record."""
-    write = make_dict_unstructure_fn(kind, _converter, histogram=override(omit=True))
-    read = make_dict_structure_fn(kind, _converter)
+    write: Any = make_dict_unstructure_fn(kind, _converter, histogram=override(omit=True))
+    read: Any = make_dict_structure_fn(kind, _converter)
     _converter.register_unstructure_hook(kind, write)
     _converter.register_structure_hook(kind, lambda value, of: read({**value, "histogram": None}, of))
 
