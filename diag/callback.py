@@ -15,7 +15,7 @@ import keras
 
 from diag.api import DivergenceError, Report
 from diag.call_request import check_request
-from diag.checks import Check, Checks
+from diag.checks import Checks, StepCheck
 from diag.common.wording import one_line, type_and_message
 from diag.door import refuse_other_backends
 from diag.engine.lanes.lane import check_device
@@ -90,8 +90,8 @@ class LockstepCallback(keras.callbacks.Callback):
     def _reset(self) -> None:
         self._batches, self._num_found = 0, 0  # of this call of fit
         self._seconds = 0.0  # of this epoch's checks
-        self._last: Check | None = None  # of the batch at hand
-        self._worst: Check | None = None  # of this epoch
+        self._last: StepCheck | None = None  # of the batch at hand
+        self._worst: StepCheck | None = None  # of this epoch
         self._put_back = lambda: None
         self._is_limit_said = False
 
@@ -162,7 +162,7 @@ class LockstepCallback(keras.callbacks.Callback):
         if check is not None and check.new:
             self._act(check)
 
-    def _checked(self, checks: Checks, batch: Batch) -> Check | None:
+    def _checked(self, checks: Checks, batch: Batch) -> StepCheck | None:
         """None where the check failed, and no first one."""
         try:
             return checks.check(self._batches, batch)
@@ -176,7 +176,7 @@ class LockstepCallback(keras.callbacks.Callback):
                 raise ValueError(str(error)) from error
             raise
 
-    def _act(self, check: Check) -> None:
+    def _act(self, check: StepCheck) -> None:
         assert self.report is not None
         said = self.report.sentence_of(check.new[0])
         if len(check.new) > 1:
@@ -187,7 +187,7 @@ class LockstepCallback(keras.callbacks.Callback):
         if self.on_divergence == "stop":
             self.model.stop_training = True
 
-    def _numbers(self, check: Check | None) -> dict[str, float]:
+    def _numbers(self, check: StepCheck | None) -> dict[str, float]:
         if check is None:
             return {EXCESS: math.nan, WORST: math.nan, DIVERGENCES: float(self._num_found)}
         is_layer = check.worst_layer in self.layers

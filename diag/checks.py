@@ -32,7 +32,7 @@ from diag.verdict.result import RunResult, as_notes
 
 
 @dataclass(frozen=True)
-class Check:
+class StepCheck:
     """What one step showed.
 
     excess_max: the largest error of a unit or op, in what rounding explains; correct rounding counts as 0, and where
@@ -63,7 +63,7 @@ class Checks:
         assert self._batch is not None
         return self._batch
 
-    def check(self, number: int, batch: Batch) -> Check:
+    def check(self, number: int, batch: Batch) -> StepCheck:
         """A step on this batch; nothing of the model is changed, nor of the process.
 
         number: of the batch in the training.
@@ -133,9 +133,9 @@ class Checks:
         return loss if has_own_step(self.model) else f"{loss}, {type(self.model.optimizer).__name__}"
 
 
-def _check_of(number: int, step: FinishedStep, new: Sequence[Divergence]) -> Check:
+def _check_of(number: int, step: FinishedStep, new: Sequence[Divergence]) -> StepCheck:
     judged = [each for each in (*step.observations, *step.ops) if each.verdict is not Verdict.UNJUDGED]
     worst = max(judged, key=telling_excess, default=None)
     if worst is None:
-        return Check(number, float("nan"), "", tuple(new))
-    return Check(number, telling_excess(worst), worst.where.layer or "", tuple(new))
+        return StepCheck(number, float("nan"), "", tuple(new))
+    return StepCheck(number, telling_excess(worst), worst.where.layer or "", tuple(new))

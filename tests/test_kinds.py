@@ -35,7 +35,17 @@ def ran(name: str, candidate: str, steps: int = 2) -> tuple[int, dict[str, Any],
     """The exit code, the report with its notes, and the trace of a run of a model on its data."""
     folder = Path(tempfile.mkdtemp(prefix="lockstep-kinds-")) / "run"
     arguments = ["--model", f"tests/kinds.py:{name}", "--data", f"tests/kinds.py:{DATA.get(name, 'numbers')}"]
-    arguments += ["--candidate", candidate, "--steps", str(steps), "--batch-size", "4", "--out", str(folder)]
+    arguments += [
+        "--candidate",
+        candidate,
+        "--steps",
+        str(steps),
+        "--batch-size",
+        "4",
+        "--verbose",
+        "--out",
+        str(folder),
+    ]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         code = lockstep.main([*arguments, "--quiet"])

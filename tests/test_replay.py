@@ -59,7 +59,6 @@ def test_a_fresh_process_replays_an_unfinished_trace_without_the_model(own: Path
     document = json.loads(ended.stdout)
     assert document["schema"] == "lockstep-replay/1" and document["verdict"] == "exact"
     with TraceReader(own) as reader:
-        assert reader.report() is None  # it ended before its report
         shown = len(reader.layout.tensors) // 2
         losses = {lane: values[1] for lane, values in reader.losses.items()}
     for lane, found in document["lanes"].items():
