@@ -140,6 +140,7 @@ def test_it_stops_or_raises_and_leaves_the_model_s_own_function() -> None:
     assert model.train_function is own and model.optimizer.iterations == 1
 
 
+@pytest.mark.slow
 def test_checks_end_with_their_time_which_is_said_once() -> None:
     callback = diag.LockstepCallback("CPU:0", every=1, max_seconds_per_epoch=1e-9)
     with pytest.warns(UserWarning, match="max_seconds_per_epoch is 1e-09") as said:

@@ -54,6 +54,7 @@ def ran(name: str, candidate: str, steps: int = 2) -> tuple[int, dict[str, Any],
 
 
 @pytest.mark.parametrize("name", AGREE)
+@pytest.mark.slow
 def test_op_by_op_is_at_most_a_rounding_away(name):
     code, report, _ = ran(name, "CPU:0/eager")
     assert (code, report["verdict"] in ("identical", "rounding")) == (0, True)
@@ -107,6 +108,7 @@ def test_what_works_on_texts_is_said_and_the_rest_judged(name, layers):
 
 
 @pytest.mark.parametrize(("name", "step"), [("sentences", 3), ("table", 1), ("any_length", 1), ("any_length", 2)])
+@pytest.mark.slow
 def test_a_step_of_any_length_is_replayed_bit_for_bit(name, step, capsys):
     _, _, trace = ran(name, "CPU:0/eager", 4)
     assert replay.main([str(trace), "--step", str(step)]) == 0
