@@ -26,6 +26,7 @@ from diag.engine.training.models import own_loss
 from diag.engine.training.setup import described
 from diag.machine import settings as process
 from diag.machine.random_states import op_seeds_kept
+from diag.numerics.allowances import allowances_kept
 from diag.request import LockstepRequest
 from diag.verdict.findings import Divergence, Verdict
 from diag.verdict.result import RunResult, as_notes
@@ -97,7 +98,7 @@ class Checks:
 
     @contextmanager
     def _as_asked(self) -> Iterator[None]:
-        with process.tf32(self.request.tf32), process.op_determinism(self.request.deterministic):
+        with process.tf32(self.request.tf32), process.op_determinism(self.request.deterministic), allowances_kept():
             allowance_file.put_in_force(self.request.allowances_file, self.request.allowances)
             yield
 

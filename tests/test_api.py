@@ -92,7 +92,7 @@ def state_of_the_process() -> dict[str, Any]:
         "fit": (keras.Model.fit, keras.Model.train_on_batch, keras.layers.Layer.__call__, tf.GradientTape.gradient),
         "apply": (keras.optimizers.Optimizer.apply, keras.optimizers.LossScaleOptimizer.scale_loss),
         "stdout": (sys.stdout, sys.stderr, list(sys.argv), list(sys.path)),
-        "session": dict(global_state.get_global_attribute("object_name_uids")),  # counts of names of layers
+        "session": dict(global_state.get_global_attribute("object_name_uids", {})),  # counts of names of layers
         "numbers": (keras.config.floatx(), keras.config.image_data_format(), keras.config.epsilon()),
         "environment": dict(os.environ),
         "log level": logging.getLogger("tensorflow").level,

@@ -81,13 +81,14 @@ def _plainly(value: Any) -> str:
 
 def _losses(result: RunResult) -> list[tuple[str, str]]:
     """At the first divergence, or the beginning, and at the end."""
-    start = result.first_step
-    first = result.first_divergence.where.step if result.first_divergence else start
+    numbers = result.step_numbers
+    first = result.first_divergence.where.step if result.first_divergence else numbers[0]
     texts = []
-    for step in dict.fromkeys((first - start, result.steps - 1)):
-        values = [(name, losses[step]) for name, losses in result.losses.items() if 0 <= step < len(losses)]
+    for number in dict.fromkeys((first, numbers[-1])):
+        row = numbers.index(number) if number in numbers else len(numbers)
+        values = [(name, losses[row]) for name, losses in result.losses.items() if row < len(losses)]
         if values:
-            texts.append(f"step {start + step}: " + ", ".join(f"{name} {value:.7g}" for name, value in values))
+            texts.append(f"step {number}: " + ", ".join(f"{name} {value:.7g}" for name, value in values))
     return [("loss", "\n".join(texts))] if texts else []
 
 
