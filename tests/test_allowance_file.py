@@ -88,6 +88,6 @@ def test_a_run_is_judged_by_them_and_says_so(tmp_path, capsys):
     # 8 ULP and what the kernel is off by itself, over 6
     assert 8 / 6 - 0.2 < excess < np.nextafter((8 + 6) / 6, 3)
     capsys.readouterr()
-    allowed = ["--allowances", str(written(tmp_path, TABLE)), "--out", str(tmp_path / "mine")]
+    allowed = ["--verbose", "--allowances", str(written(tmp_path, TABLE)), "--out", str(tmp_path / "mine")]
     assert lockstep.main([*given, *allowed]) == 0
     assert "allowances taken from" in capsys.readouterr().out
