@@ -372,3 +372,62 @@ def assigned_late(call):
     call.memory.setdefault((call.step, call.index), call.outputs[0] - call.inputs[0])
     late = call.memory.get((call.step - 1, call.index))
     return [call.inputs[0] if late is None else call.inputs[0] + late]
+
+
+# -- results that are not unique
+
+
+def other_ties(call):
+    """Of equal keys the last first; a control, for each order of them is right."""
+    if call.op_type == "ArgMax":
+        return last_of_ties(call)
+    if call.op_type != "TopKV2":
+        return None
+    keys, num = call.inputs
+    order = np.argsort(-keys[..., ::-1], axis=-1, kind="stable")[..., : int(num)]
+    places = keys.shape[-1] - 1 - order
+    return [np.take_along_axis(keys, places, -1), places.astype(call.outputs[1].dtype)]
+
+
+def first_of_ties_again(call):
+    """Of equal keys the first is chosen again and again."""
+    if call.op_type != "TopKV2":
+        return None
+    values, places = (output.copy() for output in call.outputs)
+    again = values[..., 1:] == values[..., :-1]
+    for column in range(again.shape[-1]):
+        places[..., column + 1] = np.where(again[..., column], places[..., column], places[..., column + 1])
+    return [values, places]
+
+
+_VECTORS = {"SelfAdjointEigV2": (1,), "Svd": (1, 2), "Qr": (0,)}
+
+
+def _with_vectors(call, change, op_types=tuple(_VECTORS)):
+    if call.op_type not in op_types:
+        return None
+    return [change(x) if at in _VECTORS[call.op_type] else x for at, x in enumerate(call.outputs)]
+
+
+def other_signs(call):
+    """Every second vector the other way round; a control."""
+    if call.op_type == "Qr":
+        signs = np.where(np.arange(call.outputs[0].shape[-1]) % 2, np.float32(-1), np.float32(1))
+        return [call.outputs[0] * signs, call.outputs[1] * signs[:, None]]
+    return _with_vectors(call, lambda v: v * np.where(np.arange(v.shape[-1]) % 2, np.float32(-1), np.float32(1)))
+
+
+def vectors_not_orthogonal(call):
+    """The last is what is left of it after a single precision of 11 bits."""
+
+    def change(vectors):
+        changed = vectors.copy()
+        changed[..., -1] = (changed[..., -1].astype(np.float16)).astype(np.float32)
+        return changed
+
+    return _with_vectors(call, change, ("SelfAdjointEigV2",))
+
+
+def last_vector_lost(call):
+    """Zeros."""
+    return _with_vectors(call, lambda v: np.where(np.arange(v.shape[-1]) < v.shape[-1] - 1, v, np.float32(0)), ("Svd",))

@@ -136,6 +136,65 @@ def picking() -> keras.Model:
     return model
 
 
+class Choosing(layers.Layer):
+    """The three largest of coarse keys, and the largest: there are equal ones."""
+
+    def call(self, x):
+        keys = tf.stop_gradient(tf.round(x))
+        three = tf.gather(x, tf.math.top_k(keys, 3).indices, batch_dims=1)
+        largest = tf.gather(x, tf.argmax(keys, axis=-1), batch_dims=1)
+        return tf.concat([three, largest[:, None]], 1)
+
+
+def choosing() -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input((16,)),
+            layers.Dense(12, name="before"),
+            Choosing(name="choosing"),
+            layers.Dense(3, activation="softmax", name="classes"),
+        ]
+    )
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
+class Spectral(layers.Layer):
+    """Three decompositions, of which nothing is kept that hangs on a sign."""
+
+    def call(self, x):  # (batch, 6, 4)
+        values, vectors = tf.linalg.eigh(tf.matmul(x, x, transpose_a=True))
+        sizes, _, right = tf.linalg.svd(x)
+        orthogonal, _ = tf.linalg.qr(x)
+        along = tf.square(tf.matmul(x, vectors)) + values[:, None, :]
+        return tf.concat([along, tf.square(tf.matmul(x, right)) + sizes[:, None, :], tf.square(orthogonal)], -1)
+
+
+def spectral() -> keras.Model:
+    inputs = keras.Input((6, 4))
+    x = Spectral(name="spectral")(layers.Dense(4, name="mix")(inputs))
+    x = layers.GlobalAveragePooling1D(name="average")(layers.Dense(5, activation="tanh", name="hidden")(x))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="classes")(x))
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
+def noisy() -> keras.Model:
+    """What draws random numbers: two masks of one size, and normal noise between them."""
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Dropout(0.3, seed=1, name="drop_inputs"),
+            layers.Dense(64, activation="tanh", name="hidden"),
+            layers.GaussianNoise(0.1, seed=2, name="noise"),
+            layers.Dropout(0.5, seed=3, name="drop_hidden"),
+            layers.Dense(3, activation="softmax", name="classes"),
+        ]
+    )
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
 def _numbers(*shape: int, num_classes: int = 3, samples: int = 8) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     x = random.normal(size=(samples, *shape)).astype(np.float32)
