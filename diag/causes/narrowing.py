@@ -12,7 +12,17 @@ import numpy as np
 from diag.causes.samples import sample_of
 from diag.causes.wrong_output import A_LOOK, Array, WrongOutput, has_distinct
 from diag.numerics.bounds import COMPOSITE_ULP
-from diag.numerics.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, float32_with_precision, format_of, round_to
+from diag.numerics.formats import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    TF32,
+    Format,
+    Rounding,
+    float32_with_precision,
+    format_of,
+    round_to,
+)
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.ulp import flush_subnormals, ulp_error
 from diag.verdict.findings import Cause
@@ -37,7 +47,7 @@ WORDS: dict[Rounding, str] = {
 }
 SHORT_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 # Formats that TensorFlow has a dtype of.
-RESULT_FORMATS: tuple[tuple[str, Format], ...] = (("fp16", FLOAT16), ("bf16", BFLOAT16))
+RESULT_FORMATS: tuple[tuple[str, Format], ...] = (("fp32", FLOAT32), ("fp16", FLOAT16), ("bf16", BFLOAT16))
 # Formats of one width differ only where their ranges end.  Of those that explain the data about as well as the
 # best, the first in the table has the widest range and assumes least.
 AS_GOOD = 2.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
+from diag.numerics.definitions import defined
+
 
 def _is(call, op_type, phase="forward", layer=None):
     return (call.op_type, call.phase) == (op_type, phase) and (layer is None or call.layer == layer)
@@ -431,3 +433,67 @@ def vectors_not_orthogonal(call):
 def last_vector_lost(call):
     """Zeros."""
     return _with_vectors(call, lambda v: np.where(np.arange(v.shape[-1]) < v.shape[-1] - 1, v, np.float32(0)), ("Svd",))
+
+
+# -- ops without a float64 kernel
+
+
+def _normalized(call, mean, variance, epsilon=None):
+    _, scale, offset = (x.astype(np.float64) for x in call.inputs[:3])
+    epsilon = call.attrs["epsilon"] if epsilon is None else epsilon
+    y = (call.inputs[0] - mean) / np.sqrt(variance + epsilon) * scale + offset
+    return [_f32(y), *call.outputs[1:]]
+
+
+def _moments(call):
+    x = call.inputs[0].astype(np.float64).reshape(-1, call.inputs[0].shape[-1])
+    return len(x), x.mean(0), x.var(0)
+
+
+def variance_over_one_less(call):
+    """Normalized by the variance over N - 1."""
+    if not call.op_type.startswith("FusedBatchNormV"):
+        return None
+    num, mean, variance = _moments(call)
+    return _normalized(call, mean, variance * num / (num - 1))
+
+
+def variance_not_centred(call):
+    """Normalized by the mean square."""
+    if not call.op_type.startswith("FusedBatchNormV"):
+        return None
+    _, mean, variance = _moments(call)
+    return _normalized(call, mean, variance + mean**2)
+
+
+def epsilon_of_another(call):
+    """1e-5 where the op says 1e-3."""
+    if not call.op_type.startswith("FusedBatchNormV"):
+        return None
+    _, mean, variance = _moments(call)
+    return _normalized(call, mean, variance, 1e-5)
+
+
+def gradient_without_its_mean(call):
+    """Of a normalization: as if the mean did not hang on the inputs."""
+    if not call.op_type.startswith("FusedBatchNormGrad"):
+        return None
+    dy, scale, variance = call.inputs[0], call.inputs[2], call.inputs[4]
+    constant = scale / np.sqrt(variance + call.attrs["epsilon"]) * dy.reshape(-1, dy.shape[-1]).mean(0)
+    return [_f32(call.outputs[0] + constant), *call.outputs[1:]]
+
+
+def resized_from_corners(call):
+    """Pixels taken at their corners, not at their middles."""
+    if call.op_type != "ResizeBilinear":
+        return None
+    attrs = {**call.attrs, "half_pixel_centers": False}
+    return [_f32(defined("ResizeBilinear", [call.inputs[0].astype(np.float64), call.inputs[1]], attrs)[0])]
+
+
+def response_of_fewer(call):
+    """A local response over one neighbour less."""
+    if call.op_type != "LRN":
+        return None
+    attrs = {**call.attrs, "depth_radius": call.attrs["depth_radius"] - 1}
+    return [_f32(defined("LRN", [call.inputs[0].astype(np.float64)], attrs)[0])]

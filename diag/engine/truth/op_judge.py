@@ -23,7 +23,7 @@ from diag.engine.graphs.tf_runtime import (
 )
 from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.axes import axis_names
-from diag.engine.truth.kinds import kinds_of
+from diag.engine.truth.kinds import is_on_cpu, kinds_of
 from diag.engine.truth.not_unique import DECISION_FLIP, settle_ties, settled
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
 from diag.engine.truth.sum_orders import lost_by_op
@@ -45,6 +45,7 @@ from diag.numerics.bounds import (
     transform_bound,
     where_both_overflow,
 )
+from diag.numerics.definitions import private_outputs
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError, TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
@@ -52,6 +53,7 @@ from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 from diag.numerics.statistics import against_truth
 
 NONDETERMINISM = "nondeterminism"
+OF_A_KERNEL = "what a kernel hands to its own gradient"
 SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # The spread of a composite only makes its bound wider: below this, a quarter of what looks like anything at all
 # (`NEAR_ITS_BOUND` of diag/engine/runs/attention.py), an excess is given as it is without any.
@@ -203,13 +205,19 @@ class OpJudge:
             return [OpJudgement(None, note="random") for _ in evidence.candidate]
         if evidence.error_class is ErrorClass.EXACT and _all_equal(evidence):
             return [OpJudgement(EQUAL_BITS) for _ in evidence.candidate]
+        private = private_outputs(evidence.node.op) if any(not is_on_cpu(place) for place in self.places) else None
+        if private is not None and private.start == 0:
+            return [OpJudgement(None, note=OF_A_KERNEL) for _ in evidence.candidate]
         truth = evidence.truth_by(self.truth)
         if truth is None and evidence.error_class is ErrorClass.EXACT:
             pairs = zip(evidence.candidate, evidence.reference, strict=True)
             return [OpJudgement(exact_bound(x, reference)) for x, reference in pairs]
         if truth is None:
             return [OpJudgement(None, note="no float64 kernel") for _ in evidence.candidate]
-        return self.against(evidence, evidence.candidate, evidence.reference)
+        found = self.against(evidence, evidence.candidate, evidence.reference)
+        if private is None:
+            return found
+        return [j if at < private.start else OpJudgement(None, note=OF_A_KERNEL) for at, j in enumerate(found)]
 
     def reference(self, evidence: OpEvidence) -> list[OpJudgement]:
         """The same judgement of the reference's outputs; call after `judge`."""
