@@ -11,7 +11,7 @@ import numpy as np
 
 from diag.causes.samples import sample_of
 from diag.causes.wrong_output import A_LOOK, Array, WrongOutput, has_distinct
-from diag.numerics.bounds import COMPOSITE_ULP
+from diag.numerics.bounds import COMPOSITE_ULP, CONTRACTION_MAX, CONTRACTION_RMS
 from diag.numerics.formats import (
     BFLOAT16,
     FLOAT16,
@@ -237,6 +237,10 @@ def _excess_in(case: WrongOutput, form: Format, flushed: bool, rounds_inputs: bo
     worst, mean = float(np.max(error, initial=0.0)), float(np.mean(error)) if error.size else 0.0
     if case.bound.error_class is ErrorClass.FUNCTION:
         return worst / (allowance_ulp(case.op_type) + 0.5)
+    if case.is_contraction and form is FLOAT32 and case.judge is not None:  # sums in float32 lose more than an ULP
+        left = case.judge(truth)
+        in_own = max(left.rms / CONTRACTION_RMS, left.max / CONTRACTION_MAX)
+        return in_own * format_of(case.output.dtype).unit_roundoff / form.unit_roundoff
     if case.bound.error_class in (ErrorClass.CONTRACTION, ErrorClass.COMPOSITE):
         return worst / (COMPOSITE_ULP + 0.5)
     return max(worst, mean / MOVED)

@@ -227,19 +227,21 @@ def _unseen() -> Iterator[Planting]:
     yield kernel("sign_of_zero_gradient", "square", "wrong-elements")
     yield from (kernel(name, "choosing") for name in ("other_ties", "last_of_ties"))
     yield kernel("first_of_ties_again", "choosing", "wrong-elements", "unknown", "permuted", "stale-data")
-    yield kernel("other_signs", "spectral")
+    yield from (kernel("other_signs", name) for name in ("spectral", "signed"))
     yield kernel("vectors_not_orthogonal", "spectral", "wrong-elements", "approximate-function", "unknown", "format")
     yield kernel("last_vector_lost", "spectral", "wrong-elements", "unknown")
     wrong = ("unknown", "scaled", "wrong-elements", "permuted", "approximate-function", "missing-op")
     names = ("variance_over_one_less", "variance_not_centred", "epsilon_of_another", "gradient_without_its_mean")
     yield from (kernel(name, "narrow", *wrong) for name in (*names, "resized_from_corners", "response_of_fewer"))
+    yield kernel("product_in_float32", "double", "format:fp32", blame="framework")
     yield rewriter("activation_twice", "square", "unknown")
     yield rewriter("normalization_folded", "pictures", "missing-op")
 
 
 def _controls() -> Iterator[Planting]:
     yield Planting("sim:winograd-4x4", own("many_channels"))
-    yield from (Planting(place, f"{VARIOUS}:narrow") for place in ("CPU:0/eager", "CPU:0/xla"))
+    for name in ("narrow", "double", "spectral"):
+        yield from (Planting(place, f"{VARIOUS}:{name}") for place in ("CPU:0/eager", "CPU:0/xla"))
     yield from (Planting("sim:reordered-sums", m) for m in ALL)
     yield from (Planting("CPU:0/eager", m) for m in ALL)
     yield from (Planting("CPU:0/xla", m) for m in ALL if m != LSTM)  # whose loop XLA does not compile

@@ -491,6 +491,14 @@ def resized_from_corners(call):
     return [_f32(defined("ResizeBilinear", [call.inputs[0].astype(np.float64), call.inputs[1]], attrs)[0])]
 
 
+def product_in_float32(call):
+    """Of float64 numbers."""
+    if call.op_type != "MatMul" or call.outputs[0].dtype != np.float64:
+        return None
+    a, b = (_f32(x) for x in call.inputs)
+    return [((a.T if call.attrs["transpose_a"] else a) @ (b.T if call.attrs["transpose_b"] else b)).astype(np.float64)]
+
+
 def response_of_fewer(call):
     """A local response over one neighbour less."""
     if call.op_type != "LRN":

@@ -201,6 +201,34 @@ def narrow() -> keras.Model:
     return model
 
 
+class Signed(layers.Layer):
+    """Along eigenvectors, with their signs."""
+
+    def call(self, x):
+        return tf.matmul(x, tf.linalg.eigh(tf.matmul(x, x, transpose_a=True))[1])
+
+
+def signed() -> keras.Model:
+    inputs = keras.Input((6, 4))
+    x = layers.Flatten(name="flatten")(Signed(name="signed")(layers.Dense(4, name="mix")(inputs)))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="classes")(x))
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
+def double() -> keras.Model:
+    """Layers in float64."""
+    model = keras.Sequential(
+        [
+            keras.Input((16,), dtype="float64"),
+            layers.Dense(32, activation="tanh", dtype="float64", name="first"),
+            layers.Dense(3, activation="softmax", dtype="float64", name="classes"),
+        ]
+    )
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
 def noisy() -> keras.Model:
     """What draws random numbers: two masks of one size, and normal noise between them."""
     model = keras.Sequential(

@@ -23,6 +23,7 @@ from diag.engine.runs.random_draws import RandomStreams, drawn_of
 from diag.engine.runs.reruns import is_hidden_by_watching, unlike_itself
 from diag.engine.runs.result import result_of
 from diag.engine.runs.settings import RunPlan, Settings
+from diag.engine.runs.turned_vectors import turned_layers
 from diag.engine.runs.twins import Twins
 from diag.engine.runs.updates import study_updates
 from diag.engine.runs.zooming import Zoom
@@ -281,8 +282,17 @@ class LockstepRun:
         if step.flagged or self.findings.divergences:
             return
         wrong = [o for o in self._judge_whole(step, propagated) if o.excess > 1]
-        if wrong and not self._is_unlike_itself(step, propagated, wrong):
+        if wrong and not self._is_unlike_itself(step, propagated, wrong) and not self._has_turned_vectors(step):
             step.observations += wrong
+
+    def _has_turned_vectors(self, step: FinishedStep) -> bool:
+        layers = turned_layers(step.telescope, step.run)
+        if layers:
+            self.findings.note(
+                f"the candidate's vectors in {', '.join(layers)} have other signs than the reference's at step "
+                f"{step.run.step} (decision-flip) and are right by their residuals: the step as a whole is not judged"
+            )
+        return bool(layers)
 
     def _is_unlike_itself(self, step: FinishedStep, propagated: Propagated, wrong: Sequence[Observation]) -> bool:
         """Whether a step that is wrong with every unit right by itself computed from more than it was given."""
