@@ -12,15 +12,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from diag.common.modes import PREDICT, STEP, TRAIN
 from diag.common.user_code import line_of_their_own
 from diag.common.wording import type_and_message
-from diag.engine.graphs.graph import Graph, Node, Port, graph_of
+from diag.engine.graphs.graph import OPAQUE, Graph, Node, Port, graph_of
 from diag.engine.graphs.locations import (
     BACKWARD,
     FORWARD,
     LOSS_LAYER,
     LOSS_SCOPE,
     OPTIMIZER,
+    PREDICT_LAYER,
     STEP_SCOPE,
     Location,
     mark_of,
@@ -47,19 +49,27 @@ if TYPE_CHECKING:
 
 
 MOST_TRACES = 100
+STEP_METHODS = {TRAIN: "train_step", PREDICT: "predict_step"}
+_CALLS = {TRAIN: "fit", PREDICT: "predict"}
 BatchKey = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each array of a batch
 
 
-def has_own_step(model: keras.Model) -> bool:
-    """Whether the model's class trains by a `train_step` of its own."""
-    return type(model).train_step is not keras.Model.train_step
+def has_own_step(model: keras.Model, mode: str = TRAIN) -> bool:
+    """Whether the model's class trains by a `train_step` of its own, or predicts by a `predict_step`."""
+    return getattr(type(model), STEP_METHODS[mode]) is not getattr(keras.Model, STEP_METHODS[mode])
+
+
+def prediction_step(model: keras.Model, data: Any) -> Any:
+    """What `predict` compiles: the model's `predict_step`, Keras's or its own, on the data that Keras gives it."""
+    with marked(STEP_SCOPE):
+        return _own_step(model, PREDICT)(data)
 
 
 def training_step(model: keras.Model, data: Any) -> Any:
     """One training step on the data that Keras gives it: the model's own, else Keras's but for the metrics."""
     if has_own_step(model):
         with marked(STEP_SCOPE):
-            return _own_step(model)(data)
+            return _own_step(model, TRAIN)(data)
     inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     with tf.GradientTape() as tape:
         predictions = model(inputs, training=True)
@@ -74,10 +84,14 @@ def training_step(model: keras.Model, data: Any) -> Any:
     return loss
 
 
-def _own_step(model: keras.Model) -> Any:
-    """The model's `train_step`; what a `tf.function` was made of, since its ops are to be seen."""
-    python_function = getattr(model.train_step, "python_function", None)
-    return model.train_step if python_function is None else tf.autograph.to_graph(python_function)
+_STEPS = {TRAIN: training_step, PREDICT: prediction_step}
+
+
+def _own_step(model: keras.Model, mode: str) -> Any:
+    """The model's `train_step` or `predict_step`; what a `tf.function` was made of, since its ops are to be seen."""
+    step = getattr(model, STEP_METHODS[mode])
+    python_function = getattr(step, "python_function", None)
+    return step if python_function is None else tf.autograph.to_graph(python_function)
 
 
 def flat_batch(batch: Batch) -> list[np.ndarray]:
@@ -98,9 +112,13 @@ def packed(structure: Any, flat: Sequence[Any]) -> Any:
 
 
 def trace(
-    model: keras.Model, batch: Batch, is_xla: bool = False, shapes: Mapping[Port, Sequence[int]] | None = None
+    model: keras.Model,
+    batch: Batch,
+    is_xla: bool = False,
+    shapes: Mapping[Port, Sequence[int]] | None = None,
+    mode: str = TRAIN,
 ) -> Program:
-    """Trace one training step of a built model with loss and optimizer on this batch's shapes.
+    """Trace one step of a built model on this batch's shapes; to train it has to have loss and optimizer.
 
     `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes; variables that layers and
     optimizers make at their first call are made.  is_xla: as `jit_compile=True` traces, for XLA to compile:
@@ -116,7 +134,7 @@ def trace(
     def step(*arguments: tf.Tensor) -> Any:
         layers.forget()  # TensorFlow traces again what made variables the first time
         training.forget()
-        return training_step(model, packed(batch.data, arguments))
+        return _STEPS[mode](model, packed(batch.data, arguments))
 
     with (
         marks_beside_names(shapes) as marked_names,
@@ -125,15 +143,15 @@ def trace(
         keras_own_loops(model),
         tf.device(None),
     ):
-        outer = _graph_of(step, flat)
-    return _Tracing(model, layers, training, outer, marked_names).program(len(flat))
+        outer = _graph_of(step, flat, mode)
+    return _Tracing(model, layers, training, outer, marked_names, mode).program(len(flat))
 
 
 class Programs:
-    """The step of a model for each batch, traced once for batches of the same shapes and dtypes; is_xla: as `trace`."""
+    """The step of a model for each batch, traced once for batches of one shape and dtype; is_xla, mode: as `trace`."""
 
-    def __init__(self, model: keras.Model, is_xla: bool = False) -> None:
-        self.model, self.is_xla = model, is_xla
+    def __init__(self, model: keras.Model, is_xla: bool = False, mode: str = TRAIN) -> None:
+        self.model, self.is_xla, self.mode = model, is_xla, mode
         self._num_traced = 0
         self._known: dict[BatchKey, Program] = {}
 
@@ -146,10 +164,10 @@ class Programs:
         self._num_traced += 1
         if self._num_traced > MOST_TRACES:
             raise UserError(
-                f"batches of {MOST_TRACES} different shapes were trained on, and the next has another one; a step "
+                f"batches of {MOST_TRACES} different shapes were given, and the next has another one; a step "
                 f"is traced for each, at most {MOST_TRACES}: pad batches to a few lengths, or give fewer --steps"
             )
-        return trace(self.model, batch, self.is_xla, shapes)
+        return trace(self.model, batch, self.is_xla, shapes, self.mode)
 
     def __call__(self, batch: Batch) -> Program:
         key = key_of(flat_batch(batch))
@@ -158,11 +176,11 @@ class Programs:
         return self._known[key]
 
 
-def _graph_of(step: Any, flat: list[tf.TensorSpec]) -> Any:
+def _graph_of(step: Any, flat: list[tf.TensorSpec], mode: str) -> Any:
     """The traced graph of a step.
 
     Raises:
-      UserError: the model has names that TensorFlow takes in no graph, so that `fit` does not compile it either, or a
+      UserError: the model has names that TensorFlow takes in no graph, so that Keras does not compile it either, or a
         line of the person's own fails.
     """
     try:
@@ -177,7 +195,7 @@ def _graph_of(step: Any, flat: list[tf.TensorSpec]) -> Any:
             ) from error
         if line := line_of_their_own(error):
             raise UserError(
-                f"The training step fails at {line}: {type_and_message(error)}; `fit` would as well"
+                f"The {STEP[mode]} fails at {line}: {type_and_message(error)}; `{_CALLS[mode]}` would as well"
             ) from error
         raise
 
@@ -186,9 +204,15 @@ class _Tracing:
     """The trace of a step, and what its marks tell of it."""
 
     def __init__(
-        self, model: keras.Model, layers: LayerCalls, training: TrainingCalls, outer: Any, marked_names: MarkedNames
+        self,
+        model: keras.Model,
+        layers: LayerCalls,
+        training: TrainingCalls,
+        outer: Any,
+        marked_names: MarkedNames,
+        mode: str,
     ) -> None:
-        self.model, self.layers, self.training = model, layers, training
+        self.model, self.layers, self.training, self.mode = model, layers, training, mode
         self.outer, self.marked_names = outer, marked_names
         self.labels = layers.labels()
         self.optimizers = _names_of_optimizers(model, training.optimizers)
@@ -226,6 +250,7 @@ class _Tracing:
             updates=[self.name_of.get(id(variable.handle), variable.name) for variable in self.training.updated],
             layer_of={spec.name: spec.layer for spec in self.specs},
             marked_names={name: self.marked_names.get(graph_of_function(name, self.outer), {}) for name in bodies},
+            outside=LOSS_LAYER if self.mode == TRAIN else PREDICT_LAYER,
         )
         graph, functions = attribution.apply(traced, self.marked_names.get(self.outer, {}), bodies)
         by_handle = {id(_raw(v).handle): index for index, v in enumerate(self.variables)}
@@ -236,10 +261,18 @@ class _Tracing:
             else:
                 constants[placeholder.op.name] = value
         gradients = self._gradients()
-        losses = self._losses()
+        named = self._losses() if self.mode == TRAIN else {}
         outputs: dict[str, list[Any]] = {}
         for index, tensors in self.layers.outputs:
             outputs.setdefault(self.labels[index], []).extend(tensors)
+        layer_outputs = {label: made for label, found in outputs.items() if (made := self._ports(found))}
+        layer_outputs |= {name: (port,) for name, port in list(named.items())[1:]}
+        results = tuple(named.values())[:1]
+        if self.mode == PREDICT:
+            results = self._predictions()
+            known = {port for ports in layer_outputs.values() for port in ports}
+            if others := tuple(port for port in results if port not in known):
+                layer_outputs[PREDICT_LAYER] = others
         weights = [spec.name for spec in self.specs if spec.kind == "weight"]
         return with_watched_tensors(
             Program(
@@ -252,13 +285,11 @@ class _Tracing:
                 variables=self.specs,
                 keras_variables=tuple(self.variables),
                 layers=tuple(self.labels),
-                loss=next(iter(losses.values())),
-                layer_outputs={
-                    **{label: made for label, found in outputs.items() if (made := self._ports(found))},
-                    **{name: (port,) for name, port in list(losses.items())[1:]},
-                },
+                results=results,
+                layer_outputs=layer_outputs,
                 gradients=gradients,
-                without_gradient=tuple(name for name in weights if name not in gradients),
+                without_gradient=tuple(name for name in weights if name not in gradients and self.mode == TRAIN),
+                mode=self.mode,
             )
         )
 
@@ -274,6 +305,21 @@ class _Tracing:
                 if variable is not None and ports:
                     found[self.name_of[id(variable.handle)]] = ports[0]
         return {spec.name: found[spec.name] for spec in self.specs if spec.name in found}
+
+    def _predictions(self) -> tuple[Port, ...]:
+        """What the step gives back, as far as it is numbers, before the Identity that every return adds.
+
+        Raises:
+          UserError: there is none.
+        """
+        returned = [output.op.inputs[0] for output in self.outer.outputs if output.op.type == "Identity"]
+        found = self._ports([tensor for tensor in returned if tensor.dtype not in OPAQUE])
+        if not found:
+            raise UserError(
+                f"The prediction step of {self.model.name} gives no tensor of numbers; expected some that the places "
+                "can be compared by"
+            )
+        return found
 
     def _losses(self) -> dict[str, Port]:
         """What weights are trained to make smaller: `loss` or, by the optimizer that does it, `d_optimizer/loss`.
@@ -380,9 +426,10 @@ class _Attribution:
         updates: list[str],
         layer_of: dict[str, str | None],
         marked_names: Mapping[str, Mapping[str, str]],  # of each function
+        outside: str,  # what is in no layer and no optimizer
     ) -> None:
         self.labels, self.optimizers, self.updates = labels, optimizers, updates
-        self.layer_of, self.marked_names = layer_of, marked_names
+        self.layer_of, self.marked_names, self.outside = layer_of, marked_names, outside
         self.next_index = 0
 
     def location(self, name: str, inherited: Location | None) -> Location | None:
@@ -399,7 +446,7 @@ class _Attribution:
         phase = BACKWARD if mark.backward or inside_backward else FORWARD
         if inside_backward and inherited is not None:
             return replace(inherited, index=None)
-        return Location(phase, self.labels[mark.index] if mark.kind == "layer" else LOSS_LAYER)
+        return Location(phase, self.labels[mark.index] if mark.kind == "layer" else self.outside)
 
     def apply(
         self, graph: Graph, marked_names: Mapping[str, str], functions: dict[str, Graph]
@@ -447,5 +494,5 @@ class _Attribution:
                     known, index=None, phase=BACKWARD if backward and known.phase == FORWARD else known.phase
                 )
         return Location(
-            BACKWARD if backward else FORWARD, LOSS_LAYER if backward else (self.labels[0] if self.labels else None)
+            BACKWARD if backward else FORWARD, self.outside if backward else (self.labels[0] if self.labels else None)
         )
