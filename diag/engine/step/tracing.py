@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,18 +13,8 @@ import tensorflow as tf
 from diag.common.modes import PREDICT, STEP, TRAIN
 from diag.common.user_code import line_of_their_own
 from diag.common.wording import type_and_message
-from diag.engine.graphs.graph import OPAQUE, Graph, Node, Port, graph_of
-from diag.engine.graphs.locations import (
-    BACKWARD,
-    FORWARD,
-    LOSS_LAYER,
-    LOSS_SCOPE,
-    OPTIMIZER,
-    PREDICT_LAYER,
-    STEP_SCOPE,
-    Location,
-    mark_of,
-)
+from diag.engine.graphs.graph import OPAQUE, Port, graph_of
+from diag.engine.graphs.locations import LOSS_LAYER, PREDICT_LAYER
 from diag.engine.step.function_calls import with_calls_of_today
 from diag.engine.step.keras_calls import (
     GradientCall,
@@ -39,8 +27,11 @@ from diag.engine.step.keras_calls import (
     symbolic_ports,
     watched_training,
 )
+from diag.engine.step.keras_steps import CALLS, STEPS
+from diag.engine.step.locating import Attribution
 from diag.engine.step.program import Program, RawVariable, VariableSpec
-from diag.engine.step.scope_marks import MarkedNames, marked, marks_beside_names
+from diag.engine.step.scope_marks import MarkedNames, marks_beside_names
+from diag.engine.step.variables import describe_variables, names_of_optimizers
 from diag.engine.step.watching import with_watched_tensors
 from diag.errors import UserError
 
@@ -49,49 +40,7 @@ if TYPE_CHECKING:
 
 
 MOST_TRACES = 100
-STEP_METHODS = {TRAIN: "train_step", PREDICT: "predict_step"}
-_CALLS = {TRAIN: "fit", PREDICT: "predict"}
 BatchKey = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each array of a batch
-
-
-def has_own_step(model: keras.Model, mode: str = TRAIN) -> bool:
-    """Whether the model's class trains by a `train_step` of its own, or predicts by a `predict_step`."""
-    return getattr(type(model), STEP_METHODS[mode]) is not getattr(keras.Model, STEP_METHODS[mode])
-
-
-def prediction_step(model: keras.Model, data: Any) -> Any:
-    """What `predict` compiles: the model's `predict_step`, Keras's or its own, on the data that Keras gives it."""
-    with marked(STEP_SCOPE):
-        return _own_step(model, PREDICT)(data)
-
-
-def training_step(model: keras.Model, data: Any) -> Any:
-    """One training step on the data that Keras gives it: the model's own, else Keras's but for the metrics."""
-    if has_own_step(model):
-        with marked(STEP_SCOPE):
-            return _own_step(model, TRAIN)(data)
-    inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    with tf.GradientTape() as tape:
-        predictions = model(inputs, training=True)
-        with tf.name_scope(LOSS_SCOPE):
-            loss = model.compute_loss(inputs, targets, predictions, sample_weight, training=True)
-            scaled = model.optimizer.scale_loss(loss)
-    weights = model.trainable_variables
-    gradients = tape.gradient(scaled, [weight.value for weight in weights])
-    if not model.optimizer.built:
-        model.optimizer.build(weights)
-    model.optimizer.apply_gradients([(g, w) for g, w in zip(gradients, weights, strict=True) if g is not None])
-    return loss
-
-
-_STEPS = {TRAIN: training_step, PREDICT: prediction_step}
-
-
-def _own_step(model: keras.Model, mode: str) -> Any:
-    """The model's `train_step` or `predict_step`; what a `tf.function` was made of, since its ops are to be seen."""
-    step = getattr(model, STEP_METHODS[mode])
-    python_function = getattr(step, "python_function", None)
-    return step if python_function is None else tf.autograph.to_graph(python_function)
 
 
 def flat_batch(batch: Batch) -> list[np.ndarray]:
@@ -134,7 +83,7 @@ def trace(
     def step(*arguments: tf.Tensor) -> Any:
         layers.forget()  # TensorFlow traces again what made variables the first time
         training.forget()
-        return _STEPS[mode](model, packed(batch.data, arguments))
+        return STEPS[mode](model, packed(batch.data, arguments))
 
     with (
         marks_beside_names(shapes) as marked_names,
@@ -195,7 +144,7 @@ def _graph_of(step: Any, flat: list[tf.TensorSpec], mode: str) -> Any:
             ) from error
         if line := line_of_their_own(error):
             raise UserError(
-                f"The {STEP[mode]} fails at {line}: {type_and_message(error)}; `{_CALLS[mode]}` would as well"
+                f"The {STEP[mode]} fails at {line}: {type_and_message(error)}; `{CALLS[mode]}` would as well"
             ) from error
         raise
 
@@ -215,7 +164,7 @@ class _Tracing:
         self.model, self.layers, self.training, self.mode = model, layers, training, mode
         self.outer, self.marked_names = outer, marked_names
         self.labels = layers.labels()
-        self.optimizers = _names_of_optimizers(model, training.optimizers)
+        self.optimizers = names_of_optimizers(model, training.optimizers)
         found, specs = describe_variables(
             model, layers, self.labels, dict(zip(self.optimizers, training.optimizers, strict=True))
         )
@@ -244,7 +193,7 @@ class _Tracing:
         graph_def = self.outer.as_graph_def()
         traced = with_calls_of_today(graph_def, graph_of(self.outer))
         bodies = {f.signature.name: body_graph(f, self.outer) for f in graph_def.library.function}
-        attribution = _Attribution(
+        attribution = Attribution(
             labels=self.labels,
             optimizers=self.optimizers,
             updates=[self.name_of.get(id(variable.handle), variable.name) for variable in self.training.updated],
@@ -355,144 +304,3 @@ class _Tracing:
 def _raw(variable: Any) -> tf.Variable:
     """The TensorFlow variable of one that shows itself as Keras's do."""
     return variable.value
-
-
-def _names_of_optimizers(model: keras.Model, optimizers: list[Any]) -> list[str]:
-    """Each by the attribute of the model that holds it: `optimizer`, `d_optimizer`; else by its own name."""
-    held = {id(value): name for name, value in reversed(vars(model).items())}
-    names: list[str] = []
-    for optimizer in optimizers:
-        name = held.get(id(optimizer), optimizer.name)
-        names.append(name if name not in names else f"{name}_{len(names)}")
-    return names
-
-
-def describe_variables(
-    model: keras.Model, calls: LayerCalls, labels: list[str], optimizers: Mapping[str, keras.Optimizer]
-) -> tuple[list[Any], tuple[VariableSpec, ...]]:
-    """All variables of the training state, with unique names such as `conv2d_1/kernel`."""
-    owners: dict[int, str] = {}
-    for unit, label in sorted(zip(calls.units, labels, strict=True), key=lambda pair: -len(pair[0].variables)):
-        owners.update((id(variable), label) for variable in unit.variables)
-    trainable = {id(variable) for variable in model.trainable_variables}
-    of_optimizer = {id(v): name for name, optimizer in optimizers.items() for v in optimizer.variables}
-    of_optimizers = [v for optimizer in optimizers.values() for v in optimizer.variables]
-    variables = list({id(v): v for v in [*model.variables, *of_optimizers]}.values())
-    taken: Counter[str] = Counter()
-    specs: list[VariableSpec] = []
-    weight_names: dict[str, str] = {}
-    for variable in variables:
-        layer, of = owners.get(id(variable)), None
-        name, kind = _short_name(variable.path, model.name, layer), "state"
-        if id(variable) in trainable:
-            kind = "weight"
-            weight_names[variable.path.replace("/", "_")] = name
-        elif id(variable) in of_optimizer:
-            kind, of = _slot_of(variable.path.split("/")[-1], weight_names)
-            held_by = of_optimizer[id(variable)]
-            name = f"{held_by}/{of}/{kind}" if of else f"{held_by}/{name}"
-        taken[name] += 1
-        if taken[name] > 1:
-            name = f"{name}_{taken[name] - 1}"
-        specs.append(VariableSpec(name, kind, variable.dtype, tuple(variable.shape), layer, of))
-    return variables, tuple(specs)
-
-
-def _short_name(path: str, model_name: str, layer: str | None) -> str:
-    parts = path.split("/")
-    if len(parts) > 1 and parts[0] == model_name:
-        parts = parts[1:]
-    if layer is not None and layer.split("/")[-1] not in parts[:-1]:
-        return f"{layer}/{parts[-1]}"
-    return "/".join(parts)
-
-
-def _slot_of(last: str, weights: dict[str, str]) -> tuple[str, str | None]:
-    """Keras names a slot `<path of its weight, / as _>_<slot>`; the longest match is the weight."""
-    matches = [path for path in weights if last.startswith(path + "_")]
-    if not matches:
-        return OPTIMIZER, None
-    path = max(matches, key=len)
-    return last[len(path) + 1 :], weights[path]
-
-
-class _Attribution:
-    """Gives every node its site and every op its index."""
-
-    def __init__(
-        self,
-        labels: list[str],
-        optimizers: list[str],
-        updates: list[str],
-        layer_of: dict[str, str | None],
-        marked_names: Mapping[str, Mapping[str, str]],  # of each function
-        outside: str,  # what is in no layer and no optimizer
-    ) -> None:
-        self.labels, self.optimizers, self.updates = labels, optimizers, updates
-        self.layer_of, self.marked_names, self.outside = layer_of, marked_names, outside
-        self.next_index = 0
-
-    def location(self, name: str, inherited: Location | None) -> Location | None:
-        mark = mark_of(name)
-        if mark is None:
-            return inherited
-        if mark.kind == "update":
-            variable = self.updates[mark.index]
-            return Location(OPTIMIZER, self.layer_of.get(variable), variable)
-        if mark.kind == "optimizer":
-            outer = inherited.variable if inherited else None
-            return inherited if outer else Location(OPTIMIZER, self.optimizers[mark.index])
-        inside_backward = inherited is not None and inherited.phase == BACKWARD
-        phase = BACKWARD if mark.backward or inside_backward else FORWARD
-        if inside_backward and inherited is not None:
-            return replace(inherited, index=None)
-        return Location(phase, self.labels[mark.index] if mark.kind == "layer" else self.outside)
-
-    def apply(
-        self, graph: Graph, marked_names: Mapping[str, str], functions: dict[str, Graph]
-    ) -> tuple[Graph, dict[str, Graph]]:
-        located: dict[str, Graph] = {}
-        result = self._graph(graph, marked_names, functions, located, None)
-        return result, {name: located.get(name, body) for name, body in functions.items()}
-
-    def _graph(
-        self,
-        graph: Graph,
-        marked_names: Mapping[str, str],
-        functions: dict[str, Graph],
-        located: dict[str, Graph],
-        caller: Location | None,
-    ) -> Graph:
-        locations: dict[str, Location] = {}
-        started = False
-        returned = {port.node for port in graph.outputs}
-        for node in graph:
-            name = marked_names.get(node.name, node.name)
-            location = self.location(name, caller)
-            started = started or (location is not None and location.phase != FORWARD)
-            if location is None:
-                location = self._from_data(node, locations, started)
-            plumbing = node.is_silent or (node.name in returned and node.op == "Identity" and mark_of(name) is None)
-            if not plumbing:
-                location = replace(location, index=self.next_index)
-                self.next_index += 1
-            locations[node.name] = location
-            for called in node.function_names():
-                if called not in located and called in functions:
-                    located[called] = functions[called]  # a function that calls itself is entered once
-                    located[called] = self._graph(
-                        functions[called], self.marked_names[called], functions, located, replace(location, index=None)
-                    )
-        return graph.with_locations(locations)
-
-    def _from_data(self, node: Node, locations: dict[str, Location], backward: bool) -> Location:
-        """A node with no marker (the tape's AddN, say) joins the unit that made its last input."""
-        for port in reversed(node.inputs):
-            known = locations.get(port.node)
-            if known is not None and known.layer is not None:
-                return replace(
-                    known, index=None, phase=BACKWARD if backward and known.phase == FORWARD else known.phase
-                )
-        return Location(
-            BACKWARD if backward else FORWARD, self.outside if backward else (self.labels[0] if self.labels else None)
-        )

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from diag.common.modes import PREDICT, TRAIN
 from diag.engine.step.batch import Batch
+from diag.engine.step.keras_steps import has_own_step
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import Programs, flat_batch, has_own_step, key_of
+from diag.engine.step.tracing import Programs, flat_batch, key_of
 from diag.engine.training.data import Batches, Use, image_hints, load_batches
 from diag.engine.training.fit_calls import FitCall
 from diag.engine.training.given_texts import GivenTexts, without_texts
