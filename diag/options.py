@@ -173,9 +173,9 @@ def follow_and_twins(options: argparse.Namespace) -> tuple[str, int]:
     return follow, twins
 
 
-def refuse_paths(follow: str, twins: int, substitute: str | None, asked: str) -> None:
+def refuse_paths(follow: str | None, twins: int | None, substitute: str | None, asked: str) -> None:
     """Raises UserError for what follows lanes from state to state; asked: what asks to predict, which changes none."""
-    given = {"--follow": "" if follow == "reference" else follow, "--twins": twins, "--substitute": substitute}
+    given = {"--twins": twins, "--follow": None if follow == "reference" else follow, "--substitute": substitute}
     for flag, value in given.items():
         if value:
             raise UserError(

@@ -94,7 +94,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
     follow, twins = follow_and_twins(options)
     substitute = substituted(options.substitute)
     if options.mode == PREDICT:
-        refuse_paths(follow, twins, options.substitute, f"--mode {PREDICT}")
+        refuse_paths(options.follow, options.twins, options.substitute, f"--mode {PREDICT}")
     allowances = allowance_file.read(options.allowances)
     return LockstepRequest(
         folder=_output_folder(options.out) if resumed is None else resumed,

@@ -14,6 +14,11 @@ FIGURE = {TRAIN: "loss", PREDICT: "mean of the outputs"}
 STEP = {TRAIN: "training step", PREDICT: "prediction step"}
 
 
+def figure_key(mode: str) -> str:
+    """What curves show, as the key of a JSON object or the name of a column."""
+    return FIGURE[mode].replace(" ", "_")
+
+
 def figure_in(settings: Mapping[str, Any]) -> str:
     """What curves show, by the settings that a trace keeps; what was written before there were modes trained."""
     return FIGURE[mode_in(settings)]

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diag.common.jsonable import json_safe
-from diag.common.modes import FIGURE
+from diag.common.modes import FIGURE, figure_key
 from diag.common.text import as_text
 from diag.common.wording import counted, figure, percent, shortened
 from diag.report.words import name_of
@@ -48,7 +48,7 @@ def _lane(replay: Replay) -> dict[str, Any]:
         "place": replay.place,
         "from_snapshot": replay.start,
         "state_reproduced": replay.state_reproduced,
-        FIGURE[replay.mode].replace(" ", "_"): {"recorded": replay.loss[0], "replayed": replay.loss[1]},
+        figure_key(replay.mode): {"recorded": replay.loss[0], "replayed": replay.loss[1]},
         "tensors": len(replay.tensors),
         "same": counts["same"],
         "given": [tensor.name for tensor in replay.tensors if tensor.outcome.value == "given"],
