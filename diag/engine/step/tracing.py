@@ -262,7 +262,7 @@ class _Tracing:
           UserError: there is none.
         """
         returned = [output.op.inputs[0] for output in self.outer.outputs if output.op.type == "Identity"]
-        found = self._ports([tensor for tensor in returned if tensor.dtype not in OPAQUE])
+        found = self._ports([tensor for tensor in returned if tensor.dtype not in (*OPAQUE, tf.string)])
         if not found:
             raise UserError(
                 f"The prediction step of {self.model.name} gives no tensor of numbers; expected some that the places "
