@@ -104,25 +104,23 @@ def _trained_by(named: Named, model: keras.Model, batches: Batches) -> tuple[str
 
 def _predicted_by(model: keras.Model, batches: Batches) -> tuple[str, tuple[str, ...]]:
     """The model is built; neither loss nor optimizer is asked for."""
-    if has_own_step(model, PREDICT):
-        return f"{type(model).__name__}.predict_step", ()
-    build_on(model, batches[0].inputs)
-    return "predict", ()
+    if not has_own_step(model, PREDICT):
+        build_on(model, batches[0].inputs)
+    return _by(model, None, PREDICT), ()
 
 
 def as_called(
     call: FitCall, batches: KeptBatches, source: str, notes: tuple[str, ...], is_xla: bool = False
 ) -> Trained:
-    """What a call of `fit` trains, as it is at that moment; `source` names the script; is_xla as in `Traced`.
+    """What a call trains or predicts, as it is at that moment; `source` names the script; is_xla as in `Traced`.
 
     Raises:
-        UserError: it cannot be traced as a training step.
+        UserError: it cannot be traced as one step.
     """
     model = call.model
-    traced = Programs(model, is_xla)
+    traced = Programs(model, is_xla, call.mode)
     traced(batches[0])  # builds what is not built
     programs, given, texts = without_texts(traced, batches)
-    loss = own_loss(model, batches[0].targets) or "losses of the model's own"
     notes = (*notes, *texts, *_untrained(programs(given[0])))
     if call.arguments.get("callbacks"):
         notes = (*notes, "callbacks are not called: what they change, such as the learning rate, is not followed")
@@ -131,11 +129,19 @@ def as_called(
         programs,
         given,
         model_config(model),
-        described(model, loss if has_own_step(model) else f"{loss}, {type(model.optimizer).__name__}"),
+        described(model, _by(model, batches[0].targets, call.mode), call.mode),
         f"{source}: {len(batches)} batches of {call.method}, {batches.size}",
         notes,
         _longest(programs, given, batches.longest, len(batches)),
     )
+
+
+def _by(model: keras.Model, targets: Any, mode: str) -> str:
+    """What a model as it is trains by, loss and optimizer, or what predicts."""
+    if mode == PREDICT:
+        return f"{type(model).__name__}.predict_step" if has_own_step(model, PREDICT) else "predict"
+    loss = own_loss(model, targets) or "losses of the model's own"
+    return loss if has_own_step(model) else f"{loss}, {type(model.optimizer).__name__}"
 
 
 def _untrained(program: Program) -> tuple[str, ...]:
