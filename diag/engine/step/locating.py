@@ -9,7 +9,7 @@ from diag.engine.graphs.graph import Graph, Node
 from diag.engine.graphs.locations import BACKWARD, FORWARD, OPTIMIZER, Location, mark_of
 
 
-class Attribution:
+class Locator:
     """Gives every node its location and every op its index."""
 
     def __init__(

@@ -28,7 +28,7 @@ from diag.engine.step.keras_calls import (
     watched_training,
 )
 from diag.engine.step.keras_steps import CALLS, STEPS
-from diag.engine.step.locating import Attribution
+from diag.engine.step.locating import Locator
 from diag.engine.step.program import Program, RawVariable, VariableSpec
 from diag.engine.step.scope_marks import MarkedNames, marks_beside_names
 from diag.engine.step.variables import describe_variables, names_of_optimizers
@@ -193,7 +193,7 @@ class _Tracing:
         graph_def = self.outer.as_graph_def()
         traced = with_calls_of_today(graph_def, graph_of(self.outer))
         bodies = {f.signature.name: body_graph(f, self.outer) for f in graph_def.library.function}
-        attribution = Attribution(
+        locator = Locator(
             labels=self.labels,
             optimizers=self.optimizers,
             updates=[self.name_of.get(id(variable.handle), variable.name) for variable in self.training.updated],
@@ -201,7 +201,7 @@ class _Tracing:
             marked_names={name: self.marked_names.get(graph_of_function(name, self.outer), {}) for name in bodies},
             outside=LOSS_LAYER if self.mode == TRAIN else PREDICT_LAYER,
         )
-        graph, functions = attribution.apply(traced, self.marked_names.get(self.outer, {}), bodies)
+        graph, functions = locator.apply(traced, self.marked_names.get(self.outer, {}), bodies)
         by_handle = {id(_raw(v).handle): index for index, v in enumerate(self.variables)}
         captures, constants = {}, {}
         for value, placeholder in self.outer.captures:

@@ -31,7 +31,7 @@ _MOST_GENERATED_BATCHES = 8  # then they repeat: 69 MB of the motivating CNN's i
 
 
 @dataclass(frozen=True)
-class Use:
+class DataUse:
     """What data are for, and whether an `.npz` file may inflate without limit and links lead out of a folder."""
 
     mode: str = TRAIN
@@ -47,7 +47,7 @@ class Use:
 
 
 def load_batches(
-    spec: str | None, *, signature: Signature | None, batch_size: int, steps: int, seed: int, use: Use = Use()
+    spec: str | None, *, signature: Signature | None, batch_size: int, steps: int, seed: int, use: DataUse = DataUse()
 ) -> Batches:
     """The data that `--data SPEC` names, checked before any work is done with it.
 
@@ -96,7 +96,7 @@ def load_batches(
     return ArrayBatches(samples, batch_size, seed)
 
 
-def image_hints(spec: str | None, use: Use = Use()) -> tuple[tuple[int, int, int] | None, int | None]:
+def image_hints(spec: str | None, use: DataUse = DataUse()) -> tuple[tuple[int, int, int] | None, int | None]:
     """The image shape and number of classes for which a model should be made to fit the data.
 
     None where the data do not say without being loaded; a folder says its classes only, since
@@ -125,7 +125,7 @@ def _read_folder(
     return samples
 
 
-def _read_npz(path: Path, signature: Signature | None, use: Use) -> Batch:
+def _read_npz(path: Path, signature: Signature | None, use: DataUse) -> Batch:
     if path.suffix != ".npz":
         state = "" if path.exists() else ", and there is no such file"
         raise UserError(f"--data {path} is neither {_FORMS}{state}; give one of these")
@@ -142,7 +142,7 @@ def _read_npz(path: Path, signature: Signature | None, use: Use) -> Batch:
     return _from_names(arrays, path, signature, use)
 
 
-def _from_names(arrays: dict[str, np.ndarray], path: Path, signature: Signature | None, use: Use) -> Batch:
+def _from_names(arrays: dict[str, np.ndarray], path: Path, signature: Signature | None, use: DataUse) -> Batch:
     """x and y, or x_train and y_train, or the model's own names; to predict, x of any of these."""
     weight = arrays.get("sample_weight")
     for x, y in (("x", "y"), ("x_train", "y_train")):
@@ -191,7 +191,7 @@ def _is_regular(value: Any, signature: Signature | None) -> bool:
     return bool(shapes) and all(shape.rank and shape[1:].is_fully_defined() for shape in shapes)
 
 
-def _from_value(value: Any, spec: str, use: Use) -> Batch:
+def _from_value(value: Any, spec: str, use: DataUse) -> Batch:
     """What a person's function or data set gave; to predict, what is no tuple is x, as Keras has it."""
     if use.has_targets:
         return _from_tuple(value, spec)

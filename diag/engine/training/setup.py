@@ -15,7 +15,7 @@ from diag.engine.step.batch import Batch
 from diag.engine.step.keras_steps import has_own_step
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import Programs, flat_batch, key_of
-from diag.engine.training.data import Batches, Use, image_hints, load_batches
+from diag.engine.training.data import Batches, DataUse, image_hints, load_batches
 from diag.engine.training.fit_calls import FitCall
 from diag.engine.training.given_texts import GivenTexts, without_texts
 from diag.engine.training.kept_batches import KeptBatches
@@ -65,7 +65,7 @@ def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced 
     """Load model and data, to train also choose loss and optimizer; raises UserError for what cannot be run so."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    use = Use(traced.mode, named.is_trusted)
+    use = DataUse(traced.mode, named.is_trusted)
     shape, classes = image_hints(named.data, use)
     with apply_policy(traced.policy), tf.device("CPU:0"):
         model = load_model(

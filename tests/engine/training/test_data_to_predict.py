@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diag.common.modes import PREDICT
-from diag.engine.training.data import Use, image_hints, load_batches
+from diag.engine.training.data import DataUse, image_hints, load_batches
 from diag.engine.training.signature import InputSpec, OutputSpec, Signature
 from diag.errors import UserError
 
@@ -18,7 +18,7 @@ MADE = "import numpy as np, tensorflow as tf\nx, y = np.ones((6, 4), 'float32'),
 
 def load(spec, signature=ONE):
     batches = load_batches(
-        spec if spec is None else str(spec), signature=signature, batch_size=4, steps=2, seed=7, use=Use(PREDICT)
+        spec if spec is None else str(spec), signature=signature, batch_size=4, steps=2, seed=7, use=DataUse(PREDICT)
     )
     assert batches[0].targets is None and batches[0].sample_weight is None
     return batches
@@ -38,7 +38,7 @@ def test_an_npz_file_with_the_model_s_inputs_by_name_or_with_none(tmp_path):
     with pytest.raises(UserError, match=r"holds left, right; expected x, or x$"):
         load(tmp_path / "data.npz")
     np.savez(tmp_path / "images.npz", x=np.zeros((6, 8, 8, 3)))
-    assert image_hints(str(tmp_path / "images.npz"), Use(PREDICT)) == ((8, 8, 3), None)
+    assert image_hints(str(tmp_path / "images.npz"), DataUse(PREDICT)) == ((8, 8, 3), None)
 
 
 @pytest.mark.parametrize(
