@@ -7,6 +7,7 @@ its result.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import time
@@ -22,15 +23,15 @@ from diag.errors import UserError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-TIMEOUT = "10s"
-"""What a scheduler has to answer in."""
+TIMEOUT = 10.0
+"""Seconds that a scheduler has to answer in."""
 PAUSE = 0.1
 """Seconds between two looks for results."""
 BETWEEN_WORKERS = 5.0
 """Seconds between two looks at which workers there are."""
 ENDED = ("closing", "closed", "stopping", "failed")
 """What a worker is that brings no task to its end (distributed.Status)."""
-STARTED = "start one with `dask worker {address} --nthreads 1`"
+STARTED = "start one: dask worker {address} --nthreads 1"
 
 
 def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[tuple[Task, Done]]:
@@ -57,11 +58,13 @@ def connected(address: str) -> Iterator[Client]:
     """
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port
     except ImportError as error:
         raise UserError("--cluster needs Dask: pip install 'tf-lockstep[cluster]', here and on every worker") from error
     try:
+        socket.create_connection(get_address_host_port(address), TIMEOUT).close()  # Dask's own try outlives its failing
         client = Client(address, timeout=TIMEOUT, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, asyncio.TimeoutError, ValueError) as error:
         raise UserError(
             f"--cluster {address}: no Dask scheduler answers there; expected tcp://HOST:PORT as `dask scheduler` "
             "prints it"
@@ -137,7 +140,7 @@ def _as_they_come(
 ) -> Iterator[Future]:
     from distributed import as_completed
 
-    coming, looked, said = as_completed(futures), time.monotonic(), False
+    coming, looked, said = as_completed(futures, loop=client.loop), time.monotonic(), False
     while not coming.is_empty():
         finished = coming.next_batch(block=False)
         yield from finished

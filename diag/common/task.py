@@ -181,7 +181,7 @@ def _last_words(printed: IO[bytes]) -> str:
 def main(arguments: Sequence[str]) -> int:
     pipe, given = int(arguments[0]), arguments[1]
     os.set_inheritable(pipe, False)
-    end_with_starter()
+    end_with_starter(leads_group=True)
     function, named = json.loads(given)
     try:
         said = {"value": json_safe(pkgutil.resolve_name(function)(**named))}
