@@ -1,9 +1,10 @@
 """One run among many: a function in a process of its own, whose result is one line of JSON.
 
-    python -m diag.common.task PIPE TASK    # what the process is; nobody types it
+    python -m diag.common.task PIPE PIPE    # what the process is; nobody types it
 
-TensorFlow reads its switches when it is loaded, so a task's environment is there before its process begins.  A process
-that dies is begun again; when it has died too often, that is the result.  It ends with whoever started it.
+TensorFlow reads its switches when it is loaded, so a task's environment is there before its process begins; tasks that
+say so share one, if their environments are alike.  A process that dies is begun again; when it has died too often, that
+is the result.  It ends with whoever started it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
@@ -33,8 +36,10 @@ from diag.errors import UserError
 
 RETRIES = 2
 """How often a task is begun again whose process died."""
-ENDING = 10.0
-"""Seconds that a process has to end in when its result is said."""
+ENDING = 5.0
+"""Seconds that a process has to end in when nothing more is asked of it."""
+IDLE = 60.0
+"""Seconds that a process waits for its next task."""
 LAST_WORDS = 2000  # characters of what a process printed, kept where it died
 LONGEST_KEY = 200  # characters; a file's name has 255 bytes, and here an ending
 _KEY = re.compile(r"\w[\w.+=,@-]*", re.ASCII)
@@ -50,6 +55,7 @@ class Task:
     arguments: JSON values.
     environment: variables that are set before anything is imported.
     resources: what it takes of a machine, such as {"GPU": 1}.
+    shares_process: whether it may run in a process that has run others before.
     limit: seconds until its process is ended, None for none.
     worker: the name or address of the only worker of a cluster that may run it.
 
@@ -61,6 +67,7 @@ class Task:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, float] = field(default_factory=dict)
+    shares_process: bool = False
     limit: float | None = None
     worker: str | None = None
 
@@ -104,94 +111,151 @@ def run_task(task: Task, is_wanted: Callable[[], bool] = lambda: True) -> Done:
 
     Raises Unwanted, some tenths of a second after `is_wanted` says no, with its process ended.
     """
-    done = _in_process(task, is_wanted)
+    done = _attempt(task, is_wanted)
     while done.died and done.attempts <= RETRIES:
-        done = replace(_in_process(task, is_wanted), attempts=done.attempts + 1)
+        done = replace(_attempt(task, is_wanted), attempts=done.attempts + 1)
     return done
 
 
-def _in_process(task: Task, is_wanted: Callable[[], bool]) -> Done:
-    """What comes of it in one process."""
+def _attempt(task: Task, is_wanted: Callable[[], bool]) -> Done:
+    """What comes of it in one process; one that goes on is kept for the next task of this thread that it fits."""
+    kept: Process | None = getattr(_of_thread, "process", None)
+    _of_thread.process = None
+    process = kept if kept is not None and kept.fits(task) else None
+    if process is None:
+        if kept is not None:
+            kept.close()  # it may have a GPU's memory
+        process = Process(task.environment)
     begun = time.monotonic()
-    reading, writing = os.pipe()
-    given = json.dumps([task.function, dict(task.arguments)])
-    with tempfile.TemporaryFile() as printed:
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(writing), given],
-            stdin=subprocess.PIPE,  # its lifeline
-            stdout=printed,
-            stderr=printed,
-            pass_fds=[writing],
-            env={**environment_of_children(), **task.environment},
-            start_new_session=True,  # Ctrl-C is for the sweep, which ends it; and it is ended with all that it started
-        )
-        os.close(writing)
-        try:
-            line = _line_of(reading, task, is_wanted)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(ENDING if line.endswith(b"\n") else PAUSE)
-        finally:
-            _end(process)
-            os.close(reading)
-        if line.endswith(b"\n"):
-            said = json.loads(line)
-        elif task.limit is not None and time.monotonic() - begun > task.limit:
-            said = {"error": f"it was not done within {task.limit:,.0f} s, and was ended"}
-        else:
-            error = f"its process ended ({how_ended(process.returncode)}) before it had a result"
-            said = {"error": error, "died": True, "details": _last_words(printed)}
+    try:
+        said = process.said_of(task, is_wanted)
+    except BaseException:
+        process.end()
+        raise
+    if not process.is_alive:
+        process.end()
+    elif task.shares_process:
+        _of_thread.process = process
+    else:
+        process.close()
     num_bytes = len(json.dumps(said["value"])) if "value" in said else 0
     return Done(
         task.key, **said, seconds=round(time.monotonic() - begun, 3), num_bytes=num_bytes, host=socket.gethostname()
     )
 
 
-def _line_of(reading: int, task: Task, is_wanted: Callable[[], bool]) -> bytes:
-    """All that comes out of a pipe up to a line's end; less, where the pipe or the time ends before."""
-    begun, read = time.monotonic(), b""
-    while not read.endswith(b"\n"):
-        if not is_wanted():
-            raise Unwanted(task.key)
-        if task.limit is not None and time.monotonic() - begun > task.limit:
-            break
-        if select.select([reading], [], [], PAUSE)[0]:
-            part = os.read(reading, 1 << 16)
-            if not part:
-                break
-            read += part
-    return read
+_of_thread = threading.local()  # the process that is kept
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """A process and what it has started."""
+class Process:
+    """A Python that calls one function after the other; it ends with this object, with what it started."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        self._used = time.monotonic()
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process lives
+        tasks, told = os.pipe()
+        said, results = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(tasks), str(results)],
+            stdin=subprocess.PIPE,  # its lifeline
+            stdout=self._printed,
+            stderr=self._printed,
+            pass_fds=[tasks, results],
+            env={**environment_of_children(), **environment},
+            start_new_session=True,  # Ctrl-C is for the sweep, which ends it; and it is ended with all that it started
+        )
+        os.close(tasks)
+        os.close(results)
+        self._tasks, self._results = os.fdopen(told, "wb"), os.fdopen(said, "rb", buffering=0)
+        self.end = weakref.finalize(self, _end, self._process, self._tasks, self._results, self._printed)
+        self.is_alive = True
+
+    def fits(self, task: Task) -> bool:
+        """Whether a task may share it."""
+        is_waiting = time.monotonic() - self._used < IDLE / 2 and self._process.poll() is None
+        return is_waiting and task.shares_process and dict(task.environment) == self._environment
+
+    def said_of(self, task: Task, is_wanted: Callable[[], bool]) -> dict[str, Any]:
+        """Of the fields of Done those of its outcome.
+
+        Raises Unwanted.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._tasks.write(json.dumps([task.function, dict(task.arguments)]).encode() + b"\n")
+            self._tasks.flush()
+        line, is_in_time = self._line(task, is_wanted)
+        self._used = time.monotonic()
+        if line.endswith(b"\n"):
+            return json.loads(line)  # type: ignore[no-any-return]
+        self.is_alive = False
+        if not is_in_time:
+            return {"error": f"it was not done within {task.limit:,.0f} s, and was ended"}
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(PAUSE)
+        error = f"its process ended ({how_ended(self._process.returncode)}) before it had a result"
+        return {"error": error, "died": True, "details": self._last_words()}
+
+    def close(self) -> None:
+        """Have it end by itself, if it does so at once."""
+        with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError):
+            self._tasks.close()
+            self._process.wait(ENDING)
+        self.end()
+
+    def _line(self, task: Task, is_wanted: Callable[[], bool]) -> tuple[bytes, bool]:
+        """All that comes out of the process up to a line's end, or its own; and whether that was in time."""
+        begun, read = time.monotonic(), b""
+        while not read.endswith(b"\n"):
+            if not is_wanted():
+                raise Unwanted(task.key)
+            if task.limit is not None and time.monotonic() - begun > task.limit:
+                return read, False
+            if select.select([self._results], [], [], PAUSE)[0]:
+                part = self._results.read(1 << 16)
+                if not part:
+                    break
+                read += part
+        return read, True
+
+    def _last_words(self) -> str:
+        self._printed.seek(max(0, self._printed.seek(0, os.SEEK_END) - LAST_WORDS))
+        return self._printed.read().decode(errors="replace").strip()
+
+
+def _end(process: subprocess.Popen[bytes], *files: IO[bytes]) -> None:
+    """A process and what it has started, and close what it was spoken to by."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # none of them is left
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.__exit__(None, None, None)
-
-
-def _last_words(printed: IO[bytes]) -> str:
-    printed.seek(max(0, printed.seek(0, os.SEEK_END) - LAST_WORDS))
-    return printed.read().decode(errors="replace").strip()
+    for file in files:
+        with contextlib.suppress(BrokenPipeError):
+            file.close()
 
 
 # -- the process -----------------------------------------------------------------------------------
 
 
 def main(arguments: Sequence[str]) -> int:
-    pipe, given = int(arguments[0]), arguments[1]
-    os.set_inheritable(pipe, False)
+    tasks, results = map(int, arguments)
+    for pipe in (tasks, results):
+        os.set_inheritable(pipe, False)
     end_with_starter(leads_group=True)
-    function, named = json.loads(given)
-    try:
-        said = {"value": json_safe(pkgutil.resolve_name(function)(**named))}
-    except UserError as error:
-        said = {"error": str(error)}
-    except (Exception, SystemExit) as error:
-        said = {"error": type_and_message(error), "details": traceback.format_exc()}
-    with os.fdopen(pipe, "w", encoding="utf-8") as file:
-        print(json.dumps(said, allow_nan=False), file=file)
+    with os.fdopen(tasks, encoding="utf-8") as given, os.fdopen(results, "w", encoding="utf-8") as file:
+        while select.select([given], [], [], IDLE)[0] and (line := given.readline()):
+            print(json.dumps(_called(*json.loads(line)), allow_nan=False), file=file, flush=True)
     return 0
+
+
+def _called(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What comes of a call, as fields of Done."""
+    try:
+        return {"value": json_safe(pkgutil.resolve_name(function)(**arguments))}
+    except UserError as error:
+        return {"error": str(error)}
+    except (Exception, SystemExit) as error:
+        return {"error": type_and_message(error), "details": traceback.format_exc()}
 
 
 if __name__ == "__main__":

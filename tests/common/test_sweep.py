@@ -82,6 +82,20 @@ def test_a_folder_of_other_tasks_is_refused(swept, tmp_path):
             Task(key, "x:y")
 
 
+def test_a_process_is_shared_by_tasks_that_say_so_in_one_environment(tmp_path):
+    names = ("first", "second", "alone", "elsewhere", "last")
+    tasks = [
+        Task(
+            name, "os:getpid", {}, {"LOCKSTEP_TEST": "1"} if name == "elsewhere" else {}, shares_process=name != "alone"
+        )
+        for name in names
+    ]
+    first, second, alone, elsewhere, last = (done.value for done in run(tasks, tmp_path, jobs=1))
+    assert first == second
+    assert len({first, alone, elsewhere, last}) == 4
+    assert not _are_running("^[^ ]*python -m diag.common.task")
+
+
 def test_an_end_ends_every_process_and_keeps_what_is_done(tmp_path):
     word = f"61.{os.getpid()}"
     sleeping = [Task(f"sleeps{n}", "subprocess:run", {"args": ["sleep", f"{word}{n}"]}) for n in range(3)]
