@@ -74,6 +74,12 @@ def connected(address: str) -> Iterator[Client]:
         yield client
 
 
+def worker_names(address: str) -> list[str]:
+    """Of all workers that there are now; raises UserError as `connected` does."""
+    with connected(address) as client:
+        return [str(worker["name"]) for worker in workers_of(client).values()]
+
+
 def workers_of(client: Client) -> dict[str, Mapping[str, Any]]:
     """What the scheduler knows of each worker, by its address."""
     return dict(client.scheduler_info(n_workers=-1)["workers"])
@@ -110,7 +116,7 @@ def _refuse_unable(tasks: Sequence[Task], client: Client, address: str) -> None:
 
 def _can(worker: Mapping[str, Any], task: Task) -> bool:
     has_it_all = all(worker["resources"].get(name, 0) >= number for name, number in task.resources.items())
-    return has_it_all and task.worker in (None, worker["name"])
+    return has_it_all and task.worker in (None, str(worker["name"]))
 
 
 def _submitted(client: Client, key: str, task: Task) -> Future:

@@ -1,7 +1,7 @@
 """Which device answers otherwise than its siblings.  No TensorFlow here.
 
-Siblings are devices of one kind: the same chip, driver and TensorFlow.  Under op determinism they have to agree in every
-bit; nobody needs to know the right answer.
+Siblings are devices of one kind: the same chip, driver and TensorFlow.  Under op determinism they have to agree in
+every bit; nobody needs to know the right answer.
 """
 
 from __future__ import annotations
