@@ -110,9 +110,13 @@ class ListeningDevice(DeviceUnderTest):
 
 
 def _pass(chosen: Sequence[Probe], device: ListeningDevice) -> Iterator[tuple[str, list[Measurement]]]:
+    """The digest and the readings of each probe; the digest of these where it asks the device by another way."""
     for probe in chosen:
         device.digest = xxhash.xxh3_128()
+        nothing = device.digest.digest()
         readings = list(carried_out([probe], device, lambda probe: None))
+        if device.digest.digest() == nothing:
+            device.digest.update(repr([(each.case, each.status, *each.figures.items()) for each in readings]).encode())
         yield device.digest.hexdigest(), readings
 
 

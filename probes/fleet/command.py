@@ -55,7 +55,7 @@ class FleetRequest:
 
 
 def parser() -> OneLineParser:
-    parser = command_parser("probes fleet", __doc__)
+    parser = command_parser(f"{__package__.rpartition('.')[0]} fleet", __doc__)
     where = parser.add_argument_group("where")
     where.add_argument(
         "--devices", default=ALL, metavar="PLACE,PLACE",
