@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -129,9 +130,16 @@ def _kind(environment: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _identity(device: str) -> str:
-    """The PCI bus id of a GPU; "" of what has none."""
+    """The PCI bus id of a GPU; "" of what has none, or does not say."""
     if not device.startswith("GPU"):
         return ""
-    found = {each.name.removeprefix("/device:"): each.physical_device_desc for each in device_lib.list_local_devices()}
-    bus = re.search(r"pci bus id: ([\w:.]+)", found.get(device, ""))
+    with contextlib.suppress(RuntimeError, tf.errors.OpError):  # nothing to lose all answers for
+        found = {each.name: each.physical_device_desc for each in device_lib.list_local_devices()}
+        return bus_in(found.get(f"/device:{device}", ""))
+    return ""
+
+
+def bus_in(description: str) -> str:
+    """Out of `device: 0, name: NVIDIA H100, pci bus id: 0000:1b:00.0, compute capability: 9.0`."""
+    bus = re.search(r"pci bus id: ([\w:.]+)", description)
     return bus[1] if bus else ""

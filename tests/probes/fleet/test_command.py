@@ -7,7 +7,9 @@ import json
 import pytest
 
 from diag.common.task import Done
+from diag.machine.places import Place
 from probes import __main__ as command
+from probes.fleet import command as fleet
 from probes.fleet.answers import device_of
 from probes.fleet.siblings import OTHER, VARIES, compare
 
@@ -47,6 +49,32 @@ def test_a_device_that_is_not_the_same_twice_answers_nothing_that_counts(tmp_pat
     ]
     (group,) = compare(devices).siblings
     assert {(each.label, each.how) for each in group.differences} == {("tf32", OTHER), ("flaky", VARIES)}
+
+
+def test_each_of_several_gpus_is_seen_alone(monkeypatch):
+    import tensorflow as tf
+    from tensorflow.python.client import device_lib
+
+    from probes.fleet import asking
+
+    monkeypatch.setattr(asking, "import_tensorflow", lambda: None)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
+    monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"is_cuda_build": True})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    gpus = asking.gpus()
+    assert [(gpu["label"], gpu["environment"]["CUDA_VISIBLE_DEVICES"]) for gpu in gpus] == [
+        ("GPU:0", "3"),
+        ("GPU:1", "5"),
+    ]
+    second = {"label": "GPU:1/graph", "place": "GPU:0/graph", "environment": {"CUDA_VISIBLE_DEVICES": "5"}}
+    assert list(fleet._devices([], gpus, "graph"))[1] == second
+    assert list(fleet._devices([Place("GPU:1")], gpus, "eager")) == [second]
+    monkeypatch.setattr(tf.sysconfig, "get_build_info", dict)  # as of tensorflow-metal
+    assert [(gpu["place"], gpu["environment"]) for gpu in asking.gpus()] == [("GPU:0", {}), ("GPU:1", {})]
+
+    described = "device: 0, name: NVIDIA H100, pci bus id: 0000:1b:00.0, compute capability: 9.0"
+    assert asking.bus_in(described) == "0000:1b:00.0"
+    assert any(each.name == "/device:CPU:0" for each in device_lib.list_local_devices())
 
 
 @pytest.mark.parametrize(
