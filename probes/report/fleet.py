@@ -19,6 +19,8 @@ COLUMNS = ("device", "host", "card", "probes", "failed", "differs in", "")
 def render_fleet(found: FleetComparison, console: Console, verbose: bool = False) -> None:
     for group in found.siblings:
         _siblings(group, console, verbose)
+    if found.seen_twice:
+        _line(console, f"[dim]the same card as one above: {escape(', '.join(found.seen_twice))}[/dim]")
     for device in found.silent:
         _line(console, f"\n[bold red]{escape(device.label)}[/bold red] answered nothing: {escape(device.error or '')}")
     _closing(found, console)

@@ -54,7 +54,8 @@ def test_what_is_not_the_same_twice_is_a_difference_unless_most_are_so():
 def test_other_kinds_are_no_siblings_and_a_card_seen_twice_is_one():
     other = device("b", matmul="ab", kind={**KIND, "driver": "9"})
     assert found(device("a"), other) == [] and len(compare([device("a"), other]).siblings) == 2
-    assert len(compare([device("a"), device("b", identity="a")]).siblings[0].devices) == 1
+    twice = compare([device("a"), device("b", identity="a")])
+    assert len(twice.siblings[0].devices) == 1 and twice.seen_twice == ("b",)
 
 
 def test_failures_silence_and_missing_answers_are_not_alike():
