@@ -31,6 +31,7 @@ from diag.engine.step.keras_steps import CALLS, STEPS
 from diag.engine.step.locating import Locator
 from diag.engine.step.program import Program, RawVariable, VariableSpec
 from diag.engine.step.scope_marks import MarkedNames, marks_beside_names
+from diag.engine.step.texts import without_made_texts
 from diag.engine.step.variables import describe_variables, names_of_optimizers
 from diag.engine.step.watching import with_watched_tensors
 from diag.errors import UserError
@@ -223,24 +224,23 @@ class _Tracing:
             if others := tuple(port for port in results if port not in known):
                 layer_outputs[PREDICT_LAYER] = others
         weights = [spec.name for spec in self.specs if spec.kind == "weight"]
-        return with_watched_tensors(
-            Program(
-                graph=graph,
-                functions=functions,
-                graph_def=graph_def,
-                batch_inputs=graph.inputs[:num_flat],
-                captures=captures,
-                constants=constants,
-                variables=self.specs,
-                keras_variables=tuple(self.variables),
-                layers=tuple(self.labels),
-                results=results,
-                layer_outputs=layer_outputs,
-                gradients=gradients,
-                without_gradient=tuple(name for name in weights if name not in gradients and self.mode == TRAIN),
-                mode=self.mode,
-            )
+        program = Program(
+            graph=graph,
+            functions=functions,
+            graph_def=graph_def,
+            batch_inputs=graph.inputs[:num_flat],
+            captures=captures,
+            constants=constants,
+            variables=self.specs,
+            keras_variables=tuple(self.variables),
+            layers=tuple(self.labels),
+            results=results,
+            layer_outputs=layer_outputs,
+            gradients=gradients,
+            without_gradient=tuple(name for name in weights if name not in gradients and self.mode == TRAIN),
+            mode=self.mode,
         )
+        return with_watched_tensors(program if self.mode == TRAIN else without_made_texts(program))
 
     def _ports(self, tensors: list[Any]) -> tuple[Port, ...]:
         return tuple(dict.fromkeys(symbolic_ports(tensors, self.outer)))
@@ -256,13 +256,18 @@ class _Tracing:
         return {spec.name: found[spec.name] for spec in self.specs if spec.name in found}
 
     def _predictions(self) -> tuple[Port, ...]:
-        """What the step gives back, as far as it is numbers, before the Identity that every return adds.
+        """What the step gives back, before the Identity that every return adds; of texts, the numbers they are made of.
 
         Raises:
-          UserError: there is none.
+          UserError: there are none.
         """
-        returned = [output.op.inputs[0] for output in self.outer.outputs if output.op.type == "Identity"]
-        found = self._ports([tensor for tensor in returned if tensor.dtype not in (*OPAQUE, tf.string)])
+        tensors = [output.op.inputs[0] for output in self.outer.outputs if output.op.type == "Identity"]
+        texts = [tensor for tensor in tensors if tensor.dtype == tf.string]
+        for text in texts:
+            made_of = [tensor for tensor in text.op.inputs if tensor.op.type != "Const"]
+            texts += [tensor for tensor in made_of if tensor.dtype == tf.string]
+            tensors += made_of
+        found = self._ports([tensor for tensor in tensors if tensor.dtype not in (*OPAQUE, tf.string)])
         if not found:
             raise UserError(
                 f"The prediction step of {self.model.name} gives no tensor of numbers; expected some that the places "

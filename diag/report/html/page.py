@@ -150,6 +150,8 @@ def _unit(layer: str, observations: Sequence[Observation], is_first: bool) -> Pa
     difference = max(map(normwise, observations))
     error = over_bound(worst.excess) if worst.bound is not None else worst.verdict.value
     apart = "not finite" if math.isinf(difference) else figure(difference)
+    if all(o.propagated is None for o in observations):
+        apart = "not watched"
     return PathUnit(layer, error, apart, level_of(worst.excess) if is_beyond(worst) else 0, is_first)
 
 
