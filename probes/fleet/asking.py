@@ -26,7 +26,18 @@ from probes.frame.device_report import Measurement
 from probes.frame.plan import Choice, Probe, carried_out, planned
 
 VISIBLE = {"is_cuda_build": "CUDA_VISIBLE_DEVICES", "is_rocm_build": "HIP_VISIBLE_DEVICES"}
-OF_A_KIND = ("chip", "tensorflow", "driver", "cuda", "cudnn", "rocm", "tensorflow-metal", "machine", "execution", "tf32")
+OF_A_KIND = (
+    "chip",
+    "tensorflow",
+    "driver",
+    "cuda",
+    "cudnn",
+    "rocm",
+    "tensorflow-metal",
+    "machine",
+    "execution",
+    "tf32",
+)
 """Of an environment: what siblings have in common."""
 
 
