@@ -65,16 +65,15 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--validation", metavar="SPEC", type=nameable, help="data to validate on, as --data takes them")
     group.add_argument(
         "--validation-split",
-        type=float,
-        default=0.25,
+        default="0.25",
         metavar="SHARE",
         help="of the data, where --validation names none (default: %(default)s)",
     )
     group.add_argument(
-        "--image-size", type=whole(8, 1024), default=150, metavar="N", help="of generated images (default: %(default)s)"
+        "--image-size", type=whole(1, 1024), default=150, metavar="N", help="of generated images (default: %(default)s)"
     )
     group.add_argument(
-        "--samples", type=whole(8), default=2400, metavar="N", help="generated images (default: %(default)s)"
+        "--samples", type=positive, default=2400, metavar="N", help="generated images (default: %(default)s)"
     )
     group.add_argument("--batch-size", type=positive, default=32, help="samples a step (default: %(default)s)")
     add_trust_flag(group)

@@ -8,12 +8,12 @@ kind with probability 1 - alpha (Student's prediction interval for a mean):
 
 The candidate's mean over its m seeds is held against it.  alpha is RISK over the number of questions that the whole
 study asks (epochs x measures x policies x candidates, Bonferroni), so that a study of places that differ by rounding
-alone says once in a hundred times that one of them left.  Curves that are not finite have left where the reference's are.
+alone says once in a hundred times that one of them left.  A curve that is not finite has left where the reference's
+are finite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,3 @@ class Departure:
     value: float
     low: float
     high: float
-
-
-def earliest(departures: Sequence[Departure]) -> Departure | None:
-    return min(departures, key=lambda each: each.epoch, default=None)

@@ -12,7 +12,7 @@ import numpy as np
 
 from diag.common.files import write_json
 from diag.study.band import Departure
-from diag.study.findings import Findings
+from diag.study.findings import StudyFindings
 from diag.study.request import StudyRequest
 from diag.study.run import RunRequest, place_in
 
@@ -22,7 +22,7 @@ STEPS = 4
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class StudyDiagnosis:
     """What lockstep says of a departure.
 
     seed: of the run that it began from, after `after_epochs` of its epochs.  cause, blame, cured_by: of the first
@@ -41,25 +41,23 @@ class Diagnosis:
     report: str
 
 
-def diagnose(request: StudyRequest, findings: Findings, say: Any) -> list[Diagnosis]:
+def diagnose(request: StudyRequest, findings: StudyFindings, say: Any) -> list[StudyDiagnosis]:
     """One of each departure; what was diagnosed before is read again.  Loads TensorFlow."""
     found = []
     for departure in findings.departures:
         key, run = _furthest(request, findings, departure)
         kept = request.folder / "diagnosis" / f"{key}.json"
         if not kept.exists():
-            say(
-                f"why {departure.place} in {departure.policy} leaves at epoch {departure.epoch}: lockstep from before it"
-            )
+            say(f"lockstep from before epoch {departure.epoch}, where {departure.place} in {departure.policy} leaves")
             made = _diagnosed(request, departure, run, kept.with_suffix(""))
             write_json(kept, {"schema": SCHEMA, **asdict(made)})
         document = json.loads(kept.read_text(encoding="utf-8"))
         document.pop("schema")
-        found.append(Diagnosis(**{**document, "cured_by": tuple(document["cured_by"])}))
+        found.append(StudyDiagnosis(**{**document, "cured_by": tuple(document["cured_by"])}))
     return found
 
 
-def _furthest(request: StudyRequest, findings: Findings, departure: Departure) -> tuple[str, RunRequest]:
+def _furthest(request: StudyRequest, findings: StudyFindings, departure: Departure) -> tuple[str, RunRequest]:
     """Of the candidate's runs the one that is furthest from the band's middle where it left."""
     middle, at = (departure.low + departure.high) / 2, departure.epoch - 1
     runs = {c.key: c for c in findings.curves if (c.run.place, c.run.policy) == (departure.place, departure.policy)}
@@ -72,7 +70,7 @@ def _furthest(request: StudyRequest, findings: Findings, departure: Departure) -
     return key, request.runs[key]
 
 
-def _diagnosed(request: StudyRequest, departure: Departure, run: RunRequest, folder: Path) -> Diagnosis:
+def _diagnosed(request: StudyRequest, departure: Departure, run: RunRequest, folder: Path) -> StudyDiagnosis:
     from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
@@ -103,7 +101,8 @@ def _diagnosed(request: StudyRequest, departure: Departure, run: RunRequest, fol
     )
     result = run_lockstep(asked, trained)
     first = json_report.report(result)["first_divergence"] or {}
-    return Diagnosis(
+    page = str((folder / "report.html").relative_to(request.folder))
+    return StudyDiagnosis(
         run.place, run.policy, run.seed, after, result.verdict, sentence(result), first.get("cause", ""),
-        first.get("blame", ""), tuple(first.get("cured_by", ())), str((folder / "report.html").relative_to(request.folder)),
+        first.get("blame", ""), tuple(first.get("cured_by", ())), page,
     )  # fmt: skip

@@ -92,4 +92,5 @@ def accuracy(outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> fl
 
 
 def _rows(samples: Batch, rows: np.ndarray) -> Batch:
-    return Batch(*(map_leaves(lambda array: array[rows], part) for part in samples.parts), samples.num_parts)
+    inputs, targets, sample_weight = (map_leaves(lambda array: array[rows], part) for part in samples.parts)
+    return Batch(inputs, targets, sample_weight, samples.num_parts)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diag.common.files import replacing
-from diag.study.findings import Findings
+from diag.study.findings import StudyFindings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ BAND = "#bbbbbb"
 DOTS_PER_INCH = 110
 
 
-def figures_of(findings: Findings) -> dict[str, Figure]:
+def figures_of(findings: StudyFindings) -> dict[str, Figure]:
     """Each figure by the name of its file; raises ImportError without matplotlib."""
     return {"curves": curves(findings), "policies": policies(findings), "best": best(findings)}
 
@@ -33,10 +33,13 @@ def write_figures(folder: Path, figures: dict[str, Figure]) -> None:
 
     for name, figure in figures.items():
         for ending in ("png", "svg"):
-            with replacing(folder / f"{name}.{ending}") as unfinished, unfinished.open("wb") as file:
-                with matplotlib.rc_context({"svg.hashsalt": name}):
-                    metadata = {"Date": None} if ending == "svg" else None
-                    figure.savefig(file, format=ending, dpi=DOTS_PER_INCH, metadata=metadata)
+            metadata = {"Date": None} if ending == "svg" else None
+            with (
+                matplotlib.rc_context({"svg.hashsalt": name}),
+                replacing(folder / f"{name}.{ending}") as unfinished,
+                unfinished.open("wb") as file,
+            ):
+                figure.savefig(file, format=ending, dpi=DOTS_PER_INCH, metadata=metadata)
 
 
 def png_of(figure: Figure) -> bytes:
@@ -45,13 +48,13 @@ def png_of(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def curves(findings: Findings) -> Figure:
+def curves(findings: StudyFindings) -> Figure:
     """Accuracy and loss by epoch, for training (dashed) and validation, all policies: the mean over seeds."""
     plan = findings.plan
     figure, axes = _grid(findings, 2, "Accuracy and loss by place: mean over seeds (line), and all of them (shade)")
     for row, place in zip(axes, plan.places, strict=True):
         for axis, measure in zip(row, ("accuracy", "loss"), strict=True):
-            for colour, policy in zip(COLOURS, _policies(findings, place), strict=False):
+            for colour, policy in zip(cycle(COLOURS), _policies(findings, place), strict=False):
                 for name, style in ((f"validation_{measure}", "-"), (measure, "--")):
                     values = findings.array(place, policy, name)
                     _curve(axis, values, colour, style, policy if style == "-" else None, style == "-")
@@ -61,53 +64,51 @@ def curves(findings: Findings) -> Figure:
     return figure
 
 
-def policies(findings: Findings) -> Figure:
+def policies(findings: StudyFindings) -> Figure:
     """Validation accuracy of each policy by itself: every seed, the twins, and the band of what chance does."""
     plan = findings.plan
     title = (
         "Validation accuracy by dtype policy: each seed (line), the reference's twins (dots), what chance does (grey)"
     )
     figure, axes = _grid(findings, len(plan.policies), title)
-    left = {(each.place, each.policy): each for each in findings.departures}
+    left = {(each.place, each.policy): each.epoch for each in findings.departures}
     for row, place in zip(axes, plan.places, strict=True):
-        for axis, policy, colour in zip(row, plan.policies, COLOURS * len(plan.policies), strict=False):
-            epochs = np.arange(1, plan.epochs + 1)
-            band = findings.band(policy, "validation_accuracy")
-            if band is not None:
-                low, high = np.clip(band.low, 0, 1), np.clip(band.high, 0, 1)
-                axis.fill_between(epochs, low, high, color=BAND, alpha=0.5, linewidth=0)
-            for values in findings.array(place, policy, "validation_accuracy"):
-                axis.plot(epochs, values, color=colour, linewidth=1.2)
-            if place == plan.reference:
-                every = findings.array(place, policy, "validation_accuracy", twins=True)
-                for values in every[len(findings.array(place, policy, "validation_accuracy")) :] if plan.twins else ():
-                    axis.plot(epochs, values, color="black", linewidth=1, linestyle=":")
-            if (departure := left.get((place, policy))) is not None:
-                axis.axvline(departure.epoch, color="black", linewidth=1)
-                axis.text(
-                    departure.epoch,
-                    0.02,
-                    f" leaves at epoch {departure.epoch}",
-                    fontsize=7,
-                    transform=axis.get_xaxis_transform(),
-                )
+        for axis, policy, colour in zip(row, plan.policies, cycle(COLOURS), strict=False):
+            _seeds(axis, findings, place, policy, colour)
+            if (epoch := left.get((place, policy))) is not None:
+                axis.axvline(epoch, color="black", linewidth=1)
+                where = axis.get_xaxis_transform()
+                axis.text(epoch, 0.02, f" leaves at epoch {epoch}", fontsize=7, transform=where)
             _label(axis, f"{place}: {policy}", "validation accuracy")
     _alike(axes)
     return figure
 
 
-def best(findings: Findings) -> Figure:
+def _seeds(axis: Axes, findings: StudyFindings, place: str, policy: str, colour: str) -> None:
+    """Every run of a place in a policy, over the band of the reference."""
+    measure, plan = "validation_accuracy", findings.plan
+    epochs, band = np.arange(1, plan.epochs + 1), findings.band(policy, measure)
+    if band is not None:
+        low, high = np.clip(band.low, 0, 1), np.clip(band.high, 0, 1)
+        axis.fill_between(epochs, low, high, color=BAND, alpha=0.5, linewidth=0)
+    for curves in findings.curves:
+        if (curves.run.place, curves.run.policy) == (place, policy):
+            style = {"color": "black", "linewidth": 1, "linestyle": ":"} if curves.run.twin else {"color": colour}
+            axis.plot(epochs, curves.of[measure], **style)
+
+
+def best(findings: StudyFindings) -> Figure:
     """Best validation accuracy and seconds an epoch by policy: the mean of the seeds as a bar, each seed as a dot."""
     figure, axes = _grid(findings, 2, "Best validation accuracy, and seconds an epoch, by dtype policy")
     for row, place in zip(axes, findings.plan.places, strict=True):
         shown = [each for each in findings.summaries if each.place == place]
-        for position, (each, colour) in enumerate(zip(shown, COLOURS * len(shown), strict=False)):
+        for position, (each, colour) in enumerate(zip(shown, cycle(COLOURS), strict=False)):
             row[0].bar(position, np.nanmean(each.best), color=colour, alpha=0.6)
             row[0].plot([position] * len(each.best), each.best, "k.", markersize=4)
             row[1].bar(position, each.seconds, color=colour, alpha=0.6)
         for axis, what in zip(row, ("best validation accuracy", "seconds an epoch (median)"), strict=True):
             axis.set_xticks(range(len(shown)), [each.policy for each in shown], fontsize=8)
-            axis.set_title(f"{place}: {what}", fontsize=9)
+            axis.set_title(f"{place}: {what}", fontsize=8)
             axis.set_ylim(0)
     for column in axes.T:
         top = max(axis.get_ylim()[1] for axis in column)
@@ -116,12 +117,12 @@ def best(findings: Findings) -> Figure:
     return figure
 
 
-def _policies(findings: Findings, place: str) -> list[str]:
+def _policies(findings: StudyFindings, place: str) -> list[str]:
     """Those that a place was trained in, the study's own first."""
     return [each.policy for each in findings.summaries if each.place == place]
 
 
-def _grid(findings: Findings, columns: int, title: str) -> tuple[Figure, np.ndarray]:
+def _grid(findings: StudyFindings, columns: int, title: str) -> tuple[Figure, np.ndarray]:
     """A figure with one row of axes a place, (places, columns)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -159,9 +160,9 @@ def _label(axis: Axes, title: str, measure: str) -> None:
 
 def _alike(axes: np.ndarray) -> None:
     """Accuracies of all places on one scale, and so are losses: what is above and below can be compared."""
-    _same: Callable[[Any], Any] = lambda axis: axis.get_yscale()  # noqa: E731
-    for scale in {_same(axis) for axis in axes.flat}:
-        chosen = [axis for axis in axes.flat if _same(axis) == scale]
-        low, high = min(axis.get_ylim()[0] for axis in chosen), max(axis.get_ylim()[1] for axis in chosen)
+    for scale in ("linear", "log"):
+        chosen = [axis for axis in axes.flat if axis.get_yscale() == scale]
+        low = min((axis.get_ylim()[0] for axis in chosen), default=0)
+        high = max((axis.get_ylim()[1] for axis in chosen), default=1)
         for axis in chosen:
             axis.set_ylim(low, high)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from diag.common.wording import figure, percent
 from diag.study.band import Band, Departure, band_of, left_at
-from diag.study.request import Plan
+from diag.study.request import StudyPlan
 from diag.study.table import Curves
 
 JUDGED = {"validation_accuracy": "validation accuracy", "validation_loss": "validation loss"}
@@ -29,10 +28,10 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Findings:
+class StudyFindings:
     """departures: of each candidate and policy the first, if there is one.  is_judged: whether there was a band."""
 
-    plan: Plan
+    plan: StudyPlan
     curves: tuple[Curves, ...]
     departures: tuple[Departure, ...]
     summaries: tuple[Summary, ...]
@@ -52,17 +51,14 @@ class Findings:
         return band_of(self.array(plan.reference, policy, measure, twins=True), plan.seeds, questions, resolution)
 
 
-def findings_of(plan: Plan, curves: Sequence[Curves], num_validation: int) -> Findings:
+def findings_of(plan: StudyPlan, curves: Sequence[Curves], num_validation: int) -> StudyFindings:
     keys = dict.fromkeys((c.run.place, c.run.policy) for c in curves)
     summaries = []
     for place, policy in keys:
         runs = [c for c in curves if (c.run.place, c.run.policy) == (place, policy) and not c.run.twin]
-        best, last = (
-            [getattr(c, "best_accuracy") for c in runs],
-            [float(c.of["validation_accuracy"][-1]) for c in runs],
-        )
+        best, last = ([c.best_accuracy for c in runs], [float(c.of["validation_accuracy"][-1]) for c in runs])
         summaries.append(Summary(place, policy, tuple(best), tuple(last), float(np.median([c.seconds for c in runs]))))
-    bare = Findings(plan, tuple(curves), (), tuple(summaries), False, num_validation)
+    bare = StudyFindings(plan, tuple(curves), (), tuple(summaries), False, num_validation)
     departures, is_judged = [], False
     for place in plan.candidates:
         for policy in plan.policies:
@@ -78,10 +74,10 @@ def findings_of(plan: Plan, curves: Sequence[Curves], num_validation: int) -> Fi
                     low, high = float(band.low[at]), float(band.high[at])
                     found.append(Departure(place, policy, measure, at + 1, mean, low, high))
             departures += [min(found, key=lambda each: each.epoch)] if found else []
-    return Findings(plan, tuple(curves), tuple(departures), tuple(summaries), is_judged, num_validation)
+    return StudyFindings(plan, tuple(curves), tuple(departures), tuple(summaries), is_judged, num_validation)
 
 
-def sentences(findings: Findings) -> list[str]:
+def sentences(findings: StudyFindings) -> list[str]:
     """What there is to say of each candidate, one sentence a policy."""
     plan = findings.plan
     if not plan.candidates:
@@ -112,11 +108,3 @@ def departed(departure: Departure, reference: str) -> str:
         f"leaves the band of {reference} at epoch {departure.epoch}: {JUDGED[departure.measure]} "
         f"{number(departure.value)}, where chance explains {number(low)} to {number(high)}"
     )
-
-
-def as_json(findings: Findings) -> dict[str, Any]:
-    return {
-        "left": [vars(each) for each in findings.departures],
-        "places": [vars(each) for each in findings.summaries],
-        "sentences": sentences(findings),
-    }

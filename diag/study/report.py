@@ -15,8 +15,8 @@ from diag.common.terminal import ReportConsole
 from diag.common.wording import counted, figure, percent
 from diag.machine.places import parse_place
 from diag.report.html import study_page_of
-from diag.study.diagnosis import Diagnosis
-from diag.study.findings import Findings, sentences
+from diag.study.diagnosis import StudyDiagnosis
+from diag.study.findings import StudyFindings, sentences
 
 SCHEMA = "lockstep-study/1"
 TITLES = {
@@ -31,8 +31,8 @@ COLUMNS = ("place", "policy", "best accuracy", "of seeds", "last accuracy", "s a
 class StudyReport:
     """about: model, data and runs, by what they are called.  files: names relative to the study's folder."""
 
-    findings: Findings
-    diagnoses: tuple[Diagnosis, ...]
+    findings: StudyFindings
+    diagnoses: tuple[StudyDiagnosis, ...]
     about: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     files: Mapping[str, str]
@@ -107,7 +107,7 @@ class StudyReport:
             console.print(line)
         table = Table(box=None, padding=(0, 2, 0, 0))
         for name in COLUMNS:
-            table.add_column(name)
+            table.add_column(name, no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
         console.print(table)
@@ -119,7 +119,7 @@ class StudyReport:
         console.print(f"\nAll of it is in {folder}: {', '.join(self.files.values())}", soft_wrap=True)
 
 
-def after(each: Diagnosis) -> str:
+def after(each: StudyDiagnosis) -> str:
     return f"in lockstep from its state after {counted(each.after_epochs, 'epoch')}"
 
 

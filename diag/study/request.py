@@ -13,6 +13,7 @@ from typing import Any
 from diag.common.command import is_on
 from diag.common.files import write_json
 from diag.common.task import Task
+from diag.common.wording import shortened
 from diag.errors import UserError
 from diag.machine.places import POLICIES, parse_place
 from diag.request import output_folder
@@ -29,7 +30,7 @@ STATE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """All that a study's results depend on; of a study that goes on it must be what it was.
 
     places: as they are written, the reference first.  truth: float64 on the CPU as one more policy of the reference.
@@ -57,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class StudyRequest:
-    plan: Plan
+    plan: StudyPlan
     folder: Path
     jobs: int | None
     cluster: str | None
@@ -124,13 +125,11 @@ def request_of(options: argparse.Namespace) -> StudyRequest:
             raise UserError(f"--places {place} names the policy {parsed.policy}; policies are those of --policies")
     if len({_named(place).casefold() for place in places}) < len(places):
         raise UserError(f"--places {options.places}: two of them have one name; expected different places")
-    if not 0 < options.validation_split < 1:
-        raise UserError(f"--validation-split {options.validation_split:g}: expected a share above 0 and below 1")
     if options.diagnose and len(places) < 2:
         raise UserError(f"--diagnose with --places {options.places}: expected a candidate after the reference")
-    plan = Plan(
+    plan = StudyPlan(
         Trainable(
-            options.model, options.data, options.validation, options.validation_split, options.image_size,
+            options.model, options.data, options.validation, _share(options.validation_split), options.image_size,
             options.samples, options.batch_size, options.trust,
         ),
         places, policies, options.truth and FLOAT64 not in policies, options.seeds, options.twins, options.epochs,
@@ -148,6 +147,16 @@ def begin(request: StudyRequest) -> None:
     write_json(request.folder / PLAN, {"schema": SCHEMA, "plan": asdict(request.plan)})
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:  # NaN is neither
+        raise UserError(f"--validation-split {shortened(text, 60)}: expected a share above 0 and below 1, such as 0.25")
+    return share
+
+
 def _listed(text: str, flag: str) -> tuple[str, ...]:
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     if not words:
@@ -157,7 +166,7 @@ def _listed(text: str, flag: str) -> tuple[str, ...]:
     return words
 
 
-def _folder(named: Path | None, plan: Plan) -> Path:
+def _folder(named: Path | None, plan: StudyPlan) -> Path:
     """A new folder, or that of the same study, to go on with."""
     if named is None or not (named / PLAN).exists():
         return output_folder(named)

@@ -74,7 +74,7 @@ def _written(request: StudyRequest, report: StudyReport) -> StudyReport:
     else:
         write_figures(request.folder, figures)
         images = {name: png_of(figure) for name, figure in figures.items()}
-        report = replace(report, files={**report.files, **{name: f"{name}.png" for name in figures}})
+        report = replace(report, files={**report.files, **{f"figure_{name}": f"{name}.png" for name in figures}})
     write_json(request.folder / FILES["report"], report.to_json())
     write_report(request.folder / FILES["html"], report.page(images))
     return report

@@ -61,7 +61,8 @@ def joined(batches: Sequence[Batch]) -> Batch:
     flat = [list(each.as_dict().values()) for each in batches]
     arrays = iter([np.concatenate(columns) for columns in zip(*flat, strict=True)])
     first = batches[0]
-    return Batch(*(map_leaves(lambda _: next(arrays), part) for part in first.parts), first.num_parts)
+    inputs, targets, sample_weight = (map_leaves(lambda _: next(arrays), part) for part in first.parts)
+    return Batch(inputs, targets, sample_weight, first.num_parts)
 
 
 def texts_as_bytes(array: np.ndarray) -> np.ndarray:
