@@ -61,6 +61,8 @@ def ready(what: Trainable, policy: str, seed: int) -> Ready:
         model = _model(what)
         batches = _batches(what, what.data, model, seed)
         first = batches[0]
+        if any(np.asarray(array).dtype.kind in "SUO" for array in first.as_dict().values()):
+            raise UserError(f"--data {what.data}: a study takes no texts; map them to numbers in the data")
         training = prepare_training(model, first.inputs, first.targets)
         batches.check_labels(training.num_classes)
         if not model.trainable_variables:
