@@ -46,7 +46,7 @@ def diagnose(request: StudyRequest, findings: StudyFindings, say: Any) -> list[S
     found = []
     for departure in findings.departures:
         key, run = _furthest(request, findings, departure)
-        kept = request.folder / "diagnosis" / f"{key}.json"
+        kept = request.folder / "diagnosis" / f"{key}-epoch{departure.epoch}.json"
         if not kept.exists():
             say(f"lockstep from before epoch {departure.epoch}, where {departure.place} in {departure.policy} leaves")
             made = _diagnosed(request, departure, run, kept.with_suffix(""))

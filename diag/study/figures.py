@@ -130,7 +130,7 @@ def _grid(findings: StudyFindings, columns: int, title: str) -> tuple[Figure, np
     rows = len(findings.plan.places)
     figure = Figure(figsize=(max(7.0, 3.6 * columns), 0.6 + 2.7 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=9, wrap=True)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 

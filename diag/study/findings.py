@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,10 +45,41 @@ class StudyFindings:
 
     def band(self, policy: str, measure: str) -> Band | None:
         """What chance does to the reference's curve."""
+        band = self._scaled_band(policy, measure)
+        if band is None or not self._is_log(policy, measure):
+            return band
+        with np.errstate(over="ignore"):
+            return Band(np.exp(band.low), np.exp(band.high))
+
+    def departure(self, place: str, policy: str, measure: str) -> Departure | None:
+        """Where a candidate's curve leaves; None where it stays, or there is no band."""
+        scaled, band = self._scaled_band(policy, measure), self.band(policy, measure)
+        if scaled is None or band is None:
+            return None
+        values = self._scaled(self.array(place, policy, measure), policy, measure)
+        at = left_at(values, scaled)
+        if at is None:
+            return None
+        mean = float(values[:, at].mean())
+        value = float(np.exp(mean)) if self._is_log(policy, measure) else mean
+        return Departure(place, policy, measure, at + 1, value, float(band.low[at]), float(band.high[at]))
+
+    def _scaled_band(self, policy: str, measure: str) -> Band | None:
         plan = self.plan
         questions = plan.epochs * len(JUDGED) * len(plan.policies) * max(1, len(plan.candidates))
         resolution = 1 / max(1, self.num_validation) if measure.endswith("accuracy") else 0.0
-        return band_of(self.array(plan.reference, policy, measure, twins=True), plan.seeds, questions, resolution)
+        curves = self._scaled(self.array(plan.reference, policy, measure, twins=True), policy, measure)
+        return band_of(curves, plan.seeds, questions, resolution)
+
+    def _scaled(self, values: np.ndarray, policy: str, measure: str) -> np.ndarray:
+        return np.log(values) if self._is_log(policy, measure) else values
+
+    def _is_log(self, policy: str, measure: str) -> bool:
+        """Whether the logarithm is judged: of losses, which chance multiplies, if all are positive."""
+        if measure.endswith("accuracy"):
+            return False
+        values = [self.array(place, policy, measure, twins=True) for place in self.plan.places]
+        return not any((each <= 0).any() for each in values)
 
 
 def findings_of(plan: StudyPlan, curves: Sequence[Curves], num_validation: int) -> StudyFindings:
@@ -59,22 +90,13 @@ def findings_of(plan: StudyPlan, curves: Sequence[Curves], num_validation: int) 
         best, last = ([c.best_accuracy for c in runs], [float(c.of["validation_accuracy"][-1]) for c in runs])
         summaries.append(Summary(place, policy, tuple(best), tuple(last), float(np.median([c.seconds for c in runs]))))
     bare = StudyFindings(plan, tuple(curves), (), tuple(summaries), False, num_validation)
-    departures, is_judged = [], False
+    is_judged = bool(plan.candidates) and bare.band(plan.policies[0], next(iter(JUDGED))) is not None
+    departures = []
     for place in plan.candidates:
         for policy in plan.policies:
-            found = []
-            for measure in JUDGED:
-                band = bare.band(policy, measure)
-                if band is None:
-                    continue
-                is_judged = True
-                values = bare.array(place, policy, measure)
-                if (at := left_at(values, band)) is not None:
-                    mean = float(values[:, at].mean())
-                    low, high = float(band.low[at]), float(band.high[at])
-                    found.append(Departure(place, policy, measure, at + 1, mean, low, high))
+            found = [left for measure in JUDGED if (left := bare.departure(place, policy, measure)) is not None]
             departures += [min(found, key=lambda each: each.epoch)] if found else []
-    return StudyFindings(plan, tuple(curves), tuple(departures), tuple(summaries), is_judged, num_validation)
+    return replace(bare, departures=tuple(departures), is_judged=is_judged)
 
 
 def sentences(findings: StudyFindings) -> list[str]:
