@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diag.common.files import replacing
-from diag.study.findings import StudyFindings
+from diag.study.findings import JUDGED, StudyFindings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,9 @@ def curves(findings: StudyFindings) -> Figure:
                     values = findings.array(place, policy, name)
                     _curve(axis, values, colour, style, policy if style == "-" else None, style == "-")
             _label(axis, f"{place}: {measure}", measure)
-        row[0].legend(fontsize=8, title="solid: validation, dashed: training", title_fontsize=7)
+    handles, labels = max((row[0].get_legend_handles_labels() for row in axes), key=lambda each: len(each[1]))
+    title = "solid: validation, dashed: training"
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, title=title, title_fontsize=8)
     _alike(axes)
     return figure
 
@@ -71,14 +73,14 @@ def policies(findings: StudyFindings) -> Figure:
         "Validation accuracy by dtype policy: each seed (line), the reference's twins (dots), what chance does (grey)"
     )
     figure, axes = _grid(findings, len(plan.policies), title)
-    left = {(each.place, each.policy): each.epoch for each in findings.departures}
+    left = {(each.place, each.policy): each for each in findings.departures}
     for row, place in zip(axes, plan.places, strict=True):
         for axis, policy, colour in zip(row, plan.policies, cycle(COLOURS), strict=False):
             _seeds(axis, findings, place, policy, colour)
-            if (epoch := left.get((place, policy))) is not None:
-                axis.axvline(epoch, color="black", linewidth=1)
-                where = axis.get_xaxis_transform()
-                axis.text(epoch, 0.02, f" leaves at epoch {epoch}", fontsize=7, transform=where)
+            if (departure := left.get((place, policy))) is not None:
+                axis.axvline(departure.epoch, color="black", linewidth=1)
+                text = f" epoch {departure.epoch}: {JUDGED[departure.measure]} leaves"
+                axis.text(departure.epoch, 0.02, text, fontsize=7, transform=axis.get_xaxis_transform())
             _label(axis, f"{place}: {policy}", "validation accuracy")
     _alike(axes)
     return figure
@@ -128,7 +130,7 @@ def _grid(findings: StudyFindings, columns: int, title: str) -> tuple[Figure, np
     from matplotlib.figure import Figure
 
     rows = len(findings.plan.places)
-    figure = Figure(figsize=(max(7.0, 3.6 * columns), 0.6 + 2.7 * rows), layout="constrained")
+    figure = Figure(figsize=(max(7.8, 3.6 * columns), 1 + 2.7 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9, wrap=True)
     return figure, figure.subplots(rows, columns, squeeze=False)
