@@ -97,7 +97,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
         refuse_paths(options.follow, options.twins, options.substitute, f"--mode {PREDICT}")
     allowances = allowance_file.read(options.allowances)
     return LockstepRequest(
-        folder=_output_folder(options.out) if resumed is None else resumed,
+        folder=output_folder(options.out) if resumed is None else resumed,
         command=tuple(given),
         model=options.model,
         data=options.data,
@@ -152,7 +152,7 @@ def _check_flags_with_trace(options: argparse.Namespace, given: Sequence[str]) -
         )
 
 
-def _output_folder(named: Path | None) -> Path:
+def output_folder(named: Path | None) -> Path:
     """A folder that can be written and holds no earlier run; it is not made yet."""
     folder = named or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
     number = 1
