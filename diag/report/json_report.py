@@ -45,6 +45,8 @@ def report(result: RunResult) -> dict[str, Any]:
         contents["shared_errors"] = list(result.shared_errors)
     if result.reference_errors:
         contents["reference_errors"] = list(result.reference_errors)
+    if result.random_streams:
+        contents["random_streams"] = list(result.random_streams)
     if result.twins is not None:
         contents["twins"] = _twins(result.twins)
     safe: dict[str, Any] = json_safe(contents)

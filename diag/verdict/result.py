@@ -81,7 +81,7 @@ class RunResult:
     grows, against chaos.
     updates: what Adam made of each variable's gradient in the first step that was held against truth as
     a whole.  shared_errors: where both lanes are wrong alike.  reference_errors: where the reference is wrong and the
-    candidate is not.
+    candidate is not.  random_streams: random ops that draw other numbers than the reference's.
     """
 
     verdict: str
@@ -102,6 +102,7 @@ class RunResult:
     updates: tuple[AdamFigures, ...] = ()
     shared_errors: tuple[dict[str, Any], ...] = ()
     reference_errors: tuple[dict[str, Any], ...] = ()
+    random_streams: tuple[dict[str, Any], ...] = ()
     attribution: Attribution | None = None  # of the first divergence
     substitution: Substitution | None = None
     rewrites: Rewrites | None = None  # of the layers of the first divergence, where the rewriter is to blame
