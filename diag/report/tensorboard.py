@@ -51,7 +51,7 @@ class EventFiles:
     """Event files in the making, DIR/LANE for each lane; use it as a context manager.
 
     A tag is WHAT/NAME: `loss`, `norm_of_activations/dense`; of the candidate also `log10_excess/dense`, where 0 is
-    within the bound, and `ulp_distance_of_activations/dense`, whose bins are powers of two.
+    within the bound, and `log2_ulp_distance_of_activations/dense`, a histogram with equal elements at -1.
     """
 
     def __init__(self, folder: Path, lanes: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ class EventFiles:
             if base is not None and base.shape == array.shape and array.dtype.kind not in "biuc" and array.size:
                 counts = compare(base, array).histogram
                 self._writers[lane].add_histogram_raw(
-                    f"ulp_distance_of_{key[1]}/{key[2]}", **_histogram(counts), global_step=record.step
+                    f"log2_ulp_distance_of_{key[1]}/{key[2]}", **_histogram(counts), global_step=record.step
                 )
 
     def close(self) -> None:
@@ -137,18 +137,18 @@ def _norm(array: np.ndarray) -> float:
 
 
 def _histogram(counts: np.ndarray) -> dict[str, Any]:
-    """What `add_histogram_raw` takes: the bins that are not empty, and one on either side of them."""
-    upper = np.append(HISTOGRAM_EDGES[1:], 2 * HISTOGRAM_EDGES[-1])
-    filled = np.flatnonzero(counts)
-    first, last = (max(int(filled[0]) - 1, 0), int(filled[-1]) + 1) if filled.size else (0, 1)
-    shown = slice(first, last + 1)
-    middle = (HISTOGRAM_EDGES + upper) / 2
+    """What `add_histogram_raw` takes: log2 of the distance, equal elements at -1, up to the last bin in use."""
+    first = int(np.searchsorted(HISTOGRAM_EDGES, 1.0))  # between two floats of a format it is a whole number
+    bins = np.concatenate([[counts[:first].sum()], counts[first:]])
+    bins = bins[: int(np.flatnonzero(bins)[-1]) + 1] if bins.any() else bins[:1]
+    upper = np.arange(len(bins), dtype=np.float64)
+    middle = upper - 0.5
     return {
-        "min": float(HISTOGRAM_EDGES[shown][0]),
-        "max": float(upper[shown][-1]),
-        "num": int(counts.sum()),
-        "sum": float(counts @ middle),
-        "sum_squares": float(counts @ middle**2),
-        "bucket_limits": upper[shown].tolist(),
-        "bucket_counts": counts[shown].tolist(),
+        "min": -1.0,
+        "max": float(upper[-1]),
+        "num": int(bins.sum()),
+        "sum": float(bins @ middle),
+        "sum_squares": float(bins @ middle**2),
+        "bucket_limits": upper.tolist(),
+        "bucket_counts": bins.tolist(),
     }

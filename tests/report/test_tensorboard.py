@@ -52,8 +52,10 @@ def test_a_trace_becomes_two_runs_of_the_same_tags(tmp_path: Path, capsys: pytes
     with TraceReader(path) as trace:
         kernel = trace.tensor(1, "candidate", "gradients", "dense/kernel")
     assert candidate["norm_of_gradients/dense/kernel"][1] == np.float32(math.sqrt(np.sum(kernel.astype(float) ** 2)))
-    edges, counts = candidate["ulp_distance_of_gradients/dense/kernel"][2]
-    assert [(edge, count) for edge, count in zip(edges, counts, strict=True) if count] == [(4.0, 6.0)]  # 2 ULP each
+    edges, counts = candidate["log2_ulp_distance_of_gradients/dense/kernel"][2]
+    assert [(edge, count) for edge, count in zip(edges, counts, strict=True) if count] == [
+        (2.0, 6.0)
+    ]  # 2 ULP each: from 2^1 to 2^2
     assert main([str(path), "--tensorboard", str(out)]) == 2 and "holds something already" in capsys.readouterr().err
 
 
