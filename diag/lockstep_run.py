@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import tensorflow as tf
@@ -22,7 +23,7 @@ from diag.engine.recordings.checkpoint import CheckpointHeader, Checkpoints, rea
 from diag.engine.recordings.earlier_run import EarlierRun
 from diag.engine.recordings.recorded_lane import RecordedLane
 from diag.engine.recordings.recorded_run import RecordedRun
-from diag.engine.recordings.recording import Recording, RecordingOptions
+from diag.engine.recordings.recording import LANES, Recording, RecordingOptions
 from diag.engine.runs.carrying import RUN_DATA, carried, draws_from_lost_state, take_up
 from diag.engine.runs.run import LockstepRun
 from diag.engine.runs.settings import Settings
@@ -36,6 +37,7 @@ from diag.report import json_report
 from diag.report.html import page_of
 from diag.report.progress import StepProgress
 from diag.report.stored import report_with_record
+from diag.report.tensorboard import EventFiles
 from diag.request import LockstepRequest, refuse_earlier_run
 from diag.verdict.result import SIMULATED, Notice, RunResult, as_notes
 from diag.verdict.substitution import Substitution
@@ -178,7 +180,8 @@ def record(
             recording, earlier = _opened(request, run, trained)
             opened.append(recording)
             begun -= 0.0 if earlier is None else earlier.seconds
-            _run_all(run, recording, begun)
+            with events_of(request) as events:
+                _run_all(run, recording, begun, events)
             result = run.result()
         told = [*(reference.notes if reference is not None else []), *recording.notes]
         told += [] if earlier is None else earlier.notes
@@ -225,7 +228,12 @@ def _opened(request: LockstepRequest, run: LockstepRun, trained: Trained) -> tup
     return recording, earlier
 
 
-def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
+def events_of(request: LockstepRequest) -> AbstractContextManager[EventFiles | None]:
+    """Where TensorBoard reads, if that is wanted."""
+    return nullcontext() if request.tensorboard is None else EventFiles(request.tensorboard, LANES)
+
+
+def _run_all(run: LockstepRun, recording: Recording, begun: float, events: EventFiles | None) -> None:
     """The steps that are left, each on file before the next; now and then also where the run is, to go on there.
 
     begun: when, by the monotonic clock, it would have begun had it not been killed.
@@ -233,7 +241,9 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
     checkpoints, settings = Checkpoints(recording.writer.path.parent), run.settings
     is_told = False
     for step in run.steps():
-        recording.step(step)
+        record = recording.step(step)
+        if events is not None:
+            events.add(record)
         is_due, is_first_flagged = checkpoints.is_due, bool(step.flagged) and not is_told
         if is_due or is_first_flagged:
             is_told = is_told or is_first_flagged

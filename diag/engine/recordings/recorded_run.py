@@ -147,10 +147,19 @@ class RecordedRun:
             arrays = self.reader.batch(step)
         except KeyError:
             have = summary(self.steps_with_batches())
-            raise UserError(f"{self.path} holds no batch of step {step}; it holds those of {have}") from None
+            raise self.no_batch(f"of step {step}; it holds those of {have}") from None
         if _checksums(arrays) != self.reader.batch_checksums(step):
             raise self._damage(f"batch of step {step}")
         return Batch(inputs=list(arrays.values()), targets=())
+
+    def no_batch(self, of: str) -> UserError:
+        """What is said where a batch is asked for that the trace has not."""
+        if self.reader.is_anonymous:
+            return UserError(
+                f"{self.path} was packed with --anonymous and holds no batch, so none of its steps can be run; ask who "
+                "made it to pack it without"
+            )
+        return UserError(f"{self.path} holds no batch {of}")
 
     def steps_with_batches(self) -> list[int]:
         return self.reader.steps_with_batches

@@ -228,8 +228,8 @@ class Recording(Carried):
 
     # -- step by step ------------------------------------------------------------------------------
 
-    def step(self, step: FinishedStep) -> None:
-        """A finished step of the run."""
+    def step(self, step: FinishedStep) -> StepRecord:
+        """Keep a finished step of the run; gives what was handed to the trace."""
         run, program, flagged = step.run, step.telescope.program, bool(step.flagged)
         self._observations(step.ops)
         self._keep_program(program)
@@ -251,6 +251,7 @@ class Recording(Carried):
         self.num_steps += 1
         if self.earlier is not None:
             self.earlier.compare(record)
+        return record
 
     def carried(self) -> dict[str, Any]:
         """What a recording that goes on in another process has to know besides the trace."""
