@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import tensorflow as tf
 
 from diag import allowance_file
 from diag.common.files import claimed, write_json, write_report
+from diag.common.modes import FIGURE, PREDICT, TRAIN
 from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_alike
 from diag.engine.attribution.of_run import attributed
 from diag.engine.attribution.substitution import substitute, unit_named
@@ -21,7 +23,7 @@ from diag.engine.recordings.checkpoint import CheckpointHeader, Checkpoints, rea
 from diag.engine.recordings.earlier_run import EarlierRun
 from diag.engine.recordings.recorded_lane import RecordedLane
 from diag.engine.recordings.recorded_run import RecordedRun
-from diag.engine.recordings.recording import Recording, RecordingOptions
+from diag.engine.recordings.recording import LANES, Recording, RecordingOptions
 from diag.engine.runs.carrying import RUN_DATA, carried, draws_from_lost_state, take_up
 from diag.engine.runs.run import LockstepRun
 from diag.engine.runs.settings import Settings
@@ -30,11 +32,12 @@ from diag.engine.training.setup import Named, Traced, Trained, set_up
 from diag.errors import UserError
 from diag.machine import settings as process
 from diag.machine.places import Place, parse_place
-from diag.options import DEFAULT_STEPS
+from diag.options import DEFAULT_STEPS, refuse_paths
 from diag.report import json_report
 from diag.report.html import page_of
 from diag.report.progress import StepProgress
 from diag.report.stored import report_with_record
+from diag.report.tensorboard import EventFiles
 from diag.request import LockstepRequest, refuse_earlier_run
 from diag.verdict.result import SIMULATED, Notice, RunResult, as_notes
 from diag.verdict.substitution import Substitution
@@ -90,12 +93,12 @@ def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
 
 
 def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, notices: Notices) -> RunResult:
-    """Train with both lanes on this machine."""
+    """Train or predict with both lanes on this machine."""
     steps = request.steps or DEFAULT_STEPS
     planned, checks = _as_begun(request, steps)
     if trained is None:
         named = Named(request.model, request.data, request.is_trusted)
-        traced = Traced(request.policy, "xla" in (request.reference.execution, candidate.execution))
+        traced = Traced(request.policy, "xla" in (request.reference.execution, candidate.execution), request.mode)
         trained = set_up(named, request.batch_size, planned, request.seed, traced)
     settings = Settings(
         request.reference,
@@ -106,7 +109,8 @@ def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, n
         request.units,
         checks,
         twins=request.twins,
-        adam=adam_settings_of(trained.model),
+        adam=adam_settings_of(trained.model) if request.mode == TRAIN else None,
+        mode=request.mode,
     )
     return record(request, trained, settings, notices)
 
@@ -121,6 +125,8 @@ def _against_trace(request: LockstepRequest, candidate: Place, notices: Notices)
         if (request.steps or 0) > num_recorded:
             raise UserError(f"--steps {request.steps}: {request.trace} holds {num_recorded} steps with their batches")
         trained = recorded.training(first, "reference")
+        if recorded.mode == PREDICT:
+            refuse_paths(request.follow, request.twins, request.substitute, f"--reference trace:{request.trace}")
         settings = Settings(
             request.reference,
             candidate,
@@ -130,6 +136,7 @@ def _against_trace(request: LockstepRequest, candidate: Place, notices: Notices)
             request.units,
             _as_begun(request, request.steps or num_recorded)[1],
             first,
+            mode=recorded.mode,
         )
         lane = RecordedLane("reference", recorded, "reference", request.reference, first)
         return record(request, trained, settings, notices, lane)
@@ -166,14 +173,15 @@ def record(
     opened: list[Recording] = []
     begun = time.monotonic()
     try:
-        with StepProgress(settings.steps, quiet=request.quiet) as progress:
+        with StepProgress(settings.steps, quiet=request.quiet, figure=FIGURE[settings.mode]) as progress:
             run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
             if request.substitute is not None:
                 unit_named(request.substitute, run.program)  # refused before the run rather than after it
             recording, earlier = _opened(request, run, trained)
             opened.append(recording)
             begun -= 0.0 if earlier is None else earlier.seconds
-            _run_all(run, recording, begun)
+            with events_of(request) as events:
+                _run_all(run, recording, begun, events)
             result = run.result()
         told = [*(reference.notes if reference is not None else []), *recording.notes]
         told += [] if earlier is None else earlier.notes
@@ -220,7 +228,12 @@ def _opened(request: LockstepRequest, run: LockstepRun, trained: Trained) -> tup
     return recording, earlier
 
 
-def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
+def events_of(request: LockstepRequest) -> AbstractContextManager[EventFiles | None]:
+    """Where TensorBoard reads, if that is wanted."""
+    return nullcontext() if request.tensorboard is None else EventFiles(request.tensorboard, LANES)
+
+
+def _run_all(run: LockstepRun, recording: Recording, begun: float, events: EventFiles | None) -> None:
     """The steps that are left, each on file before the next; now and then also where the run is, to go on there.
 
     begun: when, by the monotonic clock, it would have begun had it not been killed.
@@ -228,7 +241,9 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
     checkpoints, settings = Checkpoints(recording.writer.path.parent), run.settings
     is_told = False
     for step in run.steps():
-        recording.step(step)
+        record = recording.step(step)
+        if events is not None:
+            events.add(record)
         is_due, is_first_flagged = checkpoints.is_due, bool(step.flagged) and not is_told
         if is_due or is_first_flagged:
             is_told = is_told or is_first_flagged

@@ -19,7 +19,7 @@ from traces.hdf5.copying import EarlierRows
 from traces.hdf5.failures import explained_gaps, explained_reading
 from traces.hdf5.skeleton import BLOBS
 from traces.hdf5.table import TableReader
-from traces.schema import TensorKey
+from traces.schema import PACKED, TensorKey
 
 Value = TypeVar("Value")
 
@@ -94,6 +94,12 @@ class TraceReader:
     def settings(self) -> dict[str, Any]:
         """How the run was asked to go."""
         return dict(self._open.documents["settings"])
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether `traces pack --anonymous` wrote it, without batches."""
+        packed = self.settings.get(PACKED)
+        return isinstance(packed, dict) and bool(packed.get("anonymous"))
 
     @property
     def programs(self) -> list[bytes]:

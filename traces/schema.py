@@ -20,6 +20,9 @@ NO_LANE = "values"
 STEP, VIEW = "step", "view"
 """How a tensor is had: the compiled step was watched there, or it is another shape of one that was."""
 
+PACKED = "packed"
+"""Under which key of its settings a packed trace says what it is of: `step`, and whether it is `anonymous`."""
+
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 
 TensorKey = tuple[str, str, str]
@@ -182,7 +185,7 @@ class RunDocuments:
     """What is written of a run at its start; any JSON.
 
     `environment` is what each lane ran on, by lane; `command` the command line; `settings` how the run was asked
-    to go; `model_config` is Keras' own, or None for a model that has none.
+    to go; `model_config` is Keras' own, or None for a model that has none. `created`: when, in UTC, None for now.
     """
 
     environment: Mapping[str, Mapping[str, object]]
@@ -190,6 +193,7 @@ class RunDocuments:
     seeds: Mapping[str, int] = field(default_factory=dict)
     model_config: Mapping[str, object] | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
+    created: str | None = None
 
     def to_json(self, layout: TraceLayout) -> dict[str, object]:
         """Each document by its name in the file."""
@@ -212,6 +216,7 @@ class StepRecord:
     candidate's tensor that is stored as its difference from the reference's can be kept only with that.
     `excess` is, by layer, the largest of the step's errors over their bounds; NaN where none was taken.
     `checked` says that units of the step were run by themselves, not only the whole step compared.
+    `checksums` are those of tensors that are not handed over, where they are known.
     """
 
     step: int
@@ -221,6 +226,7 @@ class StepRecord:
     keep: Collection[TensorKey] | None = None
     excess: Mapping[str, float] = field(default_factory=dict)
     checked: bool = False
+    checksums: Mapping[TensorKey, int] = field(default_factory=dict)
 
 
 def tensor_path(spec: TensorSpec, lanes: Sequence[str]) -> str:

@@ -136,7 +136,7 @@ def _nameless(folder: Path) -> int | None:
 
 
 @contextmanager
-def exported(path: Path, force: bool) -> Iterator[Path]:
+def exported(path: Path, force: bool, needs_name: bool = False) -> Iterator[Path]:
     """As `replacing`, for a file that a person asked for.
 
     Raises:
@@ -144,7 +144,7 @@ def exported(path: Path, force: bool) -> Iterator[Path]:
     """
     refuse_existing(path, force)
     try:
-        with replacing(path, is_new=not force) as unfinished:
+        with replacing(path, not force, needs_name) as unfinished:
             yield unfinished
     except FileExistsError:
         refuse_existing(path, force)

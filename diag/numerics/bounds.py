@@ -143,16 +143,20 @@ def contraction_bound(
         rule = "finite, and no error where |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
     rest = max(hidden, _rms_of_the_rest(error, x.size))
-    serial = max(CONTRACTION_MAX, CONTRACTION_MAX_PER_SQRT_N * math.sqrt(num_terms))
-    rms_allowed, words = CONTRACTION_RMS, ""
-    if in_order is not None and IN_ORDER * in_order.rms > CONTRACTION_RMS:
-        rms_allowed = IN_ORDER * in_order.rms
-        serial = max(serial, IN_ORDER * in_order.max)
-        words = f", {IN_ORDER:g} x what a plain sum loses"
+    rms_allowed, serial = contraction_limits(num_terms, in_order)
+    words = f", {IN_ORDER:g} x what a plain sum loses" if rms_allowed > CONTRACTION_RMS else ""
     max_allowed = min(serial, max(CONTRACTION_MAX, OUTLIER_RMS * rest))
     excess = max(error.rms / rms_allowed, error.max / max_allowed)
     rule = f"u|A||B|: rms <= {rms_allowed:.3g}, max <= {max_allowed:.3g}{words}"
     return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+
+
+def contraction_limits(num_terms: float, in_order: InOrder | None = None) -> tuple[float, float]:
+    """How large the rms and the largest of the errors in units of u(|A||B|) may be, of sums in one long run."""
+    serial = max(CONTRACTION_MAX, CONTRACTION_MAX_PER_SQRT_N * math.sqrt(num_terms))
+    if in_order is None or IN_ORDER * in_order.rms <= CONTRACTION_RMS:
+        return CONTRACTION_RMS, serial
+    return IN_ORDER * in_order.rms, max(serial, IN_ORDER * in_order.max)
 
 
 def lost_in_order(terms: Terms, arithmetic: Format) -> InOrder:
@@ -308,16 +312,25 @@ def composite_bound_of(
     """`composite_bound` of a tensor in `format` whose error is measured."""
     if math.isinf(error.max):
         return Bound(ErrorClass.COMPOSITE, math.inf, error.rms, error.max, "finite", error.worst_index)
+    rms_allowed, max_allowed = composite_limits(error, format, spread, reference_error)
+    excess = max(error.rms / rms_allowed, error.max / max_allowed)
+    rule = f"{COMPOSITE:g} x (float64 spread + reference's own error) + {COMPOSITE_ULP:g} ULP"
+    return Bound(ErrorClass.COMPOSITE, excess, error.rms, error.max, rule, error.worst_index)
+
+
+def composite_limits(
+    error: AbsoluteError, format: Format, spread: RoundingSpread, reference_error: AbsoluteError
+) -> tuple[float, float]:
+    """How large the rms and the largest of the absolute errors may be; of `error` only the size of truth is taken."""
     u, size, largest = format.unit_roundoff, error.truth_rms, error.truth_max
     # Noise is relative to each value and misses what a subnormal result loses.
     underflow = 2 * COMPOSITE * format.underflow
     rms_unit = spread.rms + _trusted(reference_error.rms, spread.rms, u * size)
     max_unit = spread.max + _trusted(reference_error.max, spread.max, u * largest)
-    rms_allowed = COMPOSITE * rms_unit + 2 * COMPOSITE_ULP * u * size + underflow
-    max_allowed = COMPOSITE * max_unit + 2 * COMPOSITE_ULP * u * largest + underflow
-    excess = max(error.rms / rms_allowed, error.max / max_allowed)
-    rule = f"{COMPOSITE:g} x (float64 spread + reference's own error) + {COMPOSITE_ULP:g} ULP"
-    return Bound(ErrorClass.COMPOSITE, excess, error.rms, error.max, rule, error.worst_index)
+    return (
+        COMPOSITE * rms_unit + 2 * COMPOSITE_ULP * u * size + underflow,
+        COMPOSITE * max_unit + 2 * COMPOSITE_ULP * u * largest + underflow,
+    )
 
 
 def of_transforms(noise: RoundingSpread) -> RoundingSpread:

@@ -32,11 +32,11 @@ COLUMN_DTYPES: dict[str, Any] = {
 }
 
 
-def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool) -> None:
-    """Make a table's columns and what it writes of every tensor, with no rows yet."""
+def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool, compact: bool = False) -> None:
+    """Make a table's columns and what it writes of every tensor, with no rows yet; compact: with numbers compressed."""
     group.create_dataset("complete", data=np.int64(0))
     for column in layout.columns:
-        compressed = column.dtype == "text" and not portable
+        compressed = compact or (column.dtype == "text" and not portable)
         row: tuple[int, ...] = () if column.width is None else (column.width,)
         rows = max(1, NUMBERS_PER_CHUNK // (column.width or 1))
         dataset = create_growing(group, column.name, row, COLUMN_DTYPES[column.dtype], rows, **bitshuffle(compressed))
@@ -49,7 +49,7 @@ def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool) -> N
         shape = (len(layout.tensors), num_axes)
         create_growing(group, "extent", shape, np.dtype("<i4"), 1, fillvalue=ABSENT, **bitshuffle(not portable))
         rows = max(1, SMALL_ROW_BYTES // (8 * len(layout.tensors)))
-        create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows)
+        create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows, **bitshuffle(compact))
 
 
 def create_text(group: h5py.Group, name: str, text: str | Sequence[str]) -> h5py.Dataset:

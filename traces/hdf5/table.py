@@ -42,9 +42,16 @@ class TableWriter:
         self.num_rows = int(self._complete[()])
 
     def append(
-        self, columns: Mapping[str, Array], tensors: Mapping[TensorKey, Array], keep: Collection[TensorKey]
+        self,
+        columns: Mapping[str, Array],
+        tensors: Mapping[TensorKey, Array],
+        keep: Collection[TensorKey],
+        known: Mapping[TensorKey, int],
     ) -> None:
-        """Write rows of all columns; with tensors, one row: the values to keep, and every checksum."""
+        """Write rows of all columns; with tensors, one row: the values to keep, and every checksum.
+
+        known: checksums of tensors that are not handed over.
+        """
         start = self.num_rows
         stop = start + len(next(iter(columns.values())))
         for name, values in columns.items():
@@ -52,7 +59,7 @@ class TableWriter:
         parts = list(columns.values())
         if self._extent is not None:
             parts.append(self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep}))
-            parts.append(self._append_checksums(start, tensors))
+            parts.append(self._append_checksums(start, tensors, known))
         for dataset, value in zip(self._appended, (stop, rows_checksum(parts)), strict=True):
             write_row(dataset, self._num_appends, np.array(value, "<u8"))
         self._num_appends += 1
@@ -72,11 +79,11 @@ class TableWriter:
         write_row(self._extent, row, extent)
         return extent
 
-    def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array]) -> Array:
+    def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array], known: Mapping[TensorKey, int]) -> Array:
         assert self._checksum is not None
         checksums = np.full(self._checksum.shape[1:], NO_CHECKSUM, "<u8")
-        for key, array in tensors.items():
-            checksums[self._order[key]] = tensor_checksum(array)
+        for key, checksum in (*known.items(), *((key, tensor_checksum(array)) for key, array in tensors.items())):
+            checksums[self._order[key]] = checksum
         write_row(self._checksum, row, checksums)
         return checksums
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from diag.common.modes import STEP
 from diag.common.text import as_text
 from diag.common.wording import shortened
 from diag.engine.graphs.graph import Port
@@ -91,6 +92,11 @@ class RecordedRun:
         return int(self._known(self.reader.seeds, "seed", "seeds"))
 
     @property
+    def mode(self) -> str:
+        """What its step does: train or predict."""
+        return self._specs[0].mode
+
+    @property
     def follow(self) -> str:
         follow = str(self._known(self.reader.settings, "follow", "settings"))
         if follow not in FOLLOW:
@@ -141,10 +147,19 @@ class RecordedRun:
             arrays = self.reader.batch(step)
         except KeyError:
             have = summary(self.steps_with_batches())
-            raise UserError(f"{self.path} holds no batch of step {step}; it holds those of {have}") from None
+            raise self.no_batch(f"of step {step}; it holds those of {have}") from None
         if _checksums(arrays) != self.reader.batch_checksums(step):
             raise self._damage(f"batch of step {step}")
         return Batch(inputs=list(arrays.values()), targets=())
+
+    def no_batch(self, of: str) -> UserError:
+        """What is said where a batch is asked for that the trace has not."""
+        if self.reader.is_anonymous:
+            return UserError(
+                f"{self.path} was packed with --anonymous and holds no batch, so none of its steps can be run; ask who "
+                "made it to pack it without"
+            )
+        return UserError(f"{self.path} holds no batch {of}")
 
     def steps_with_batches(self) -> list[int]:
         return self.reader.steps_with_batches
@@ -212,6 +227,8 @@ class RecordedRun:
     def values(self, step: int, lane: str, program: Program) -> dict[Port, np.ndarray]:
         """The loss and the tensors of a step that were kept in full, by where the program computes them."""
         found = self._kept_at(watched_tensors(program), step, lane)
+        if program.loss is None:
+            return found
         loss = self.reader.losses[lane][self.reader.steps.index(step)]
         return {**found, program.loss: loss.astype(program.graph.dtype(program.loss).as_numpy_dtype)}
 
@@ -233,7 +250,7 @@ class RecordedRun:
             programs=lambda batch: with_state(self.program_for(batch), state),
             batches=self,
             config=self.reader.model_config,
-            model_description=f"the training step recorded in {self.path.name}",
+            model_description=f"the {STEP[self.mode]} recorded in {self.path.name}",
             data_description=f"the batches recorded in {self.path.name}",
             notes=(),
             longest=tuple(self._specs),

@@ -239,7 +239,7 @@ class OpJudge:
         """
         assert evidence.truth is not None
         evidence.measures_by(self.truth)
-        row = self._row(evidence, place or self.places[1])
+        row = self.row_of(evidence, place or self.places[1])
         result = []
         for index, (x, other, raw) in enumerate(zip(outputs, others, evidence.truth, strict=True)):
             if x.dtype.kind in "biu":
@@ -275,7 +275,7 @@ class OpJudge:
             return judgement
         return replace(judgement, bound=found.bound, note=DECISION_FLIP, decided=found.decided)
 
-    def _row(self, evidence: OpEvidence, place: Place) -> AllowanceRow | None:
+    def row_of(self, evidence: OpEvidence, place: Place) -> AllowanceRow | None:
         """What a place is allowed, None where it is not by ULP that the op is judged."""
         if evidence.error_class not in (ErrorClass.ROUNDED_ONCE, ErrorClass.FUNCTION):
             return None
