@@ -176,7 +176,8 @@ class RandomStreams(Carried):
         named = drawn.node if seen.differs else nodes.get(earlier.op, drawn).node
         other = earlier if seen.differs else seen
         pairs = max(len(self._windows.windows), 2) ** 2 / 2
-        whose = "it" if other.op == named.name else other.op
+        known = nodes.get(other.op)
+        whose = "it" if other.op == named.name else known and known.node.location.layer or other.op
         facts = {
             "test": "repeats", "statistic": width, "p_value": pairs * 2.0**-WINDOW_BITS, "same_as_step": other.step,
             "same_as_op": other.op, "false_alarm_rate": FALSE_ALARMS,
