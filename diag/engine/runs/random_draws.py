@@ -177,7 +177,7 @@ class RandomStreams(Carried):
         other = earlier if seen.differs else seen
         pairs = max(len(self._windows.windows), 2) ** 2 / 2
         known = nodes.get(other.op)
-        whose = "it" if other.op == named.name else known and known.node.location.layer or other.op
+        whose = "it" if other.op == named.name else (known and known.node.location.layer) or other.op
         facts = {
             "test": "repeats", "statistic": width, "p_value": pairs * 2.0**-WINDOW_BITS, "same_as_step": other.step,
             "same_as_op": other.op, "false_alarm_rate": FALSE_ALARMS,
