@@ -8,16 +8,18 @@ from typing import Any
 from diag.common.jsonable import json_safe
 from diag.report import attribution, rewrites, substitution
 from diag.report.growth import growth_sentence
+from diag.report.words import drift_sentence
 from diag.verdict.chaos import Trajectories
-from diag.verdict.findings import Observation, Where
+from diag.verdict.findings import Divergence, Observation, Where
 from diag.verdict.result import Amplifier, LaneInfo, RunResult
+from diag.verdict.significance import significance
 
 SCHEMA = "lockstep-report/1"
 
 
 def report(result: RunResult) -> dict[str, Any]:
     """The report as JSON takes it: no NaN and no infinity (strings that float() reads), no NumPy."""
-    divergences = [divergence.to_dict() for divergence in result.divergences]
+    divergences = [_divergence(divergence) for divergence in result.divergences]
     if result.rewrites is not None and divergences:
         divergences[0]["evidence"] = {**divergences[0]["evidence"], "rewrites": rewrites.near_report(result.rewrites)}
     contents = {
@@ -42,10 +44,18 @@ def report(result: RunResult) -> dict[str, Any]:
         contents["shared_errors"] = list(result.shared_errors)
     if result.reference_errors:
         contents["reference_errors"] = list(result.reference_errors)
+    if result.drift:
+        contents["drift"] = [{**drift.to_dict(), "sentence": drift_sentence(drift)} for drift in result.drift]
     if result.twins is not None:
         contents["twins"] = _twins(result.twins)
     safe: dict[str, Any] = json_safe(contents)
     return safe
+
+
+def _divergence(divergence: Divergence) -> dict[str, Any]:
+    """With the chance of rounding alone, where the controls say something about it."""
+    known = significance(divergence)
+    return {**divergence.to_dict(), **(known.to_dict() if known is not None else {})}
 
 
 def _place_in_step(where: Where) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def _banner(result: RunResult, width: int) -> Iterator[RenderableType]:
 
 def _verdict(result: RunResult, width: int) -> Iterator[RenderableType]:
     bad = result.first_divergence is not None or bool(result.reference_errors) or not num_judged(result)
-    yield Text(sentence(result), style="bold red" if bad else "bold green")
+    good = "bold yellow" if result.drift else "bold green"
+    yield Text(sentence(result), style="bold red" if bad else good)
     texts = [f"{lane.name} {lane.place}" for lane in result.lanes]
     texts += [each for each in (result.model, result.data, counted(result.steps, "step")) if each]
     yield Text(" | ".join(map(as_text, texts)), style="dim")

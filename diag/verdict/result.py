@@ -9,6 +9,7 @@ from typing import Any
 from diag.numerics.adam import AdamFigures
 from diag.verdict.attribution import Attribution
 from diag.verdict.chaos import Trajectories
+from diag.verdict.drift import Drift
 from diag.verdict.findings import Divergence, Observation
 from diag.verdict.rewrites import Rewrites
 from diag.verdict.substitution import Substitution
@@ -79,7 +80,7 @@ class RunResult:
     losses: per lane, one value a step.  twins: how the candidate's own path grows, against chaos.
     updates: what Adam made of each variable's gradient in the first step that was held against truth as
     a whole.  shared_errors: where both lanes are wrong alike.  reference_errors: where the reference is wrong and the
-    candidate is not.
+    candidate is not.  drift: errors within their bounds that are all on one side.
     """
 
     verdict: str
@@ -100,6 +101,7 @@ class RunResult:
     updates: tuple[AdamFigures, ...] = ()
     shared_errors: tuple[dict[str, Any], ...] = ()
     reference_errors: tuple[dict[str, Any], ...] = ()
+    drift: tuple[Drift, ...] = ()
     attribution: Attribution | None = None  # of the first divergence
     substitution: Substitution | None = None
     rewrites: Rewrites | None = None  # of the layers of the first divergence, where the rewriter is to blame

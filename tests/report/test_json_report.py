@@ -26,7 +26,7 @@ KEYS = {
     "amplifiers", "steps", "lanes", "files",
 }  # fmt: skip
 PLACE_KEYS = {"step", "phase", "unit", "op_type", "op_index", "output", "layer", "variable"}
-DIVERGENCE_KEYS = PLACE_KEYS | {"cause", "blame", "excess", "cured_by", "evidence"}
+DIVERGENCE_KEYS = PLACE_KEYS | {"cause", "blame", "excess", "cured_by", "evidence", "p_rounding"}
 
 WHERE = Where(3, "backward", "op", "conv2d_1", "conv2d_1/kernel", "Conv2DBackpropFilter", 136, name="filter")
 

@@ -57,6 +57,7 @@ SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # The spread of a composite only makes its bound wider: below this, a quarter of what looks like anything at all
 # (`NEAR_ITS_BOUND` of diag/engine/runs/attention.py), an excess is given as it is without any.
 CLEARLY_WITHIN = 1 / 4
+DIVISIONS = ("RealDiv", "Div", "DivNoNan", "Xdivy")
 NO_SPREAD = RoundingSpread(0.0, 0.0)
 EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
 
@@ -122,6 +123,13 @@ class OpEvidence:
     def has_complex(self) -> bool:
         """Whether an input or output is of complex numbers, which the arrays hold as pairs of reals."""
         return any(dtype in COMPLEXES for dtype in [*self.node.dtypes, *(t.dtype for t in self.inputs)])
+
+    @property
+    def divisor(self) -> float | None:
+        """The number by which an op divides all elements, None where it does not."""
+        if self.node.op not in DIVISIONS or self.inputs[1].dtype not in FLOATS or math.prod(self.inputs[1].shape) != 1:
+            return None
+        return float(to_numpy(self.inputs[1]).reshape(()))
 
     def truth_by(self, op_truth: OpTruth) -> Arrays | None:
         """Float64 results, computed once; None where there are none."""

@@ -1,0 +1,179 @@
+"""From controls to chances: fit the tail of their excess, and see how well it foretells controls that it has not seen.
+
+`fit` writes diag/data/controls.json from what `python -m benchmarks.controls` wrote; `figure` draws the reliability
+curve, for which the models are dealt into folds, each foretold by the others; `table` prints the same in figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.controls import FAMILIES, lines_of
+from diag.numerics.tails import ParetoTail, Sample
+
+DATA = Path("diag/data/controls.json")
+FIGURE = Path("docs/images/reliability.png")
+IN_TAIL = 0.2  # this share of the largest values is the tail
+FEWEST_IN_TAIL = 20
+FOLDS = 6
+FORETOLD = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+DRAWN = {"layer": "#4477AA", "contraction": "#EE6677", "function": "#228833", "composite": "#AA3377"}
+
+
+def sample_of(values: Sequence[float]) -> Sample:
+    """The values, and a generalized Pareto tail over the largest fifth of them.
+
+    A negative shape would say that nothing beyond some point can be: then the exponential tail is taken instead.
+    """
+    from scipy.stats import genpareto
+
+    ordered = np.sort(np.array(values, np.float64))
+    threshold = float(np.quantile(ordered, 1 - IN_TAIL, method="lower"))
+    beyond = ordered[ordered > threshold] - threshold
+    if beyond.size < FEWEST_IN_TAIL:
+        return Sample(tuple(ordered.tolist()))
+    shape, _, scale = genpareto.fit(beyond, floc=0.0)
+    if shape < 0:
+        shape, scale = 0.0, beyond.mean()
+    share = float(beyond.size / ordered.size)
+    return Sample(tuple(ordered.tolist()), ParetoTail(threshold, share, float(shape), float(scale)))
+
+
+def largest_by_family(lines: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
+    found = {family: [line["largest"][family][1] for line in lines if family in line["largest"]] for family in FAMILIES}
+    return {family: values for family, values in found.items() if values}
+
+
+def ended(path: Path) -> list[dict[str, Any]]:
+    """The controls that were run to their end."""
+    return [line for line in lines_of(path) if line["exit"] in (0, 1)]
+
+
+def fit(options: argparse.Namespace) -> int:
+    lines = ended(options.controls)
+    families = {}
+    for family, values in largest_by_family(lines).items():
+        sample = sample_of([float(f"{value:.3g}") for value in values])
+        tail = None if sample.tail is None else {k: float(f"{v:.4g}") for k, v in asdict(sample.tail).items()}
+        families[family] = {"tail": tail, "largest": list(sample.values)}
+    document = {
+        "about": (
+            "Largest excess (error over bound) of each control, by family of outputs, sorted; above `threshold` a "
+            "generalized Pareto distribution. Made by `python -m benchmarks.controls` and `python -m "
+            "benchmarks.significance fit`; docs/BOUNDS.md, Measured significance."
+        ),
+        "machine": f"{platform.machine()}, TensorFlow {version('tensorflow')}",
+        "num_controls": len(lines),
+        "models": sorted({line["model"].partition(":")[2] for line in lines}),
+        "policies": sorted({line["policy"] for line in lines}),
+        "candidates": sorted({line["candidate"] for line in lines}),
+        "families": families,
+    }
+    text = json.dumps(document, indent=1)
+    options.to.write_text(_on_one_line(text, families) + "\n")
+    print(f"wrote {options.to}: {len(lines)} controls")
+    return 0
+
+
+def _on_one_line(text: str, families: dict[str, Any]) -> str:
+    """Lists of numbers as JSON's own indentation would spread over hundreds of lines."""
+    for record in families.values():
+        text = text.replace(
+            json.dumps(record["largest"], indent=1).replace("\n", "\n   "), json.dumps(record["largest"])
+        )
+    return text
+
+
+# -- reliability -----------------------------------------------------------------------------------
+
+
+def foretold(lines: Sequence[dict[str, Any]], family: str) -> np.ndarray:
+    """Of each control the chance of its largest excess, by the controls of the models of other folds."""
+    folds = {model: number % FOLDS for number, model in enumerate(sorted({line["model"] for line in lines}))}
+    chances = []
+    for fold in range(FOLDS):
+        known = [line for line in lines if folds[line["model"]] != fold]
+        sample = sample_of(largest_by_family(known).get(family, [0.0]))
+        chances += [
+            _chance(sample, line["largest"][family][1])
+            for line in lines
+            if folds[line["model"]] == fold and family in line["largest"]
+        ]
+    return np.array(chances)
+
+
+def _chance(sample: Sample, x: float) -> float:
+    extrapolated = sample.extrapolated(x)
+    return sample.chance(x) if extrapolated is None else extrapolated
+
+
+def reliability(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[str, int, list[float]]]:
+    """Of each family how many controls were foretold, and the share with a chance of at most each of `FORETOLD`."""
+    for family in DRAWN:
+        chances = foretold(lines, family)
+        if chances.size:
+            yield family, chances.size, [float(np.mean(chances <= p)) for p in FORETOLD]
+
+
+def table(options: argparse.Namespace) -> int:
+    print("| family | controls | " + " | ".join(f"{p:g}" for p in FORETOLD) + " |")
+    for family, size, shares in reliability(ended(options.controls)):
+        print(f"| {family} | {size} | " + " | ".join(f"{share:.3f}" for share in shares) + " |")
+    return 0
+
+
+def figure(options: argparse.Namespace) -> int:
+    """Predicted against observed, with the band in which 95 of 100 such shares lie where the chances are right."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from scipy.stats import binom
+
+    lines = ended(options.controls)
+    shown, axes = plt.subplots(figsize=(6, 5), constrained_layout=True)
+    grid = np.geomspace(0.003, 1, 60)
+    size = len(lines)
+    low, high = (binom.ppf(q, size, grid) / size for q in (0.025, 0.975))
+    axes.fill_between(grid, np.maximum(low, 1e-4), high, color="0.9", label=f"95% of {size} draws")
+    axes.plot(grid, grid, color="black", linewidth=1)
+    for family, color in DRAWN.items():
+        chances = foretold(lines, family)
+        if chances.size:
+            observed = [np.mean(chances <= p) for p in grid]
+            axes.plot(grid, observed, color=color, label=f"{family} ({chances.size} controls)")
+    axes.set(
+        xscale="log", yscale="log", xlim=(0.003, 1), ylim=(0.002, 1.05),
+        xlabel="chance that is foretold by other models' controls", ylabel="share of controls with so small a chance",
+    )  # fmt: skip
+    axes.legend(frameon=False)
+    shown.savefig(options.to, dpi=110)
+    print(f"wrote {options.to}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    made = argparse.ArgumentParser("python -m benchmarks.significance", description=__doc__)
+    commands = made.add_subparsers(required=True)
+    for name, command, to in (("fit", fit, DATA), ("table", table, None), ("figure", figure, FIGURE)):
+        asked = commands.add_parser(name)
+        asked.add_argument("controls", type=Path, metavar="FILE.jsonl", help="what benchmarks.controls wrote")
+        if to is not None:
+            asked.add_argument("--to", type=Path, default=to, metavar="FILE", help="(default: %(default)s)")
+        asked.set_defaults(command=command)
+    options = made.parse_args(arguments)
+    return int(options.command(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
