@@ -158,8 +158,8 @@ def branching() -> keras.Model:
 
 
 _SHAPES: dict[Callable[[], keras.Model], tuple[int, ...]] = {
-    mlp: (5,), decayed: (5,), perceptron: (5,), shared: (5,), branching: (5,), cnn: (12, 12, 3), convolutions: (12, 12, 3),
-    xception_block: (8, 8, 4),
+    mlp: (5,), decayed: (5,), perceptron: (5,), shared: (5,), branching: (5,), cnn: (12, 12, 3),
+    convolutions: (12, 12, 3), xception_block: (8, 8, 4),
 }  # fmt: skip
 _CLASSES = {mlp: 3, decayed: 3, perceptron: 3, shared: 3, branching: 3, two_ways: 3}
 _LOGITS = (perceptron, lstm, transformer, two_blocks, branching)
