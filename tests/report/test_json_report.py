@@ -18,6 +18,7 @@ from diag.common.jsonable import json_safe, to_text
 from diag.errors import UserError
 from diag.numerics.statistics import compare
 from diag.report.json_report import report
+from diag.verdict.drift import Drift
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
 from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult, as_notes
 
@@ -96,6 +97,17 @@ def test_divergence():
     assert first["op_type"] == "Conv2DBackpropFilter" and first["op_index"] == 136
     assert first["excess"] == "inf" and first["cured_by"] == ["tf32=off"]
     assert first["evidence"] == {"figure": "inf", "mask": [True, False], "(1, 2)": [3]}
+
+
+def test_drift_is_there_only_where_some_was_found():
+    drift = Drift("candidate", ("AddV2", "Mul"), "towards zero", 41, 41, -0.002, -0.25, 3e-13)
+    assert "drift" not in report(result())
+    (found,) = strict(report(result(**CLEAN, drift=(drift,))))["drift"]
+    assert found["sentence"] == (
+        "Drift: every AddV2 and Mul of the candidate rounds towards zero: mean error -0.25 ULP over 41 ops, of the "
+        "reference -0.002; chance below 1e-12."
+    )
+    assert found["mean_error_ulp"] == {"reference": -0.002, "candidate": -0.25}
 
 
 def test_first_bit_difference_and_first_nonfinite():

@@ -12,7 +12,7 @@ from diag.numerics.bounds import allowance_bound
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.sign_test import chance_of_lean
 from diag.numerics.statistics import against_truth, compare
-from diag.verdict.drift import FALSE_ALARMS, Drift, DriftTally
+from diag.verdict.drift import FALSE_ALARMS, DriftTally
 from diag.verdict.findings import Observation, Verdict, Where
 
 OPS = {"AddV2": np.add, "Mul": np.multiply, "Sqrt": lambda a, b: np.sqrt(np.abs(a * b))}
@@ -127,8 +127,3 @@ def test_false_alarms_of_coins():
         weights = random.integers(1, 9, 30)
         chances.append(chance_of_lean(list(weights), abs(int(weights @ random.choice((-1, 1), 30)))))
     assert np.mean(np.array(chances) < 0.05) < 0.05 + 3 * np.sqrt(0.05 / 400)
-
-
-def test_as_report_json_has_it():
-    drift = Drift("candidate", ("AddV2", "Mul"), "towards zero", 41, 41, -0.002, -0.25, 3e-13)
-    assert drift.to_dict()["mean_error_ulp"] == {"reference": -0.002, "candidate": -0.25}

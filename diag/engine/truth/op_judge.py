@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from diag.engine.graphs.graph import Node
 from diag.engine.graphs.tf_runtime import (
@@ -26,7 +25,8 @@ from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.kinds import kinds_of
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
-from diag.engine.truth.sum_orders import lost_by_op
+from diag.engine.truth.sum_orders import lost_by_op, num_terms
+from diag.engine.truth.ties import settle_ties
 from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
@@ -250,7 +250,10 @@ class OpJudge:
             note = ""
             if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected)) is not None:
                 bound, note = normwise, NORMWISE
-            if not bound.is_explained and (settled := settle_ties(evidence, x, expected)) is not None:
+            if (
+                not bound.is_explained
+                and (settled := settle_ties(evidence.node, evidence.inputs, x, expected)) is not None
+            ):
                 again = self._bound(evidence, index, x, settled, _statistics(x, settled), row)
                 bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
             result.append(OpJudgement(bound, statistics, note))
@@ -365,41 +368,6 @@ def _statistics(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> TruthSta
     return against_truth(x, truth, flushed=format_of(x.dtype).is_flushed)
 
 
-def settle_ties(
-    evidence: OpEvidence, x: npt.NDArray[Any], truth: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64] | None:
-    """Truth of a max-pool's gradient with the ties decided as the output at hand decided them.
-
-    Where several elements of a window are the largest, the gradient may go to any of them: each is
-    a subgradient.  None where the op has no ties, or where what was handed out is not what came in.
-    """
-    node = evidence.node
-    if node.op != "MaxPoolGrad" or node.proto.attr["data_format"].s not in (b"NHWC", b""):
-        return None
-    tied = _tied(node, *(tf.cast(t, tf.float64) for t in evidence.inputs[:2]))
-    settled = np.where(tied, x.astype(np.float64), truth)
-    moved = abs(float(settled.sum() - truth.sum()))
-    handed_out = float(np.abs(truth[tied]).sum())
-    unit = format_of(x.dtype).unit_roundoff
-    return settled if moved <= 16 * unit * handed_out + format_of(x.dtype).smallest_normal else None
-
-
-def _tied(node: Node, inputs: tf.Tensor, outputs: tf.Tensor) -> npt.NDArray[np.bool_]:
-    """Which elements of a pool's input share the maximum of some window with another."""
-    attr = node.proto.attr
-    sizes, strides = list(attr["ksize"].list.i), list(attr["strides"].list.i)
-    batch, height, width, channels = outputs.shape
-    with tf.device("CPU:0"), tf.GradientTape() as tape:
-        source = tf.identity(inputs)
-        tape.watch(source)
-        patches = tf.image.extract_patches(source, sizes, strides, [1, 1, 1, 1], attr["padding"].s.decode())
-        windows = tf.reshape(patches, (batch, height, width, sizes[1] * sizes[2], channels))
-        winners = tf.cast(tf.equal(windows, outputs[:, :, :, None, :]), tf.float64)
-        in_tie = winners * tf.cast(tf.reduce_sum(winners, 3, keepdims=True) > 1, tf.float64)
-        marked = tf.reduce_sum(windows * tf.stop_gradient(in_tie))
-    return np.asarray(to_numpy(tape.gradient(marked, source)) != 0)
-
-
 def _working_format(evidence: OpEvidence) -> Format:
     """The coarsest format among an op's inputs and outputs."""
     return max((format_of_dtype(d) for d in _float_dtypes(evidence)), key=lambda f: f.unit_roundoff)
@@ -414,22 +382,6 @@ def _all_equal(evidence: OpEvidence) -> bool:
     return all(
         np.array_equal(a, b) or same_bits(a, b) for a, b in zip(evidence.candidate, evidence.reference, strict=True)
     )
-
-
-def num_terms(op: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> float:
-    """About how many terms each element of a contraction sums, from the shapes alone."""
-    sizes = [math.prod(shape) for shape in inputs if len(shape) > 0] or [1]
-    size = max(math.prod(output), 1)
-    if op in ("Conv2D", "DepthwiseConv2dNative", "Conv3D"):
-        return max(math.prod(inputs[1][:-1]), 1)
-    if op.endswith("BackpropInput") or op.startswith("Conv3DBackpropInput"):
-        kernel = inputs[1]
-        return max(math.prod(kernel[:-2]) * kernel[-1], 1)
-    if "BackpropFilter" in op:
-        return max(math.prod(inputs[2][:-1]), 1)
-    if "MatMul" in op or op == "Einsum":
-        return max(math.sqrt(math.prod(sizes[:2]) / size), 1.0) if len(sizes) > 1 else 1.0
-    return max(max(sizes) / size, 2.0)
 
 
 def output_arrays(outputs: Sequence[Any]) -> list[npt.NDArray[Any]]:
