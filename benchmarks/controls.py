@@ -64,7 +64,10 @@ class Control:
 
 
 def largest(trace: Path) -> dict[str, tuple[int, float]]:
-    """Of each family of outputs that were held against truth, how many there were and the largest excess."""
+    """Of each family of outputs that were held against truth, how many there were and the largest excess.
+
+    But for what both lanes get wrong with the same bits: that is no divergence, and no rounding.
+    """
     from diag.numerics.op_classes import class_of
     from traces.reader import TraceReader
 
@@ -74,6 +77,8 @@ def largest(trace: Path) -> dict[str, tuple[int, float]]:
         str(unit).partition(":")[0] for unit in units["unit"]
     ]
     excess = np.concatenate([ops["excess"], units["excess"]])
+    verdicts = np.array([*ops["verdict"], *units["verdict"]], str)
+    excess[(verdicts == "identical") & (excess > 1)] = np.nan
     found = {}
     for family in FAMILIES:
         of_family = excess[np.array([each == family for each in families], bool)]

@@ -1,6 +1,6 @@
 """From controls to chances: fit the tail of their excess, and see how well it foretells controls that it has not seen.
 
-`fit` writes diag/data/controls.json from what `python -m benchmarks.controls` wrote; `figure` draws the reliability
+`fit` writes diag/data/controls.toml from what `python -m benchmarks.controls` wrote; `figure` draws the reliability
 curve, for which the models are dealt into folds, each foretold by the others; `table` prints the same in figures.
 """
 
@@ -10,6 +10,7 @@ import argparse
 import json
 import platform
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -21,7 +22,11 @@ import numpy as np
 from benchmarks.controls import FAMILIES, lines_of
 from diag.numerics.tails import ParetoTail, Sample
 
-DATA = Path("diag/data/controls.json")
+DATA = Path("diag/data/controls.toml")
+ABOUT = """\
+# How far healthy places came: of each control (a short run against the reference) and each family of outputs the
+# largest error over its bound, sorted; above `threshold` a generalized Pareto distribution.  docs/BOUNDS.md, Measured
+# significance, says more.  Made by `python -m benchmarks.controls` and `python -m benchmarks.significance fit`."""
 FIGURE = Path("docs/images/reliability.png")
 IN_TAIL = 0.2  # this share of the largest values is the tail
 FEWEST_IN_TAIL = 20
@@ -50,8 +55,16 @@ def sample_of(values: Sequence[float]) -> Sample:
 
 
 def largest_by_family(lines: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    found = {family: [line["largest"][family][1] for line in lines if family in line["largest"]] for family in FAMILIES}
-    return {family: values for family, values in found.items() if values}
+    """Of places that come to the same figure with one model, policy and seed, one: they computed the same."""
+    found = {
+        family: {_key(line, family): line["largest"][family][1] for line in lines if family in line["largest"]}
+        for family in FAMILIES
+    }
+    return {family: list(values.values()) for family, values in found.items() if values}
+
+
+def _key(line: dict[str, Any], family: str) -> tuple[Any, ...]:
+    return line["model"], line["policy"], line["seed"], line["largest"][family][1]
 
 
 def ended(path: Path) -> list[dict[str, Any]]:
@@ -61,37 +74,27 @@ def ended(path: Path) -> list[dict[str, Any]]:
 
 def fit(options: argparse.Namespace) -> int:
     lines = ended(options.controls)
-    families = {}
-    for family, values in largest_by_family(lines).items():
-        sample = sample_of([float(f"{value:.3g}") for value in values])
-        tail = None if sample.tail is None else {k: float(f"{v:.4g}") for k, v in asdict(sample.tail).items()}
-        families[family] = {"tail": tail, "largest": list(sample.values)}
-    document = {
-        "about": (
-            "Largest excess (error over bound) of each control, by family of outputs, sorted; above `threshold` a "
-            "generalized Pareto distribution. Made by `python -m benchmarks.controls` and `python -m "
-            "benchmarks.significance fit`; docs/BOUNDS.md, Measured significance."
-        ),
-        "machine": f"{platform.machine()}, TensorFlow {version('tensorflow')}",
-        "num_controls": len(lines),
-        "models": sorted({line["model"].partition(":")[2] for line in lines}),
-        "policies": sorted({line["policy"] for line in lines}),
-        "candidates": sorted({line["candidate"] for line in lines}),
-        "families": families,
-    }
-    text = json.dumps(document, indent=1)
-    options.to.write_text(_on_one_line(text, families) + "\n")
+    tables = [_table_of(family, sample_of(values)) for family, values in largest_by_family(lines).items()]
+    head = [f"{name} = {json.dumps(value)}" for name, value in _made_of(lines).items()]
+    options.to.write_text("\n\n".join([ABOUT, "\n".join(head), *tables]) + "\n")
     print(f"wrote {options.to}: {len(lines)} controls")
     return 0
 
 
-def _on_one_line(text: str, families: dict[str, Any]) -> str:
-    """Lists of numbers as JSON's own indentation would spread over hundreds of lines."""
-    for record in families.values():
-        text = text.replace(
-            json.dumps(record["largest"], indent=1).replace("\n", "\n   "), json.dumps(record["largest"])
-        )
-    return text
+def _made_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    kinds = {f"{name}s": sorted({line[name] for line in lines}) for name in ("model", "candidate")}
+    kinds["policies"] = sorted({line["policy"] for line in lines})
+    return {
+        "machine": f"{platform.machine()}, TensorFlow {version('tensorflow')}", "num_controls": len(lines), **kinds
+    }  # fmt: skip
+
+
+def _table_of(family: str, sample: Sample) -> str:
+    largest = ", ".join(f"{value:.3g}" for value in sample.values)
+    rows = [f'[families."{family}"]', *textwrap.wrap(f"largest = [{largest}]", 118, subsequent_indent="    ")]
+    if sample.tail is not None:
+        rows.append("tail = { " + ", ".join(f"{name} = {x:.4g}" for name, x in asdict(sample.tail).items()) + " }")
+    return "\n".join(rows)
 
 
 # -- reliability -----------------------------------------------------------------------------------
@@ -104,11 +107,8 @@ def foretold(lines: Sequence[dict[str, Any]], family: str) -> np.ndarray:
     for fold in range(FOLDS):
         known = [line for line in lines if folds[line["model"]] != fold]
         sample = sample_of(largest_by_family(known).get(family, [0.0]))
-        chances += [
-            _chance(sample, line["largest"][family][1])
-            for line in lines
-            if folds[line["model"]] == fold and family in line["largest"]
-        ]
+        others = [line for line in lines if folds[line["model"]] == fold]
+        chances += [_chance(sample, x) for x in largest_by_family(others).get(family, [])]
     return np.array(chances)
 
 

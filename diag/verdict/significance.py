@@ -1,13 +1,13 @@
 """How likely it is that rounding alone explains an error: by how far healthy places came, in runs that were controls.
 
-diag/data/controls.json has, of each family of outputs, the largest excess of every control, and the tail that was
+diag/data/controls.toml has, of each family of outputs, the largest excess of every control, and the tail that was
 fitted to them.  `python -m benchmarks.controls` makes the runs and `python -m benchmarks.significance fit` the file;
 docs/BOUNDS.md has how well the chances are calibrated.
 """
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,12 @@ from diag.numerics.tails import ParetoTail, Sample
 from diag.verdict.findings import Divergence, Where
 from diag.verdict.result import RunResult
 
-DATA = "data/controls.json"
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DATA = "data/controls.toml"
 NO_EXCESS = ("random-stream",)  # causes that are found by other tests
 
 
@@ -72,11 +77,11 @@ def significance_of(where: Where, excess: float) -> Significance | None:
 
 @cache
 def _controls() -> dict[str, Sample]:
-    document = json.loads(resources.files("diag").joinpath(DATA).read_text(encoding="utf-8"))
+    document = tomllib.loads(resources.files("diag").joinpath(DATA).read_text(encoding="utf-8"))
     return {family: sample_from(record) for family, record in document["families"].items()}
 
 
 def sample_from(record: Mapping[str, Any]) -> Sample:
-    """Of a family in the file: `largest`, sorted, and `tail`."""
-    tail = record["tail"]
+    """Of a family in the file: `largest`, sorted, and `tail`, where it has one."""
+    tail = record.get("tail")
     return Sample(tuple(record["largest"]), None if tail is None else ParetoTail(**tail))

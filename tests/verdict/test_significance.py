@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 from importlib import resources
 
 import pytest
@@ -13,9 +13,14 @@ from diag.report.words import chance_text
 from diag.verdict.findings import Divergence, Where
 from diag.verdict.significance import DATA, Significance, family_of, significance
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 OP = Where(0, "forward", "op", "dense", None, "MatMul", 7)
 LAYER = Where(0, "backward", "layer", "dense")
-SHIPPED = json.loads(resources.files("diag").joinpath(DATA).read_text())
+SHIPPED = tomllib.loads(resources.files("diag").joinpath(DATA).read_text())
 
 
 def divergence(where: Where, excess: float, cause: str = "unknown") -> Divergence:
