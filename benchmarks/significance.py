@@ -143,15 +143,14 @@ def figure(options: argparse.Namespace) -> int:
     lines = ended(options.controls)
     shown, axes = plt.subplots(figsize=(6, 5), constrained_layout=True)
     grid = np.geomspace(0.003, 1, 60)
-    size = len(lines)
+    by_family = {family: foretold(lines, family) for family in DRAWN}
+    size = min(chances.size for chances in by_family.values() if chances.size)
     low, high = (binom.ppf(q, size, grid) / size for q in (0.025, 0.975))
     axes.fill_between(grid, np.maximum(low, 1e-4), high, color="0.9", label=f"95% of {size} draws")
     axes.plot(grid, grid, color="black", linewidth=1)
-    for family, color in DRAWN.items():
-        chances = foretold(lines, family)
-        if chances.size:
-            observed = [np.mean(chances <= p) for p in grid]
-            axes.plot(grid, observed, color=color, label=f"{family} ({chances.size} controls)")
+    for family, chances in by_family.items():
+        observed = [float(np.mean(chances <= p)) if chances.size else np.nan for p in grid]
+        axes.plot(grid, observed, color=DRAWN[family], label=f"{family} ({chances.size} controls)")
     axes.set(
         xscale="log", yscale="log", xlim=(0.003, 1), ylim=(0.002, 1.05),
         xlabel="chance that is foretold by other models' controls", ylabel="share of controls with so small a chance",
