@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.controls import FAMILIES, lines_of
-from diag.numerics.tails import ParetoTail, Sample
+from diag.numerics.tails import ParetoTail, TailedSample
 
 DATA = Path("diag/data/controls.toml")
 ABOUT = """\
@@ -35,7 +35,7 @@ FORETOLD = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 DRAWN = {"layer": "#4477AA", "contraction": "#EE6677", "function": "#228833", "composite": "#AA3377"}
 
 
-def sample_of(values: Sequence[float]) -> Sample:
+def sample_of(values: Sequence[float]) -> TailedSample:
     """The values, and a generalized Pareto tail over the largest fifth of them.
 
     A negative shape would say that nothing beyond some point can be: then the exponential tail is taken instead.
@@ -46,12 +46,12 @@ def sample_of(values: Sequence[float]) -> Sample:
     threshold = float(np.quantile(ordered, 1 - IN_TAIL, method="lower"))
     beyond = ordered[ordered > threshold] - threshold
     if beyond.size < FEWEST_IN_TAIL:
-        return Sample(tuple(ordered.tolist()))
+        return TailedSample(tuple(ordered.tolist()))
     shape, _, scale = genpareto.fit(beyond, floc=0.0)
     if shape < 0:
         shape, scale = 0.0, beyond.mean()
     share = float(beyond.size / ordered.size)
-    return Sample(tuple(ordered.tolist()), ParetoTail(threshold, share, float(shape), float(scale)))
+    return TailedSample(tuple(ordered.tolist()), ParetoTail(threshold, share, float(shape), float(scale)))
 
 
 def largest_by_family(lines: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
@@ -89,7 +89,7 @@ def _made_of(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _table_of(family: str, sample: Sample) -> str:
+def _table_of(family: str, sample: TailedSample) -> str:
     largest = ", ".join(f"{value:.3g}" for value in sample.values)
     rows = [f'[families."{family}"]', *textwrap.wrap(f"largest = [{largest}]", 118, subsequent_indent="    ")]
     if sample.tail is not None:
@@ -112,7 +112,7 @@ def foretold(lines: Sequence[dict[str, Any]], family: str) -> np.ndarray:
     return np.array(chances)
 
 
-def _chance(sample: Sample, x: float) -> float:
+def _chance(sample: TailedSample, x: float) -> float:
     extrapolated = sample.extrapolated(x)
     return sample.chance(x) if extrapolated is None else extrapolated
 

@@ -32,7 +32,7 @@ class ParetoTail:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TailedSample:
     """Values, sorted, and what their tail was fitted with; None where there are too few, or they have none."""
 
     values: Sequence[float]

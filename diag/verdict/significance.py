@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any
 
 from diag.numerics.op_classes import class_of
-from diag.numerics.tails import ParetoTail, Sample
+from diag.numerics.tails import ParetoTail, TailedSample
 from diag.verdict.findings import Divergence, Where
 from diag.verdict.result import RunResult
 
@@ -76,12 +76,12 @@ def significance_of(where: Where, excess: float) -> Significance | None:
 
 
 @cache
-def _controls() -> dict[str, Sample]:
+def _controls() -> dict[str, TailedSample]:
     document = tomllib.loads(resources.files("diag").joinpath(DATA).read_text(encoding="utf-8"))
     return {family: sample_from(record) for family, record in document["families"].items()}
 
 
-def sample_from(record: Mapping[str, Any]) -> Sample:
+def sample_from(record: Mapping[str, Any]) -> TailedSample:
     """Of a family in the file: `largest`, sorted, and `tail`, where it has one."""
     tail = record.get("tail")
-    return Sample(tuple(record["largest"]), None if tail is None else ParetoTail(**tail))
+    return TailedSample(tuple(record["largest"]), None if tail is None else ParetoTail(**tail))
