@@ -104,18 +104,21 @@ def tanh_in_float16(call):
 
 def nearer_to_zero(call):
     """A bias: every quotient and square root that is off is too small."""
-    return _a_tenth_off(call, lambda x: np.zeros_like(x))
+    return _a_tenth_off(call, upwards=0.0)
 
 
 def off_on_both_sides(call):
     """No bias: as many are too large."""
-    return _a_tenth_off(call, lambda x: np.where(np.arange(x.size) % 20 < 10, np.float32(0), np.float32(3e38)))
+    return _a_tenth_off(call, upwards=0.5)
 
 
-def _a_tenth_off(call, towards):
+def _a_tenth_off(call, upwards):
     right = call.outputs[0]
     if call.op_type not in ("RealDiv", "Sqrt") or right.dtype != np.float32:
         return None
-    flat = np.abs(right.reshape(-1))
-    off = np.where(np.arange(flat.size) % 10 == call.index % 10, np.nextafter(flat, towards(flat)), flat)
+    size = np.abs(right.reshape(-1))
+    random = np.random.default_rng(call.index)
+    towards = np.where(random.random(size.size) < upwards, np.float32(3e38), np.float32(0))
+    is_off = np.arange(size.size) % 10 == call.index % min(10, size.size)
+    off = np.where(is_off, np.nextafter(size, towards), size)
     return [np.copysign(off, right.reshape(-1)).reshape(right.shape).astype(np.float32)]
