@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from diag.numerics.figures import TruthStatistics
-from diag.numerics.op_classes import ErrorClass
+from diag.numerics.op_classes import ErrorClass, is_product
 from diag.numerics.sign_test import chance_of_lean
 from diag.verdict.findings import Observation
 
@@ -26,6 +26,9 @@ from diag.verdict.findings import Observation
 FALSE_ALARMS = 1e-6
 # What no rounding mode exceeds: an error of more than an ULP is no rounding of a correct result.
 DIRECTED_ROUNDING = 1.0
+# A mean of a tenth of the errors' rms outgrows chance in a hundred ops; less is not worth a word.  Of running sums whose
+# terms have both signs the median was 0.01 to 0.07, of those that are cut off 0.11 to 0.97 (docs/BOUNDS.md, Drift).
+LEAST_LEAN = 0.1
 # An op counts by how many standard errors its mean is from the reference's, up to this: no op decides alone.
 MOST_WEIGHT = 8
 
@@ -85,6 +88,10 @@ class OpErrors:
             totals[0] += size * of_lane.bias
             totals[1] += size * of_lane.outward_bias
 
+    def lean(self, direction: int) -> float:
+        """By how much the lanes' means differ, of the rms of the errors."""
+        return (self.candidate[direction] - self.reference[direction]) / math.sqrt(self.size * self.squares)
+
     @property
     def figures(self) -> tuple[Any, ...]:
         return self.op_type, self.size, self.squares, *self.reference, *self.candidate
@@ -141,6 +148,11 @@ class Question:
         weights = [op.weight(self.direction) for op in self.ops]
         return chance_of_lean([abs(weight) for weight in weights if weight], abs(sum(weights)))
 
+    @property
+    def lean(self) -> float:
+        """The median of what the ops' means differ by, of the rms of the errors."""
+        return median([op.lean(self.direction) for op in self.ops if op.weight(self.direction)] or [0.0])
+
     def leaning(self) -> Question:
         """The same of the types alone that lean as all together do."""
         lean = {t: sum(op.weight(self.direction) for op in self.ops if op.op_type == t) for t in _types(self.ops)}
@@ -164,12 +176,16 @@ def _types(ops: Sequence[OpErrors]) -> list[str]:
 
 def _finding(questions: Sequence[Question], num_questions: int) -> Drift | None:
     """What all ops of a group do if that is no chance, or else those of one type."""
-    unlikely = [(not q.is_of_all, q.chance * num_questions, n) for n, q in enumerate(questions)]
-    of_types, chance, number = min((each for each in unlikely if each[1] <= FALSE_ALARMS), default=(False, 1.0, -1))
-    if number < 0:
+    found = []
+    for number, question in enumerate(questions):
+        chance = question.chance * num_questions
+        about = question.leaning() if question.is_of_all else question
+        if chance <= FALSE_ALARMS and abs(about.lean) >= LEAST_LEAN:
+            found.append((not question.is_of_all, chance, number, about))
+    if not found:
         return None
-    question = questions[number]
-    return _drift(question if of_types else question.leaning(), chance)
+    _, chance, _, about = min(found)
+    return _drift(about, chance)
 
 
 def _drift(question: Question, chance: float) -> Drift:
@@ -207,5 +223,7 @@ def _group_of(op: Observation) -> str | None:
         return None
     if op.bound.error_class is ErrorClass.ROUNDED_ONCE:
         return ROUNDED
-    is_wide = op.dtype in ("float32", "float64")  # a narrow sum that stands still is too small, and rightly so
-    return SUMMED if op.bound.error_class is ErrorClass.CONTRACTION and is_wide else None
+    # A running sum of one sign, once it is large, loses what is small: too small, and rightly so.  Terms of products
+    # have both signs; in a narrow format those stand still, too.
+    is_product_of_wide = is_product(op.where.op_type or "") and op.dtype in ("float32", "float64")
+    return SUMMED if op.bound.error_class is ErrorClass.CONTRACTION and is_product_of_wide else None
