@@ -26,8 +26,8 @@ from diag.verdict.findings import Observation
 FALSE_ALARMS = 1e-6
 # What no rounding mode exceeds: an error of more than an ULP is no rounding of a correct result.
 DIRECTED_ROUNDING = 1.0
-# A mean of a tenth of the errors' rms outgrows chance in a hundred ops; less is not worth a word.  Of running sums whose
-# terms have both signs the median was 0.01 to 0.07, of those that are cut off 0.11 to 0.97 (docs/BOUNDS.md, Drift).
+# A mean of a tenth of the errors' rms outgrows chance in a hundred ops; less is not worth a word.  The median was 0.01
+# to 0.07 in running sums whose terms have both signs, 0.11 to 0.97 in those that are cut off (docs/BOUNDS.md, Drift).
 LEAST_LEAN = 0.1
 # An op counts by how many standard errors its mean is from the reference's, up to this: no op decides alone.
 MOST_WEIGHT = 8
