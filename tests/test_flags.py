@@ -13,13 +13,15 @@ from diag import attribute, compare, doctor, graph, lockstep, options, replay, r
 from diag.common.command import file_path, nameable
 from diag.errors import UserError
 from diag.machine import tensorflow_import
+from diag.study import __main__ as study
 from probes import __main__ as probes
+from probes.fleet import command as fleet
 from tests.hostile import sound
 from tests.hostile.running import LET_IN
 from traces import __main__ as traces
 
 MODULES = {"lockstep": lockstep, "replay": replay, "compare": compare, "attribute": attribute, "graph": graph,
-           "doctor": doctor, "run": run, "probes": probes, "traces": traces}  # fmt: skip
+           "doctor": doctor, "run": run, "probes": probes, "study": study, "traces": traces}  # fmt: skip
 NOT_NUMBERS = ("-1", "-0.5", "0.5", "1e99", "nan", "inf", "", " ", "abc", "0x10", "9" * 30, "9" * 5000)
 NAMES = (file_path, nameable, options._place_or_trace)
 FROM_ZERO = {"--seed", "--step", "--op", "--from", "--twins"}
@@ -29,6 +31,7 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for name, module in MODULES.items():
         yield name, module.parser()
     yield "probes compare", probes.comparing_parser()
+    yield "probes fleet", fleet.parser()
     for action in traces.parser()._subparsers._group_actions:
         yield from ((f"traces {name}", parser) for name, parser in action.choices.items())
 

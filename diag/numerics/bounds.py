@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from diag.numerics.errors_against_truth import absolute_error, scaled_error
 from diag.numerics.figures import AbsoluteError, Index, ScaledError, TruthStatistics
-from diag.numerics.formats import BFLOAT16, FLOAT16, Format, format_of
+from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT64, Format, format_of
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms
 from diag.numerics.ulp import ulp
@@ -165,15 +165,16 @@ def lost_in_order(terms: Terms, arithmetic: Format) -> InOrder:
     The worst of a few sizes of the terms, too: whether equal terms are always rounded up hangs on their last bits, and
     these on whether a kernel rounds a product before it adds it.
     """
-    narrow = {FLOAT16: np.dtype(np.float16), BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
+    formats = {FLOAT16: np.float16, BFLOAT16: ml_dtypes.bfloat16, FLOAT64: np.float64}
+    dtype = np.dtype(formats.get(arithmetic, np.float32))
     with np.errstate(over="ignore", invalid="ignore"):
         unit = arithmetic.unit_roundoff * np.abs(terms.products).sum(axis=1) + arithmetic.underflow
         errors = []
         for size in SIZES:
-            products = (size * terms.products).astype(narrow.get(arithmetic, np.dtype(np.float32)))
+            products = (size * terms.products).astype(dtype)
             sums = [_running(products), *(_running(_running(_grouped(products, n))) for n in (SIDE_BY_SIDE, IN_BLOCKS))]
-            right = size * terms.products.sum(axis=1)
-            errors += [np.abs(each.astype(np.float64) - right) / (size * unit) for each in sums]
+            right = (size * terms.products).sum(axis=1, dtype=np.longdouble)
+            errors += [np.abs(each.astype(np.longdouble) - right).astype(np.float64) / (size * unit) for each in sums]
     worst = np.max([np.where(np.isfinite(error), error, 0.0) for error in errors], axis=0, initial=0.0)
     return InOrder(float(np.sqrt(np.mean(np.square(worst)))), float(np.max(worst, initial=0.0)))
 

@@ -33,6 +33,7 @@ def result_of(findings: Findings, settings: Settings, lanes: Sequence[Lane], twi
         amplifiers=(*amplifiers_in(findings.path), *findings.amplifying[:WORST_KEPT]),
         steps=settings.steps,
         first_step=settings.first_step,
+        mode=settings.mode,
         lanes=tuple(LaneInfo(lane.name, lane.label, lane.place.is_simulated, lane.environment()) for lane in lanes),
         losses=findings.losses,
         path=tuple(findings.path),
@@ -42,5 +43,6 @@ def result_of(findings: Findings, settings: Settings, lanes: Sequence[Lane], twi
         notes=as_notes([*findings.notes, *findings.advisories.notes]),
         updates=tuple(findings.updates),
         **findings.advisories.errors(),
+        random_streams=tuple(findings.random_streams),
         twins=None if twins is None else twins.trajectories(bool(findings.divergences)),
     )

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from diag.engine.graphs.tf_errors import reason as short_reason
 from diag.engine.graphs.tf_errors import reason_of
-from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.localization.fused import FusedFaults
@@ -20,10 +19,11 @@ from diag.engine.lockstep.telescope import Telescope
 from diag.engine.rewrites.around import rewrites_around
 from diag.engine.runs.attention import Attention
 from diag.engine.runs.findings import Findings
-from diag.engine.runs.random_draws import RandomStreams
+from diag.engine.runs.random_draws import RandomStreams, drawn_of
 from diag.engine.runs.reruns import is_hidden_by_watching, unlike_itself
 from diag.engine.runs.result import result_of
 from diag.engine.runs.settings import RunPlan, Settings
+from diag.engine.runs.turned_vectors import turned_layers
 from diag.engine.runs.twins import Twins
 from diag.engine.runs.updates import study_updates
 from diag.engine.runs.zooming import Zoom
@@ -67,9 +67,9 @@ class FinishedStep:
 
     @property
     def losses(self) -> tuple[float, float]:
-        """Of the reference and of the candidate."""
-        run, loss = self.run, self.telescope.program.loss
-        return float(run.compared.values[loss]), float(run.candidate.values[loss])
+        """Of the reference and of the candidate; in prediction what stands for them (`Program.figure`)."""
+        run, figure = self.run, self.telescope.program.figure
+        return figure(run.compared.values), figure(run.candidate.values)
 
 
 ON_XLA = "XLA_"
@@ -220,9 +220,7 @@ class LockstepRun:
         self.findings.see_units(step.observations)
         self.attention.learn(propagated, run.with_boundaries, not step.flagged)
         if self.settings.units == "op" or self.attention.calls_for_microscope(step.observations):
-            loss = telescope.program.loss
-            lanes = (run.reference, run.candidate)
-            self.progress(number, "judging every op", *(float(lane.values[loss]) for lane in lanes))
+            self.progress(number, "judging every op", *step.losses)
             self._zoom(step)
             self.attention.looked(step.observations)
         self.attention.saw(step.observations)
@@ -253,18 +251,16 @@ class LockstepRun:
         return run, propagated
 
     def _streams_disagree(self, telescope: Telescope, run: StepRun) -> bool:
-        """Random outputs that differ are reported and, from then on, shared."""
-        differing, values = telescope.steps.random_differs(run), run.candidate.values
-        outputs = [(telescope.program.graph.by_name[port.node], to_numpy(values[port])) for port in differing]
-        for port in telescope.program.random_ports:
-            if port not in differing and port in values:
-                self.streams.remember(telescope.program.graph.by_name[port.node], to_numpy(values[port]))
-        if not outputs:
-            return False
-        for divergence in self.streams.judge(run.step, outputs):
+        """Whether the lanes drew other random numbers, for the first time: from then on they are shared."""
+        were_shared = self.streams.are_shared
+        draws = drawn_of(telescope.program.graph, telescope.steps.drawn(run))
+        for divergence in self.streams.judge(run.step, draws):
             self.findings.add(divergence)
         for text in self.streams.notes:
             self.findings.note(text)
+        self.findings.random_streams = self.streams.reported()
+        if were_shared or not self.streams.are_shared:
+            return False
         self.findings.any_bit_differs = True
         for each in self.telescopes.values():
             each.steps.share_random_outputs()
@@ -284,8 +280,17 @@ class LockstepRun:
         if step.flagged or self.findings.divergences:
             return
         wrong = [o for o in self._judge_whole(step, propagated) if o.excess > 1]
-        if wrong and not self._is_unlike_itself(step, propagated, wrong):
+        if wrong and not self._is_unlike_itself(step, propagated, wrong) and not self._has_turned_vectors(step):
             step.observations += wrong
+
+    def _has_turned_vectors(self, step: FinishedStep) -> bool:
+        layers = turned_layers(step.telescope, step.run)
+        if layers:
+            self.findings.note(
+                f"the candidate's vectors in {', '.join(layers)} have other signs than the reference's at step "
+                f"{step.run.step} (decision-flip) and are right by their residuals: the step as a whole is not judged"
+            )
+        return bool(layers)
 
     def _is_unlike_itself(self, step: FinishedStep, propagated: Propagated, wrong: Sequence[Observation]) -> bool:
         """Whether a step that is wrong with every unit right by itself computed from more than it was given."""
