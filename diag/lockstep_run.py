@@ -180,7 +180,7 @@ def record(
             recording, earlier = _opened(request, run, trained)
             opened.append(recording)
             begun -= 0.0 if earlier is None else earlier.seconds
-            with events_of(request) as events:
+            with events_of(request, settings.mode) as events:
                 _run_all(run, recording, begun, events)
             result = run.result()
         told = [*(reference.notes if reference is not None else []), *recording.notes]
@@ -228,9 +228,9 @@ def _opened(request: LockstepRequest, run: LockstepRun, trained: Trained) -> tup
     return recording, earlier
 
 
-def events_of(request: LockstepRequest) -> AbstractContextManager[EventFiles | None]:
+def events_of(request: LockstepRequest, mode: str) -> AbstractContextManager[EventFiles | None]:
     """Where TensorBoard reads, if that is wanted."""
-    return nullcontext() if request.tensorboard is None else EventFiles(request.tensorboard, LANES)
+    return nullcontext() if request.tensorboard is None else EventFiles(request.tensorboard, LANES, mode)
 
 
 def _run_all(run: LockstepRun, recording: Recording, begun: float, events: EventFiles | None) -> None:

@@ -106,6 +106,10 @@ class TraceWriter:
         }
         self._append("steps", columns, record.tensors, record.keep, record.checksums)
 
+    def append_bare_steps(self, columns: Mapping[str, Sequence[object]]) -> None:
+        """Store steps of which nothing is known but the columns of the table."""
+        self._append("steps", columns, {})
+
     def append_ops(self, rows: Rows) -> None:
         """Add rows to the op table, each a mapping that names every column, None where it has no value.
 
