@@ -29,6 +29,8 @@ PAUSE = 0.1
 """Seconds between two looks for results."""
 BETWEEN_WORKERS = 5.0
 """Seconds between two looks at which workers there are."""
+GONE = 60.0
+"""Seconds until a worker that is no longer there, and that a task is bound to, does not come back."""
 ENDED = ("closing", "closed", "stopping", "failed")
 """What a worker is that brings no task to its end (distributed.Status)."""
 STARTED = "start one: dask worker {address} --nthreads 1"
@@ -44,7 +46,7 @@ def on_cluster(tasks: Sequence[Task], address: str) -> Iterator[tuple[Task, Done
         keys = {f"{task.key}-{time.time_ns()}": task for task in tasks}
         futures = [_submitted(client, key, task) for key, task in keys.items()]
         try:
-            for future in _as_they_come(client, futures, keys, address):
+            for future in _as_they_come(client, futures, _Watch(client, address, keys)):
                 yield keys[future.key], _done(future, keys[future.key])
         finally:
             client.cancel([future for future in futures if not future.done()])
@@ -72,6 +74,12 @@ def connected(address: str) -> Iterator[Client]:
     with client:
         _refuse_unlike(client, address)
         yield client
+
+
+def worker_names(address: str) -> list[str]:
+    """Of all workers that there are now; raises UserError as `connected` does."""
+    with connected(address) as client:
+        return [str(worker["name"]) for worker in workers_of(client).values()]
 
 
 def workers_of(client: Client) -> dict[str, Mapping[str, Any]]:
@@ -110,7 +118,7 @@ def _refuse_unable(tasks: Sequence[Task], client: Client, address: str) -> None:
 
 def _can(worker: Mapping[str, Any], task: Task) -> bool:
     has_it_all = all(worker["resources"].get(name, 0) >= number for name, number in task.resources.items())
-    return has_it_all and task.worker in (None, worker["name"])
+    return has_it_all and task.worker in (None, str(worker["name"]))
 
 
 def _submitted(client: Client, key: str, task: Task) -> Future:
@@ -135,32 +143,49 @@ def run_there(task: Task) -> Done:
         raise Reschedule from error
 
 
-def _as_they_come(
-    client: Client, futures: Sequence[Future], keys: Mapping[str, Task], address: str
-) -> Iterator[Future]:
+def _as_they_come(client: Client, futures: Sequence[Future], watch: _Watch) -> Iterator[Future]:
     from distributed import as_completed
 
-    coming, looked, said = as_completed(futures, loop=client.loop), time.monotonic(), False
+    coming = as_completed(futures, loop=client.loop)
     while not coming.is_empty():
         finished = coming.next_batch(block=False)
         yield from finished
-        if finished:
-            continue
-        time.sleep(PAUSE)
-        if time.monotonic() > looked + BETWEEN_WORKERS:
-            looked = time.monotonic()
-            waiting = [keys[future.key] for future in futures if not future.done()]
-            workers = workers_of(client).values()
-            if not said and not any(_can(worker, task) for worker in workers for task in waiting):
-                said = True
-                tasks = counted(len(waiting), "task")
-                say(f"--cluster {address}: no worker is left that can run {tasks}; waiting for one")
+        if not finished:
+            time.sleep(PAUSE)
+            watch.look([future for future in futures if not future.done()])
+
+
+class _Watch:
+    """Looks now and then whether there is a worker for what is left to do."""
+
+    def __init__(self, client: Client, address: str, tasks: Mapping[str, Task]) -> None:
+        self._client, self._address, self._tasks = client, address, tasks
+        self._looked = time.monotonic()
+        self._seen: dict[str, float] = {}  # worker -> when it was there
+        self._has_said = False
+
+    def look(self, waiting: Sequence[Future]) -> None:
+        now = time.monotonic()
+        if now < self._looked + BETWEEN_WORKERS:
+            return
+        self._looked = now
+        workers = workers_of(self._client).values()
+        self._seen.update((str(worker["name"]), now) for worker in workers)
+        for future in waiting:
+            name = self._tasks[future.key].worker
+            if name is not None and now > self._seen.setdefault(name, now) + GONE:
+                future.cancel()  # it comes to its end by that
+        if waiting and not self._has_said and not any(_can(w, self._tasks[f.key]) for w in workers for f in waiting):
+            self._has_said = True
+            tasks = counted(len(waiting), "task")
+            say(f"--cluster {self._address}: no worker is left that can run {tasks}; waiting for one")
 
 
 def _done(future: Future, task: Task) -> Done:
     """What came of it; an error of the cluster, such as a task that ended several workers, is a result too."""
+    if future.cancelled():
+        return Done(task.key, error=f"its worker {task.worker} is gone", died=True)
     error = future.exception()
     if error is None:
-        return future.result()
-    host = socket.gethostname()
-    return Done(task.key, error=type_and_message(error), died=True, host=host)
+        return future.result()  # type: ignore[no-any-return]
+    return Done(task.key, error=type_and_message(error), died=True)

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import joblib
 
+from diag.common.child import PAUSE
 from diag.common.files import claimed, write_report
 from diag.common.task import Done, Task, Unwanted, run_task
 from diag.errors import UserError
@@ -97,14 +100,27 @@ def _here(tasks: Sequence[Task], jobs: int) -> Computed:
         by_resource: dict[tuple[str, ...], ThreadPoolExecutor] = {}
         for needed in dict.fromkeys(tuple(sorted(task.resources)) for task in tasks):
             by_resource[needed] = pools.enter_context(ThreadPoolExecutor(1 if needed else jobs))
+        finished: queue.SimpleQueue[tuple[Task, Future[Done]]] = queue.SimpleQueue()
         try:
-            futures = {
-                by_resource[tuple(sorted(task.resources))].submit(_unless, is_ended, task): task for task in tasks
-            }
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            for task in tasks:
+                future = by_resource[tuple(sorted(task.resources))].submit(_unless, is_ended, task)
+                future.add_done_callback(partial(_put, finished, task))
+            for _ in tasks:
+                task, future = _next(finished)
+                yield task, future.result()
         finally:
             is_ended.set()
+
+
+def _put(finished: queue.SimpleQueue[tuple[Task, Future[Done]]], task: Task, future: Future[Done]) -> None:
+    finished.put((task, future))
+
+
+def _next(finished: queue.SimpleQueue[tuple[Task, Future[Done]]]) -> tuple[Task, Future[Done]]:
+    """Waits, with a look up now and then: a signal that another thread took does not wake this one."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return finished.get(timeout=PAUSE)
 
 
 def _unless(is_ended: threading.Event, task: Task) -> Done:

@@ -28,6 +28,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
+import xxhash
+
 from diag.common.child import PAUSE, environment_of_children, how_ended
 from diag.common.jsonable import json_safe
 from diag.common.lifeline import end_with_starter
@@ -79,6 +81,12 @@ class Task:
     def computes(self) -> dict[str, Any]:
         """All that its result depends on."""
         return {"function": self.function, "arguments": dict(self.arguments), "environment": dict(self.environment)}
+
+
+def key_of(text: str) -> str:
+    """A key out of any text; of a long one its end, after a digest."""
+    key = re.sub(r"[^\w.+=,@-]+", "_", text, flags=re.ASCII).lstrip(".+=,@-") or "_"
+    return key if len(key) <= LONGEST_KEY else f"{xxhash.xxh3_64_hexdigest(text.encode())}_{key[-LONGEST_KEY // 2 :]}"
 
 
 @dataclass(frozen=True)

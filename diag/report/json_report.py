@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from diag.common.jsonable import json_safe
+from diag.common.modes import TRAIN, figure_key
 from diag.report import attribution, rewrites, substitution
 from diag.report.growth import growth_sentence
 from diag.verdict.chaos import Trajectories
@@ -32,6 +33,8 @@ def report(result: RunResult) -> dict[str, Any]:
         "lanes": {lane.name: _lane(lane, result) for lane in result.lanes},
         "files": result.files,
     }
+    if result.mode != TRAIN:
+        contents["mode"] = result.mode
     if result.attribution is not None:
         contents["attribution"] = attribution.report(result.attribution)
     if result.substitution is not None:
@@ -99,7 +102,7 @@ def _twins(twins: Trajectories) -> dict[str, Any]:
 
 def _lane(lane: LaneInfo, result: RunResult) -> dict[str, Any]:
     place = {"place": lane.place, "simulated": lane.is_simulated}
-    found = {**place, **lane.environment, **place, "loss": result.losses.get(lane.name, [])}
+    found = {**place, **lane.environment, **place, figure_key(result.mode): result.losses.get(lane.name, [])}
     if lane.name == "candidate":
         found["judged"] = dataclasses.asdict(result.judged)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import graph_of, port_of
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Lane
-from diag.engine.step.batch import Batch, map_leaves
+from diag.engine.step.batch import Batch
 from diag.engine.step.keras_calls import body_graph
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import BatchKey, flat_batch, key_of, packed
@@ -31,7 +32,7 @@ class Evaluation:
         total, losses, rights = samples.num_samples, 0.0, 0.0
         for start in range(0, total, batch_size):
             rows = np.arange(start, min(start + batch_size, total))
-            loss, right = self._of_batch(_rows(samples, rows))
+            loss, right = self._of_batch(samples.mapped(partial(_rows, rows)))
             losses += loss * len(rows)
             rights += right * len(rows)
         return losses / total, rights / total
@@ -91,6 +92,5 @@ def accuracy(outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> fl
     return float(np.mean(scores.argmax(1) == target.reshape(-1))) if is_labels else float("nan")
 
 
-def _rows(samples: Batch, rows: np.ndarray) -> Batch:
-    inputs, targets, sample_weight = (map_leaves(lambda array: array[rows], part) for part in samples.parts)
-    return Batch(inputs, targets, sample_weight, samples.num_parts)
+def _rows(rows: np.ndarray, array: Any) -> np.ndarray:
+    return np.asarray(array[rows])

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from diag.engine.step.batch import Batch, map_leaves
+from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import Programs
 from diag.engine.training.batches import ArrayBatches, Batches, Samples
-from diag.engine.training.data import image_hints, load_batches
+from diag.engine.training.data import DataUse, image_hints, load_batches
 from diag.engine.training.models import apply_policy, build_optimizer, load_model, prepare_training
 from diag.engine.training.signature import signature_of
 from diag.errors import UserError
@@ -85,7 +85,7 @@ def ready(what: Trainable, policy: str, seed: int) -> Ready:
 
 
 def _model(what: Trainable) -> keras.Model:
-    shape, classes = image_hints(what.data, what.is_trusted)
+    shape, classes = image_hints(what.data, DataUse(is_trusted=what.is_trusted))
     shape, classes = shape or (what.image_size, what.image_size, 3), classes or NUM_CLASSES
     if what.model in PRESETS:
         return PRESETS[what.model](shape, classes)
@@ -96,7 +96,12 @@ def _batches(what: Trainable, spec: str | None, model: keras.Model, seed: int) -
     signature = signature_of(model)
     if spec is not None:
         return load_batches(
-            spec, signature=signature, batch_size=what.batch_size, steps=1, seed=seed, is_trusted=what.is_trusted
+            spec,
+            signature=signature,
+            batch_size=what.batch_size,
+            steps=1,
+            seed=seed,
+            use=DataUse(is_trusted=what.is_trusted),
         )
     sizes = [spec.shape for spec in signature.inputs] if signature is not None else []
     if len(sizes) != 1 or len(sizes[0]) != 3 or sizes[0][0] != sizes[0][1] or sizes[0][2] != 3:
@@ -145,4 +150,4 @@ class Chosen:
 
 
 def _part(whole: Batch, indices: np.ndarray) -> Batch:
-    return Batch(*(map_leaves(lambda array: Chosen(array, indices), part) for part in whole.parts))
+    return whole.mapped(lambda array: Chosen(array, indices))

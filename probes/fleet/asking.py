@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import xxhash
-
-from diag.common.command import is_on
-from diag.machine.places import parse_place
-from diag.machine.tensorflow_import import import_tensorflow, silenced_stderr
-
-import_tensorflow()
-
 import tensorflow as tf
+import xxhash
 from tensorflow.python.client import device_lib
 
+from diag.common.command import is_on
+from diag.errors import UserError
 from diag.machine import settings
 from diag.machine.environment import PROCESSOR
+from diag.machine.places import parse_place
+from diag.machine.tensorflow_import import import_tensorflow
+from probes.fleet import bits
 from probes.frame.device import DeviceUnderTest
 from probes.frame.device_report import Measurement
 from probes.frame.plan import Choice, Probe, carried_out, planned
@@ -43,6 +43,7 @@ OF_A_KIND = (
 
 def gpus() -> list[dict[str, Any]]:
     """Every GPU of this host: its label here, its place, and the variables under which that place is this GPU."""
+    import_tensorflow()
     found = tf.config.list_physical_devices("GPU")
     build = tf.sysconfig.get_build_info()
     variable = next((name for key, name in VISIBLE.items() if build.get(key)), None)
@@ -60,7 +61,9 @@ def answers(place: str, choice: Mapping[str, Any], seed: int, tf32: str | None) 
 
     Raises UserError where there is no such device.
     """
-    chosen = planned(Choice(**{name: tuple(v) if isinstance(v, list) else v for name, v in choice.items()}))
+    import_tensorflow()
+    ops, dtypes, families = (tuple(choice[name]) for name in ("ops", "dtypes", "families"))
+    chosen = _planned(Choice(ops, dtypes, families, choice["quick"]))
     with settings.tf32(is_on(tf32)), settings.op_determinism(True), np.errstate(all="ignore"):
         device = ListeningDevice(parse_place(place), seed)
         first, second = list(_pass(chosen, device)), list(_pass(chosen, device))
@@ -75,18 +78,28 @@ def answers(place: str, choice: Mapping[str, Any], seed: int, tf32: str | None) 
                 "op": probe.op,
                 "dtype": probe.dtype,
                 "case": probe.case,
-                "bits": bits if bits == again else None,
+                "bits": digest if digest == again else None,
                 "readings": [[each.case, each.status, each.says] for each in readings],
             }
-            for probe, (bits, readings), (again, _) in zip(chosen, first, second, strict=True)
+            for probe, (digest, readings), (again, _) in zip(chosen, first, second, strict=True)
         ],
     }
+
+
+def _planned(choice: Choice) -> list[Probe]:
+    """Every probe that is asked for; raises UserError where none is."""
+    known = tuple(family for family in choice.families if family != bits.FAMILY)
+    chosen = planned(replace(choice, families=known)) if known else []
+    chosen += [probe for probe in bits.probes(choice) if choice.wants(probe)]
+    if not chosen:
+        raise UserError("no probe fits --op, --dtype and --family; leave one of them out")
+    return chosen
 
 
 class ListeningDevice(DeviceUnderTest):
     """Keeps a digest of all bits that are computed on it."""
 
-    digest = xxhash.xxh3_128()
+    digest = xxhash.xxh3_128()  # of the probe that is under way
 
     def saw(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
         if not all(array.size for array in inputs):
@@ -98,9 +111,13 @@ class ListeningDevice(DeviceUnderTest):
 
 
 def _pass(chosen: Sequence[Probe], device: ListeningDevice) -> Iterator[tuple[str, list[Measurement]]]:
+    """The digest and the readings of each probe; the digest of these where it asks the device by another way."""
     for probe in chosen:
         device.digest = xxhash.xxh3_128()
+        nothing = device.digest.digest()
         readings = list(carried_out([probe], device, lambda probe: None))
+        if device.digest.digest() == nothing:
+            device.digest.update(repr([(each.case, each.status, *each.figures.items()) for each in readings]).encode())
         yield device.digest.hexdigest(), readings
 
 
@@ -113,12 +130,16 @@ def _kind(environment: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _identity(device: str) -> str:
-    """The PCI bus id of a GPU; "" of what has none."""
+    """The PCI bus id of a GPU; "" of what has none, or does not say."""
     if not device.startswith("GPU"):
         return ""
-    with silenced_stderr():
-        for each in device_lib.list_local_devices():
-            bus = re.search(r"pci bus id: ([\w:.]+)", each.physical_device_desc)
-            if each.name.endswith(device) and bus:
-                return bus[1]
+    with contextlib.suppress(RuntimeError, tf.errors.OpError):  # nothing to lose all answers for
+        found = {each.name: each.physical_device_desc for each in device_lib.list_local_devices()}
+        return bus_in(found.get(f"/device:{device}", ""))
     return ""
+
+
+def bus_in(description: str) -> str:
+    """Out of `device: 0, name: NVIDIA H100, pci bus id: 0000:1b:00.0, compute capability: 9.0`."""
+    bus = re.search(r"pci bus id: ([\w:.]+)", description)
+    return bus[1] if bus else ""

@@ -1,7 +1,7 @@
 """Which device answers otherwise than its siblings.  No TensorFlow here.
 
-Siblings are devices of one kind: the same chip, driver and TensorFlow.  Under op determinism they have to agree in every
-bit; nobody needs to know the right answer.
+Siblings are devices of one kind: the same chip, driver and TensorFlow.  Under op determinism they have to agree in
+every bit; nobody needs to know the right answer.
 """
 
 from __future__ import annotations
@@ -51,10 +51,14 @@ class Siblings:
 
 @dataclass(frozen=True)
 class FleetComparison:
-    """siblings: by kind, those with more devices first.  silent: devices with no answers."""
+    """siblings: by kind, those with more devices first.  silent: devices with no answers.
+
+    seen_twice: labels of cards that other labels stand for already: two workers may see one card of their host.
+    """
 
     siblings: tuple[Siblings, ...]
     silent: tuple[FleetDevice, ...]
+    seen_twice: tuple[str, ...] = ()
 
     @property
     def differs(self) -> bool:
@@ -65,22 +69,19 @@ class FleetComparison:
 
 
 def compare(devices: Sequence[FleetDevice]) -> FleetComparison:
+    silent = tuple(device for device in devices if device.error is not None)
     by_kind: dict[tuple[tuple[str, str], ...], list[FleetDevice]] = {}
-    for device in _once_each(devices):
-        if device.error is None:
-            by_kind.setdefault(tuple(sorted(device.kind.items())), []).append(device)
-    groups = sorted(by_kind.values(), key=len, reverse=True)
-    return FleetComparison(tuple(map(_siblings, groups)), tuple(each for each in devices if each.error is not None))
-
-
-def _once_each(devices: Sequence[FleetDevice]) -> Iterator[FleetDevice]:
-    """Two workers of a cluster may see the same card of their host."""
-    seen: set[tuple[str, str]] = set()
+    cards: set[tuple[str, str]] = set()
+    seen_twice = []
     for device in devices:
         card = (device.host, device.identity)
-        if not device.identity or card not in seen:
-            seen.add(card)
-            yield device
+        if device.error is None and device.identity and card in cards:
+            seen_twice.append(device.label)
+        elif device.error is None:
+            cards.add(card)
+            by_kind.setdefault(tuple(sorted(device.kind.items())), []).append(device)
+    groups = sorted(by_kind.values(), key=len, reverse=True)
+    return FleetComparison(tuple(map(_siblings, groups)), silent, tuple(seen_twice))
 
 
 def _siblings(devices: Sequence[FleetDevice]) -> Siblings:
@@ -148,5 +149,6 @@ def to_document(found: FleetComparison) -> dict[str, Any]:
             }
             for group in found.siblings
         ],
+        "seen_twice": found.seen_twice,
         "silent": [{"device": each.label, "host": each.host, "error": each.error} for each in found.silent],
     }  # fmt: skip

@@ -128,7 +128,7 @@ class Computation:
             return
         program = Program(
             executable.graph, executable.functions, executable.graph_def, executable.feeds, dict(executable.captures),
-            dict(executable.constants), (), (), (), executable.fetches[0], {}, {}, (),
+            dict(executable.constants), (), (), (), executable.fetches[:1], {}, {}, (),
         )  # fmt: skip
         try:
             self.simulation.bind(program, self.device.seed)

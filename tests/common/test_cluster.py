@@ -53,18 +53,21 @@ def _address(file) -> str:
         return json.loads(file.read_text())["address"]
 
 
-def test_a_worker_that_dies_loses_and_doubles_nothing(cluster, tmp_path):
+def test_a_worker_that_dies_loses_and_doubles_nothing(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("diag.common.cluster.GONE", 3.0)
     address, workers = cluster
     tasks = [Task(f"t{n}", "subprocess:run", {"args": ["sleep", "1"]}, resources={"GPU": 1}) for n in range(5)]
     tasks += [Task("variable", "os:getenv", {"key": "LOCKSTEP_TEST"}, {"LOCKSTEP_TEST": "on"})]
     tasks += [Task("there", "builtins:dict", {"seed": 1}, worker="second"), Task("dies", "os:_exit", {"status": 7})]
+    bound = Task("bound", "subprocess:run", {"args": ["sleep", "1000"]}, worker="first")
     found = []
-    for done in run(tasks, tmp_path / "cluster", cluster=address):
+    for done in run([*tasks, bound], tmp_path / "cluster", cluster=address):
         found.append(done)
         if len(found) == 1:
             time.sleep(0.5)  # both are in the middle of something
             workers[0].kill()
-    assert sorted(done.key for done in found) == sorted(task.key for task in tasks)
+    assert sorted(done.key for done in found) == sorted(task.key for task in (*tasks, bound))
+    assert next(done.error for done in found if done.key == "bound") == "its worker first is gone"
     list(run(tasks, tmp_path / "here", jobs=2))
     there, here = ([(done.key, done.value, done.error) for done in results(tasks, tmp_path / name)]
                    for name in ("cluster", "here"))  # fmt: skip

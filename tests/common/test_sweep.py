@@ -93,7 +93,7 @@ def test_a_process_is_shared_by_tasks_that_say_so_in_one_environment(tmp_path):
     first, second, alone, elsewhere, last = (done.value for done in run(tasks, tmp_path, jobs=1))
     assert first == second
     assert len({first, alone, elsewhere, last}) == 4
-    assert not _are_running("^[^ ]*python -m diag.common.task")
+    assert not _are_running("diag.common.task", "-P", str(os.getpid()))
 
 
 def test_an_end_ends_every_process_and_keeps_what_is_done(tmp_path):
@@ -109,6 +109,6 @@ def test_an_end_ends_every_process_and_keeps_what_is_done(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["quick.json"]
 
 
-def _are_running(pattern: str) -> bool:
+def _are_running(pattern: str, *flags: str) -> bool:
     """Whether a process has a command like this."""
-    return subprocess.run(["pgrep", "-f", pattern], capture_output=True, check=False).returncode == 0
+    return subprocess.run(["pgrep", *flags, "-f", pattern], capture_output=True, check=False).returncode == 0

@@ -17,7 +17,7 @@ from typing import Any
 
 from diag.common.command import OneLineParser, file_path, positive, run_command
 from diag.common.sweep import results, run
-from diag.common.task import Task
+from diag.common.task import Task, key_of
 from tests.faults.baselines import METHODS
 from tests.faults.catalogue import Planting, plantings
 from tests.faults.scoring import Score, score_in
@@ -61,7 +61,7 @@ def plant(options: argparse.Namespace) -> int:
 
 
 def task_of(planting: Planting) -> Task:
-    return Task(planting.key, "tests.faults.scoring:score_of", {"name": planting.name}, shares_process=True)
+    return Task(key_of(planting.name), "tests.faults.scoring:score_of", {"name": planting.name}, shares_process=True)
 
 
 @contextmanager

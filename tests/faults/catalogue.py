@@ -44,11 +44,6 @@ class Planting:
         return f"{self.fault} in {self.model.split(':')[-1]}{policy}{seed}"
 
     @property
-    def key(self) -> str:
-        """The name as that of a file."""
-        return re.sub(r"[^\w.-]+", "_", self.name)
-
-    @property
     def fault(self) -> str:
         """The place in short."""
         return re.sub(r"(sim|rewrite):.*:", r"\1:", self.place)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from diag.common.jsonable import json_safe
+from diag.common.task import key_of
 from tests.faults.baselines import Named
 from tests.faults.catalogue import Planting, plantings
 from tests.faults.planting import Strike, Strikes, _change, _steps
@@ -36,7 +37,7 @@ def test_planted_and_found(name, tmp_path):
 def test_every_planting_is_one_of_its_own():
     names = [each.name for each in plantings()]
     assert len(set(names)) == len(names) > 100
-    assert len({each.key.casefold() for each in plantings()}) == len(names)
+    assert len({key_of(name).casefold() for name in names}) == len(names)
     assert {each.blame for each in plantings()} >= {"kernel", "graph-rewriter", "state-update", "framework"}
 
 

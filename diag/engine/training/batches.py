@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from diag.common.wording import size_text
-from diag.engine.step.batch import Batch, joined, longest_of, map_leaves
+from diag.engine.step.batch import Batch, joined, longest_of
 from diag.engine.training.data_checks import check_labels, naming
 from diag.errors import UserError
 
@@ -88,7 +88,7 @@ class ArrayBatches(Batches):
 
     def __getitem__(self, step: int) -> Batch:
         indices = self.indices(step)
-        return Batch(*(map_leaves(lambda array: array[indices], part) for part in self._data.parts))
+        return self._data.mapped(lambda array: array[indices])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -100,7 +100,7 @@ class ArrayBatches(Batches):
     def first(self, most: int) -> Batch:
         """The first samples in the order of the data."""
         indices = np.arange(min(most, self._num_samples))
-        return Batch(*(map_leaves(lambda array: array[indices], part) for part in self._data.parts))
+        return self._data.mapped(lambda array: array[indices])
 
     def indices(self, step: int) -> np.ndarray:
         """Which samples make up the batch of `step`."""

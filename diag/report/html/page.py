@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diag.common.modes import FIGURE
 from diag.common.wording import figure
 from diag.report.html.elements import WorstElement, elements_of
 from diag.report.html.figures import HeatMap, LossChart, heat_map_of, loss_chart_of
@@ -54,6 +55,8 @@ class Page:
     step: int | None
     path: tuple[tuple[str, tuple[PathUnit, ...]], ...]
     heat_map: HeatMap | None
+    figure: str
+    mode: str
     losses: LossChart | None
     switches: tuple[SwitchRow, ...]
     ops: tuple[OpRow, ...]
@@ -77,6 +80,8 @@ def page_values(result: RunResult, trace: TraceReader | None) -> Page:
         step=result.path[0].where.step if result.path else None,
         path=tuple(_path(result)),
         heat_map=None if trace is None else heat_map_of(trace),
+        figure=FIGURE[result.mode],
+        mode=result.mode,
         losses=loss_chart_of(result),
         switches=tuple(_switches(result)),
         ops=ops,
