@@ -94,10 +94,10 @@ def _diagnosed(request: StudyRequest, departure: Departure, run: RunRequest, fol
         candidate=place_in(run.place, run.policy),
         is_trusted=run.trainable.is_trusted,
         follow="candidate",
-        attribute=True,
+        attribute=True if request.quiet else None,  # None: for at most a minute, which says what it does
         tf32=run.tf32,
         deterministic=run.deterministic,
-        quiet=True,
+        quiet=request.quiet,
     )
     result = run_lockstep(asked, trained)
     first = json_report.report(result)["first_divergence"] or {}
