@@ -25,7 +25,7 @@ from traces.hdf5.failures import explained_creation, explained_writing
 from traces.hdf5.opening import claim
 from traces.hdf5.skeleton import BLOBS, FORMAT, skeleton_image
 from traces.hdf5.table import TableWriter
-from traces.schema import Column, RunDocuments, StepRecord, TableLayout, TensorKey, TraceLayout
+from traces.schema import NODE_TABLES, Column, RunDocuments, StepRecord, TableLayout, TensorKey, TraceLayout
 
 QUEUE_BYTES = 256 << 20
 
@@ -111,6 +111,11 @@ class TraceWriter:
     def append_units(self, rows: Rows) -> None:
         """Add rows to the unit table, as `append_ops`."""
         self._append_rows("units", self.layout.unit_columns, rows)
+
+    def describe_ops(self, rows: Mapping[str, Rows]) -> None:
+        """Add to the tables that say what the ops of a program are, `described.rows_of`."""
+        for table, columns in rows.items():
+            self._append_rows(table, NODE_TABLES[table], columns)
 
     def write_report(self, report: Mapping[str, object]) -> None:
         """Store a report; it takes the place of the one before only once it is whole on file."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
 
+from diag.common.source_lines import SourceLine
 from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Graph, Node, Port
@@ -54,7 +55,8 @@ class Program:
     """One traced training step as data: its graph, and what is known of its nodes and variables.
 
     `graph.inputs` are the flat batch followed by the captures; `captures` maps a placeholder to
-    the index of its variable, `constants` to a tensor captured by value.
+    the index of its variable, `constants` to a tensor captured by value.  `lines` are those of the person's own that
+    made ops, by index, as far as they are known; a program that comes out of bytes has none.
     """
 
     graph: Graph
@@ -71,6 +73,7 @@ class Program:
     gradients: dict[str, Port]
     without_gradient: tuple[str, ...]
     watched: WatchedTensors = WatchedTensors((), {})
+    lines: Mapping[int, SourceLine] = field(default_factory=dict)
 
     @property
     def ops(self) -> list[Node]:

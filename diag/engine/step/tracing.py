@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from diag.common.source_lines import SourceLine
 from diag.common.user_code import line_of_their_own
 from diag.common.wording import type_and_message
 from diag.engine.graphs.graph import Graph, Node, Port, graph_of
@@ -37,8 +38,10 @@ from diag.engine.step.keras_calls import (
     symbolic_ports,
     watched_training,
 )
+from diag.engine.step.layer_lines import line_of_layer
 from diag.engine.step.program import Program, RawVariable, VariableSpec
 from diag.engine.step.scope_marks import MarkedNames, marked, marks_beside_names
+from diag.engine.step.sources import lines_of_step
 from diag.engine.step.watching import with_watched_tensors
 from diag.errors import UserError
 
@@ -259,8 +262,19 @@ class _Tracing:
                 },
                 gradients=gradients,
                 without_gradient=tuple(name for name in weights if name not in gradients),
+                lines=self._lines(graph, functions),
             )
         )
+
+    def _lines(self, graph: Graph, functions: Mapping[str, Graph]) -> dict[int, SourceLine]:
+        """Of each op, by index, the line of the person's own that made it."""
+        of_layers = {
+            label: line
+            for label, unit in zip(self.labels, self.layers.units, strict=True)
+            if (line := line_of_layer(unit)) is not None
+        }
+        of_functions = [(body, graph_of_function(name, self.outer)) for name, body in functions.items()]
+        return lines_of_step([(graph, self.outer), *of_functions], of_layers, (__file__, training_step.__name__))
 
     def _ports(self, tensors: list[Any]) -> tuple[Port, ...]:
         return tuple(dict.fromkeys(symbolic_ports(tensors, self.outer)))
