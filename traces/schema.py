@@ -101,7 +101,7 @@ NODE_TABLES: Mapping[str, tuple[Column, ...]] = {
     "node_inputs": (*_integers("index", "program", "input", "producer", "output"), *_text("name", "dtype", "shape")),
     "node_attributes": (*_integers("index", "program"), *_text("name", "value")),
 }
-"""What describes the ops of the programs, `described.py`: lines that made them, the ops, what each reads, attributes."""
+"""What describes ops (`described.py`): the lines that made them, their names and attributes, and what each reads."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,9 @@ def lines_of_step(
 
 
 def _own_lines(operations: Iterable[Any], begins_at: tuple[str, str]) -> dict[str, SourceLine]:
-    lines = {operation.name: _innermost(operation.traceback.get_user_frames(), begins_at) for operation in operations}
+    """By name; TensorFlow keeps no traceback of what it makes itself of other ops."""
+    found = {each.name: each.traceback.get_user_frames() for each in operations if each.traceback is not None}
+    lines = {name: _innermost(frames, begins_at) for name, frames in found.items()}
     return {name: line for name, line in lines.items() if line is not None}
 
 
