@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from diag.common.wording import figure
+from diag.report.html.distances import UlpHistogram, histograms_of
 from diag.report.html.elements import WorstElement, elements_of
 from diag.report.html.figures import HeatMap, LossChart, heat_map_of, loss_chart_of
 from diag.report.html.ops import OpRow, op_rows_of
 from diag.report.issue import SWITCHES, VERSIONS, issue_of
+from diag.report.made_at import made_at
 from diag.report.next_commands import next_commands_of
 from diag.report.path import is_beyond, normwise
 from diag.report.to_do import Action, to_do
@@ -34,6 +37,7 @@ class PathUnit:
     apart: str
     level: int
     is_first: bool
+    line: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class SwitchRow:
 @dataclass(frozen=True)
 class Page:
     sentence: str
+    made_at: str
     is_bad: bool
     banners: tuple[str, ...]
     chips: tuple[tuple[str, str], ...]
@@ -58,6 +63,7 @@ class Page:
     switches: tuple[SwitchRow, ...]
     ops: tuple[OpRow, ...]
     ops_left_out: int
+    histograms: tuple[UlpHistogram, ...]
     elements: tuple[WorstElement, ...]
     cautions: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -69,18 +75,20 @@ def page_values(result: RunResult, trace: TraceReader | None) -> Page:
     ops, left_out = op_rows_of(result, trace)
     return Page(
         sentence=sentence(result),
+        made_at="" if result.first_divergence is None else made_at(result.first_divergence),
         is_bad=result.first_divergence is not None or bool(result.reference_errors) or not num_judged(result),
         banners=tuple(_banners(result)),
         chips=tuple(_chips(result)),
         versions=tuple(_versions(result)),
         actions=tuple(to_do(result, commands)),
         step=result.path[0].where.step if result.path else None,
-        path=tuple(_path(result)),
+        path=tuple(_path(result, {} if trace is None else _lines_of_layers(trace))),
         heat_map=None if trace is None else heat_map_of(trace),
         losses=loss_chart_of(result),
         switches=tuple(_switches(result)),
         ops=ops,
         ops_left_out=left_out,
+        histograms=histograms_of(result, trace),
         elements=elements_of(result),
         cautions=tuple(cautions(result)),
         notes=tuple(notes_of(result)),
@@ -121,7 +129,16 @@ def _versions(result: RunResult) -> list[tuple[str, str]]:
     return versions
 
 
-def _path(result: RunResult) -> list[tuple[str, tuple[PathUnit, ...]]]:
+def _lines_of_layers(trace: TraceReader) -> dict[str, str]:
+    """Of each layer the file and the number of the first line that made one of its ops."""
+    lines: dict[str, str] = {}
+    for op in trace.described_ops().values():
+        if op.line is not None and op.layer is not None and op.phase != "optimizer":
+            lines.setdefault(op.layer, f"{PurePath(op.line.file).name}:{op.line.line}")
+    return lines
+
+
+def _path(result: RunResult, lines: Mapping[str, str]) -> list[tuple[str, tuple[PathUnit, ...]]]:
     """Each phase with its layers, in the order in which they run; of a layer the worst of its outputs."""
     first = result.first_divergence.where if result.first_divergence is not None else None
     rows = []
@@ -132,7 +149,7 @@ def _path(result: RunResult) -> list[tuple[str, tuple[PathUnit, ...]]]:
                 layers.setdefault(observation.where.layer or "the step", []).append(observation)
         is_here = first is not None and first.phase == phase
         units = [
-            _unit(layer, found, is_here and first is not None and first.layer == layer)
+            _unit(layer, found, is_here and first is not None and first.layer == layer, lines)
             for layer, found in layers.items()
         ]
         if units:
@@ -140,12 +157,13 @@ def _path(result: RunResult) -> list[tuple[str, tuple[PathUnit, ...]]]:
     return rows
 
 
-def _unit(layer: str, observations: Sequence[Observation], is_first: bool) -> PathUnit:
+def _unit(layer: str, observations: Sequence[Observation], is_first: bool, lines: Mapping[str, str]) -> PathUnit:
     worst = max(observations, key=lambda o: (is_beyond(o), o.excess))
     difference = max(map(normwise, observations))
     error = over_bound(worst.excess) if worst.bound is not None else worst.verdict.value
     apart = "not finite" if math.isinf(difference) else figure(difference)
-    return PathUnit(layer, error, apart, level_of(worst.excess) if is_beyond(worst) else 0, is_first)
+    line = "" if worst.where.phase == "optimizer" else lines.get(layer.split("+")[0], "")
+    return PathUnit(layer, error, apart, level_of(worst.excess) if is_beyond(worst) else 0, is_first, line)
 
 
 def _switches(result: RunResult) -> list[SwitchRow]:
