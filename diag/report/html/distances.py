@@ -8,7 +8,7 @@ from math import prod
 
 from diag.common.wording import counted, figure
 from diag.report.path import index_of_first, is_beyond, normwise
-from diag.report.words import moment_of, name_of, ulp_text
+from diag.report.words import UNRELATED, moment_of, name_of, ulp_text
 from diag.verdict.findings import Observation
 from diag.verdict.result import RunResult
 from traces.encoding import Array
@@ -97,7 +97,8 @@ def _histogram(observation: Observation, reference: Array, candidate: Array) -> 
             max(1, round(100 * b.share / widest)) if b.count else 0)
         for b in bins
     ]  # fmt: skip
-    furthest = "some are not finite" if pair.classes.num_mismatched else f"the furthest by {ulp_text(pair.max)}"
+    furthest = f"at most by {ulp_text(pair.max)}" if pair.max <= UNRELATED else "some of them unrelated"
+    furthest = "some of them not finite" if pair.classes.num_mismatched else furthest
     summary = f"{pair.num_unequal:,} of {counted(pair.size, 'element')} differ, {furthest}"
     elements = tuple(_elements(worst_elements(reference, candidate, MOST_WORST)))
     return UlpHistogram(name_of(observation.where), moment_of(observation.where), summary, tuple(bars), elements)

@@ -89,7 +89,8 @@ def _band(reference: Sequence[float], twins: Sequence[Curve], low: float, high: 
         return ""
     furthest = np.nanmax([twin.loss_difference for twin in twins], axis=0, initial=0.0)
     losses = np.nan_to_num(np.asarray(reference), nan=low, posinf=high, neginf=low)
-    room = np.minimum(np.abs(losses) * furthest, high - low)
+    with np.errstate(invalid="ignore"):  # a loss of 0 that a twin has not: as far as the chart goes
+        room = np.fmin(np.abs(losses) * furthest, high - low)
     edges = np.unique(np.linspace(0, len(losses), min(POINTS // 2, len(losses)) + 1).astype(int))[:-1]
     upper = np.maximum.reduceat(np.minimum(losses + room, high), edges)
     lower = np.minimum.reduceat(np.maximum(losses - room, low), edges)
