@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import tensorflow as tf
 
@@ -164,7 +165,7 @@ def record(
     """Run, and write the trace as it goes on."""
     folder = request.folder
     opened: list[Recording] = []
-    begun = time.monotonic()
+    begun, created = time.monotonic(), datetime.now(timezone.utc)
     try:
         with StepProgress(settings.steps, quiet=request.quiet) as progress:
             run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
@@ -183,10 +184,13 @@ def record(
             model=trained.model_description,
             data=trained.data_description,
             files={name: str(folder / file) for name, file in FILES.items()},
+            command=tuple(request.command_line),
+            created=created.isoformat(timespec="seconds"),
         )
         result = _attributed(result, request, recording, trained, time.monotonic() - begun)
         if request.substitute is not None:
             result = replace(result, substitution=_substituted(request.substitute, trained, settings))
+        result = replace(result, seconds=round(time.monotonic() - begun, 3))
         recording.finish(report_with_record(result))
         return result
     except BaseException as error:

@@ -43,13 +43,15 @@ def recorded_result(trace: TraceReader) -> RunResult:
     numbers = list(dict.fromkeys(trace.steps))
     losses = {lane: _last_of_each(trace.steps, values) for lane, values in trace.losses.items()}
     result = replace(result, steps=len(numbers), losses=losses, files=_files(trace.path))
+    if not result.command:
+        result = replace(result, command=tuple(trace.command), created=trace.created)
     planned = trace.layout.steps
     if planned is not None and len(numbers) < planned:
         result = replace(result, notes=(*result.notes, _unfinished(len(numbers), planned)))
     return result
 
 
-def recorded_report(trace: TraceReader, result: RunResult) -> dict[str, Any]:
+def recorded_report(trace: TraceReader, result: RunResult) -> Mapping[str, object]:
     """report.json as the run wrote it; of a run that was killed, what there is."""
     document = {name: value for name, value in (trace.report() or {}).items() if name != KEY}
     return document if document.get("steps") == result.steps else json_report.report(result)

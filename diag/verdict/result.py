@@ -79,7 +79,7 @@ class RunResult:
     losses: per lane, one value a step.  twins: how the candidate's own path grows, against chaos.
     updates: what Adam made of each variable's gradient in the first step that was held against truth as
     a whole.  shared_errors: where both lanes are wrong alike.  reference_errors: where the reference is wrong and the
-    candidate is not.
+    candidate is not.  command: that was given; created: when the run began, ISO 8601 in UTC; seconds: that it took.
     """
 
     verdict: str
@@ -105,6 +105,9 @@ class RunResult:
     rewrites: Rewrites | None = None  # of the layers of the first divergence, where the rewriter is to blame
     model: str = ""
     data: str = ""
+    command: tuple[str, ...] = ()
+    created: str = ""
+    seconds: float = 0.0
     first_step: int = 0
     numbers: Sequence[int] = ()  # of its steps, where they do not follow each other
     files: dict[str, str] = field(default_factory=dict)
