@@ -24,7 +24,7 @@ def sentence(found: Substitution) -> str:
             f"The candidate's loss never left what rounding does to it in {counted(len(found.reference), 'step')}: "
             f"there is nothing that substituting {unit} could restore."
         )
-    left = f"the candidate's loss leaves the twins' envelope at step {found.first_step + before.step}"
+    left = f"the candidate's loss is further away than one rounding explains at step {found.first_step + before.step}"
     if found.outcome is SubstitutionOutcome.RESTORED:
         return f"Restored: {left}; with {unit} computed by the reference it never does. So {found.name} is the cause."
     assert after is not None

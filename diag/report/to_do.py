@@ -77,7 +77,7 @@ def _why(command: str) -> str:
         "--follow candidate": "Look along the candidate's own path:",
         "--units op": "Look at every op of every step:",
         "--execution eager": "Is it right when nothing is compiled?",
-        "--twins": "Chaos or fault? More twins tell them apart:",
+        "--twins": "Chaos or fault? More copies of the reference tell them apart:",
         "traces diff": "See which tensors differ:",
         "--reference": "Run the second place again, live, against the first trace:",
     }

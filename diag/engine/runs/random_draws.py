@@ -58,7 +58,7 @@ class RandomStreams(Carried):
             layers = sorted({node.location.layer or "" for node in others})
             self.notes.append(
                 f"the candidate draws other random numbers than the reference in {', '.join(layers)} from step {step}: "
-                "another valid stream (random-stream), no fault of a kernel; both lanes use the reference's draws "
+                "another valid stream (random-stream), no fault of a kernel; both places use the reference's draws "
                 "from here on"
             )
         self.are_shared = True
