@@ -15,7 +15,7 @@ import tensorflow as tf
 from diag import allowance_file
 from diag.common.files import claimed, write_json, write_report
 from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_alike
-from diag.engine.attribution.of_run import attributed
+from diag.engine.attribution.of_run import attributed, expected_seconds
 from diag.engine.attribution.substitution import substitute, unit_named
 from diag.engine.lanes.lane import check_device
 from diag.engine.recordings.checkpoint import CheckpointHeader, Checkpoints, read_header, read_state
@@ -253,11 +253,12 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
 def _attributed(
     result: RunResult, request: LockstepRequest, recording: Recording, trained: Trained, seconds: float
 ) -> RunResult:
-    """The first divergence with what cures it, from trials on the trace as it is so far."""
-    attribute = False if request.attribute is None and request.quiet else request.attribute
-    if result.first_divergence is None or attribute is False:
+    """The first divergence with what cures it, from trials on the trace as it is so far; else how long these take."""
+    first = result.first_divergence
+    if first is None:
         return result
-    plan, step = recording.plan, result.first_divergence.where.step
+    attribute = False if request.attribute is None and request.quiet else request.attribute
+    plan, step = recording.plan, first.where.step
     in_step = [divergence for divergence in result.divergences if divergence.where.step == step]
     flagged = FlaggedStep(
         recording.writer.path,
@@ -270,9 +271,14 @@ def _attributed(
         *wrong_alike(in_step),
         is_trusted=request.trace is None or request.is_trusted,  # of a model of the person's own
     )
-    recording.keep(report_with_record(result))  # should the trials be ended, the trace has what was found
-    say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))
-    return attributed(result, flagged, attribute, seconds / result.steps, say)
+    step_seconds = seconds / result.steps
+    if attribute is not False:
+        recording.keep(report_with_record(result))  # should the trials be ended, the trace has what was found
+        say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))
+        result = attributed(result, flagged, attribute, step_seconds, say)
+    if result.attribution is None:
+        result = replace(result, cure_seconds=expected_seconds(flagged, first, step_seconds))
+    return result
 
 
 def _substituted(units: str, trained: Trained, settings: Settings) -> Substitution:

@@ -80,6 +80,7 @@ class RunResult:
     updates: what Adam made of each variable's gradient in the first step that was held against truth as
     a whole.  shared_errors: where both lanes are wrong alike.  reference_errors: where the reference is wrong and the
     candidate is not.  command: that was given; created: when the run began, ISO 8601 in UTC; seconds: that it took.
+    cure_seconds: about how long looking for a cure will take, 0 where that is not known.
     """
 
     verdict: str
@@ -108,6 +109,7 @@ class RunResult:
     command: tuple[str, ...] = ()
     created: str = ""
     seconds: float = 0.0
+    cure_seconds: float = 0.0
     first_step: int = 0
     numbers: Sequence[int] = ()  # of its steps, where they do not follow each other
     files: dict[str, str] = field(default_factory=dict)
