@@ -240,6 +240,30 @@ class Rebuilding(keras.Model):
         return tf.reduce_mean(tf.square(x - y_pred))
 
 
+LINKS = np.array([(i, (3 * i + k) % 12) for i in range(12) for k in (1, 2, 5)])
+
+
+class Neighbours(layers.Layer):
+    """The largest of what the neighbours of a node in a graph say; four have none, and one says 0/0."""
+
+    def call(self, x: Any) -> Any:
+        said = tf.gather(x / tf.norm(x, axis=-1, keepdims=True), LINKS[:, 0], axis=1)
+        best = tf.math.unsorted_segment_max(tf.transpose(said, [1, 0, 2]), LINKS[:, 1], 12)
+        best = tf.transpose(best, [1, 0, 2])
+        return tf.where(best < -1, 0.0, best)
+
+
+def neighbours() -> keras.Model:
+    inputs = keras.Input((12, 4))
+    return classifier(inputs, layers.Flatten()(Neighbours(name="neighbours")(inputs)))
+
+
+def neighbours_data() -> tuple[np.ndarray, np.ndarray]:
+    x = _random().normal(size=(8, 12, 4)).astype("float32")
+    x[:, 4] = 0
+    return x, np.arange(8) % 3
+
+
 def rebuilding() -> keras.Model:
     model = Rebuilding()
     model.compile("sgd")

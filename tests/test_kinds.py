@@ -28,6 +28,7 @@ DATA = {
     "integers": "integers_data",
 }
 AGREE = ["nested", "jitted", "scans", "double", "choosing", "handed_on", "long_names", *DATA]
+DATA["neighbours"] = "neighbours_data"
 
 
 @functools.cache
@@ -68,6 +69,13 @@ def test_xla_only_rounds_differently(name):
     """A loop has a bound that XLA knows only where the step is traced for it."""
     code, report, _ = ran(name, "CPU:0/xla")
     assert (code, report["verdict"]) == (0, "rounding")
+
+
+def test_what_xla_makes_of_nan_in_a_maximum_is_named():
+    code, report, _ = ran("neighbours", "CPU:0/xla", steps=1)
+    first = report["first_divergence"]
+    assert (code, first["layer"], first["cause"], first["blame"]) == (1, "neighbours", "wrong-elements", "xla")
+    assert first["evidence"]["passes_over_nan"] == ["UnsortedSegmentMax"]
 
 
 @pytest.mark.parametrize(

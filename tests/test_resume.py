@@ -166,6 +166,7 @@ def test_whoever_is_followed_and_whatever_is_found(tmp_path, kept, way) -> None:
     assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
+@pytest.mark.slow
 def test_every_op_of_every_step(tmp_path, kept) -> None:
     flags = (*MLP, "--units", "op", "--candidate", "sim:bf16-inputs")
     kept(3)
@@ -180,6 +181,7 @@ def test_smaller_last_batches_and_what_a_fault_remembers_of_the_larger(tmp_path,
     assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
+@pytest.mark.slow
 def test_a_recorded_reference(tmp_path, kept) -> None:
     recorded = whole(tmp_path / "recorded", *DROPOUT, "--candidate", "CPU:0", "--snapshot-every", "2")
     flags = ("--reference", f"trace:{recorded / 'trace.h5'}", "--candidate", "sim:tf32", "--quiet")
@@ -188,6 +190,7 @@ def test_a_recorded_reference(tmp_path, kept) -> None:
     assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
+@pytest.mark.slow
 def test_killed_again_while_it_goes_on(tmp_path, kept) -> None:
     flags = (*DROPOUT, "--candidate", "sim:tf32")
     kept(3)
@@ -211,6 +214,7 @@ def test_what_no_plain_data_say_is_done_again_from_the_start(tmp_path, kept) -> 
     assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
+@pytest.mark.slow
 def test_more_steps_than_at_first(tmp_path, kept) -> None:
     flags = (*MLP, "--candidate", "sim:tf32", "--snapshot-every", "2")
     kept(3)

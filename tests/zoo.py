@@ -24,6 +24,14 @@ def mlp() -> keras.Model:
     )
 
 
+def decayed() -> keras.Model:
+    """Its weights are assigned three times in a step: weight decay, update, constraint."""
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(8, "relu", kernel_constraint="non_neg"), layers.Dense(3)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1), loss, jit_compile=False)
+    return model
+
+
 def perceptron() -> keras.Model:
     """One hidden layer, its one Dense under a relu: two products, no other sum over features."""
     return keras.Sequential([keras.Input((5,)), layers.Dense(8, "relu", name="hidden"), layers.Dense(3, name="logits")])
@@ -150,10 +158,10 @@ def branching() -> keras.Model:
 
 
 _SHAPES: dict[Callable[[], keras.Model], tuple[int, ...]] = {
-    mlp: (5,), perceptron: (5,), shared: (5,), branching: (5,), cnn: (12, 12, 3), convolutions: (12, 12, 3),
-    xception_block: (8, 8, 4),
+    mlp: (5,), decayed: (5,), perceptron: (5,), shared: (5,), branching: (5,), cnn: (12, 12, 3),
+    convolutions: (12, 12, 3), xception_block: (8, 8, 4),
 }  # fmt: skip
-_CLASSES = {mlp: 3, perceptron: 3, shared: 3, branching: 3, two_ways: 3}
+_CLASSES = {mlp: 3, decayed: 3, perceptron: 3, shared: 3, branching: 3, two_ways: 3}
 _LOGITS = (perceptron, lstm, transformer, two_blocks, branching)
 
 

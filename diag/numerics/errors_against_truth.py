@@ -14,7 +14,7 @@ from diag.numerics.passes import encoding, flat, float64_truth, index_of, requir
 
 
 def absolute_error(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> AbsoluteError:
-    """|x - truth|, element by element, and the size of truth.
+    """|x - truth|, element by element, and the size of truth where it is below the largest number of x's format.
 
     Args:
         x: float16, bfloat16, float32, float64 or integers, any shape and strides.
@@ -38,13 +38,23 @@ def absolute_error(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> Absol
         )
 
     total = totals_of(r.size, error_kernels.NOTHING_ABSOLUTE, add)
+    truth_rms, truth_max = math.sqrt(total.truth_squares / max(total.num_finite, 1)), total.truth_max
+    if truth_max >= code.format.largest:
+        truth_rms, truth_max = _sizes_below(r, code.format.largest)
     return AbsoluteError(
         rms=math.inf if math.isinf(total.max) else math.sqrt(total.sum_squares / max(r.size, 1)),
         max=total.max,
         worst_index=index_of(total.worst, x.shape),
-        truth_rms=math.sqrt(total.truth_squares / max(total.num_finite, 1)),
-        truth_max=total.truth_max,
+        truth_rms=truth_rms,
+        truth_max=truth_max,
     )
+
+
+def _sizes_below(truth: npt.NDArray[np.float64], limit: float) -> tuple[float, float]:
+    """RMS and largest size of what is below the limit of a format, which is a constant that nobody rounded."""
+    sizes = np.abs(truth)
+    below = sizes[sizes < limit]
+    return (math.sqrt(np.mean(np.square(below))), float(below.max())) if below.size else (0.0, 0.0)
 
 
 def scaled_error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +59,9 @@ class Advisories:
         if observation.note in BENIGN:
             self.benign.setdefault((observation.note, *location), observation)
         if of_reference is not None and not of_reference.is_explained:
-            self.reference_out.setdefault(location, observation)
+            overflows = math.isinf(of_reference.excess) and observation.became_nonfinite
+            if not overflows:  # else both places leave the range of the format, each in elements of its own
+                self.reference_out.setdefault(location, observation)
 
     def _compare(self, op: Observation, candidate: float, reference: float) -> None:
         self.num_compared += 1

@@ -22,22 +22,26 @@ def measured():
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_every_row_is_there(measured):
     names = [row["name"] for row in measured["rows"]]
     assert {name: names.count(name) for name in names} == ROWS
     assert len({row["what"] for row in measured["rows"]}) == len(names)
 
 
+@pytest.mark.slow
 def test_every_figure_is_positive(measured):
     for row in measured["rows"]:
         assert row["measured"] > 0 and row["by_median"] > 0, row["what"]
 
 
+@pytest.mark.slow
 def test_memory_is_told_for_every_step(measured):
     details = [row["detail"] for row in measured["rows"] if row["name"] == "memory"]
     assert not any(detail.startswith("0 MiB") or "/ 0 MiB" in detail for detail in details), details
 
 
+@pytest.mark.slow
 def test_the_load_is_told(measured):
     assert "load average" in measured["load"]
 

@@ -72,7 +72,13 @@ def test_nothing_is_imported_from_the_folder_it_is_started_in(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-@pytest.mark.parametrize("statement", ["time.sleep(600)", "import numpy; numpy.linalg.svd(numpy.ones((3000, 3000)))"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "time.sleep(600)",
+        pytest.param("import numpy; numpy.linalg.svd(numpy.ones((3000, 3000)))", marks=pytest.mark.slow),
+    ],
+)
 def test_it_ends_with_its_starter(command: str, number: int, code: int, statement: str) -> None:
     """Also one that is deep in a computation, where Python's signals do not come through."""
     statements = ["print(os.getpid(), flush=True)", statement, "time.sleep(600)"]

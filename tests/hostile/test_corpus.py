@@ -34,18 +34,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_all(folder: Path, out: Path, *watched_by: str) -> str:
+def run_all(folder: Path, out: Path, *watched_by: str, every: int = 1) -> str:
     out.mkdir()
-    command = [*watched_by, sys.executable, "-m", "tests.hostile.running", str(folder), str(out)]
+    command = [*watched_by, sys.executable, "-m", "tests.hostile.running", str(folder), str(out), str(every)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
     return done.stdout
 
 
 @pytest.fixture(scope="session")
-def outcomes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Outcome]]:
-    """How each command ended on each file."""
+def outcomes(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, dict[str, Outcome]]:
+    """How each command ended on each file; but where slow tests run, a third of the commands, by turns."""
     found: dict[str, dict[str, Outcome]] = {}
-    for line in run_all(folder, tmp_path_factory.mktemp("out") / "out").splitlines():
+    every = 3 if request.config.getoption("markexpr") == "not slow" else 1
+    for line in run_all(folder, tmp_path_factory.mktemp("out") / "out", every=every).splitlines():
         document = json.loads(line)
         of_file = found.setdefault(document.pop("file"), {})
         of_file[document["command"]] = Outcome(**document)
@@ -55,7 +58,7 @@ def outcomes(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda each: each.name)
 def test_every_command_says_one_line_in_time(outcomes: dict[str, dict[str, Outcome]], hostile: Hostile) -> None:
     of_file = outcomes[hostile.name]
-    assert len(of_file) == 14
+    assert len(of_file) in (5, 6, 7, 14)
     for outcome in of_file.values():
         assert outcome.code in (0, 1, 2), outcome
         assert outcome.seconds < SECONDS and outcome.num_bytes < NUM_BYTES, outcome

@@ -1,4 +1,4 @@
-"""A minute of fuzzing; `python -m tests.fuzz --minutes 60` is an hour of it."""
+"""Half a minute of fuzzing; `python -m tests.fuzz --minutes 60` is an hour of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each command runs in a forked process")
 
 # libhdf5 itself may crash on damaged bytes, which no reader of ours can prevent (docs/SECURITY.md): one command of the
-# some 600 of this minute does.
+# some 600 of a minute does.
 CRASHES, MOST_CRASHES = ("exit -6", "exit -7", "exit -11"), 3
 
 
@@ -24,9 +24,9 @@ def fuzz(state: Path, minutes: float) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False).stdout
 
 
-def test_nothing_ends_badly_in_a_minute_and_a_run_goes_on(tmp_path: Path) -> None:
+def test_nothing_ends_badly_and_a_run_goes_on(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
-    said = fuzz(state, 0.9)
+    said = fuzz(state, 0.4)
     first = json.loads(state.read_text())
     assert all(bad["what"] in CRASHES for bad in first["bad"]) and len(first["bad"]) <= MOST_CRASHES, said
     assert first["next_case"] > 20

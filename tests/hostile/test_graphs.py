@@ -148,9 +148,9 @@ def is_gone(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("number", "code", "says"),
     [
-        (signal.SIGINT, 130, "replay: interrupted\n"),
+        pytest.param(signal.SIGINT, 130, "replay: interrupted\n", marks=pytest.mark.slow),
         (signal.SIGTERM, 143, "replay: ended from outside (SIGTERM)\n"),
-        (signal.SIGKILL, -9, ""),
+        pytest.param(signal.SIGKILL, -9, "", marks=pytest.mark.slow),
     ],
 )
 def test_whatever_ends_the_command_ends_the_step(

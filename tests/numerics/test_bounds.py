@@ -377,8 +377,16 @@ def test_absolute_error_is_the_formula_in_blocks_and_threads(monkeypatch):
         assert error.max == expected.max()
         assert abs(x[error.worst_index] - truth[error.worst_index]) == expected.max()
         assert error.rms == pytest.approx(np.sqrt(np.sum(expected**2) / size), rel=1e-12)
-        assert error.truth_rms == pytest.approx(np.sqrt(np.nanmean(truth**2)), rel=1e-12)
-        assert error.truth_max == 1e39
+        below = truth[np.abs(truth) < np.finfo(np.float32).max]
+        assert error.truth_rms == pytest.approx(np.sqrt(np.mean(below**2)), rel=1e-12)
+        assert error.truth_max == np.abs(below).max()
+
+
+def test_the_limit_of_a_format_hides_no_error_beside_it():
+    """The value of an empty segment, say: a constant, of which 2 ULP are 4e31."""
+    lowest = np.finfo(np.float32).min
+    error = absolute_error(floats(lowest, 1.0, 2.0), np.array([lowest, 1.0, 2.5]))
+    assert (error.max, error.truth_max) == (0.5, 2.5)
 
 
 def test_the_size_of_truth_is_that_of_its_finite_numbers():

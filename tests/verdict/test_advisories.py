@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,6 +75,13 @@ def test_a_reference_that_is_further_from_truth():
     assert (told["worst"]["op_index"], told["worst"]["excess"]) == (3, 3.0)
     (note,) = found.notes
     assert note.startswith("the reference is the one that is out of its bound in op 3")
+
+
+def test_where_both_places_leave_the_range_the_reference_is_not_wrong():
+    infinite = bound(math.inf)
+    both = op(1, bound=bound(0.2), reference_bound=infinite, became_nonfinite=True)
+    alone = op(2, bound=bound(0.2), reference_bound=infinite)
+    assert [each["op_index"] for each in advisories(both, alone).errors()["reference_errors"]] == [2]
 
 
 def test_with_nothing_to_say_there_are_no_notes():

@@ -24,7 +24,7 @@ from diag.engine.step.units import Unit
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.float64_graph import OperandRounding
 from diag.engine.truth.op_judge import OpEvidence, OpJudge, sums_in
-from diag.engine.truth.truth import UnitTruth
+from diag.engine.truth.truth import SELECTING, UnitTruth
 from diag.numerics.bounds import (
     CONTRACTION_MAX,
     CONTRACTION_RMS,
@@ -166,7 +166,8 @@ class UnitExplainer:
         result = explain(wrong_output)
         if result.name == "skipped-update":
             return result
-        return self._operand_format(run, output, judge) or self._missing_op(run, output, judge) or result
+        hypotheses = (self._operand_format, self._passed_over_nan, self._missing_op)
+        return next((cause for each in hypotheses if (cause := each(run, output, judge)) is not None), result)
 
     @staticmethod
     def _before(run: UnitRun, output: int) -> npt.NDArray[Any] | None:
@@ -195,6 +196,18 @@ class UnitExplainer:
             return None
         name = next(name for name in accepted if accepted[name] <= 2 * min(accepted.values()))
         return Cause(name, facts={"remaining_excess": accepted[name]})
+
+    def _passed_over_nan(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
+        """A maximum or minimum taken of the numbers alone, where NaN is among them."""
+        upstream = upstream_of(run.unit, output)
+        ops = sorted({n.op for n in run.unit.executable.graph if n.name in upstream and n.op in SELECTING})
+        if not ops:
+            return None
+        bound = judge(self.truth.outputs_passing_over_nan(run.of_candidate)[output])
+        if not bound.is_explained:
+            return None
+        summary = f"NaN goes into {' or '.join(ops)}, which passes over it as if it were never the one to take"
+        return Cause("wrong-elements", summary, {"passes_over_nan": ops, "remaining_excess": bound.excess})
 
     def _missing_op(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
         """An op, or a short chain of them, not applied: its readers got what it should have read."""

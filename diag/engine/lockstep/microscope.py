@@ -8,6 +8,7 @@ grown?).  Equal values are kept once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from diag.causes.wrong_output import EarlierExecution
-from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node
+from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, WHILE_OPS, Node
 from diag.engine.graphs.interpreter import Interpreter
+from diag.engine.graphs.reachability import called_functions
 from diag.engine.graphs.tf_runtime import FLOATS, KnownAttributes, has_kernel, to_numpy
 from diag.engine.graphs.variables import read, write
 from diag.engine.lanes.eager import EagerPlace, VariableRef
@@ -90,6 +92,8 @@ class Microscope:
         self.explain = explain
         self.judge = OpJudge(reference.place, candidate.place, attributes)
         self.observations: dict[tuple[int, int], Observation] = {}
+        self._executed: Counter[int] = Counter()  # op -> how often, so far: more than once in a loop
+        self._first_wrong: dict[tuple[int, int], int] = {}  # op and output -> which execution, from 0
         self.fallbacks: set[str] = set()
         self._trial: tf.Variable | None = None
 
@@ -103,7 +107,7 @@ class Microscope:
         feeds |= {name: VariableRef(index) for name, index in self.program.captures.items()}
         feeds |= {name: Pair(value) for name, value in self.program.constants.items()}
         Interpreter[Any](self.program.functions, self).run(self.program.graph, feeds, [])
-        return [self.observations[key] for key in sorted(self.observations)]
+        return [self._with_iteration(key) for key in sorted(self.observations)]
 
     # -- the walker's handler ------------------------------------------------------------------
 
@@ -273,6 +277,7 @@ class Microscope:
             if self.explain is not None and observation.verdict is Verdict.DIVERGENCE:
                 observation = self.explain(self._record_of(observation, evidence, output, repeated, isolated))
             self._keep(observation)
+        self._executed[node.location.index or 0] += 1
         return propagated
 
     def _candidate_values(self, inputs: Sequence[Any]) -> list[Any]:
@@ -328,6 +333,8 @@ class Microscope:
     def _keep(self, observation: Observation) -> None:
         """Of the rounds of a loop, the worst."""
         key = (observation.where.op_index or 0, observation.where.output)
+        if observation.verdict is Verdict.DIVERGENCE:
+            self._first_wrong.setdefault(key, self._executed[key[0]])
         known = self.observations.get(key)
         if (
             known is None
@@ -335,6 +342,25 @@ class Microscope:
             or (observation.verdict is Verdict.DIVERGENCE and known.verdict is not Verdict.DIVERGENCE)
         ):
             self.observations[key] = observation
+
+    def _with_iteration(self, key: tuple[int, int]) -> Observation:
+        """Of an op in a loop, the cause says in which iteration it was wrong first."""
+        observation, number = self.observations[key], self._executed[key[0]]
+        if observation.cause is None or key not in self._first_wrong or key[0] not in _in_loops(self.program):
+            return observation
+        first, cause = self._first_wrong[key], observation.cause
+        said = f"first in iteration {first} of the {number}"
+        summary = f"{cause.summary}, {said}" if cause.summary else said
+        facts = {**cause.facts, "iteration": first, "iterations": number}
+        return replace(observation, cause=replace(cause, summary=summary, facts=facts))
+
+
+def _in_loops(program: Program) -> set[int | None]:
+    """Indices of the ops in the bodies of loops, and in what these call."""
+    graphs = [program.graph, *program.functions.values()]
+    loops = [node for graph in graphs for node in graph if node.op in WHILE_OPS]
+    called = called_functions(loops, program.functions)
+    return {node.location.index for name in called for node in program.functions[name]}
 
 
 def _is_out(judgement: OpJudgement) -> bool:

@@ -83,7 +83,7 @@ def cut(program: Program, shared: frozenset[str] = frozenset()) -> Cut:
     """
     cutter = _Cutter(program, _members(program, shared))
     units, uncut = [], {}
-    for key in cutter.members:
+    for key in [key for key, nodes in cutter.members.items() if nodes]:
         try:
             unit = cutter.unit([key])
         except _CannotCut as error:
@@ -165,7 +165,24 @@ class _Cutter:
         for node in self.graph:
             for index in self._written(node):
                 self.writers[index].append(node)
+        self._join_writers()
         self.kept_outputs = {port for ports in program.layer_outputs.values() for port in ports} | {program.loss}
+
+    def _join_writers(self) -> None:
+        """All assignments to one variable are of one unit, the one that is named for it if there is one.
+
+        Weight decay before an update and a constraint after it are the optimizer's as a whole; what either leaves in
+        the variable is known of the step only together with the update.
+        """
+        for nodes in self.writers.values():
+            keys = list(dict.fromkeys(self.key_of[node.name] for node in nodes if node.name in self.key_of))
+            own = next((key for key in keys if key[1] is not None), keys[0] if keys else None)
+            for node in nodes:
+                key = self.key_of.get(node.name)
+                if own is not None and key not in (None, own) and node.op in ASSIGN_OPS:
+                    self.members[key].remove(node)
+                    self.members[own].append(node)
+                    self.key_of[node.name] = own
 
     def _trace_handles(self, graph: Graph, known: dict[str, int]) -> dict[Port, int]:
         """Which variable a resource port is a handle of."""
@@ -211,6 +228,7 @@ class _Cutter:
 
     def unit(self, keys: Collection[UnitKey]) -> Unit:
         members = [n for key in keys for n in self.members[key]]
+        self._refuse_shared_writes(members, keys)
         nodes = [n for n in members if not (n.op in READ_OPS and self._reads_anothers_write(n, keys))]
         nodes.sort(key=lambda node: self.position[node.name])
         inside = {node.name for node in nodes}
@@ -245,6 +263,13 @@ class _Cutter:
         layer, variable = _name_of_joined(names)
         together = tuple(v or name for name, v in names) if len(names) > 1 else ()
         return Unit(layer, variable, tuple(boundary), outputs, writes, executable, first, together)
+
+    def _refuse_shared_writes(self, members: Sequence[Node], keys: Collection[UnitKey]) -> None:
+        for index in {index for node in members for index in self._written(node)}:
+            others = [node for node in self.writers[index] if self.key_of.get(node.name) not in keys]
+            if others:
+                name = self.program.variables[index].name
+                raise _CannotCut(f"it assigns {name}, and so does {others[0].op} of another unit")
 
     def _outputs(self, nodes: list[Node], inside: set[str], kept: Collection[Port]) -> tuple[Port, ...]:
         found = []

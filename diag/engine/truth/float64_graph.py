@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -169,12 +169,12 @@ class _PromotedBody:
             for name in type_attributes(node.op):
                 if name in proto.attr:
                     _widen(proto.attr[name])
-            if self.promotion.operands is not None and is_product(node.op):
-                self._round_operands(proto, node, self.promotion.operands)
+            self._round_operands(proto, node)
             if is_rounded and self._is_moved(node):
                 size = self._size(proto, node)
                 for position in _floating(node):
                     self._move_at_random(node, position, size=size)
+            self._keep_limit(node)
             return
         if not is_drawn:
             self.promotion.unpromoted.add(node.op)
@@ -182,6 +182,18 @@ class _PromotedBody:
         for position in _floating(node) if is_rounded else ():
             if node.dtypes[position] not in DOUBLES:
                 self._move_at_random(node, position, f"lockstep_wide/{node.name}/{position}")
+
+    def _keep_limit(self, node: Node) -> None:
+        """The value of an empty segment: the limit of the op's own format, not of float64."""
+        if node.op not in EMPTY_IS_LIMIT:
+            return
+        limit, own = EMPTY_IS_LIMIT[node.op](tf.float64), EMPTY_IS_LIMIT[node.op](node.dtypes[0])
+        base, value = f"lockstep_wide/{node.name}/limit", f"{node.name}:0"
+        self.added += [
+            make_node(f"{base}/is_empty", "Equal", [value, self._scalar(limit)], T=tf.float64),
+            make_node(base, "SelectV2", [f"{base}/is_empty:0", self._scalar(own), value], T=tf.float64),
+        ]
+        self.replaced[value] = f"{base}:0"
 
     @staticmethod
     def _widen_constant(proto: Any, node: Node) -> None:
@@ -191,7 +203,10 @@ class _PromotedBody:
             proto.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
             proto.attr["dtype"].type = wide.as_datatype_enum
 
-    def _round_operands(self, proto: Any, node: Node, rounding: OperandRounding) -> None:
+    def _round_operands(self, proto: Any, node: Node) -> None:
+        rounding = self.promotion.operands
+        if rounding is None or not is_product(node.op):
+            return
         for position, port in enumerate(node.inputs):
             if self.known.dtype(port) in REALS:
                 base = f"{proto.name}/lockstep_operand{position}"
@@ -280,9 +295,14 @@ class _PromotedBody:
             make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", width], T=double),
             make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", low], T=double),
         ]
-        if size is None:
-            op = "AddV2" if self.promotion.noise is Noise.UNDERFLOW else "Mul"
-            self.added.append(make_node(moved, op, [value, f"{base}/factor:0"], T=double))
+        if self.promotion.noise is Noise.UNDERFLOW:  # what is zero exactly is nothing that was flushed
+            self.added += [
+                make_node(f"{base}/sign", "Sign", [value], T=double),
+                make_node(f"{base}/lost", "Mul", [f"{base}/sign:0", f"{base}/factor:0"], T=double),
+                make_node(moved, "AddV2", [value, f"{base}/lost:0"], T=double),
+            ]
+        elif size is None:
+            self.added.append(make_node(moved, "Mul", [value, f"{base}/factor:0"], T=double))
         else:
             least, most = self._scalar(-sys.float_info.max), self._scalar(sys.float_info.max)
             self.added += [
@@ -359,6 +379,13 @@ _CONTAINERS = {
     "TensorListPushBack", "TensorListPopBack", "EmptyTensorList", "TensorListConcatV2", "TensorListResize",
     "ReadVariableOp", "AssignVariableOp", "VarHandleOp", "Identity", "IdentityN", "StopGradient", "PreventGradient",
 }  # fmt: skip
+
+
+# What these give for a segment with nothing in it, by dtype: the lowest number of its format, or the largest.
+EMPTY_IS_LIMIT: dict[str, Callable[[tf.DType], float]] = {
+    "UnsortedSegmentMax": lambda dtype: float(dtype.min),
+    "UnsortedSegmentMin": lambda dtype: float(dtype.max),
+}
 
 
 # Sums of their input alone, in its own format: where terms cancel, what they lose is no part of the result.

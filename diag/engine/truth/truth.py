@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from diag.engine.lanes.compiled import CompiledRun, build
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import VariableSpec
 from diag.engine.step.units import Unit
-from diag.engine.truth.float64_graph import Noise, OperandRounding, Promotion
+from diag.engine.truth.float64_graph import EMPTY_IS_LIMIT, Noise, OperandRounding, Promotion
 from diag.engine.truth.transforms import ROLES, is_channels_first, largest_near
 from diag.machine.places import Place
 from diag.numerics.bounds import RoundingSpread
@@ -49,6 +50,12 @@ from diag.numerics.op_classes import is_random
 CPU = Place("CPU:0", "graph")
 NUM_PERTURBED = 4  # samples of the spread
 LARGE, FEW_PERTURBED = 1 << 18, 2  # a large tensor is many samples by itself
+# What takes one of several numbers -> what it never takes.
+SELECTING = {
+    "Max": -math.inf, "Maximum": -math.inf, "MaxPool": -math.inf, "SegmentMax": -math.inf,
+    "UnsortedSegmentMax": -math.inf,
+    "Min": math.inf, "Minimum": math.inf, "SegmentMin": math.inf, "UnsortedSegmentMin": math.inf,
+}  # fmt: skip
 Arrays = list[npt.NDArray[np.float64]]
 
 
@@ -184,7 +191,11 @@ class OpTruth:
             outputs = execute(node.op, wide, double, len(node.dtypes), CPU.device)
         except tf.errors.OpError:  # the CPU's own float64 kernel refuses: gradients of grouped convolutions, say
             return None
-        return [to_numpy(output) for output in outputs]
+        found = [to_numpy(output) for output in outputs]
+        if node.op in EMPTY_IS_LIMIT and node.dtypes[0] in FLOATS:
+            limit = EMPTY_IS_LIMIT[node.op]
+            found[0][found[0] == limit(tf.float64)] = limit(node.dtypes[0])
+        return found
 
     @staticmethod
     def _assigned(node: Node, inputs: Sequence[Any]) -> npt.NDArray[np.float64]:
@@ -265,6 +276,7 @@ class UnitTruth:
         bypass: tuple[Port, Port] | None = None,
         operands: OperandRounding | None = None,
         wanted: Sequence[int] | None = None,
+        passes_over_nan: bool = False,
     ) -> _Built:
         """wanted: which outputs and written variables to compute, by their number in `outputs`; all by default."""
         unit, executable = self.unit, self.unit.executable
@@ -274,6 +286,8 @@ class UnitTruth:
         promotion = Promotion(executable.graph, executable.functions, noise, operands, own_decisions=self.own_decisions)
         graph_def = promotion.apply(self._leading_to(ports, writes))
         given = self._feed_given_outputs(promotion, graph_def)
+        if passes_over_nan:
+            graph_def = self._passing_over_nan(graph_def)
         outputs = tuple(promotion.wide_port(port) for port in ports)
         if bypass is not None:
             old, new = (promotion.wide_port(port) for port in bypass)
@@ -290,6 +304,26 @@ class UnitTruth:
     @staticmethod
     def _bypassed(graph_def: Any, old: Port, new: Port) -> Any:
         body = rewired(body_of_graph(graph_def), {str(old): str(new)}, keep=lambda _: False)
+        return graph_of_body(body, graph_def.library.function, graph_def.versions)
+
+    @staticmethod
+    def _passing_over_nan(graph_def: Any) -> Any:
+        """What selects among numbers gets infinity, which it never selects, for NaN."""
+        body = body_of_graph(graph_def)
+        for node in list(body.nodes):
+            if node.op not in SELECTING or node.attr["T"].type != tf.float64.as_datatype_enum:
+                continue
+            for position in range(2 if node.op in ("Maximum", "Minimum") else 1):
+                base, source = f"lockstep_nan/{node.name}/{position}", node.input[position]
+                never = tf.make_tensor_proto(SELECTING[node.op], tf.float64)
+                body.nodes += [
+                    make_node(f"{base}/is_nan", "IsNan", [source], T=tf.float64),
+                    make_node(
+                        f"{base}/never", "Const", [], dtype=tf.float64, value=tf.compat.v1.AttrValue(tensor=never)
+                    ),
+                    make_node(base, "SelectV2", [f"{base}/is_nan:0", f"{base}/never:0", source], T=tf.float64),
+                ]
+                node.input[position] = f"{base}:0"
         return graph_of_body(body, graph_def.library.function, graph_def.versions)
 
     def _leading_to(self, ports: Sequence[Port], writes: Sequence[int]) -> Any:
@@ -343,6 +377,10 @@ class UnitTruth:
     def outputs_with(self, port: Port, source: Port, inputs: UnitInputs) -> Arrays:
         """As `outputs`, with the readers of one port reading another in its place."""
         return self._evaluate(self._build(bypass=(port, source)), inputs)
+
+    def outputs_passing_over_nan(self, inputs: UnitInputs) -> Arrays:
+        """As `outputs`, where every maximum and minimum is that of the numbers, whatever is NaN among them."""
+        return self._evaluate(self._build(passes_over_nan=True), inputs)
 
     def spreads_of_inputs(self, inputs: UnitInputs, truth: Arrays) -> list[RoundingSpread]:
         """How far one rounding of every input, and of every weight that the unit does not write, moves each output.

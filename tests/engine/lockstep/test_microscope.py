@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from diag.engine.step.program import Program
 from diag.engine.step.tracing import trace
 from diag.engine.truth.op_judge import OpEvidence, OpJudge
 from diag.machine.places import parse_place
-from diag.verdict.findings import Observation, Relation, Verdict, Where
+from diag.verdict.findings import Cause, Observation, Relation, Verdict, Where
 from tests import zoo
 
 CPU = parse_place("CPU:0")
@@ -288,3 +289,26 @@ def test_inputs_that_do_not_fit_refute_a_hypothesis_and_do_not_end_the_run():
     seen = Observation(where, x.shape, "float32", Verdict.DIVERGENCE, bound)
     explained = OpExplainer(judge)(OpRecord(seen, evidence, 0, earlier=lambda: [earlier]))
     assert explained.cause is not None and explained.cause.name == "unknown"
+
+
+def test_an_op_in_a_loop_is_told_with_its_iteration():
+    batch = zoo.batch_for(zoo.lstm)
+    program = trace(zoo.made(zoo.lstm), batch)
+
+    def once_there_is_a_state(call: Call) -> list[np.ndarray] | None:
+        is_recurrent = call.op_type == "MatMul" and call.phase == "forward" and "lstm" in (call.layer or "")
+        state = call.inputs[0] if is_recurrent else np.zeros(1)
+        return [2 * call.outputs[0]] if state.any() and call.inputs[1].shape[1] == 4 * state.shape[1] else None
+
+    lanes = (
+        Lane("reference", CPU, None, program.initial_state()),
+        Lane("candidate", CPU, Simulation("by hand", once_there_is_a_state), program.initial_state()),
+    )
+    microscope = Microscope(
+        program, lanes, 0, explain=lambda record: replace(record.observation, cause=Cause("scaled"))
+    )
+    wrong = [o for o in microscope.run(tensors(batch)) if o.verdict is Verdict.DIVERGENCE]
+    causes = {o.where.op_type: o.cause for o in wrong}
+    assert set(causes) == {"MatMul"} and causes["MatMul"] is not None
+    assert causes["MatMul"].summary == f"first in iteration 1 of the {zoo.LENGTH}"
+    assert causes["MatMul"].facts == {"iteration": 1, "iterations": zoo.LENGTH}

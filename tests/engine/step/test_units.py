@@ -85,7 +85,7 @@ def test_a_unit_reads_only_what_another_made_or_the_batch(program):
 
 
 @pytest.mark.parametrize(
-    "make", [zoo.mlp, zoo.cnn, zoo.lstm, zoo.xception_block, zoo.branching], ids=lambda make: make.__name__
+    "make", [zoo.mlp, zoo.decayed, zoo.cnn, zoo.lstm, zoo.xception_block, zoo.branching], ids=lambda make: make.__name__
 )
 def test_each_unit_alone_gives_what_the_step_gave(make):
     """Compiled by itself on a CPU, a unit leaves the bits that the whole compiled step has there."""
