@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from diag.common.terminal import Stripped
 from diag.common.wording import counted, figure
 from diag.verdict.substitution import Substitution, SubstitutionOutcome
 
@@ -47,11 +48,10 @@ def render(found: Substitution, console: Console) -> None:
     for row in rows:
         losses = [f"{curve[row]:.7g}" for curve in (found.reference, found.candidate, found.substituted)]
         table.add_row(str(found.first_step + row), *losses, f"± {figure(limits[row] * abs(found.reference[row]))}")
+    is_restored = found.outcome is SubstitutionOutcome.RESTORED
     console.print()
-    console.print(table)
-    console.print(
-        Text(sentence(found), style="bold green" if found.outcome is SubstitutionOutcome.RESTORED else "bold")
-    )
+    for part in (table, Text(sentence(found), style="bold green" if is_restored else "bold")):
+        console.print(Stripped(part), end="")
 
 
 def report(found: Substitution) -> dict[str, Any]:
