@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diag.common.wording import figure
+from diag.common.text import LONGEST
+from diag.common.wording import figure, shortened
 from diag.report.words import over_bound
 from diag.verdict.result import RunResult
 from traces.described import DescribedOp, OpInput
@@ -58,8 +59,10 @@ class OpRow:
         return self.output <= 0
 
 
-def op_rows_of(result: RunResult, trace: TraceReader | None) -> tuple[tuple[OpRow, ...], int]:
-    """The rows, the worst first where there are too many, and how many are left out."""
+def op_rows_of(
+    result: RunResult, trace: TraceReader | None, described: Mapping[int, DescribedOp]
+) -> tuple[tuple[OpRow, ...], int]:
+    """The rows, the worst first where there are too many, and how many are left out; described: ops by index."""
     table = {} if trace is None else trace.op_table()
     columns = {name: table[name].tolist() for name in COLUMNS if name in table}
     steps = columns.get("step", [])
@@ -69,8 +72,7 @@ def op_rows_of(result: RunResult, trace: TraceReader | None) -> tuple[tuple[OpRo
     step = first.where.step if first is not None and first.where.step in steps else steps[-1]
     rows = [_row({name: values[i] for name, values in columns.items()}) for i, at in enumerate(steps) if at == step]
     kept = sorted(rows, key=lambda row: (row.verdict != "divergence", -_or_zero(row.excess)))[:MOST_OPS]
-    assert trace is not None  # it has rows
-    described, shown = trace.described_ops(), {row.index for row in kept if row.is_first}
+    shown = {row.index for row in kept if row.is_first}
     ordered = sorted(kept, key=lambda row: (row.index, row.output))
     return tuple(_with_description(row, described.get(row.index), shown) for row in ordered), len(rows) - len(kept)
 
@@ -81,7 +83,7 @@ def _with_description(row: OpRow, op: DescribedOp | None, shown: Collection[int]
     return replace(
         row,
         reads=tuple(_read(each, shown) for each in op.inputs[:MOST_READS]),
-        attributes=", ".join(f"{name}={value}" for name, value in op.attributes.items()),
+        attributes=shortened(", ".join(f"{name}={value}" for name, value in op.attributes.items()), LONGEST),
         line=str(op.line or ""),
     )
 

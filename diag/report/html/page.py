@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -22,6 +22,7 @@ from diag.report.words import num_judged, over_bound, sentence
 from diag.verdict.attribution import outcome
 from diag.verdict.findings import Observation
 from diag.verdict.result import SIMULATED, RunResult
+from traces.described import DescribedOp
 from traces.reader import TraceReader
 
 HOTTEST = 5
@@ -72,7 +73,8 @@ class Page:
 
 def page_values(result: RunResult, trace: TraceReader | None) -> Page:
     commands = next_commands_of(result, trace.command if trace is not None else ())
-    ops, left_out = op_rows_of(result, trace)
+    described = {} if trace is None else trace.described_ops()
+    ops, left_out = op_rows_of(result, trace, described)
     return Page(
         sentence=sentence(result),
         made_at="" if result.first_divergence is None else made_at(result.first_divergence),
@@ -82,7 +84,7 @@ def page_values(result: RunResult, trace: TraceReader | None) -> Page:
         versions=tuple(_versions(result)),
         actions=tuple(to_do(result, commands)),
         step=result.path[0].where.step if result.path else None,
-        path=tuple(_path(result, {} if trace is None else _lines_of_layers(trace))),
+        path=tuple(_path(result, _lines_of_layers(described.values()))),
         heat_map=None if trace is None else heat_map_of(trace),
         losses=loss_chart_of(result),
         switches=tuple(_switches(result)),
@@ -129,10 +131,10 @@ def _versions(result: RunResult) -> list[tuple[str, str]]:
     return versions
 
 
-def _lines_of_layers(trace: TraceReader) -> dict[str, str]:
+def _lines_of_layers(ops: Iterable[DescribedOp]) -> dict[str, str]:
     """Of each layer the file and the number of the first line that made one of its ops."""
     lines: dict[str, str] = {}
-    for op in trace.described_ops().values():
+    for op in ops:
         if op.line is not None and op.layer is not None and op.phase != "optimizer":
             lines.setdefault(op.layer, f"{PurePath(op.line.file).name}:{op.line.line}")
     return lines
