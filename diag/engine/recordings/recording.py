@@ -115,6 +115,7 @@ class Recording(Carried):
         stored = _stored(program)
         if earlier is not None:
             earlier.refuse_others(plan, stored, trained.batches)
+        self._lines = {} if earlier is None else dict(earlier.lines)  # before the new trace takes the old one's place
         self.writer = TraceWriter(
             path,
             layout,
@@ -130,7 +131,6 @@ class Recording(Carried):
         )
         self._shown: dict[int, Shown] = {}  # of each program that is kept
         self._stored = set() if earlier is None else set(earlier.programs)
-        self._lines = {} if earlier is None else dict(earlier.lines)
         self._batches = {} if earlier is None else dict(earlier.batches)
         self._excess: dict[str, float] = defaultdict(lambda: -math.inf)
         self._keep_program(program, stored)
