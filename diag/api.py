@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from diag.call_request import call_request, options_from
 from diag.common.after_import import after_import
+from diag.common.modes import PREDICT
 from diag.common.notebook import CellEnded, is_notebook
 from diag.errors import UserError
 from diag.guest import as_guest
@@ -59,7 +60,7 @@ class Report:
 
     @property
     def losses(self) -> dict[str, list[float]]:
-        """Of each lane, `reference` and `candidate`, the loss of every step."""
+        """Of each lane, `reference` and `candidate`, the loss of every step; to predict, the mean of the outputs."""
         return {lane: list(losses) for lane, losses in self.result.losses.items()}
 
     @property
@@ -224,23 +225,29 @@ def compare_training(
         steps: at most so many, epochs following each other (default: 20).
         fit: what else `model.fit` would be given: `{"batch_size": 64, "class_weight": {0: 1.0, 1: 3.0}}`.
         settings: other flags of `python -m diag.run`, such as `out="runs/mine"`, `follow="free"`, `units="op"`.
+            `mode="predict"` compares what `model.predict` computes instead: the model need not be compiled, of the
+            data x is taken, and `fit` is what else `predict` would be given.
 
     Raises:
         ValueError: it cannot be asked so, or the model cannot be trained on the data.
     """
     from diag.machine.tensorflow_import import import_tensorflow
 
+    chosen = {"mode": settings.pop("mode")} if "mode" in settings else {}
     named = {"reference": reference, "candidate": candidate, "steps": steps, **settings}
     with as_guest():
-        request = call_request(options_from(named), _command("compare_training", named))
+        request = call_request(options_from(named), _command("compare_training", {**named, **chosen}), **chosen)
         request = replace(request, module="", quiet=True)
         import_tensorflow()
         from diag.door import lockstep_of
-        from diag.engine.training.fit_calls import call_of_fit
+        from diag.engine.training.fit_calls import call_of_fit, call_of_predict
         from diag.options import DEFAULT_STEPS
 
-        epochs = request.steps or DEFAULT_STEPS  # each has a batch at least
-        call = call_of_fit(model, data, {"epochs": epochs, **(fit or {})})
+        if request.mode == PREDICT:
+            call = call_of_predict(model, data, fit or {})
+        else:
+            epochs = request.steps or DEFAULT_STEPS  # each has a batch at least
+            call = call_of_fit(model, data, {"epochs": epochs, **(fit or {})})
         return Report(lockstep_of(call, request, "data given to compare_training"))
 
 

@@ -11,6 +11,7 @@ from diag import allowance_file
 from diag import options as flags
 from diag.common.command import is_on, positive
 from diag.common.keywords import options_from_keywords
+from diag.common.modes import MODES, TRAIN
 from diag.errors import UserError
 from diag.request import LockstepRequest, open_places, request_of
 
@@ -28,11 +29,11 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
     allowance_file.add_allowances_flag(parser)
     flags.add_trace_flags(parser)
     flags.add_output_flags(parser)
-    parser.set_defaults(model=None, data=None, batch_size=32, seed=0, policy=None)
+    parser.set_defaults(model=None, data=None, batch_size=32, seed=0, policy=None, mode=None)
 
 
-def call_request(options: argparse.Namespace, command: Sequence[str]) -> LockstepRequest:
-    """The request that flags make; `command` is kept in the trace.
+def call_request(options: argparse.Namespace, command: Sequence[str], mode: str = TRAIN) -> LockstepRequest:
+    """The request that flags make; `command` is kept in the trace.  mode: what the call does with a batch.
 
     Raises:
         UserError: it cannot be asked so.
@@ -42,6 +43,9 @@ def call_request(options: argparse.Namespace, command: Sequence[str]) -> Lockste
             f"--reference {options.reference}: a recorded step needs no script; python -m diag.lockstep --reference "
             f"{options.reference} runs it"
         )
+    if mode not in MODES:
+        raise UserError(f"mode={mode!r}: expected one of {', '.join(MODES)}")
+    options.mode = mode
     return request_of(options, command)
 
 

@@ -20,7 +20,8 @@ from diag.engine.runs.run import FinishedStep, LockstepRun
 from diag.engine.runs.settings import Settings
 from diag.engine.runs.updates import adam_settings_of
 from diag.engine.step.batch import Batch
-from diag.engine.step.tracing import Programs, has_own_step
+from diag.engine.step.keras_steps import has_own_step
+from diag.engine.step.tracing import Programs
 from diag.engine.training.given_texts import without_texts
 from diag.engine.training.models import own_loss
 from diag.engine.training.setup import described

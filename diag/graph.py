@@ -1,4 +1,4 @@
-"""Show what TensorFlow makes of a training step before it runs it: ops fused, other kernels, layouts, casts, devices.
+"""Show what TensorFlow makes of a step before it runs it: ops fused, other kernels, layouts, casts, devices.
 
 Nothing is trained. With --taps the step is compiled a second time with the tensors that diag.lockstep watches, and
 what the watching changes is said. Exit code 0: done, 2: the question could not be asked, 3: a bug of ours.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from diag import options as flags
 from diag.common.command import OneLineParser, add_trust_flag, command_parser, run_command
 from diag.common.jsonable import to_text
+from diag.common.modes import TRAIN
 from diag.machine.places import parse_place
 
 
@@ -44,7 +45,13 @@ def run(options: argparse.Namespace) -> int:
     from diag.report import graph as reporting
 
     named = Named(options.model, options.data, options.trust)
-    trained = set_up(named, options.batch_size, 1, options.seed, Traced(place.policy, place.execution == "xla"))
+    trained = set_up(
+        named,
+        options.batch_size,
+        1,
+        options.seed,
+        Traced(place.policy, place.execution == "xla", options.mode or TRAIN),
+    )
     program = trained.programs(trained.batches[0])
     lane = Lane.at("candidate", place, program, options.seed)
     step, changed, unsafe = inspect_step(program, lane), None, {}

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from diag import allowance_file
 from diag.common.files import claimed, write_json, write_report
+from diag.common.modes import FIGURE, PREDICT, TRAIN
 from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_alike
 from diag.engine.attribution.of_run import attributed, expected_seconds
 from diag.engine.attribution.substitution import substitute, unit_named
@@ -31,7 +32,7 @@ from diag.engine.training.setup import Named, Traced, Trained, set_up
 from diag.errors import UserError
 from diag.machine import settings as process
 from diag.machine.places import Place, parse_place
-from diag.options import DEFAULT_STEPS
+from diag.options import DEFAULT_STEPS, refuse_paths
 from diag.report import json_report
 from diag.report.html import page_of
 from diag.report.progress import StepProgress
@@ -91,12 +92,12 @@ def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
 
 
 def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, notices: Notices) -> RunResult:
-    """Train with both lanes on this machine."""
+    """Train or predict with both lanes on this machine."""
     steps = request.steps or DEFAULT_STEPS
     planned, checks = _as_begun(request, steps)
     if trained is None:
         named = Named(request.model, request.data, request.is_trusted)
-        traced = Traced(request.policy, "xla" in (request.reference.execution, candidate.execution))
+        traced = Traced(request.policy, "xla" in (request.reference.execution, candidate.execution), request.mode)
         trained = set_up(named, request.batch_size, planned, request.seed, traced)
     settings = Settings(
         request.reference,
@@ -107,7 +108,8 @@ def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, n
         request.units,
         checks,
         twins=request.twins,
-        adam=adam_settings_of(trained.model),
+        adam=adam_settings_of(trained.model) if request.mode == TRAIN else None,
+        mode=request.mode,
     )
     return record(request, trained, settings, notices)
 
@@ -122,6 +124,8 @@ def _against_trace(request: LockstepRequest, candidate: Place, notices: Notices)
         if (request.steps or 0) > num_recorded:
             raise UserError(f"--steps {request.steps}: {request.trace} holds {num_recorded} steps with their batches")
         trained = recorded.training(first, "reference")
+        if recorded.mode == PREDICT:
+            refuse_paths(request.follow, request.twins, request.substitute, f"--reference trace:{request.trace}")
         settings = Settings(
             request.reference,
             candidate,
@@ -131,6 +135,7 @@ def _against_trace(request: LockstepRequest, candidate: Place, notices: Notices)
             request.units,
             _as_begun(request, request.steps or num_recorded)[1],
             first,
+            mode=recorded.mode,
         )
         lane = RecordedLane("reference", recorded, "reference", request.reference, first)
         return record(request, trained, settings, notices, lane)
@@ -167,7 +172,7 @@ def record(
     opened: list[Recording] = []
     begun, created = time.monotonic(), datetime.now(timezone.utc)
     try:
-        with StepProgress(settings.steps, quiet=request.quiet) as progress:
+        with StepProgress(settings.steps, quiet=request.quiet, figure=FIGURE[settings.mode]) as progress:
             run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
             if request.substitute is not None:
                 unit_named(request.substitute, run.program)  # refused before the run rather than after it

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diag.common.child import add_memory_flag
 from diag.common.command import add_trust_flag, add_verbose_flag, file_path, nameable, positive, seed, whole
+from diag.common.modes import MODES, PREDICT, TRAIN
 from diag.common.user_code import FORMS
 from diag.errors import UserError
 from diag.machine.places import EXECUTIONS, POLICIES, Place, parse_place
@@ -23,7 +24,13 @@ MOST_TWINS = 1000
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what is trained")
+    group = parser.add_argument_group("what is trained, or predicts")
+    group.add_argument(
+        "--mode",
+        choices=MODES,
+        help=f"{TRAIN} it (default), or {PREDICT}: what model.predict computes of each batch, with no targets and no "
+        "optimizer",
+    )
     group.add_argument(
         "--model", metavar="SPEC", type=nameable, help=f"{FORMS} returning a Keras model, or a .keras file"
     )
@@ -37,7 +44,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_steps_flag(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--steps", type=whole(1, MOST_STEPS), help=f"training steps (default: {DEFAULT_STEPS})")
+    parser.add_argument("--steps", type=whole(1, MOST_STEPS), help=f"steps, a batch each (default: {DEFAULT_STEPS})")
 
 
 def _place_or_trace(text: str) -> str:
@@ -166,9 +173,20 @@ def follow_and_twins(options: argparse.Namespace) -> tuple[str, int]:
     return follow, twins
 
 
+def refuse_paths(follow: str | None, twins: int | None, substitute: str | None, asked: str) -> None:
+    """Raises UserError for what follows lanes from state to state; asked: what asks to predict, which changes none."""
+    given = {"--twins": twins, "--follow": None if follow == "reference" else follow, "--substitute": substitute}
+    for flag, value in given.items():
+        if value:
+            raise UserError(
+                f"{flag} {value} with {asked}: prediction changes no weights, so that no place has a path of its own "
+                f"to follow; leave {flag} out"
+            )
+
+
 def _with_trace(options: argparse.Namespace) -> Places:
     """A recorded reference: model, data, policy and seed are the trace's."""
-    given = [name for name in ("model", "data", "policy") if getattr(options, name) is not None]
+    given = [name for name in ("model", "data", "policy", "mode") if getattr(options, name) is not None]
     if given:
         raise UserError(
             f"--reference {options.reference} with --{given[0]}: the training step and its batches come from the "

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from diag import allowance_file
 from diag.common.command import is_on
+from diag.common.modes import PREDICT, TRAIN
 from diag.engine.recordings.dump_policy import DumpPolicy, parse_dump_policy
 from diag.errors import UserError
 from diag.machine.places import Place, names_execution
 from diag.numerics.allowances import AllowanceRow
-from diag.options import follow_and_twins, places_of, substituted
+from diag.options import follow_and_twins, places_of, refuse_paths, substituted
 
 SMALLEST_FREE = 64 << 20  # bytes: room for a report and a small trace
 
@@ -30,11 +31,11 @@ class LockstepRequest:
     candidate: None for the first GPU, or a simulated place where there is none; execution and policy are then its.
     open_places: lanes that compute as the script itself does, if they can: what they were named without.
     trace: a recorded reference; `reference` is where its step is judged here.  is_trusted: whatever ops its step has.
-    steps: None for the default number, or for all that `trace` holds.  follow, twins, units, check_every: as in
-    `diag.engine.runs.settings`.  substitute: names of units to compute by the reference in a second training.
-    attribute: whether to look for cures, None for where that is quick.  tf32: None for TensorFlow's default.  quiet:
-    no progress and no advice on stderr.  verbose: print all of the report.  is_resumed: go on with
-    the run in `folder`, which was killed.
+    mode: train or predict.  steps: None for the default number, or for all that `trace` holds.  follow, twins, units,
+    check_every: as in `diag.engine.runs.settings`.  substitute: names of units to compute by the reference in a second
+    training.  attribute: whether to look for cures, None for where that is quick.  tf32: None for TensorFlow's default.
+    quiet: no progress and no advice on stderr.  verbose: print all of the report.  is_resumed: go on with the run in
+    `folder`, which was killed.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class LockstepRequest:
     script: tuple[str, ...] = ()
     model: str | None = None
     data: str | None = None
+    mode: str = TRAIN
     batch_size: int = 32
     steps: int | None = None
     seed: int = 0
@@ -91,12 +93,15 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
         _check_flags_with_trace(options, given)
     follow, twins = follow_and_twins(options)
     substitute = substituted(options.substitute)
+    if options.mode == PREDICT:
+        refuse_paths(options.follow, options.twins, options.substitute, f"--mode {PREDICT}")
     allowances = allowance_file.read(options.allowances)
     return LockstepRequest(
         folder=_output_folder(options.out) if resumed is None else resumed,
         command=tuple(given),
         model=options.model,
         data=options.data,
+        mode=options.mode or TRAIN,
         batch_size=options.batch_size,
         steps=options.steps,
         seed=options.seed,

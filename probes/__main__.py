@@ -2,8 +2,9 @@
 
 Runs small computations with known answers on a place (CPU, GPU or simulated) and prints a card of it: the
 fingerprint of its sums and products, ops held against exact integers, functions in ULP, optimizers, random streams.
-`python -m probes compare A.json B.json` says what differs between two cards.  Exit code 0: nothing failed (compare:
-nothing differs), 1: something did, 2: the question could not be asked, 3: a bug of ours.
+`python -m probes compare A.json B.json` says what differs between two cards, `python -m probes fleet` which device of
+many differs from its siblings.  Exit code 0: nothing failed (compare, fleet: nothing differs), 1: something did, 2: the
+question could not be asked, 3: a bug of ours.
 """
 
 from __future__ import annotations
@@ -12,40 +13,42 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
-from diag.common.command import BUG, OneLineParser, command_parser, file_path, is_on, run_command, seed
+from diag.common.command import BUG, OneLineParser, command_parser, file_path, is_on, run_command
 from diag.common.terminal import ReportConsole
 from diag.common.wording import counted
 from diag.errors import UserError
-from diag.machine.places import EXECUTIONS, Place, parse_place
+from diag.machine.places import Place, parse_place
 from diag.machine.tensorflow_import import import_tensorflow
+from probes.fleet import command
 from probes.frame import comparing, plan
 from probes.frame.device_report import DeviceReport, check_unique, read_report, write_atomically, write_reproducers
 from probes.frame.plan import Choice, carried_out, planned
 from probes.frame.progress import ProbeProgress
+from probes.options import add_probed_flags, choice_of
 from probes.report import device_report as report
 from probes.report.comparison import render_comparison
 
 FAILED = 1
-DTYPES = ("float32", "float16", "bfloat16", "float64", "int32", "int64")
-COMPARE = "compare"
+COMPARE, FLEET = "compare", "fleet"
+KEPT = "what is in the folder of --resume is kept"
+OF_ONE_CARD = ("place", "exhaustive", "state", "emit", "out")
+"""Flags that say nothing of several devices."""
 
 
 def parser() -> OneLineParser:
     parser = command_parser(__package__, __doc__)
     probed = parser.add_argument_group("what is probed")
     probed.add_argument("--place", metavar="PLACE", help="DEVICE[/EXECUTION] (default: the first GPU, else CPU:0)")
-    probed.add_argument("--execution", choices=EXECUTIONS, help="where --place names none (default: eager)")
-    probed.add_argument("--op", action="append", metavar="GLOB", help="only these ops: MatMul, 'Conv*'; repeatable")
-    probed.add_argument("--dtype", action="append", choices=DTYPES, help="only this dtype; repeatable")
     probed.add_argument(
-        "--family", action="append", choices=tuple(plan.FAMILIES), help="only this family of probes; repeatable"
+        "--devices", metavar="PLACE,PLACE", help="which of these differs from the others; all: every GPU here"
     )
-    probed.add_argument("--quick", action="store_true", help="fewer samples and shapes")
+    add_probed_flags(probed)
     probed.add_argument("--exhaustive", action="store_true", help="accuracy over all 2^32 float32 inputs; resumable")
     probed.add_argument(
         "--state",
@@ -53,8 +56,6 @@ def parser() -> OneLineParser:
         metavar="FOLDER",
         help="where --exhaustive goes on from (default: runs/probes-exhaustive)",
     )
-    probed.add_argument("--seed", type=seed, default=0, help="of what is drawn (default: %(default)s)")
-    probed.add_argument("--tf32", choices=("on", "off"), help="TensorFloat-32 on NVIDIA GPUs (default: on)")
     probed.add_argument("--deterministic", action="store_true", help="TensorFlow's op determinism")
     shown = parser.add_argument_group("what is printed and written")
     shown.add_argument("--json", action="store_true", help="print the card as JSON and nothing else")
@@ -79,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == [COMPARE]:
         return run_command("probes", comparing_parser(), compare, given[1:])
+    if given[:1] == [FLEET]:
+        return run_command("probes", command.parser(), command.fleet, given[1:], KEPT)
     return run_command("probes", parser(), probe, given)
 
 
@@ -92,6 +95,8 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def probe(options: argparse.Namespace) -> int:
+    if options.devices is not None:
+        return probe_devices(options)
     place = None if options.place is None else parse_place(options.place, options.execution or "eager")
     if place is not None and place.policy is not None:
         raise UserError(f"--place {options.place}: probes name the dtype of each op themselves; use --dtype")
@@ -99,15 +104,8 @@ def probe(options: argparse.Namespace) -> int:
     import_tensorflow()
     from diag.machine import settings
 
-    choice = Choice(
-        tuple(options.op or ()),
-        tuple(options.dtype or ()),
-        tuple(options.family or ()),
-        options.quick,
-        options.exhaustive,
-        options.state,
-        options.quiet or options.json,
-    )
+    quiet = options.quiet or options.json
+    choice = replace(choice_of(options), exhaustive=options.exhaustive, state=options.state, quiet=quiet)
     with settings.tf32(is_on(options.tf32)), settings.op_determinism(options.deterministic):
         card = report_of_place(place or default_place(options.execution or "eager"), choice, options.seed)
     if options.out is not None:
@@ -121,6 +119,17 @@ def probe(options: argparse.Namespace) -> int:
         written, failures = counted(len(programs), "program"), counted(len(card.failures), "failure")
         print(f"{written} for {failures} written to {options.emit}")
     return exit_code(card)
+
+
+def probe_devices(options: argparse.Namespace) -> int:
+    """As `python -m probes fleet`, here; raises UserError for flags that are of one device's card."""
+    for name in OF_ONE_CARD:
+        if getattr(options, name):
+            raise UserError(f"--devices {options.devices} with --{name}: a card is of one device; leave --{name} out")
+    request = command.FleetRequest(
+        options.devices, options.execution or "eager", choice_of(options), options.seed, options.tf32
+    )
+    return command.probe_fleet(request, options)
 
 
 def exit_code(card: DeviceReport) -> int:

@@ -39,6 +39,22 @@ def compared(model: keras.Model, folder: Path, data: Any = (X, Y), **settings: A
     return diag.compare_training(model, data, out=folder / "run", **given)
 
 
+def test_a_model_in_memory_that_was_never_compiled_predicts(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5, activation="tanh"), keras.layers.Dropout(0.5)])
+    weights, expected = model.get_weights(), model.predict(X, batch_size=8, verbose=0)
+    report = compared(model, tmp_path, (X, Y), mode="predict", candidate="sim:tf32", units="layer", steps=5)
+    assert report.verdict == "divergence" and report.first is not None
+    assert (report.first.where.op_type, report.first.cause) == ("MatMul", "format:tf32-rne")
+    means = [float(np.mean(expected[start : start + 8], dtype=np.float64)) for start in (0, 8, 16)]
+    assert report.losses["reference"] == means and report.result.mode == "predict"
+    assert all(map(np.array_equal, weights, model.get_weights())) and not model.compiled
+    assert np.array_equal(expected, model.predict(X, batch_size=8, verbose=0))
+    with pytest.raises(ValueError, match="mode='guess': expected one of train, predict"):
+        compared(model, tmp_path, mode="guess")
+    with pytest.raises(ValueError, match="--twins 3 with --mode predict"):
+        compared(model, tmp_path, mode="predict", twins=3)
+
+
 def test_it_finds_in_a_model_in_memory_what_the_command_finds_in_a_file(tmp_path: Path) -> None:
     report = compared(made(), tmp_path, candidate="sim:tf32", units="layer", attribute=False)
     assert report.verdict == "divergence"

@@ -14,6 +14,7 @@ from diag.common.command import file_path, nameable
 from diag.errors import UserError
 from diag.machine import tensorflow_import
 from probes import __main__ as probes
+from probes.fleet import command as fleet
 from tests.hostile import sound
 from tests.hostile.running import LET_IN
 from traces import __main__ as traces
@@ -29,6 +30,7 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for name, module in MODULES.items():
         yield name, module.parser()
     yield "probes compare", probes.comparing_parser()
+    yield "probes fleet", fleet.parser()
     for action in traces.parser()._subparsers._group_actions:
         yield from ((f"traces {name}", parser) for name, parser in action.choices.items())
 

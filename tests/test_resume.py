@@ -171,6 +171,14 @@ def test_whoever_is_followed_and_whatever_is_found(tmp_path, kept, way) -> None:
 
 
 @pytest.mark.slow
+def test_predictions_go_on_as_training_does(tmp_path, kept) -> None:
+    flags = (*DROPOUT, "--mode", "predict", "--candidate", "sim:tf32")
+    kept(3)
+    begin(tmp_path / "killed", *flags, after=5)
+    assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
+
+
+@pytest.mark.slow
 def test_every_op_of_every_step(tmp_path, kept) -> None:
     flags = (*MLP, "--units", "op", "--candidate", "sim:bf16-inputs")
     kept(3)

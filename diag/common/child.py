@@ -150,11 +150,12 @@ def _ended(child: subprocess.Popen[bytes], told: str, stopping: Stopping) -> tup
         return int(code), ""
     if stopping.number is not None:
         return stopping.code, stopping.word
-    how = _how(child.returncode)
+    how = how_ended(child.returncode)
     return UserError.exit_code, f"the stored step ended its process ({how}) before it was done: it has no result"
 
 
-def _how(code: int | None) -> str:
+def how_ended(code: int | None) -> str:
+    """The name of the signal that ended a process, or its exit code."""
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
             return signal.Signals(-code).name

@@ -46,6 +46,7 @@ class Stopping:
 
     def __init__(self, name: str, left: str = "", raises: bool = True) -> None:
         self.number: int | None = None
+        self._is_taken = False
         self.name, self._left = name, left
         self._raises = raises
         self._stderr = STDERR
@@ -83,8 +84,12 @@ class Stopping:
         self._undo.close()
 
     def _take(self, number: int, _: FrameType | None) -> None:
-        """Of several only the first: what it began is to be brought to its end."""
-        is_first, self.number = self.number is None, self.number or number
+        """Of several only the first: what it began is to be brought to its end.
+
+        The thread that watches may have noted its number already.
+        """
+        is_first, self._is_taken = not self._is_taken, True
+        self.number = self.number or number
         if is_first and self._raises:
             raise Stopped
 

@@ -97,12 +97,13 @@ class NoteRecord(TypedDict):
 class LaneRecord(TypedDict):
     """Where a lane ran; besides these keys, all that is known of its environment.
 
-    loss: a number a step.  judged: of the candidate, how much was looked at.
+    loss: a number a step; in prediction it is the `mean_of_the_outputs`.  judged: of the candidate, how much was looked at.
     """
 
     place: str
     simulated: bool
-    loss: list[Number]
+    loss: NotRequired[list[Number]]
+    mean_of_the_outputs: NotRequired[list[Number]]
     judged: NotRequired[dict[str, Any]]
 
 
@@ -116,7 +117,7 @@ class Report(TypedDict):
 
     path: the units of the step of the first divergence, or else of the last that was looked at, in order of execution.
     worst: the units and ops of the whole run with the largest errors.  created: when the run began, ISO 8601 in UTC.
-    seconds: that it took.
+    seconds: that it took.  mode: where not a training was looked at.
     """
 
     schema: Literal["lockstep-report/1"]
@@ -129,6 +130,7 @@ class Report(TypedDict):
     steps: int
     lanes: Lanes
     files: dict[str, str]
+    mode: NotRequired[Literal["predict"]]
     tool: NotRequired[Tool]
     command: NotRequired[list[str]]
     created: NotRequired[str]

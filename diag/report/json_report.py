@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from diag import NAME, __version__
 from diag.common.jsonable import json_safe
+from diag.common.modes import TRAIN, figure_key
 from diag.numerics.figures import PairStatistics
 from diag.report import attribution, rewrites, substitution
 from diag.report.growth import growth_sentence
@@ -39,6 +40,8 @@ def report(result: RunResult) -> Report:
         "files": result.files,
         "tool": {"name": NAME, "version": __version__},
     }
+    if result.mode != TRAIN:
+        contents["mode"] = result.mode
     optional = {
         "command": result.command, "created": result.created, "seconds": result.seconds, "model": result.model,
         "data": result.data, "notes": result.notes, "path": list(map(_unit, result.path)),
@@ -132,7 +135,7 @@ def _twins(twins: Trajectories) -> dict[str, Any]:
 
 def _lane(lane: LaneInfo, result: RunResult) -> dict[str, Any]:
     place = {"place": lane.place, "simulated": lane.is_simulated}
-    found = {**place, **lane.environment, **place, "loss": result.losses.get(lane.name, [])}
+    found = {**place, **lane.environment, **place, figure_key(result.mode): result.losses.get(lane.name, [])}
     if lane.name == "candidate":
         found["judged"] = dataclasses.asdict(result.judged)
     return found

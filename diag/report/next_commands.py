@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from diag.common.modes import TRAIN
 from diag.common.wording import flag_of
 from diag.report.to_do import attribute_command
 from diag.verdict.result import RunResult
@@ -21,23 +22,23 @@ def next_commands(result: RunResult, given: Sequence[str], script: Sequence[str]
     def again(*flags: str) -> str:
         return shlex.join([*words, *flags, *script])
 
-    first = result.first_divergence
+    first, is_trained = result.first_divergence, result.mode == TRAIN
     if first is None:
-        further = [again("--follow", "free")]
+        further = [again("--follow", "free")] if is_trained else []
         if result.twins is not None:
             further = [again("--twins", str(MORE_TWINS))] if result.twins.is_inconclusive else []
         return [*further, again("--units", "op")]
     commands = []
     if result.attribution is None and "trace" in result.files:
         commands.append(attribute_command(result))
-    elif first.where.unit in ("layer", "op") and first.where.layer and "--substitute" not in given:
+    elif first.where.unit in ("layer", "op") and first.where.layer and "--substitute" not in given and is_trained:
         name = f"{first.where.variable or first.where.layer}=reference"
         commands.append(again(*shlex.split(flag_of("--substitute", name))))
     if first.where.unit != "op" and "--units" not in given:
         commands.append(again("--units", "op"))
     if "--execution" not in given and first.blame in ("graph-rewriter", "xla"):
         commands.append(again("--execution", "eager"))
-    return [*commands, again("--follow", "candidate")] if "--follow" not in given else commands
+    return [*commands, again("--follow", "candidate")] if "--follow" not in given and is_trained else commands
 
 
 def next_commands_of(result: RunResult, command: Sequence[str]) -> list[str]:

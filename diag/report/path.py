@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from diag.common.modes import TRAIN
 from diag.common.wording import counted, figure, shortened
 from diag.report.layout import table_of
 from diag.report.words import name_of, over_bound, ulp_text
@@ -27,7 +28,8 @@ def path_of(result: RunResult, width: int) -> Iterator[RenderableType]:
         return
     first = index_of_first(result)
     diverges = result.first_divergence is not None
-    title = "from the first divergence to the loss" if diverges else "how far the two places are apart"
+    end = "loss" if result.mode == TRAIN else "predictions"
+    title = f"from the first divergence to the {end}" if diverges else "how far the two places are apart"
     table = table_of(
         f"Step {path[0].where.step}, {title}",
         ("", "layer", "phase"),

@@ -12,7 +12,7 @@ from diag.common.wording import duration
 
 
 class StepProgress(Bar):
-    """How far a run is: which step, the losses, what is being done.
+    """How far a run is: which step, the losses (`figure` is what they are), what is being done.
 
     with StepProgress(num_steps) as progress:
         progress.update(step, "watching", reference_loss, candidate_loss)
@@ -24,9 +24,10 @@ class StepProgress(Bar):
         quiet: bool = False,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        figure: str = "loss",
     ) -> None:
         super().__init__(num_steps, quiet, console, clock)
-        self.num_steps = num_steps
+        self.num_steps, self.figure = num_steps, figure
         self._losses = ""
         self._furthest = 0
         self._first: tuple[int, float] | None = None  # where it stood at the first word, and when
@@ -36,7 +37,7 @@ class StepProgress(Bar):
     ) -> None:
         """Step `step`, counted from 0, is being watched, zoomed into, ...; the last losses stay shown."""
         if reference_loss is not None and candidate_loss is not None:
-            self._losses = f"loss {reference_loss:.4g} / {candidate_loss:.4g}  "
+            self._losses = f"{self.figure} {reference_loss:.4g} / {candidate_loss:.4g}  "
         self._furthest = max(self._furthest, step)  # a zoom goes back in the run; the bar does not
         self.show(self._furthest, f"step {step}/{self.num_steps}  {self._losses}{doing}{self._left()}")
 

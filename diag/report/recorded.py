@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.modes import mode_in
 from diag.common.wording import counted
 from diag.errors import UserError
 from diag.numerics.bounds import Bound
@@ -98,6 +99,7 @@ def _from_tables(trace: TraceReader) -> RunResult:
         microscope=tuple(o for o in ops if o.where.step == at),
         worst=(),
         judged=Judged(judged[0], judged[1], unjudged, tuple(sorted({o.where.step for o in ops}))),
+        mode=mode_in(trace.settings),
         first_step=min(trace.steps, default=0),
     )
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diag.common.jsonable import json_safe
+from diag.common.modes import FIGURE, figure_key
 from diag.common.text import as_text
 from diag.common.wording import counted, figure, percent, shortened
 from diag.report.words import name_of
@@ -47,7 +48,7 @@ def _lane(replay: Replay) -> dict[str, Any]:
         "place": replay.place,
         "from_snapshot": replay.start,
         "state_reproduced": replay.state_reproduced,
-        "loss": {"recorded": replay.loss[0], "replayed": replay.loss[1]},
+        figure_key(replay.mode): {"recorded": replay.loss[0], "replayed": replay.loss[1]},
         "tensors": len(replay.tensors),
         "same": counts["same"],
         "given": [tensor.name for tensor in replay.tensors if tensor.outcome.value == "given"],
@@ -111,7 +112,9 @@ def _sentence(replay: Replay) -> str:
     if replay.is_exact:
         return f"{what}: reproduced bit for bit, all {counted(total, 'tensor')}."
     if not others:
-        return f"{what}: the loss has other bits, though all {counted(total, 'tensor')} are as recorded."
+        return (
+            f"{what}: the {FIGURE[replay.mode]} has other bits, though all {counted(total, 'tensor')} are as recorded."
+        )
     unstable = sum(tensor.own is not None for tensor in others)
     rest = f"{len(others):,} of {counted(total, 'tensor')} with other bits, first {others[0].kind} of {others[0].name}"
     if unstable:
@@ -133,7 +136,7 @@ def _facts_of(replay: Replay) -> list[tuple[str, str]]:
     kinds = Counter(tensor.kind for tensor in replay.tensors)
     result = [
         ("state", start),
-        ("loss", f"{now:.9g}" if recorded == now else f"{recorded:.9g} recorded, {now:.9g} now"),
+        (FIGURE[replay.mode], f"{now:.9g}" if recorded == now else f"{recorded:.9g} recorded, {now:.9g} now"),
         ("compared", ", ".join(f"{kind} {number}" for kind, number in kinds.items())),
     ]
     if replay.recorded_place != replay.place:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from diag.common.modes import FIGURE
 from diag.common.terminal import Stripped, Unbroken, facts_table
 from diag.common.text import as_text
 from diag.common.wording import counted, figure, shortened
@@ -89,7 +90,7 @@ def _losses(result: RunResult) -> list[tuple[str, str]]:
         values = [(name, losses[row]) for name, losses in result.losses.items() if row < len(losses)]
         if values:
             texts.append(f"step {number}: " + ", ".join(f"{name} {value:.7g}" for name, value in values))
-    return [("loss", "\n".join(texts))] if texts else []
+    return [(FIGURE[result.mode], "\n".join(texts))] if texts else []
 
 
 # -- what TensorFlow made of it --------------------------------------------------------------------

@@ -7,6 +7,7 @@ from enum import Enum
 
 import numpy as np
 
+from diag.common.modes import TRAIN
 from diag.numerics.figures import PairStatistics
 
 
@@ -44,9 +45,10 @@ class Replay:
     place: str
     start: int  # the step whose snapshot it began from
     tensors: tuple[Tensor, ...]
-    loss: tuple[float, float]  # recorded, replayed
+    loss: tuple[float, float]  # recorded, replayed; in prediction the mean of the outputs
     state_reproduced: bool | None  # the state before the step, where steps had to be run to reach it
     notes: tuple[str, ...] = ()
+    mode: str = TRAIN
 
     @property
     def is_exact(self) -> bool:

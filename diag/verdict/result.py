@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from diag.common.modes import TRAIN
 from diag.numerics.adam import AdamFigures
 from diag.verdict.attribution import Attribution
 from diag.verdict.chaos import Trajectories
@@ -76,7 +77,8 @@ class RunResult:
     divergence (or of the last step checked), in execution order; propagated and local errors of
     each.  microscope: op observations of the step that was zoomed into, those that differ or
     diverge.  worst: the units and ops of the whole run with the largest excess.
-    losses: per lane, one value a step.  twins: how the candidate's own path grows, against chaos.
+    losses: per lane, one value a step, of what `diag.common.modes.FIGURE` says.  twins: how the candidate's own path
+    grows, against chaos.
     updates: what Adam made of each variable's gradient in the first step that was held against truth as
     a whole.  shared_errors: where both lanes are wrong alike.  reference_errors: where the reference is wrong and the
     candidate is not.  command: that was given; created: when the run began, ISO 8601 in UTC; seconds: that it took.
@@ -110,6 +112,7 @@ class RunResult:
     created: str = ""
     seconds: float = 0.0
     cure_seconds: float = 0.0
+    mode: str = TRAIN
     first_step: int = 0
     numbers: Sequence[int] = ()  # of its steps, where they do not follow each other
     files: dict[str, str] = field(default_factory=dict)

@@ -56,6 +56,9 @@ class DeviceUnderTest:
     def environment(self) -> dict[str, Any]:
         return {"place": str(self), **environment_of(self.place), "seed": self.seed}
 
+    def saw(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+        """Told of everything that is computed here; for those who keep the bits."""
+
     def computation(self, function: Callable[..., Any]) -> Computation:
         """A function of tensors, to be run here any number of times; it returns a tensor or a list of them."""
         return Computation(self, function)
@@ -98,7 +101,9 @@ class Computation:
         results = self._built[signature](*feeds)
         if self.simulation is not None:
             self.simulation.check()
-        return [to_numpy(result) for result in results]
+        outputs = [to_numpy(result) for result in results]
+        self.device.saw(arrays, outputs)
+        return outputs
 
     def graph(self, *inputs: Any) -> Graph:
         """The records of the function for these inputs, as it was traced."""
@@ -123,7 +128,7 @@ class Computation:
             return
         program = Program(
             executable.graph, executable.functions, executable.graph_def, executable.feeds, dict(executable.captures),
-            dict(executable.constants), (), (), (), executable.fetches[0], {}, {}, (),
+            dict(executable.constants), (), (), (), executable.fetches[:1], {}, {}, (),
         )  # fmt: skip
         try:
             self.simulation.bind(program, self.device.seed)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from diag.common.command import command_parser, run_command
+from diag.common.stopping import Stopped, Stopping
 from diag.common.terminal import ReportConsole
 from diag.errors import UserError
 
@@ -175,3 +176,11 @@ sys.exit(run_command("name", command_parser("name", ""), run, []))
 def test_a_terminal_of_no_columns_is_one_that_does_not_say(columns, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     assert ReportConsole(file=io.StringIO()).width == width
+
+
+def test_a_signal_is_raised_though_the_thread_that_watches_saw_it_first():
+    stopping = Stopping("command")
+    stopping.number = signal.SIGINT
+    with pytest.raises(Stopped):
+        stopping._take(signal.SIGINT, None)
+    stopping._take(signal.SIGINT, None)  # one is enough

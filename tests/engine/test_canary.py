@@ -434,6 +434,17 @@ def test_keras_trains_by_the_train_function_that_make_train_function_sets(method
     assert model.optimizer.iterations == 0
 
 
+def test_keras_predicts_by_the_predict_function_that_make_predict_function_sets():
+    model, taken = small_model(), []
+
+    def make(force: bool = False) -> None:
+        model.predict_function = lambda data: taken.extend(data) or {}
+
+    model.make_predict_function = make
+    model.predict(A, batch_size=1, verbose=0)
+    assert [batch.shape for batch in taken] == [(1, 2)] * len(A)
+
+
 def test_what_is_none_in_a_generator_s_batch_comes_as_an_optional():
     model, taken = small_model(), []
 

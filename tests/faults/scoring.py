@@ -8,13 +8,15 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import cattrs
+
 from diag import lockstep
 from tests.faults.baselines import METHODS, Named, watched
-from tests.faults.catalogue import Planting
+from tests.faults.catalogue import Planting, plantings
 from tests.faults.planting import PHASES, Aim, Strike, recorded
 
 
@@ -69,13 +71,16 @@ class Score:
         return self.place_is_right and self.cause_is_right and self.blame_is_right
 
 
-def attempt(planting: Planting) -> Score | str:
-    """The score, or why there is none."""
+def score_of(name: str) -> Score:
+    """The score of the planting of that name."""
+    (planting,) = [each for each in plantings() if each.name == name]
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            return score(planting, Path(folder) / "out")
-        except RuntimeError as error:
-            return str(error)
+        return score(planting, Path(folder) / "out")
+
+
+def score_in(document: Mapping[str, Any], planting: Planting) -> Score:
+    """What `score_of` returned, after it was JSON."""
+    return replace(cattrs.structure(document, Score), planting=planting)  # which names files of the machine it ran on
 
 
 def score(planting: Planting, folder: Path) -> Score:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from diag.common.jsonable import json_safe
+from diag.common.task import key_of
+from tests.faults.baselines import Named
 from tests.faults.catalogue import Planting, plantings
 from tests.faults.planting import Strike, Strikes, _change, _steps
-from tests.faults.scoring import Score, score
+from tests.faults.scoring import Score, score, score_in
 
 # One of each kind of evidence: a place's memory, partial sums, a dtype, the step before, a race; and a control.
 QUICK = (
@@ -31,6 +37,7 @@ def test_planted_and_found(name, tmp_path):
 def test_every_planting_is_one_of_its_own():
     names = [each.name for each in plantings()]
     assert len(set(names)) == len(names) > 100
+    assert len({key_of(name).casefold() for name in names}) == len(names)
     assert {each.blame for each in plantings()} >= {"kernel", "graph-rewriter", "state-update", "framework"}
 
 
@@ -65,6 +72,11 @@ def test_what_is_named_exactly_is_right():
 def test_what_is_not_is_wrong(changed, rights):
     found = scored(**changed)
     assert (found.place_is_right, found.cause_is_right, found.blame_is_right) == rights
+
+
+def test_a_score_comes_back_from_json_as_it_was():
+    found = replace(scored(), others={"CRADLE": Named(1, "forward", None), "allclose": None}, notes="noted")
+    assert score_in(json.loads(json.dumps(json_safe(found))), FAULT) == found
 
 
 def test_nothing_found_is_wrong_and_right_of_a_control():

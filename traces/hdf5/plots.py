@@ -15,10 +15,13 @@ from traces.hdf5.scales import LAYER
 from traces.schema import TraceLayout
 
 
-def create_plots(file: h5py.File, layout: TraceLayout) -> None:
-    """Make the plots; the first is the excess of each layer and step, where it is taken."""
+def create_plots(file: h5py.File, layout: TraceLayout, figure: str) -> None:
+    """Make the plots; the first is the excess of each layer and step, where it is taken.
+
+    figure: what the losses are (`diag.common.modes.FIGURE`).
+    """
     entry = file.create_group("plots", track_order=True)
-    _plot_losses(entry, file["steps"], layout)
+    _plot_losses(entry, file["steps"], layout, figure)
     if layout.layers:
         _plot_excess(entry, file["steps"])
     file.attrs.update(NX_class="NXroot", default="plots")
@@ -38,12 +41,12 @@ def _plot_excess(entry: h5py.Group, steps: h5py.Group) -> None:
     )
 
 
-def _plot_losses(entry: h5py.Group, steps: h5py.Group, layout: TraceLayout) -> None:
-    group = _create_plot(entry, "loss", "Loss of each lane")
+def _plot_losses(entry: h5py.Group, steps: h5py.Group, layout: TraceLayout, figure: str) -> None:
+    group = _create_plot(entry, "loss", f"{figure.capitalize()} of each lane")
     group["step"] = steps["step"]
     for lane in layout.lanes:
         group[lane] = steps[f"loss/{lane}"]
-        group[lane].attrs["long_name"] = f"loss ({lane})"
+        group[lane].attrs["long_name"] = f"{figure} ({lane})"
     group.attrs.update(signal=layout.lanes[0], axes=["step"])
     if layout.lanes[1:]:
         group.attrs["auxiliary_signals"] = list(layout.lanes[1:])

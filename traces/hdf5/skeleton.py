@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 
 from diag import __version__
+from diag.common.modes import figure_in
 from traces.checksums import bytes_checksum
 from traces.hdf5.blobs import create_blobs
 from traces.hdf5.creation import create_table, create_text
@@ -67,4 +68,5 @@ def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object],
     for name in BLOBS:
         create_blobs(file.create_group(name))
         label_blobs(file[name])
-    create_plots(file, layout)
+    settings = documents.get("settings")
+    create_plots(file, layout, figure_in(settings if isinstance(settings, Mapping) else {}))

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from diag.common.files import exported, refuse_existing, refuse_too_large
+from diag.common.modes import figure_key, mode_in
 from diag.common.text import as_text
 from diag.errors import UserError
 from traces.encoding import Array, widen
@@ -106,7 +107,8 @@ def _add_array(file: zipfile.ZipFile, name: str, value: Array) -> None:
 
 def _losses(trace: InspectedTrace) -> dict[str, Array]:
     """Each whole step's losses."""
-    return {"step": np.asarray(trace.steps), **{f"loss/{lane}": losses for lane, losses in trace.losses.items()}}
+    name = figure_key(mode_in(trace.settings))
+    return {"step": np.asarray(trace.steps), **{f"{name}/{lane}": losses for lane, losses in trace.losses.items()}}
 
 
 def _matching(columns: dict[str, Array], address: Address) -> Iterator[int]:

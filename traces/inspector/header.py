@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diag.common.modes import figure_in
 from diag.common.text import LONGEST, as_text
 from diag.common.wording import counted, figure, ranges_of
 from traces.inspector.personal import personal_data
@@ -17,8 +18,9 @@ from traces.inspector.reading import InspectedTrace
 class Header:
     """The documents of a trace, as far as they concern all of it.
 
-    `losses` are by lane and step. `planned` is how many steps were to run, None for an open-ended run;
-    `report` the last report stored, None while the run goes on and after a kill; `personal` says what can be private.
+    `losses` are by lane and step, `figure` says what they are. `planned` is how many steps were to run, None for an
+    open-ended run; `report` the last report stored, None while the run goes on and after a kill; `personal` says what
+    can be private.
     """
 
     path: str
@@ -34,6 +36,7 @@ class Header:
     losses: Mapping[str, Mapping[int, float]]
     report: Mapping[str, Any] | None
     personal: str = ""
+    figure: str = "loss"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -69,6 +72,7 @@ def header_of(trace: InspectedTrace) -> Header:
         losses={lane: dict(zip(steps, map(float, losses), strict=False)) for lane, losses in trace.losses.items()},
         report=trace.report(),
         personal=personal_data(trace),
+        figure=figure_in(trace.settings),
     )
 
 
@@ -83,7 +87,7 @@ def facts_of(header: Header) -> list[tuple[str, str]]:
         ("steps", _steps_text(header)),
         *places,
         ("model", header.model),
-        ("loss", _losses_text(header)),
+        (header.figure, _losses_text(header)),
         ("command", shlex.join(header.command)),
         ("holds", header.personal),
     ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from diag.common.modes import TRAIN, mode_in
 from diag.common.wording import counted, ranges_of
 from traces.inspector.reading import InspectedTrace
 
@@ -37,7 +38,8 @@ def personal_data(trace: InspectedTrace) -> str:
 def _values(trace: InspectedTrace) -> Iterator[str]:
     states, batches = trace.snapshot_steps, sorted(trace.batch_steps)
     yield f"weights (before steps {ranges_of(states, MOST_RANGES)})" if states else "no weights"
-    yield f"training data (batches of steps {ranges_of(batches, MOST_RANGES)})" if batches else "no training data"
+    data = "training data" if mode_in(trace.settings) == TRAIN else "data to predict"
+    yield f"{data} (batches of steps {ranges_of(batches, MOST_RANGES)})" if batches else f"no {data}"
     yield "the model's computation" if trace.programs or trace.model_config else "no model"
 
 

@@ -116,10 +116,10 @@ class _Cast:
         return Port(name, 0)
 
     def _cast_back_what_is_named(self) -> None:
-        """The loss, gradients and layer outputs are read from outside."""
+        """Results, gradients and layer outputs are read from outside."""
         program = self.program
         outputs = [port for ports in program.layer_outputs.values() for port in ports]
-        for port in (program.loss, *program.gradients.values(), *outputs, *program.graph.outputs):
+        for port in (*program.results, *program.gradients.values(), *outputs, *program.graph.outputs):
             self._read(port, False)
 
     def _program(self, nodes: Sequence[Node]) -> Program:
@@ -133,7 +133,7 @@ class _Cast:
                 program,
                 graph=Graph(tuple(nodes), self.graph.inputs, outputs),
                 graph_def=graph_def,
-                loss=self._read(program.loss, False),
+                results=tuple(self._read(port, False) for port in program.results),
                 layer_outputs={k: tuple(self._read(p, False) for p in v) for k, v in program.layer_outputs.items()},
                 gradients={name: self._read(port, False) for name, port in program.gradients.items()},
             )

@@ -65,7 +65,7 @@ class _Path:
         values = compiled.run(batch, watched, draws)
         if self.lane.simulation is not None:
             self.lane.simulation.check()
-        self.losses.append(float(values[program.loss]))
+        self.losses.append(program.figure(values))
         return {port: values[port] for port in watched}
 
 

@@ -75,7 +75,7 @@ def candidates(program: Program) -> list[Port]:
     Ops in the bodies of loops run several times a step, and those in branches perhaps not at all:
     the bit would not flip exactly once.  Random ops draw, and what nobody reads is not computed.
     """
-    read = {port for node in program.graph for port in node.inputs} | {program.loss}
+    read = {port for node in program.graph for port in node.inputs} | set(program.results)
     alive = alive_in(program)
     first: list[Port] = []
     for node in program.graph:
@@ -104,10 +104,10 @@ def _is_wide_enough(node: Node, output: int) -> bool:
 
 
 def alive_in(program: Program) -> set[str]:
-    """The nodes that the loss or something written depends on; TensorFlow prunes the others."""
+    """The nodes that the step's results or something written depend on; TensorFlow prunes the others."""
     graph = program.graph
     written = [node.name for node in graph if node.op in ASSIGN_OPS | _STATEFUL_CALLS or _writes(node)]
-    start = [program.loss.node, *written]
+    start = [*(port.node for port in program.results), *written]
     return set(reachable(start, lambda name: [port.node for port in graph.by_name[name].inputs]))
 
 

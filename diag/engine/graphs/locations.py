@@ -14,6 +14,7 @@ FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
 PHASES = (FORWARD, BACKWARD, OPTIMIZER)
 LOSS_LAYER = "loss"
 OPTIMIZER_LAYER = "optimizer"
+PREDICT_LAYER = "predict_step"  # what a prediction step computes outside of layers
 
 _MARK = re.compile(r"lockstep\.(layer|update|loss|optimizer|step)(\d*)")
 _HIDDEN_MARK = re.compile(r"lockstep\.(?:layer|update|step)\d+(?:/|$)")

@@ -191,13 +191,13 @@ class CompiledSteps:
         shared: Mapping[Port, Any] | None = None,
         is_kept: bool = True,
     ) -> dict[Port, Any]:
-        """Run one step in place; returns the loss and the watched values.
+        """Run one step in place; returns its results and the watched values.
 
         `shared` values are taken as they are instead of being computed.  Not `is_kept`: what TensorFlow compiled for
         this is let go, for it is not run again.
         """
         shared = shared or {}
-        ports, given = tuple(dict.fromkeys((self.program.loss, *watched))), tuple(shared)
+        ports, given = tuple(dict.fromkeys((*self.program.results, *watched))), tuple(shared)
         if (ports, given) not in self._built:
             self._built[ports, given] = self.lane.build(self.program.step(ports, given))
         feeds = self.lane.place_feeds([*batch, *shared.values()])

@@ -15,13 +15,13 @@ from diag.engine.step.units import Unit
 class LaneStep:
     """One whole step of one lane: the state before it, the values that were watched, the state after it.
 
-    unwatched: the state after the same step with nothing fetched, where that was run.
+    unwatched: the same step with nothing fetched but its results, where that was run.
     """
 
     before: Sequence[Any]
     values: Mapping[Port, Any]
     after: Sequence[Any]
-    unwatched: Sequence[Any] | None = None
+    unwatched: LaneStep | None = None
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class LockstepSteps(Carried):
         At once, unless the candidate takes what the reference drew, or the step calls Python functions: what
         `tf.py_function` hands on to its gradient TensorFlow keeps by function, not by call.
 
-        with_unwatched: both lanes also run the step with nothing fetched, before they are left in the state after it.
+        with_unwatched: both lanes also run the step with nothing watched, before they are left in the state after it.
         """
         for lane in (self.reference, self.candidate):
             lane.enter_step(step)
@@ -129,15 +129,15 @@ class LockstepSteps(Carried):
         shown: LaneStep | None = None
         showing = tuple(dict.fromkeys((*watched, *self.cut.boundary_ports)))
         result = run(showing if with_boundaries and not self._showing_changes else watched, random)
-        unwatched = again((), random).after if with_unwatched or is_new else None
+        unwatched = again((), random) if with_unwatched or is_new else None
         if is_new and unwatched is not None:
-            self._showing_changes = not _are_same(unwatched, result.after)
+            self._showing_changes = bool(self.unequal(unwatched, result))
             if self._showing_changes:
                 result = again(watched, random)
         if with_boundaries and self._showing_changes:
             drawn = {port: result.values[port] for port in program.random_ports}
             shown = again([port for port in showing if port not in drawn], drawn)
-            if _are_same(result.after, shown.after):  # to watch, or to draw once more, had made the difference
+            if not self.unequal(result, shown):  # to watch, or to draw once more, had made the difference
                 self._showing_changes = False
             result = replace(result, values={**shown.values, **result.values})
         if unwatched is not None or shown is not None:
@@ -152,8 +152,7 @@ class LockstepSteps(Carried):
         values, after = steps.run(batch, self.watched_ports, shared), lane.state()
         if with_unwatched:
             self._rewind(lane, step, before)
-            steps.run(batch, (), shared, is_kept=False)
-            unwatched = lane.state()
+            unwatched = LaneStep(before, steps.run(batch, (), shared, is_kept=False), lane.state())
             lane.load(after)
         return LaneStep(before, values, after, unwatched)
 
@@ -175,7 +174,7 @@ class LockstepSteps(Carried):
         return tuple(p for p in ports if not np.array_equal(to_numpy(reference[p]), to_numpy(candidate[p])))
 
     def differs_again(self, lane: Lane, run: StepRun) -> list[str]:
-        """Variables that end with other bits when a lane's step is run again from the same state, watched as before.
+        """What ends with other bits (`unequal`) when a lane's step is run again from the same state, watched as before.
 
         Leaves the lane in the state of that second run.
         """
@@ -184,8 +183,8 @@ class LockstepSteps(Carried):
         self._rewind(lane, run.step, first.before)
         taken = self.reference.draws(run.step, self.program) if is_reference else self._taken(run.step)
         shared = {port: run.reference.values[port] for port in taken}
-        self.compiled[lane.name].run(run.batch, self.watched_ports, shared)
-        return self.unequal_variables(lane.variables, first.after)
+        values = self.compiled[lane.name].run(run.batch, self.watched_ports, shared)
+        return self.unequal(LaneStep(first.before, values, lane.state()), first)
 
     def not_reproduced(self, run: StepRun, again: StepRun) -> list[str]:
         """Variables that the candidate's step, run again from the same state, leaves with other bits.
@@ -196,12 +195,16 @@ class LockstepSteps(Carried):
         random = [port for port in self.program.random_ports if port in first.values]
         if any(not same_bits(to_numpy(first.values[p]), to_numpy(second.values[p])) for p in random):
             return []
-        return self.unequal_variables(first.after, second.after)
+        return self.unequal(first, second)
 
-    def unequal_variables(self, a: Sequence[Any], b: Sequence[Any]) -> list[str]:
-        """Names of the variables of which two states have other bits."""
-        triples = zip(self.program.variables, arrays_of(a), arrays_of(b), strict=True)
-        return [spec.name for spec, x, y in triples if not same_bits(x, y)]
+    def unequal(self, a: LaneStep, b: LaneStep) -> list[str]:
+        """Names of what two runs of a step leave with other bits: variables, and in prediction the predictions."""
+        triples = zip(self.program.variables, arrays_of(a.after), arrays_of(b.after), strict=True)
+        names = [spec.name for spec, x, y in triples if not same_bits(x, y)]
+        others = (
+            port for port in self.program.predictions if not same_bits(*(to_numpy(s.values[port]) for s in (a, b)))
+        )
+        return [*names, *(self.program.layers_of[port][0] for port in others)]
 
     def propagated(self, run: StepRun) -> Propagated:
         """The candidate's whole step against the reference's."""
@@ -217,19 +220,16 @@ class LockstepSteps(Carried):
 
     @cached_property
     def _outputs(self) -> dict[Key, Port]:
-        """Layer outputs, gradients and the loss."""
+        """Layer outputs, gradients and the loss, as far as there are."""
         activations = {
             ("activations", layer if index == 0 else f"{layer}:{index}"): port
             for layer, outputs in self.program.layer_outputs.items()
             for index, port in enumerate(outputs)
         }
         gradients = {("gradients", name): port for name, port in self.program.gradients.items()}
-        return {**activations, **gradients, ("loss", "loss"): self.program.loss}
+        losses = {} if self.program.loss is None else {("loss", "loss"): self.program.loss}
+        return {**activations, **gradients, **losses}
 
     @cached_property
     def _variables(self) -> list[Key]:
         return [(spec.kind, spec.of or spec.name) for spec in self.program.variables]
-
-
-def _are_same(state: Sequence[Any], other: Sequence[Any]) -> bool:
-    return all(map(same_bits, arrays_of(state), arrays_of(other)))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from diag.common.modes import STEP
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Lane, Recorded
@@ -390,7 +391,8 @@ class RunComparison:
             worst=tuple(findings.layers),
             judged=Judged(findings.num_layer_outputs),
             notes=as_notes(findings.notes),
-            model=f"the training step recorded in {self.reference.run.path.name}",
+            mode=self.reference.run.mode,
+            model=f"the {STEP[self.reference.run.mode]} recorded in {self.reference.run.path.name}",
             data=f"the batches recorded in {self.reference.run.path.name}",
         )
         return with_lines(result, self.reference.run.reader.described_ops())

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from diag.common.modes import STEP
 from diag.common.text import as_text
 from diag.common.wording import shortened
 from diag.engine.graphs.graph import Port
@@ -94,6 +95,11 @@ class RecordedRun:
     @property
     def seed(self) -> int:
         return int(self._known(self.reader.seeds, "seed", "seeds"))
+
+    @property
+    def mode(self) -> str:
+        """What its step does: train or predict."""
+        return self._specs[0].mode
 
     @property
     def follow(self) -> str:
@@ -217,6 +223,8 @@ class RecordedRun:
     def values(self, step: int, lane: str, program: Program) -> dict[Port, np.ndarray]:
         """The loss and the tensors of a step that were kept in full, by where the program computes them."""
         found = self._kept_at(watched_tensors(program), step, lane)
+        if program.loss is None:
+            return found
         loss = self.reader.losses[lane][self.reader.steps.index(step)]
         return {**found, program.loss: loss.astype(program.graph.dtype(program.loss).as_numpy_dtype)}
 
@@ -238,7 +246,7 @@ class RecordedRun:
             programs=lambda batch: with_state(self.program_for(batch), state),
             batches=self,
             config=self.reader.model_config,
-            model_description=f"the training step recorded in {self.path.name}",
+            model_description=f"the {STEP[self.mode]} recorded in {self.path.name}",
             data_description=f"the batches recorded in {self.path.name}",
             notes=(),
             longest=tuple(self._specs),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from diag.common.carried import Carried
+from diag.common.modes import TRAIN
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.locations import LOSS_LAYER, OPTIMIZER_LAYER
 from diag.engine.graphs.tf_runtime import to_numpy
@@ -99,8 +100,9 @@ class Recording(Carried):
         self.longest = (program, *trained.longest)
         self.series = longest_series(self.longest)
         others = [node.location.layer for node in program.ops if node.location.layer]  # several optimizers
+        of_training = (LOSS_LAYER, OPTIMIZER_LAYER) if settings.mode == TRAIN else ()
         self.layers = tuple(
-            dict.fromkeys((*program.layers, LOSS_LAYER, OPTIMIZER_LAYER, STEP, *others, *program.layer_outputs))
+            dict.fromkeys((*program.layers, *of_training, STEP, *others, *program.layer_outputs))
         )  # a layer may be called so
         self.layer_of = {spec.name: spec.layer for spec in program.variables}
         in_full = [series for series in self.series if series.kind not in (WEIGHTS, STATE, DRAWS)]
@@ -336,11 +338,11 @@ class Recording(Carried):
             self.writer.write_program(stored)
             if more := not_allowed_in(program):
                 self.notes.append(
-                    "the trace will be replayed elsewhere only with --trust, for its training step may do more than "
-                    f"compute: {more}"
+                    "the trace will be replayed elsewhere only with --trust, for its step may do more than compute: "
+                    f"{more}"
                 )
         elif not isinstance(stored, bytes):
-            self.notes.append(f"the trace cannot be replayed: its training step cannot be kept, for {stored}")
+            self.notes.append(f"the trace cannot be replayed: its step cannot be kept, for {stored}")
 
     def _snapshot(self, run: StepRun) -> None:
         """Both lanes as they were before the step."""

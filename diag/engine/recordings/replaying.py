@@ -180,10 +180,10 @@ class Replayer:
             if (outcome := outcomes.get(name)) is not None
         ]
         reader = self.run.reader
-        loss = (float(reader.losses[lane][reader.steps.index(step)]), float(values[program.loss]))
+        loss = (float(reader.losses[lane][reader.steps.index(step)]), program.figure(values))
         replay = Replay(
             step, lane, reader.environment(lane)["place"], str(runner.place), self.start_of(step), tuple(tensors), loss,
-            reproduced, tuple(self.notes),
+            reproduced, tuple(self.notes), program.mode,
         )  # fmt: skip
         return replay if replay.is_exact else replace(replay, notes=(*self.notes, *self._why(replay, program)))
 

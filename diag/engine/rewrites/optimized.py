@@ -49,13 +49,13 @@ def difference(first: OptimizedStep, second: OptimizedStep) -> RewriteDifference
 
 
 def inspect_step(program: Program, lane: Lane, watched: Sequence[Port] = ()) -> OptimizedStep:
-    """The whole step at a lane's place, with these tensors fetched beside the loss.
+    """The whole step at a lane's place, with these tensors fetched beside its results.
 
     It runs once, on a batch of zeros and variables of its own, since TensorFlow optimizes a graph only when it
     is first called; neither the lane's state nor its simulated fault is touched.
     Raises UserError for a place that compiles nothing.
     """
-    return inspect(program.step(tuple(dict.fromkeys((program.loss, *watched)))), lane, watched)
+    return inspect(program.step(tuple(dict.fromkeys((*program.results, *watched)))), lane, watched)
 
 
 def inspect(executable: Executable, lane: Lane, watched: Sequence[Port] = ()) -> OptimizedStep:

@@ -15,7 +15,7 @@ import numpy as np
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
-from diag.engine.lanes.step_results import StepRun, UnitRun
+from diag.engine.lanes.step_results import LaneStep, StepRun, UnitRun
 from diag.engine.lockstep.telescope import Telescope
 from diag.numerics.bits import same_bits
 from diag.verdict.findings import Cause, Observation, Verdict
@@ -116,33 +116,36 @@ def is_hidden_by_watching(
     is_hidden, steps = False, telescope.steps
     for lane, step in ((telescope.reference, run.reference), (telescope.candidate, run.candidate)):
         assert step.unwatched is not None
-        changed = steps.unequal_variables(step.unwatched, step.after)
+        changed = steps.unequal(step.unwatched, step)
         if changed:
             again = set(steps.differs_again(lane, run))
-            for text in _changes(lane.name, changed, again):
+            for text in _changes(
+                lane.name, changed, again, "outputs" if telescope.program.predictions else "variables"
+            ):
                 note(text)
             if lane is telescope.candidate and not set(changed) <= again:
                 is_hidden = _stop_watching_if_it_hides(telescope, run, step.unwatched, judge_step)
             lane.load(step.after)
     if is_hidden:
         note(
-            "what is wrong with the candidate's step vanishes when its tensors are watched: from here on only its loss "
-            "and its state are"
+            "what is wrong with the candidate's step vanishes when its tensors are watched: from here on only its "
+            "results and its state are"
         )
     return is_hidden
 
 
-def _stop_watching_if_it_hides(
-    telescope: Telescope, run: StepRun, unwatched: Sequence[Any], judge_step: StepJudge
-) -> bool:
+def _stop_watching_if_it_hides(telescope: Telescope, run: StepRun, unwatched: LaneStep, judge_step: StepJudge) -> bool:
     """Whether the candidate's step is out of its bound only when nothing of it is watched.
 
-    unwatched: the state that it ended in then, from the state before `run`.
+    unwatched: what it gave then, from the state before `run`.
     """
     if _is_wrong(judge_step(telescope, telescope.whole_step_run(run), False, {})):
         return False
     telescope.watch(False)
-    alone = telescope.whole_step_run(replace(run, candidate=replace(run.candidate, after=unwatched)))
+    values = {**run.candidate.values, **unwatched.values}
+    alone = telescope.whole_step_run(
+        replace(run, candidate=replace(run.candidate, values=values, after=unwatched.after))
+    )
     if _is_wrong(telescope.judge.judge(alone, True, {})):
         return True
     telescope.watch(True)
@@ -153,17 +156,17 @@ def _is_wrong(observations: Sequence[Observation]) -> bool:
     return any(o.verdict is Verdict.DIVERGENCE for o in observations)
 
 
-def _changes(lane: str, changed: Sequence[str], unstable: Collection[str]) -> list[str]:
+def _changes(lane: str, changed: Sequence[str], unstable: Collection[str], what: str) -> list[str]:
     """Which bits depend on being watched, and which on nothing that a step is given."""
     watched, result = [name for name in changed if name not in unstable], []
     if unstable:
         result.append(
-            f"the {lane} is not deterministic: the same step run again leaves other bits in {len(unstable)} variables "
+            f"the {lane} is not deterministic: the same step run again leaves other bits in {len(unstable)} {what} "
             f"({_some(sorted(unstable))})"
         )
     if watched:
         result.append(
-            f"watching changes the {lane}: without taps the step leaves other bits in {len(watched)} variables "
+            f"watching changes the {lane}: without taps the step leaves other bits in {len(watched)} {what} "
             f"({_some(watched)})"
         )
     return result

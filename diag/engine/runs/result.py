@@ -33,6 +33,7 @@ def result_of(findings: Findings, settings: Settings, lanes: Sequence[Lane], twi
         amplifiers=(*amplifiers_in(findings.path), *findings.amplifying[:WORST_KEPT]),
         steps=settings.steps,
         first_step=settings.first_step,
+        mode=settings.mode,
         lanes=tuple(LaneInfo(lane.name, lane.label, lane.place.is_simulated, lane.environment()) for lane in lanes),
         losses=findings.losses,
         path=tuple(findings.path),

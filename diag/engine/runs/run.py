@@ -69,9 +69,9 @@ class FinishedStep:
 
     @property
     def losses(self) -> tuple[float, float]:
-        """Of the reference and of the candidate."""
-        run, loss = self.run, self.telescope.program.loss
-        return float(run.compared.values[loss]), float(run.candidate.values[loss])
+        """Of the reference and of the candidate; in prediction what stands for them (`Program.figure`)."""
+        run, figure = self.run, self.telescope.program.figure
+        return figure(run.compared.values), figure(run.candidate.values)
 
 
 ON_XLA = "XLA_"
@@ -223,9 +223,7 @@ class LockstepRun:
         self.findings.see_units(step.observations)
         self.attention.learn(propagated, run.with_boundaries, not step.flagged)
         if self.settings.units == "op" or self.attention.calls_for_microscope(step.observations):
-            loss = telescope.program.loss
-            lanes = (run.reference, run.candidate)
-            self.progress(number, "judging every op", *(float(lane.values[loss]) for lane in lanes))
+            self.progress(number, "judging every op", *step.losses)
             self._zoom(step)
             self.attention.looked(step.observations)
         self.attention.saw(step.observations)

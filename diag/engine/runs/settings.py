@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.modes import TRAIN
 from diag.engine.runs.updates import AdamSettings
 from diag.engine.step.program import Program
 from diag.machine.places import Place
@@ -27,6 +28,7 @@ class Settings:
     first_step: int = 0
     twins: int = 0
     adam: AdamSettings | None = None
+    mode: str = TRAIN
 
     @property
     def numbers(self) -> range:

@@ -59,7 +59,7 @@ class Twins(Carried):
         weights = weights_of(program)
         reference = _arrays(run.reference.after, weights)
         expected = predictions.of(lanes[0], run.reference, run.batch, shared)
-        losses = (float(run.reference.values[program.loss]), float(run.candidate.values[program.loss]))
+        losses = (program.figure(run.reference.values), program.figure(run.candidate.values))
         for lane, steps, curve in zip(self._lanes, self._steps[id(program)], self.curves, strict=True):
             lane.enter_step(run.step)
             before = lane.state()
@@ -67,7 +67,7 @@ class Twins(Carried):
             twin = LaneStep(before, values, ())
             disagreement = _disagreement(predictions.of(lane, twin, run.batch, shared), expected)
             distance = relative_distance(_arrays(lane.variables, weights), reference)
-            _add(curve, distance, losses[0], float(values[program.loss]), disagreement)
+            _add(curve, distance, losses[0], program.figure(values), disagreement)
         drawn = {port: run.candidate.values.get(port, drawn) for port, drawn in shared.items()}
         predicted = predictions.of(lanes[1], run.candidate, run.batch, drawn)
         distance = relative_distance(_arrays(run.candidate.after, weights), reference)

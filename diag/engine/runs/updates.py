@@ -12,8 +12,8 @@ import numpy as np
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import StepRun
+from diag.engine.step.keras_steps import has_own_step
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import has_own_step
 from diag.engine.truth.unit_judge import OutputTruth
 from diag.numerics.adam import Adam, AdamFigures, AdamLane, judge_adam
 from diag.numerics.bounds import COMPOSITE

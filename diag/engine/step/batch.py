@@ -39,6 +39,15 @@ class Batch:
     def parts(self) -> tuple[Any, Any, Any]:
         return self.inputs, self.targets, self.sample_weight
 
+    def mapped(self, function: Callable[[Any], Any]) -> Batch:
+        """The same parts with `function` applied to every array."""
+        inputs, targets, sample_weight = (map_leaves(function, part) for part in self.parts)
+        return Batch(inputs, targets, sample_weight, self.num_parts)
+
+    def without_targets(self) -> Batch:
+        """The inputs alone, as `predict` is given them (keras.utils.pack_x_y_sample_weight)."""
+        return Batch(self.inputs, num_parts=1 if isinstance(self.inputs, (tuple, list)) else 0)
+
     @property
     def num_samples(self) -> int:
         return len(next(iter(self.as_dict().values())))
@@ -52,8 +61,7 @@ def longest_of(batches: Iterable[Batch]) -> Batch:
     if all(array.shape == tuple(shapes[path]) for path, array in arrays[0].items()):
         return first
     zeros = iter([np.zeros(shapes[path], array.dtype) for path, array in arrays[0].items()])
-    inputs, targets, sample_weight = (map_leaves(lambda _: next(zeros), part) for part in first.parts)
-    return Batch(inputs, targets, sample_weight, first.num_parts)
+    return first.mapped(lambda _: next(zeros))
 
 
 def texts_as_bytes(array: np.ndarray) -> np.ndarray:

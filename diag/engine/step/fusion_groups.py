@@ -69,7 +69,7 @@ class _Edges:
 
     def __init__(self, program: Program) -> None:
         self.graph = program.graph
-        self.readers = Readers(program.graph, program.loss)
+        self.readers = Readers(program.graph, program.results)
         self.nodes: dict[Port, list[Node]] = defaultdict(list)
         self.forward_ops: dict[UnitKey, set[str]] = defaultdict(set)
         for node in program.graph:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.modes import TRAIN
 from diag.engine.graphs.graph import Graph, Port
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.graphs.variables import arrays_of
@@ -86,7 +87,7 @@ def series_of(program: Program) -> list[Series]:
     ]
     for (kind, name), spec in zip(variable_names(program), program.variables, strict=True):
         result.append(Series(kind, name, tuple(spec.shape), spec.dtype))
-        if kind == WEIGHTS:
+        if kind == WEIGHTS and program.mode == TRAIN:
             result.append(Series(UPDATES, name, tuple(spec.shape), spec.dtype))
     return result
 
@@ -121,7 +122,7 @@ class Shown:
             for name, (port, source) in views.items()
             if name not in left_out
         }
-        self._variables = variable_names(program)
+        self._variables, self._has_updates = variable_names(program), program.mode == TRAIN
 
     def values(self, values: Mapping[Port, Any], before: Sequence[Any], after: Sequence[Any]) -> dict[Name, np.ndarray]:
         """The arrays of one step in one lane, by name; those of `values` that were not watched are left out."""
@@ -132,6 +133,6 @@ class Shown:
         states = arrays_of(before), arrays_of(after)
         for (kind, name), old, new in zip(self._variables, *states, strict=True):
             result[kind, name] = new
-            if kind == WEIGHTS:
+            if kind == WEIGHTS and self._has_updates:
                 result[UPDATES, name] = new - old
         return result

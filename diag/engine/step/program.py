@@ -1,8 +1,8 @@
-"""One training step, traced once: the program that every lane executes.
+"""One step, traced once: the program that every lane executes.
 
-The step is a `tf.GradientTape` loop's body: forward, loss, gradients, optimizer.  It is traced
-with the shapes of a batch, and from then on it is data: the telescope compiles it whole or unit
-by unit, the microscope executes it op by op, the truth lane executes it in float64.
+A training step is a `tf.GradientTape` loop's body: forward, loss, gradients, optimizer; a prediction step is what
+`predict` computes.  It is traced with the shapes of a batch, and from then on it is data: the telescope compiles it
+whole or unit by unit, the microscope executes it op by op, the truth lane executes it in float64.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from diag.common.modes import PREDICT, TRAIN
 from diag.common.source_lines import SourceLine
 from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Graph, Node, Port
+from diag.engine.graphs.tf_runtime import to_numpy
 from diag.numerics.op_classes import is_random
 
 
@@ -52,11 +55,12 @@ class WatchedTensors:
 
 @dataclass(frozen=True)
 class Program:
-    """One traced training step as data: its graph, and what is known of its nodes and variables.
+    """One traced step as data: its graph, and what is known of its nodes and variables.
 
     `graph.inputs` are the flat batch followed by the captures; `captures` maps a placeholder to
-    the index of its variable, `constants` to a tensor captured by value.  `lines` are those of the person's own that
-    made ops, by index, as far as they are known; a program that comes out of bytes has none.
+    the index of its variable, `constants` to a tensor captured by value.  `results` are what every run of the step
+    fetches: its loss; in prediction all that `predict` gives, and there are no gradients then.  `lines`
+    are those of the person's own that made ops, by index, as far as they are known; out of bytes come none.
     """
 
     graph: Graph
@@ -68,12 +72,28 @@ class Program:
     variables: tuple[VariableSpec, ...]
     keras_variables: tuple[Any, ...]
     layers: tuple[str, ...]
-    loss: Port
+    results: tuple[Port, ...]
     layer_outputs: dict[str, tuple[Port, ...]]
     gradients: dict[str, Port]
     without_gradient: tuple[str, ...]
+    mode: str = TRAIN
     watched: WatchedTensors = WatchedTensors((), {})
     lines: Mapping[int, SourceLine] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Port | None:
+        """None where nothing is trained."""
+        return self.results[0] if self.mode == TRAIN else None
+
+    @property
+    def predictions(self) -> tuple[Port, ...]:
+        """Empty where a model is trained."""
+        return self.results if self.mode == PREDICT else ()
+
+    def figure(self, values: Mapping[Port, Any]) -> float:
+        """The number that stands for a step (`diag.common.modes.FIGURE`), from the values of its results."""
+        arrays = [to_numpy(values[port]) for port in self.results]
+        return float(arrays[0]) if self.mode == TRAIN else mean_of(arrays)
 
     @property
     def ops(self) -> list[Node]:
@@ -111,6 +131,8 @@ class Program:
     @cached_property
     def losses(self) -> tuple[Port, ...]:
         """All that is differentiated by weights, `loss` first: what `layer_outputs` names besides layers."""
+        if self.loss is None:
+            return ()
         others = (port for name, ports in self.layer_outputs.items() if name not in self.layers for port in ports)
         return tuple(dict.fromkeys((self.loss, *others)))
 
@@ -130,6 +152,13 @@ class Program:
 
     def initial_state(self) -> list[tf.Tensor]:
         return [tf.identity(variable.value) for variable in self.keras_variables]
+
+
+def mean_of(arrays: Sequence[np.ndarray]) -> float:
+    """Of all elements of some arrays together, summed in float64; NaN of none."""
+    count = sum(array.size for array in arrays)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return sum(float(np.sum(array, dtype=np.float64)) for array in arrays) / count if count else float("nan")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from diag.common.modes import PREDICT, TRAIN
 from diag.common.wording import first_line
 from diag.engine.graphs.allowed_ops import Beyond, beyond, in_words
 from diag.engine.graphs.graph import OPAQUE, Graph, Node, Port, parse_input
@@ -23,11 +24,12 @@ from diag.engine.graphs.locations import Location
 from diag.engine.graphs.tf_runtime import PYTHON_FUNCTIONS
 from diag.engine.step.keras_calls import body_graph
 from diag.engine.step.program import Program, RawVariable, VariableSpec
-from diag.engine.step.stored_step import Damaged, stored_step
+from diag.engine.step.stored_step import Damaged, results_of, stored_step
 from diag.engine.step.watching import with_watched_tensors
 from diag.errors import UserError
 
-FORMAT = 1
+FORMATS = {TRAIN: 1, PREDICT: 2}
+"""Format 2 has `predictions` where format 1 has the `loss`."""
 
 
 class NotStorable(Exception):
@@ -48,7 +50,7 @@ def dump(program: Program) -> bytes:
         if value.dtype in OPAQUE:
             raise NotStorable(f"{name} is a {value.dtype.name}, which lives only in the process that made it")
     document = {
-        "format": FORMAT,
+        "format": FORMATS[program.mode],
         "graph": _graph_document(program.graph, with_shapes=True),
         "functions": {name: _graph_document(body, with_shapes=False) for name, body in program.functions.items()},
         "batch_inputs": program.batch_inputs,
@@ -56,7 +58,9 @@ def dump(program: Program) -> bytes:
         "constants": list(program.constants),
         "variables": [asdict(spec) for spec in program.variables],
         "layers": program.layers,
-        "loss": str(program.loss),
+        **(
+            {"predictions": list(map(str, program.predictions))} if program.predictions else {"loss": str(program.loss)}
+        ),
         "layer_outputs": {name: [str(port) for port in ports] for name, ports in program.layer_outputs.items()},
         "gradients": {name: str(port) for name, port in program.gradients.items()},
         "without_gradient": program.without_gradient,
@@ -95,7 +99,7 @@ def load(blob: bytes, is_trusted: bool = False) -> Program:
       NotAllowed: its graph has other ops.
       UserError: the bytes are of a newer format, or this TensorFlow does not know one of its ops.
     """
-    step = stored_step(blob, FORMAT, is_trusted)
+    step = stored_step(blob, max(FORMATS.values()), is_trusted)
     program = _program(step.document, step.graph_def, step.constants)
     for port in (Port(name, 0) for name in program.batch_inputs):
         if not program.graph.shape(port).is_fully_defined():
@@ -130,10 +134,11 @@ def _program(document: Mapping[str, Any], graph_def: Any, constants: Sequence[by
             variables=specs,
             keras_variables=(),
             layers=tuple(document["layers"]),
-            loss=_port(document["loss"]),
+            results=tuple(map(_port, results_of(document))),
             layer_outputs={name: tuple(map(_port, ports)) for name, ports in document["layer_outputs"].items()},
             gradients={name: _port(port) for name, port in document["gradients"].items()},
             without_gradient=tuple(document["without_gradient"]),
+            mode=PREDICT if "predictions" in document else TRAIN,
         )
     )
 

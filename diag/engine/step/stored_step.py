@@ -27,6 +27,7 @@ from diag.engine.graphs.tf_runtime import known_op
 from diag.errors import UserError
 from traces.door.records import parsed
 
+PREDICTIONS_FORMAT = 2
 MOST_BYTES = 2 << 30
 """Of all parts, inflated: what TensorFlow takes for a graph at most."""
 MOST_AXES = 254
@@ -38,6 +39,7 @@ PARTS = {
     "format", "graph", "functions", "batch_inputs", "captures", "constants", "variables", "layers", "loss",
     "layer_outputs", "gradients", "without_gradient",
 }  # fmt: skip
+PREDICTION_PARTS = PARTS - {"loss"} | {"predictions"}
 
 
 class Damaged(Exception):
@@ -96,16 +98,22 @@ def _refuse_newer(document: Any, newest: int) -> None:
     _expect(isinstance(document, dict) and _is_count(document.get("format")), "it has no format")
     if document["format"] > newest:
         raise UserError(
-            f"The stored training step has format {document['format']}; expected at most {newest}; "
+            f"The stored step has format {document['format']}; expected at most {newest}; "
             "read it with the version of tf-lockstep that wrote it."
         )
+
+
+def results_of(document: Mapping[str, Any]) -> Any:
+    """The outputs that every run of the step gives: of a training step its loss."""
+    return document["predictions"] if "predictions" in document else [document["loss"]]
 
 
 # -- the document ----------------------------------------------------------------------------------
 
 
 def _refuse_other_document(document: dict[str, Any]) -> None:
-    _expect(document.keys() == PARTS, f"its parts are not {', '.join(sorted(PARTS))}")
+    parts = PREDICTION_PARTS if document["format"] == PREDICTIONS_FORMAT else PARTS
+    _expect(document.keys() == parts, f"its parts are not {', '.join(sorted(parts))}")
     _refuse_other_record(document["graph"], "graph", with_results=True)
     _expect(isinstance(document["functions"], dict), "functions is no object")
     for name, function in document["functions"].items():
@@ -118,7 +126,8 @@ def _refuse_other_document(document: dict[str, Any]) -> None:
     _expect(_is_map(captures, lambda i: _is_count(i) and i < count), "captures names no variables")
     _expect(_is_map(outputs, lambda ports: _is_list(ports, _is_port)), "layer_outputs is no map of outputs")
     _expect(_is_map(document["gradients"], _is_port), "gradients is no map of outputs")
-    _expect(_is_port(document["loss"]), "loss is no output")
+    results = results_of(document)
+    _expect(_is_list(results, _is_port) and bool(results), "loss or predictions are no outputs")
 
 
 def _refuse_other_record(record: Any, what: str, with_results: bool) -> None:
@@ -194,7 +203,7 @@ def _refuse_other_graph(document: Mapping[str, Any], graph_def: Any) -> None:
     _same_names(record, [node.name for node in graph_def.node], "the step")
     _expect(record["sites"].keys() == record["results"].keys(), "nodes without results")
     sizes = _sizes(record, {node.name: node for node in graph_def.node})
-    ports = [document["loss"], *record["outputs"], *document["gradients"].values()]
+    ports = [*results_of(document), *record["outputs"], *document["gradients"].values()]
     ports += [port for found in document["layer_outputs"].values() for port in found]
     _expect(all(_is_output(sizes, *_split(port)) for port in ports), "it names outputs that no node has")
     fed = [*document["batch_inputs"], *document["captures"], *document["constants"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from diag.common.modes import PREDICT, STEP, TRAIN
 from diag.common.source_lines import SourceLine
 from diag.common.user_code import line_of_their_own
 from diag.common.wording import type_and_message
-from diag.engine.graphs.graph import Graph, Port, graph_of
-from diag.engine.graphs.locations import LOSS_LAYER, LOSS_SCOPE, OPTIMIZER, STEP_SCOPE
+from diag.engine.graphs.graph import OPAQUE, Graph, Port, graph_of
+from diag.engine.graphs.locations import LOSS_LAYER, PREDICT_LAYER
 from diag.engine.step.function_calls import with_calls_of_today
 from diag.engine.step.keras_calls import (
     GradientCall,
@@ -28,11 +28,13 @@ from diag.engine.step.keras_calls import (
     symbolic_ports,
     watched_training,
 )
+from diag.engine.step.keras_steps import CALLS, STEPS
 from diag.engine.step.layer_lines import line_of_layer
-from diag.engine.step.node_locations import NodeLocations
+from diag.engine.step.locating import Locator
 from diag.engine.step.program import Program, RawVariable, VariableSpec
-from diag.engine.step.scope_marks import MarkedNames, marked, marks_beside_names
+from diag.engine.step.scope_marks import MarkedNames, marks_beside_names
 from diag.engine.step.sources import lines_of_step
+from diag.engine.step.variables import describe_variables, names_of_optimizers
 from diag.engine.step.watching import with_watched_tensors
 from diag.errors import UserError
 
@@ -41,37 +43,9 @@ if TYPE_CHECKING:
 
 
 MOST_TRACES = 100
+FRAME = (__file__, "step")
+"""File and function within which a step is traced: what stands around it has made none of its ops."""
 BatchKey = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each array of a batch
-
-
-def has_own_step(model: keras.Model) -> bool:
-    """Whether the model's class trains by a `train_step` of its own."""
-    return type(model).train_step is not keras.Model.train_step
-
-
-def training_step(model: keras.Model, data: Any) -> Any:
-    """One training step on the data that Keras gives it: the model's own, else Keras's but for the metrics."""
-    if has_own_step(model):
-        with marked(STEP_SCOPE):
-            return _own_step(model)(data)
-    inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    with tf.GradientTape() as tape:
-        predictions = model(inputs, training=True)
-        with tf.name_scope(LOSS_SCOPE):
-            loss = model.compute_loss(inputs, targets, predictions, sample_weight, training=True)
-            scaled = model.optimizer.scale_loss(loss)
-    weights = model.trainable_variables
-    gradients = tape.gradient(scaled, [weight.value for weight in weights])
-    if not model.optimizer.built:
-        model.optimizer.build(weights)
-    model.optimizer.apply_gradients([(g, w) for g, w in zip(gradients, weights, strict=True) if g is not None])
-    return loss
-
-
-def _own_step(model: keras.Model) -> Any:
-    """The model's `train_step`; what a `tf.function` was made of, since its ops are to be seen."""
-    python_function = getattr(model.train_step, "python_function", None)
-    return model.train_step if python_function is None else tf.autograph.to_graph(python_function)
 
 
 def flat_batch(batch: Batch) -> list[np.ndarray]:
@@ -92,9 +66,13 @@ def packed(structure: Any, flat: Sequence[Any]) -> Any:
 
 
 def trace(
-    model: keras.Model, batch: Batch, is_xla: bool = False, shapes: Mapping[Port, Sequence[int]] | None = None
+    model: keras.Model,
+    batch: Batch,
+    is_xla: bool = False,
+    shapes: Mapping[Port, Sequence[int]] | None = None,
+    mode: str = TRAIN,
 ) -> Program:
-    """Trace one training step of a built model with loss and optimizer on this batch's shapes.
+    """Trace one step of a built model on this batch's shapes; to train it has to have loss and optimizer.
 
     `batch` gives numpy arrays in any nesting.  Nothing is executed and no state changes; variables that layers and
     optimizers make at their first call are made.  is_xla: as `jit_compile=True` traces, for XLA to compile:
@@ -110,7 +88,7 @@ def trace(
     def step(*arguments: tf.Tensor) -> Any:
         layers.forget()  # TensorFlow traces again what made variables the first time
         training.forget()
-        return training_step(model, packed(batch.data, arguments))
+        return STEPS[mode](model, packed(batch.data, arguments))
 
     with (
         marks_beside_names(shapes) as marked_names,
@@ -119,15 +97,15 @@ def trace(
         keras_own_loops(model),
         tf.device(None),
     ):
-        outer = _graph_of(step, flat)
-    return _Tracing(model, layers, training, outer, marked_names).program(len(flat))
+        outer = _graph_of(step, flat, mode)
+    return _Tracing(model, layers, training, outer, marked_names, mode).program(len(flat))
 
 
 class Programs:
-    """The step of a model for each batch, traced once for batches of the same shapes and dtypes; is_xla: as `trace`."""
+    """The step of a model for each batch, traced once for batches of one shape and dtype; is_xla, mode: as `trace`."""
 
-    def __init__(self, model: keras.Model, is_xla: bool = False) -> None:
-        self.model, self.is_xla = model, is_xla
+    def __init__(self, model: keras.Model, is_xla: bool = False, mode: str = TRAIN) -> None:
+        self.model, self.is_xla, self.mode = model, is_xla, mode
         self._num_traced = 0
         self._known: dict[BatchKey, Program] = {}
 
@@ -140,10 +118,10 @@ class Programs:
         self._num_traced += 1
         if self._num_traced > MOST_TRACES:
             raise UserError(
-                f"batches of {MOST_TRACES} different shapes were trained on, and the next has another one; a step "
+                f"batches of {MOST_TRACES} different shapes were given, and the next has another one; a step "
                 f"is traced for each, at most {MOST_TRACES}: pad batches to a few lengths, or give fewer --steps"
             )
-        return trace(self.model, batch, self.is_xla, shapes)
+        return trace(self.model, batch, self.is_xla, shapes, self.mode)
 
     def __call__(self, batch: Batch) -> Program:
         key = key_of(flat_batch(batch))
@@ -152,11 +130,11 @@ class Programs:
         return self._known[key]
 
 
-def _graph_of(step: Any, flat: list[tf.TensorSpec]) -> Any:
+def _graph_of(step: Any, flat: list[tf.TensorSpec], mode: str) -> Any:
     """The traced graph of a step.
 
     Raises:
-      UserError: the model has names that TensorFlow takes in no graph, so that `fit` does not compile it either, or a
+      UserError: the model has names that TensorFlow takes in no graph, so that Keras does not compile it either, or a
         line of the person's own fails.
     """
     try:
@@ -171,7 +149,7 @@ def _graph_of(step: Any, flat: list[tf.TensorSpec]) -> Any:
             ) from error
         if line := line_of_their_own(error):
             raise UserError(
-                f"The training step fails at {line}: {type_and_message(error)}; `fit` would as well"
+                f"The {STEP[mode]} fails at {line}: {type_and_message(error)}; `{CALLS[mode]}` would as well"
             ) from error
         raise
 
@@ -180,12 +158,18 @@ class _Tracing:
     """The trace of a step, and what its marks tell of it."""
 
     def __init__(
-        self, model: keras.Model, layers: LayerCalls, training: TrainingCalls, outer: Any, marked_names: MarkedNames
+        self,
+        model: keras.Model,
+        layers: LayerCalls,
+        training: TrainingCalls,
+        outer: Any,
+        marked_names: MarkedNames,
+        mode: str,
     ) -> None:
-        self.model, self.layers, self.training = model, layers, training
+        self.model, self.layers, self.training, self.mode = model, layers, training, mode
         self.outer, self.marked_names = outer, marked_names
         self.labels = layers.labels()
-        self.optimizers = _names_of_optimizers(model, training.optimizers)
+        self.optimizers = names_of_optimizers(model, training.optimizers)
         found, specs = describe_variables(
             model, layers, self.labels, dict(zip(self.optimizers, training.optimizers, strict=True))
         )
@@ -214,14 +198,15 @@ class _Tracing:
         graph_def = self.outer.as_graph_def()
         traced = with_calls_of_today(graph_def, graph_of(self.outer))
         bodies = {f.signature.name: body_graph(f, self.outer) for f in graph_def.library.function}
-        locations = NodeLocations(
+        locator = Locator(
             labels=self.labels,
             optimizers=self.optimizers,
             updates=[self.name_of.get(id(variable.handle), variable.name) for variable in self.training.updated],
             layer_of={spec.name: spec.layer for spec in self.specs},
             marked_names={name: self.marked_names.get(graph_of_function(name, self.outer), {}) for name in bodies},
+            outside=LOSS_LAYER if self.mode == TRAIN else PREDICT_LAYER,
         )
-        graph, functions = locations.apply(traced, self.marked_names.get(self.outer, {}), bodies)
+        graph, functions = locator.apply(traced, self.marked_names.get(self.outer, {}), bodies)
         by_handle = {id(_raw(v).handle): index for index, v in enumerate(self.variables)}
         captures, constants = {}, {}
         for value, placeholder in self.outer.captures:
@@ -230,10 +215,18 @@ class _Tracing:
             else:
                 constants[placeholder.op.name] = value
         gradients = self._gradients()
-        losses = self._losses()
+        named = self._losses() if self.mode == TRAIN else {}
         outputs: dict[str, list[Any]] = {}
         for index, tensors in self.layers.outputs:
             outputs.setdefault(self.labels[index], []).extend(tensors)
+        layer_outputs = {label: made for label, found in outputs.items() if (made := self._ports(found))}
+        layer_outputs |= {name: (port,) for name, port in list(named.items())[1:]}
+        results = tuple(named.values())[:1]
+        if self.mode == PREDICT:
+            results = self._predictions()
+            known = {port for ports in layer_outputs.values() for port in ports}
+            if others := tuple(port for port in results if port not in known):
+                layer_outputs[PREDICT_LAYER] = others
         weights = [spec.name for spec in self.specs if spec.kind == "weight"]
         return with_watched_tensors(
             Program(
@@ -246,13 +239,11 @@ class _Tracing:
                 variables=self.specs,
                 keras_variables=tuple(self.variables),
                 layers=tuple(self.labels),
-                loss=next(iter(losses.values())),
-                layer_outputs={
-                    **{label: made for label, found in outputs.items() if (made := self._ports(found))},
-                    **{name: (port,) for name, port in list(losses.items())[1:]},
-                },
+                results=results,
+                layer_outputs=layer_outputs,
                 gradients=gradients,
-                without_gradient=tuple(name for name in weights if name not in gradients),
+                without_gradient=tuple(name for name in weights if name not in gradients and self.mode == TRAIN),
+                mode=self.mode,
                 lines=self._lines(graph, functions),
             )
         )
@@ -265,7 +256,7 @@ class _Tracing:
             if (line := line_of_layer(unit)) is not None
         }
         of_functions = [(body, graph_of_function(name, self.outer)) for name, body in functions.items()]
-        return lines_of_step([(graph, self.outer), *of_functions], of_layers, (__file__, training_step.__name__))
+        return lines_of_step([(graph, self.outer), *of_functions], of_layers, FRAME)
 
     def _ports(self, tensors: list[Any]) -> tuple[Port, ...]:
         return tuple(dict.fromkeys(symbolic_ports(tensors, self.outer)))
@@ -279,6 +270,21 @@ class _Tracing:
                 if variable is not None and ports:
                     found[self.name_of[id(variable.handle)]] = ports[0]
         return {spec.name: found[spec.name] for spec in self.specs if spec.name in found}
+
+    def _predictions(self) -> tuple[Port, ...]:
+        """What the step gives back, as far as it is numbers, before the Identity that every return adds.
+
+        Raises:
+          UserError: there is none.
+        """
+        returned = [output.op.inputs[0] for output in self.outer.outputs if output.op.type == "Identity"]
+        found = self._ports([tensor for tensor in returned if tensor.dtype not in (*OPAQUE, tf.string)])
+        if not found:
+            raise UserError(
+                f"The prediction step of {self.model.name} gives no tensor of numbers; expected some that the places "
+                "can be compared by"
+            )
+        return found
 
     def _losses(self) -> dict[str, Port]:
         """What weights are trained to make smaller: `loss` or, by the optimizer that does it, `d_optimizer/loss`.
@@ -314,62 +320,3 @@ class _Tracing:
 def _raw(variable: Any) -> tf.Variable:
     """The TensorFlow variable of one that shows itself as Keras's do."""
     return variable.value
-
-
-def _names_of_optimizers(model: keras.Model, optimizers: list[Any]) -> list[str]:
-    """Each by the attribute of the model that holds it: `optimizer`, `d_optimizer`; else by its own name."""
-    held = {id(value): name for name, value in reversed(vars(model).items())}
-    names: list[str] = []
-    for optimizer in optimizers:
-        name = held.get(id(optimizer), optimizer.name)
-        names.append(name if name not in names else f"{name}_{len(names)}")
-    return names
-
-
-def describe_variables(
-    model: keras.Model, calls: LayerCalls, labels: list[str], optimizers: Mapping[str, keras.Optimizer]
-) -> tuple[list[Any], tuple[VariableSpec, ...]]:
-    """All variables of the training state, with unique names such as `conv2d_1/kernel`."""
-    owners: dict[int, str] = {}
-    for unit, label in sorted(zip(calls.units, labels, strict=True), key=lambda pair: -len(pair[0].variables)):
-        owners.update((id(variable), label) for variable in unit.variables)
-    trainable = {id(variable) for variable in model.trainable_variables}
-    of_optimizer = {id(v): name for name, optimizer in optimizers.items() for v in optimizer.variables}
-    of_optimizers = [v for optimizer in optimizers.values() for v in optimizer.variables]
-    variables = list({id(v): v for v in [*model.variables, *of_optimizers]}.values())
-    taken: Counter[str] = Counter()
-    specs: list[VariableSpec] = []
-    weight_names: dict[str, str] = {}
-    for variable in variables:
-        layer, of = owners.get(id(variable)), None
-        name, kind = _short_name(variable.path, model.name, layer), "state"
-        if id(variable) in trainable:
-            kind = "weight"
-            weight_names[variable.path.replace("/", "_")] = name
-        elif id(variable) in of_optimizer:
-            kind, of = _slot_of(variable.path.split("/")[-1], weight_names)
-            held_by = of_optimizer[id(variable)]
-            name = f"{held_by}/{of}/{kind}" if of else f"{held_by}/{name}"
-        taken[name] += 1
-        if taken[name] > 1:
-            name = f"{name}_{taken[name] - 1}"
-        specs.append(VariableSpec(name, kind, variable.dtype, tuple(variable.shape), layer, of))
-    return variables, tuple(specs)
-
-
-def _short_name(path: str, model_name: str, layer: str | None) -> str:
-    parts = path.split("/")
-    if len(parts) > 1 and parts[0] == model_name:
-        parts = parts[1:]
-    if layer is not None and layer.split("/")[-1] not in parts[:-1]:
-        return f"{layer}/{parts[-1]}"
-    return "/".join(parts)
-
-
-def _slot_of(last: str, weights: dict[str, str]) -> tuple[str, str | None]:
-    """Keras names a slot `<path of its weight, / as _>_<slot>`; the longest match is the weight."""
-    matches = [path for path in weights if last.startswith(path + "_")]
-    if not matches:
-        return OPTIMIZER, None
-    path = max(matches, key=len)
-    return last[len(path) + 1 :], weights[path]

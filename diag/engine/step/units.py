@@ -138,7 +138,7 @@ STEP = "step"
 def whole_step(program: Program, watched: tuple[Port, ...]) -> Unit:
     """The step as a unit of its own: random draws and batch go in, watched tensors and state come out."""
     random = program.random_ports
-    outputs = tuple(dict.fromkeys(port for port in (program.loss, *watched) if port not in random))
+    outputs = tuple(dict.fromkeys(port for port in (*program.results, *watched) if port not in random))
     executable = program.step(outputs, random)
     batch = tuple(Port(name, 0) for name in program.batch_inputs)
     writes = tuple(sorted(_Cutter(program, {}).writers))
@@ -166,7 +166,8 @@ class _Cutter:
             for index in self._written(node):
                 self.writers[index].append(node)
         self._join_writers()
-        self.kept_outputs = {port for ports in program.layer_outputs.values() for port in ports} | {program.loss}
+        self.kept_outputs = {port for ports in program.layer_outputs.values() for port in ports}
+        self.kept_outputs |= set(program.results)
 
     def _join_writers(self) -> None:
         """All assignments to one variable are of one unit, the one that is named for it if there is one.
@@ -251,7 +252,7 @@ class _Cutter:
                     raise _CannotCut(f"{node.op} reads a {self.graph.dtype(port).name} made by another unit")
                 elif port not in boundary:
                     boundary[port] = f"lockstep_in/{len(boundary)}"
-        outputs = self._outputs(nodes, inside, self.kept_outputs if len(keys) == 1 else {self.program.loss})
+        outputs = self._outputs(nodes, inside, self.kept_outputs if len(keys) == 1 else self.program.results)
         kept = sorted([*copied.values(), *nodes], key=lambda node: self.position[node.name])
         functions = self.program.functions
         graph, graph_def = subgraph(kept, boundary, self.graph, functions, self.program.graph_def)

@@ -44,6 +44,8 @@ def described(program: Program) -> str:
     gradients = {port: f"gradient of {name}" for name, port in program.gradients.items()}
     watched, parts, refused = program.watched, [], []
     for what, names in (("layer outputs", outputs), ("gradients", gradients)):
+        if not names:
+            continue
         parts.append(f"{sum(port in watched.ports for port in names)} of {len(names)} {what}")
         refused += [f"{name} ({watched.refused[port]})" for port, name in names.items() if port in watched.refused]
     said = f"watched in the compiled step: {' and '.join(parts)}"
@@ -67,7 +69,7 @@ def fusion_safe(program: Program, readers: Readers) -> dict[Port, str]:
 
 
 def _returned(graph: Graph) -> Iterable[Port]:
-    """What a step gives back, before the Identity that every return adds: losses and metrics, which `fit` reads too."""
+    """What a step gives back, before the Identity that every return adds: what Keras reads too."""
     for port in graph.outputs:
         node = graph.by_name[port.node]
         yield node.inputs[0] if node.op == "Identity" else port
@@ -75,7 +77,7 @@ def _returned(graph: Graph) -> Iterable[Port]:
 
 def unsafe_to_watch(program: Program, watched: Iterable[Port]) -> dict[Port, str]:
     """Of these tensors, those that may break a fusion, with the reason."""
-    readers = Readers(program.graph, program.loss)
+    readers = Readers(program.graph, program.results)
     safe = fusion_safe(program, readers)
     return {port: readers.why_not(port) for port in dict.fromkeys(watched) if port not in safe}
 
@@ -87,10 +89,10 @@ def _tensors(graph: Graph) -> Iterable[Port]:
 
 
 class Readers:
-    """Who reads each tensor in a step in which only the loss is fetched."""
+    """Who reads each tensor in a step in which only its results are fetched."""
 
-    def __init__(self, graph: Graph, loss: Port) -> None:
-        self.live = live_nodes(graph, [loss])
+    def __init__(self, graph: Graph, results: Iterable[Port]) -> None:
+        self.live = live_nodes(graph, results)
         kept = [node for node in graph if node.name in self.live]
         twins = _twins(kept)
         self.of: dict[Port, dict[str, str]] = defaultdict(dict)  # port -> reader -> its op

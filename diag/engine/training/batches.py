@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from diag.engine.step.batch import Batch, longest_of, map_leaves
+from diag.engine.step.batch import Batch, longest_of
 from diag.engine.training.data_checks import check_labels, naming
 from diag.errors import UserError
 
@@ -82,7 +82,7 @@ class ArrayBatches(Batches):
 
     def __getitem__(self, step: int) -> Batch:
         indices = self.indices(step)
-        return Batch(*(map_leaves(lambda array: array[indices], part) for part in self._data.parts))
+        return self._data.mapped(lambda array: array[indices])
 
     def indices(self, step: int) -> np.ndarray:
         """Which samples make up the batch of `step`."""

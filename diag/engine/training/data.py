@@ -6,15 +6,17 @@ import operator
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diag.common.archives import refuse_unsafe
+from diag.common.modes import TRAIN
 from diag.common.user_code import call_function, names_function
 from diag.common.wording import type_and_message
-from diag.engine.step.batch import Batch, map_leaves, texts_as_bytes
+from diag.engine.step.batch import Batch, texts_as_bytes
 from diag.engine.training.batches import ArrayBatches, Batches, Samples, StreamBatches
 from diag.engine.training.data_checks import check_data, naming
 from diag.engine.training.data_generated import generate
@@ -28,10 +30,26 @@ _FORMS = "an .npz file, FILE.py:FUNCTION, package.module:FUNCTION, or a folder o
 _MOST_GENERATED_BATCHES = 8  # then they repeat: 69 MB of the motivating CNN's images at batch 32
 
 
+@dataclass(frozen=True)
+class DataUse:
+    """What data are for, and whether an `.npz` file may inflate without limit and links lead out of a folder."""
+
+    mode: str = TRAIN
+    is_trusted: bool = False
+
+    @property
+    def has_targets(self) -> bool:
+        return self.mode == TRAIN
+
+    def of(self, batch: Batch) -> Batch:
+        """As much of a batch as it takes."""
+        return batch if self.has_targets else batch.without_targets()
+
+
 def load_batches(
-    spec: str | None, *, signature: Signature | None, batch_size: int, steps: int, seed: int, is_trusted: bool = False
+    spec: str | None, *, signature: Signature | None, batch_size: int, steps: int, seed: int, use: DataUse = DataUse()
 ) -> Batches:
-    """The training data that `--data SPEC` names, checked before any work is done with it.
+    """The data that `--data SPEC` names, checked before any work is done with it.
 
     Args:
         spec: None for data generated to fit the model; an `.npz` file with x, y and perhaps
@@ -43,7 +61,7 @@ def load_batches(
             which then cannot have data generated for it and is not checked against.
         steps: how many batches will be asked for; more may be.
         seed: of the generated data and of each epoch's order.
-        is_trusted: an `.npz` file may inflate without limit, and links lead out of a folder.
+        use: to predict, x alone will do, and targets that are given are left out.
 
     Raises:
         UserError: one line naming the array, file, count or index that is wrong.
@@ -56,25 +74,29 @@ def load_batches(
             check_data(*batch.parts, signature)
 
     if spec is None:
-        inputs, targets, what = generate(signature, batch_size * min(steps, _MOST_GENERATED_BATCHES), seed)
-        return ArrayBatches(Samples(Batch(inputs, targets), what), batch_size, seed)
+        inputs, targets, what = generate(signature, batch_size * min(steps, _MOST_GENERATED_BATCHES), seed, use.mode)
+        return ArrayBatches(Samples(use.of(Batch(inputs, targets)), what), batch_size, seed)
     if names_function(spec):
-        value = call_function(spec, flag="--data", expected="(x, y) or a data set")
+        value = call_function(spec, flag="--data", expected=f"{'(x, y)' if use.has_targets else 'x'} or a data set")
         epoch = _epochs(value)
         if epoch is not None:
             return StreamBatches(
-                lambda: (_from_tuple(element, spec) for element in epoch()), spec, check, _is_regular(value, signature)
+                lambda: (_from_value(element, spec, use) for element in epoch()),
+                spec,
+                check,
+                _is_regular(value, signature),
             )
-        samples = Samples(_in_float32(_from_tuple(value, spec), signature), spec)
+        samples = Samples(_in_float32(_from_value(value, spec, use), signature), spec)
     elif Path(spec).is_dir():
-        samples = _read_folder(Path(spec), signature, batch_size, steps, seed, is_trusted)
+        samples = _read_folder(Path(spec), signature, batch_size, steps, seed, use.is_trusted)
     else:
-        samples = Samples(_in_float32(_read_npz(Path(spec), signature, is_trusted), signature), spec)
+        samples = Samples(_in_float32(_read_npz(Path(spec), signature, use), signature), spec)
+    samples = replace(samples, batch=use.of(samples.batch))
     check(samples.batch)
     return ArrayBatches(samples, batch_size, seed)
 
 
-def image_hints(spec: str | None, is_trusted: bool = False) -> tuple[tuple[int, int, int] | None, int | None]:
+def image_hints(spec: str | None, use: DataUse = DataUse()) -> tuple[tuple[int, int, int] | None, int | None]:
     """The image shape and number of classes for which a model should be made to fit the data.
 
     None where the data do not say without being loaded; a folder says its classes only, since
@@ -84,7 +106,7 @@ def image_hints(spec: str | None, is_trusted: bool = False) -> tuple[tuple[int, 
         return None, None
     if Path(spec).is_dir():
         return None, len(class_folders(Path(spec)))
-    batch = _read_npz(Path(spec), None, is_trusted)
+    batch = _read_npz(Path(spec), None, use)
     x, y = batch.inputs, batch.targets
     shape = (*x.shape[1:], 1)[:3] if isinstance(x, np.ndarray) and x.ndim in (3, 4) else None
     is_labels = isinstance(y, np.ndarray) and y.dtype.kind in "iu" and y.ndim == 1 and y.size > 0
@@ -103,7 +125,7 @@ def _read_folder(
     return samples
 
 
-def _read_npz(path: Path, signature: Signature | None, is_trusted: bool) -> Batch:
+def _read_npz(path: Path, signature: Signature | None, use: DataUse) -> Batch:
     if path.suffix != ".npz":
         state = "" if path.exists() else ", and there is no such file"
         raise UserError(f"--data {path} is neither {_FORMS}{state}; give one of these")
@@ -111,29 +133,32 @@ def _read_npz(path: Path, signature: Signature | None, is_trusted: bool) -> Batc
         raise UserError(f"--data {path}: there is no such file in {Path.cwd()}; expected {_FORMS}")
     try:
         with zipfile.ZipFile(path) as archive, naming(str(path)):
-            refuse_unsafe(archive, path.stat().st_size, is_trusted)
+            refuse_unsafe(archive, path.stat().st_size, use.is_trusted)
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: np.asarray(file[key]) for key in file.files}
     except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         hint = "; arrays of dtype object cannot be read" if "allow_pickle" in str(error) else ""
         raise UserError(f"--data {path} cannot be read as .npz: {type_and_message(error)}{hint}") from error
-    return _from_names(arrays, path, signature)
+    return _from_names(arrays, path, signature, use)
 
 
-def _from_names(arrays: dict[str, np.ndarray], path: Path, signature: Signature | None) -> Batch:
-    """x and y, or x_train and y_train, or the model's own names."""
+def _from_names(arrays: dict[str, np.ndarray], path: Path, signature: Signature | None, use: DataUse) -> Batch:
+    """x and y, or x_train and y_train, or the model's own names; to predict, x of any of these."""
     weight = arrays.get("sample_weight")
     for x, y in (("x", "y"), ("x_train", "y_train")):
-        if x in arrays and y in arrays:
-            return Batch(arrays[x], arrays[y], weight)
-    expected = "x and y, x_train and y_train"
+        if x in arrays and (y in arrays or not use.has_targets):
+            return Batch(arrays[x], arrays.get(y), weight)
+    expected = "x and y, x_train and y_train" if use.has_targets else "x"
     if signature is not None:
         inputs, outputs = ([spec.name for spec in specs] for specs in (signature.inputs, signature.outputs))
         targets = outputs if all(name in arrays for name in outputs) else ["y"]
+        if not use.has_targets and all(name in arrays for name in inputs):
+            return Batch(_by_name(arrays, inputs, signature.input_form))
         if all(name in arrays for name in [*inputs, *targets]):
             form = "single" if targets == ["y"] else signature.output_form
             return Batch(_by_name(arrays, inputs, signature.input_form), _by_name(arrays, targets, form), weight)
-        expected += f", or {', '.join(inputs)} with y or {', '.join(outputs)}"
+        expected += f", or {', '.join(inputs)}"
+        expected += f" with y or {', '.join(outputs)}" if use.has_targets else ""
     raise UserError(f"--data {path} holds {', '.join(arrays) or 'no arrays'}; expected {expected}")
 
 
@@ -164,6 +189,14 @@ def _is_regular(value: Any, signature: Signature | None) -> bool:
             return True
     shapes = [spec.shape for spec in keras.tree.flatten(getattr(value, "element_spec", None)) if spec is not None]
     return bool(shapes) and all(shape.rank and shape[1:].is_fully_defined() for shape in shapes)
+
+
+def _from_value(value: Any, spec: str, use: DataUse) -> Batch:
+    """What a person's function or data set gave; to predict, what is no tuple is x, as Keras has it."""
+    if use.has_targets:
+        return _from_tuple(value, spec)
+    x = value[0] if isinstance(value, tuple) and 1 <= len(value) <= 3 else value
+    return Batch(_as_arrays(x, "inputs", spec)).without_targets()
 
 
 def _from_tuple(value: Any, spec: str) -> Batch:
@@ -207,7 +240,7 @@ def _in_float32(batch: Batch, signature: Signature | None) -> Batch:
         return array.astype(wanted, copy=False) if array.dtype.kind == "f" else array
 
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as Inf by the checks
-        return Batch(*(map_leaves(converted, part) for part in batch.parts))
+        return batch.mapped(converted)
 
 
 def _whole(value: Any, least: int, flag: str) -> int:

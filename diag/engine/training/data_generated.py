@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.modes import PREDICT, TRAIN
 from diag.engine.training.signature import InputSpec, OutputSpec, Signature
 from diag.errors import UserError
 
@@ -22,21 +23,23 @@ _NOISE = 0.1  # standard deviation of the images' noise, of values in [0, 1]
 _MIXED = 0.6
 
 
-def generate(signature: Signature | None, num_samples: int, seed: int) -> tuple[Any, Any, str]:
+def generate(signature: Signature | None, num_samples: int, seed: int, mode: str = TRAIN) -> tuple[Any, Any, str]:
     """Inputs and targets of a model, and what they are, in words.
 
     A classifier of images gets a smooth pattern for each class under noise, (samples, height, width,
     channels) in [0, 1], which it can learn; any other model gets normal floats and random tokens. Labels are
-    balanced and shuffled.
+    balanced and shuffled.  To predict there are no targets, and images are of two classes.
 
     Raises:
         UserError: the model does not say enough of its inputs, outputs or loss.
     """
     if signature is None:
         raise UserError(f"the model is not built, so no data can be made up for it; {_GIVE_DATA}")
-    if "nested" in (signature.input_form, signature.output_form):
+    if "nested" in (signature.input_form, signature.output_form if mode == TRAIN else ""):
         raise UserError(f"no data can be made up for the nested inputs or outputs of the model; {_GIVE_DATA}")
     rng = np.random.default_rng(seed)
+    if mode == PREDICT:
+        return _generated_inputs(signature, num_samples, rng)
     targets = [_target(spec, signature, num_samples, rng) for spec in signature.outputs]
     first = signature.inputs[0]
     if len(signature.inputs) == 1 and _is_image(first) and _kind(signature.outputs[0], signature) != "values":
@@ -48,6 +51,16 @@ def generate(signature: Signature | None, num_samples: int, seed: int) -> tuple[
         _packed(targets, signature.outputs, signature.output_form),
         what,
     )
+
+
+def _generated_inputs(signature: Signature, num_samples: int, rng: np.random.Generator) -> tuple[Any, None, str]:
+    """Of any model, whatever its outputs are."""
+    first, what = signature.inputs[0], "generated numbers"
+    if len(signature.inputs) == 1 and _is_image(first):
+        inputs, what = [_images(first, _balanced((num_samples,), 2, rng), rng)], "generated images"
+    else:
+        inputs = [_input(spec, num_samples, rng) for spec in signature.inputs]
+    return _packed(inputs, signature.inputs, signature.input_form), None, what
 
 
 def _classes(target: np.ndarray) -> np.ndarray:

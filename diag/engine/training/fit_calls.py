@@ -1,16 +1,17 @@
-"""A call of `fit` or `train_on_batch`: its model, and the batches that Keras trains it on.
+"""A call of `fit`, `train_on_batch` or `predict`: its model, and the batches that Keras gives it.
 
 The one door to Keras's trainer.  Batches come from Keras itself: the real `fit` is run with a train function of ours,
 so that every form of data is its own to read, class weights and splits included.  Names used: `keras.Model.fit`,
-`train_on_batch`, `make_train_function` and `train_function`, which Keras documents for overriding, and that an absent
-part of a batch is a `tf.experimental.Optional`; tests/engine/test_canary.py fails when one changes its meaning.
+`train_on_batch`, `make_train_function` and `train_function`, which Keras documents for overriding, `predict` and the
+same two of it, and that an absent part of a batch is a `tf.experimental.Optional`; tests/engine/test_canary.py fails
+when one changes its meaning.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from diag.common.modes import PREDICT, TRAIN
 from diag.common.wording import type_and_message
 from diag.engine.step.batch import Batch, texts_as_bytes
 from diag.errors import UserError
@@ -43,6 +45,10 @@ class FitCall:
         return self.original(self.model, **self.arguments)
 
     @property
+    def mode(self) -> str:
+        return PREDICT if self.method == PREDICT else TRAIN
+
+    @property
     def epochs(self) -> int:
         return int(self.arguments.get("epochs", 1))
 
@@ -53,17 +59,35 @@ def call_of_fit(model: keras.Model, data: Any, arguments: Mapping[str, Any]) -> 
     Raises:
         UserError: it is no compiled Keras model.
     """
-    if not isinstance(model, keras.Model):
-        raise UserError(f"a {type(model).__name__} was given; expected a Keras model")
+    _refuse_other_than_models(model)
     if not model.compiled:
         raise UserError(f"{model.name} is not compiled; call its compile() with an optimizer and a loss before")
     parts = data if isinstance(data, tuple) else (data,)
-    named = dict(zip(("x", "y", "sample_weight"), parts, strict=False))
+    return _call(model, "fit", {**dict(zip(("x", "y", "sample_weight"), parts, strict=False)), **arguments})
+
+
+def call_of_predict(model: keras.Model, data: Any, arguments: Mapping[str, Any]) -> FitCall:
+    """The same of `model.predict(data)`, or of the first of a tuple of them, which are then x, y and sample_weight.
+
+    Raises:
+        UserError: it is no Keras model.
+    """
+    _refuse_other_than_models(model)
+    return _call(model, PREDICT, {"x": data[0] if isinstance(data, tuple) else data, **arguments})
+
+
+def _refuse_other_than_models(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise UserError(f"a {type(model).__name__} was given; expected a Keras model")
+
+
+def _call(model: keras.Model, method: str, arguments: Mapping[str, Any]) -> FitCall:
+    original = getattr(keras.Model, method)
     try:
-        bound = inspect.signature(keras.Model.fit).bind(model, **named, **arguments)
+        bound = inspect.signature(original).bind(model, **arguments)
     except TypeError as error:
-        raise UserError(f"fit does not take this: {error}") from error
-    return FitCall(model, "fit", keras.Model.fit, {name: bound.arguments[name] for name in (*named, *arguments)})
+        raise UserError(f"{method} does not take this: {error}") from error
+    return FitCall(model, method, original, {name: bound.arguments[name] for name in arguments})
 
 
 def give_calls_to(handle: Callable[[FitCall], Any]) -> None:
@@ -117,7 +141,7 @@ class _UntilEpoch(keras.callbacks.Callback):
 
 
 def read_batches(call: FitCall, keep: Keep) -> None:
-    """Give `keep` the batches that the call would train on, in order, until it wants no more; nothing is trained.
+    """Give `keep` the batches that the call would take, in order, until it wants no more; nothing is trained.
 
     The model is built if it was not, as Keras does it.  Callbacks and validation are left out.
 
@@ -127,8 +151,8 @@ def read_batches(call: FitCall, keep: Keep) -> None:
     model = call.model
     refuse_replicas(model)
 
-    def take(iterator: Iterator[Any]) -> dict[str, Any]:
-        for data in _next(iterator, model.steps_per_execution):
+    def take(batches: Iterable[Any]) -> dict[str, Any]:
+        for data in _next(iter(batches), model.steps_per_execution):
             if not keep(batch_of(data)):
                 raise _Enough
         return {}
@@ -137,14 +161,16 @@ def read_batches(call: FitCall, keep: Keep) -> None:
     if call.method == "fit":
         ours = {"callbacks": [_UntilEpoch(call.epochs)], "verbose": 0, "validation_data": None}
         arguments = {**arguments, **ours, "validation_freq": NEVER}
+    if call.mode == PREDICT:
+        arguments = {**arguments, "verbose": 0}
     model.get_metrics_result = dict  # at the end of an epoch; they have seen nothing
     try:
-        with _train_function(model, lambda: take), suppress(_Enough):
+        with _step_function(model, lambda: take, call.mode), suppress(_Enough):
             call.original(model, **arguments)
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{call.method} itself would not train: {type_and_message(error)}") from error
+        raise UserError(f"{call.method} itself would not {call.mode}: {type_and_message(error)}") from error
     finally:
         del model.get_metrics_result
 
@@ -177,7 +203,7 @@ def train_on(call: FitCall, keep: Keep, then: Callable[[], None]) -> Any:
 
         return step
 
-    with _train_function(model, make):
+    with _step_function(model, make, TRAIN):
         result = call.go()
     if wanted:
         then()
@@ -222,19 +248,20 @@ def refuse_replicas(model: keras.Model) -> None:
 
 
 @contextmanager
-def _train_function(model: keras.Model, make: Callable[[], Callable[..., Any]]) -> Iterator[None]:
-    """The model trains by what `make` makes when `fit` asks for it; its own is put back afterwards."""
-    own = model.train_function
+def _step_function(model: keras.Model, make: Callable[[], Callable[..., Any]], mode: str) -> Iterator[None]:
+    """The model trains, or predicts, by what `make` makes when Keras asks for it; its own is put back afterwards."""
+    maker, name = f"make_{mode}_function", f"{mode}_function"
+    own = getattr(model, name)
 
-    def make_train_function(force: bool = False) -> None:
-        model.train_function = make()
+    def make_function(force: bool = False) -> None:
+        setattr(model, name, make())
 
-    model.make_train_function = make_train_function
+    setattr(model, maker, make_function)
     try:
         yield
     finally:
-        del model.make_train_function
-        model.train_function = own
+        delattr(model, maker)
+        setattr(model, name, own)
         model.stop_training = False
 
 

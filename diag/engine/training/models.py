@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from diag.common.user_code import FORMS, call_function, names_function
 from diag.common.wording import type_and_message
+from diag.engine.step.keras_steps import has_own_step
 from diag.engine.step.layer_lines import layers_watched
-from diag.engine.step.tracing import has_own_step
 from diag.engine.training.model_files import read_model_file, refuse_other_forms
 from diag.engine.training.signature import OutputSpec, all_layers, loss_name, pair, signature_of
 from diag.errors import UserError

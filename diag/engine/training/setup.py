@@ -1,4 +1,4 @@
-"""Model, data and training out of what a person named, checked once at the door."""
+"""Model, data and what to do with them out of what a person named, checked once at the door."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from diag.common.modes import PREDICT, TRAIN
 from diag.engine.step.batch import Batch
+from diag.engine.step.keras_steps import has_own_step
 from diag.engine.step.program import Program
-from diag.engine.step.tracing import Programs, flat_batch, has_own_step, key_of
-from diag.engine.training.data import image_hints, load_batches
+from diag.engine.step.tracing import Programs, flat_batch, key_of
+from diag.engine.training.data import Batches, DataUse, image_hints, load_batches
 from diag.engine.training.fit_calls import FitCall
 from diag.engine.training.given_texts import GivenTexts, without_texts
 from diag.engine.training.kept_batches import KeptBatches
-from diag.engine.training.models import apply_policy, build_optimizer, load_model, own_loss, prepare_training
+from diag.engine.training.models import apply_policy, build_on, build_optimizer, load_model, own_loss, prepare_training
 from diag.engine.training.signature import signature_of
 from diag.errors import UserError
 
@@ -26,7 +28,7 @@ MOST_NAMED = 4  # in a sentence
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run trains: a built model with loss and optimizer, and its batches."""
+    """What a run does: the step of a built model for each batch, and its batches."""
 
     model: keras.Model | None  # None: the step was recorded, and needs none
     programs: Callable[[Batch], Program]
@@ -40,10 +42,11 @@ class Trained:
 
 @dataclass(frozen=True)
 class Traced:
-    """How a step is traced: in which dtype policy, and whether for XLA to compile."""
+    """How a step is traced: in which dtype policy, whether for XLA to compile, and what it does with a batch."""
 
     policy: str | None = None
     is_xla: bool = False
+    mode: str = TRAIN
 
 
 @dataclass(frozen=True)
@@ -59,57 +62,65 @@ class Named:
 
 
 def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced = Traced()) -> Trained:
-    """Load model and data, choose loss and optimizer; raises UserError for what cannot be trained."""
+    """Load model and data, to train also choose loss and optimizer; raises UserError for what cannot be run so."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    shape, classes = image_hints(named.data, named.is_trusted)
+    use = DataUse(traced.mode, named.is_trusted)
+    shape, classes = image_hints(named.data, use)
     with apply_policy(traced.policy), tf.device("CPU:0"):
         model = load_model(
             named.model, image_shape=shape or (150, 150, 3), num_classes=classes or 2, is_trusted=named.is_trusted
         )
         batches = load_batches(
-            named.data,
-            signature=signature_of(model),
-            batch_size=batch_size,
-            steps=steps,
-            seed=seed,
-            is_trusted=named.is_trusted,
+            named.data, signature=signature_of(model), batch_size=batch_size, steps=steps, seed=seed, use=use
         )
-        training = prepare_training(model, batches[0].inputs, batches[0].targets)
-        batches.check_labels(training.num_classes)
-        if not model.trainable_variables:
-            raise UserError(
-                f"--model {named.model}: the model has no trainable weights; lockstep compares training steps"
-            )
-        rebuilt = build_optimizer(model)
-    programs, given, notes = without_texts(Programs(model, traced.is_xla), batches)
+        by, rebuilt = _trained_by(named, model, batches) if traced.mode == TRAIN else _predicted_by(model, batches)
+    programs, given, notes = without_texts(Programs(model, traced.is_xla, traced.mode), batches)
     description = batches.description
-    losses = ", ".join(f"{loss.name}" for loss in training.losses)
     return Trained(
         model,
         programs,
         given,
         model_config(model),
-        described(model, f"{losses}, {training.optimizer}"),
+        described(model, by, traced.mode),
         f"{description.source}: {description.num_samples} samples",
         (*description.notes, *rebuilt, *notes, *_untrained(programs(given[0]))),
         _longest(programs, given, batches.longest(steps), steps),
     )
 
 
+def _trained_by(named: Named, model: keras.Model, batches: Batches) -> tuple[str, tuple[str, ...]]:
+    """Loss and optimizer, made ready: their names, and what there is to say of them."""
+    training = prepare_training(model, batches[0].inputs, batches[0].targets)
+    batches.check_labels(training.num_classes)
+    if not model.trainable_variables:
+        raise UserError(
+            f"--model {named.model}: the model has no trainable weights, so there is no training step; --mode predict "
+            "compares what it computes"
+        )
+    losses = ", ".join(loss.name for loss in training.losses)
+    return f"{losses}, {training.optimizer}", build_optimizer(model)
+
+
+def _predicted_by(model: keras.Model, batches: Batches) -> tuple[str, tuple[str, ...]]:
+    """The model is built; neither loss nor optimizer is asked for."""
+    if not has_own_step(model, PREDICT):
+        build_on(model, batches[0].inputs)
+    return _by(model, None, PREDICT), ()
+
+
 def as_called(
     call: FitCall, batches: KeptBatches, source: str, notes: tuple[str, ...], is_xla: bool = False
 ) -> Trained:
-    """What a call of `fit` trains, as it is at that moment; `source` names the script; is_xla as in `Traced`.
+    """What a call trains or predicts, as it is at that moment; `source` names the script; is_xla as in `Traced`.
 
     Raises:
-        UserError: it cannot be traced as a training step.
+        UserError: it cannot be traced as one step.
     """
     model = call.model
-    traced = Programs(model, is_xla)
+    traced = Programs(model, is_xla, call.mode)
     traced(batches[0])  # builds what is not built
     programs, given, texts = without_texts(traced, batches)
-    loss = own_loss(model, batches[0].targets) or "losses of the model's own"
     notes = (*notes, *texts, *_untrained(programs(given[0])))
     if call.arguments.get("callbacks"):
         notes = (*notes, "callbacks are not called: what they change, such as the learning rate, is not followed")
@@ -118,11 +129,19 @@ def as_called(
         programs,
         given,
         model_config(model),
-        described(model, loss if has_own_step(model) else f"{loss}, {type(model.optimizer).__name__}"),
+        described(model, _by(model, batches[0].targets, call.mode), call.mode),
         f"{source}: {len(batches)} batches of {call.method}, {batches.size}",
         notes,
         _longest(programs, given, batches.longest, len(batches)),
     )
+
+
+def _by(model: keras.Model, targets: Any, mode: str) -> str:
+    """What a model as it is trains by, loss and optimizer, or what predicts."""
+    if mode == PREDICT:
+        return f"{type(model).__name__}.predict_step" if has_own_step(model, PREDICT) else "predict"
+    loss = own_loss(model, targets) or "losses of the model's own"
+    return loss if has_own_step(model) else f"{loss}, {type(model.optimizer).__name__}"
 
 
 def _untrained(program: Program) -> tuple[str, ...]:
@@ -145,9 +164,11 @@ def _longest(
     return (programs(longest),)
 
 
-def described(model: keras.Model, trained_by: str) -> str:
-    weights = sum(int(variable.shape.num_elements() or 1) for variable in (w.value for w in model.trainable_variables))
-    return f"{model.name}: {len(model.layers)} layers, {weights:,} weights, {trained_by}"
+def described(model: keras.Model, by: str, mode: str = TRAIN) -> str:
+    """Its name and size; by: loss and optimizer, or what predicts."""
+    counted = model.trainable_variables if mode == TRAIN else model.weights
+    weights = sum(int(weight.value.shape.num_elements() or 1) for weight in counted)
+    return f"{model.name}: {len(model.layers)} layers, {weights:,} weights, {by}"
 
 
 def model_config(model: Any) -> dict[str, Any]:

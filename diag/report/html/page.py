@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from diag.common.modes import FIGURE
 from diag.common.wording import figure
 from diag.report.html.distances import UlpHistogram, histograms_of
 from diag.report.html.elements import WorstElement, elements_of
@@ -60,6 +61,8 @@ class Page:
     step: int | None
     path: tuple[tuple[str, tuple[PathUnit, ...]], ...]
     heat_map: HeatMap | None
+    figure: str
+    mode: str
     losses: LossChart | None
     switches: tuple[SwitchRow, ...]
     ops: tuple[OpRow, ...]
@@ -86,6 +89,8 @@ def page_values(result: RunResult, trace: TraceReader | None) -> Page:
         step=result.path[0].where.step if result.path else None,
         path=tuple(_path(result, _lines_of_layers(described.values()))),
         heat_map=None if trace is None else heat_map_of(trace),
+        figure=FIGURE[result.mode],
+        mode=result.mode,
         losses=loss_chart_of(result),
         switches=tuple(_switches(result)),
         ops=ops,

@@ -27,7 +27,7 @@ def lane_at(program: Program, place: str) -> Lane:
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
 def test_tapping_all_that_is_safe_leaves_every_fusion(make):
     program = trace(zoo.made(make), zoo.batch_for(make))
-    lane, safe = lane_at(program, "CPU:0"), fusion_safe(program, Readers(program.graph, program.loss))
+    lane, safe = lane_at(program, "CPU:0"), fusion_safe(program, Readers(program.graph, program.results))
     found = difference(inspect_step(program, lane), inspect_step(program, lane, tuple(safe)))
     assert found.fusions_lost == () and found.fusions_gained == ()
     assert set(program.gradients.values()) <= set(safe)  # Adam reads each twice
@@ -87,7 +87,7 @@ def test_a_faulty_rewriter_is_not_disturbed_by_safe_taps_and_is_by_an_unsafe_one
     def activation(*watched: Port) -> np.ndarray:
         return CompiledSteps(lane_at(program, place), program).run(batch, (after, *watched))[after].numpy()
 
-    safe = fusion_safe(program, Readers(program.graph, program.loss))
+    safe = fusion_safe(program, Readers(program.graph, program.results))
     assert after in safe and inside not in safe
     assert activation(*safe).min() < 0  # the fault is there: no relu
     assert activation(inside).min() == 0  # and watched, it vanishes
@@ -96,7 +96,7 @@ def test_a_faulty_rewriter_is_not_disturbed_by_safe_taps_and_is_by_an_unsafe_one
 def test_the_reason_is_given_either_way(program):
     (inside,), (after,) = program.layer_outputs["linear"], program.layer_outputs["activation"]
     assert (
-        fusion_safe(program, Readers(program.graph, program.loss))[after]
+        fusion_safe(program, Readers(program.graph, program.results))[after]
         == "3 ops read it already (MatMul, MatMul, ReluGrad)"
     )
     reasons = unsafe_to_watch(program, worth_watching(program))
@@ -138,7 +138,7 @@ def test_readers_are_counted_as_grappler_meets_them(function, is_safe):
     concrete = compiled.get_concrete_function(tf.TensorSpec((3,)))
     graph = graph_of(concrete.graph)
     exp = Port("Exp", 0)
-    assert bool(Readers(graph, graph.outputs[0]).why_safe(exp)) is is_safe
+    assert bool(Readers(graph, graph.outputs[:1]).why_safe(exp)) is is_safe
     with collected_graphs() as found:
         compiled(tf.ones(3))
     (collected,) = [each for each in found if any(node.name == "Exp" for node in each.before.node)]

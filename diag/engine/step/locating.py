@@ -1,4 +1,4 @@
-"""Where each node of a traced step belongs, by the marks in its name, and the index of each op."""
+"""Where in the step each node of a trace is, by the marks that its name carries, and the index of each op."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from diag.engine.graphs.graph import Graph, Node
-from diag.engine.graphs.locations import BACKWARD, FORWARD, LOSS_LAYER, OPTIMIZER, Location, mark_of
+from diag.engine.graphs.locations import BACKWARD, FORWARD, OPTIMIZER, Location, mark_of
 
 
-class NodeLocations:
+class Locator:
     """Gives every node its location and every op its index."""
 
     def __init__(
@@ -19,9 +19,10 @@ class NodeLocations:
         updates: list[str],
         layer_of: dict[str, str | None],
         marked_names: Mapping[str, Mapping[str, str]],  # of each function
+        outside: str,  # what is in no layer and no optimizer
     ) -> None:
         self.labels, self.optimizers, self.updates = labels, optimizers, updates
-        self.layer_of, self.marked_names = layer_of, marked_names
+        self.layer_of, self.marked_names, self.outside = layer_of, marked_names, outside
         self.next_index = 0
 
     def location(self, name: str, inherited: Location | None) -> Location | None:
@@ -38,7 +39,7 @@ class NodeLocations:
         phase = BACKWARD if mark.backward or inside_backward else FORWARD
         if inside_backward and inherited is not None:
             return replace(inherited, index=None)
-        return Location(phase, self.labels[mark.index] if mark.kind == "layer" else LOSS_LAYER)
+        return Location(phase, self.labels[mark.index] if mark.kind == "layer" else self.outside)
 
     def apply(
         self, graph: Graph, marked_names: Mapping[str, str], functions: dict[str, Graph]
@@ -86,5 +87,5 @@ class NodeLocations:
                     known, index=None, phase=BACKWARD if backward and known.phase == FORWARD else known.phase
                 )
         return Location(
-            BACKWARD if backward else FORWARD, LOSS_LAYER if backward else (self.labels[0] if self.labels else None)
+            BACKWARD if backward else FORWARD, self.outside if backward else (self.labels[0] if self.labels else None)
         )
