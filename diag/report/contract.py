@@ -97,7 +97,7 @@ class NoteRecord(TypedDict):
 class LaneRecord(TypedDict):
     """Where a lane ran; besides these keys, all that is known of its environment.
 
-    loss: a number a step; in prediction it is the `mean_of_the_outputs`.  judged: of the candidate, how much was looked at.
+    loss: a number a step; in prediction there is `mean_of_the_outputs`.  judged: of the candidate, how much was seen.
     """
 
     place: str
