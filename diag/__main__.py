@@ -42,6 +42,9 @@ COMMANDS = {
     "attribute": Listed("diag.attribute", "a recorded step under switches: which one cures it?", "main_in_child"),
     "report": Listed("diag.report.__main__", "the report again from a trace: text, HTML, an issue; without TensorFlow"),
     "doctor": Listed("diag.doctor", "devices, versions, switches in force, known bad combinations"),
+    "study": Listed(
+        "diag.study.__main__", "places x dtype policies x seeds: which training differs by more than chance?"
+    ),
     "graph": Listed("diag.graph", "what TensorFlow makes of a training step before it runs it"),
     "probes": Listed("probes.__main__", "how accurate each op is, and what arithmetic a device does"),
     "traces": Listed("traces.__main__", "look into a trace, without TensorFlow"),

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("diag", "probes", "traces")
-COMMANDS = ("diag.lockstep", "diag.replay", "diag.compare", "diag.attribute", "diag.graph", "diag.doctor")
+COMMANDS = ("diag.lockstep", "diag.replay", "diag.compare", "diag.attribute", "diag.graph", "diag.doctor", "diag.study")
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # ---- imports

@@ -13,6 +13,7 @@ from diag import attribute, compare, doctor, graph, lockstep, options, replay, r
 from diag.common.command import file_path, nameable
 from diag.errors import UserError
 from diag.machine import tensorflow_import
+from diag.study import __main__ as study
 from probes import __main__ as probes
 from probes.fleet import command as fleet
 from tests.hostile import sound
@@ -20,7 +21,7 @@ from tests.hostile.running import LET_IN
 from traces import __main__ as traces
 
 MODULES = {"lockstep": lockstep, "replay": replay, "compare": compare, "attribute": attribute, "graph": graph,
-           "doctor": doctor, "run": run, "probes": probes, "traces": traces}  # fmt: skip
+           "doctor": doctor, "run": run, "probes": probes, "study": study, "traces": traces}  # fmt: skip
 NOT_NUMBERS = ("-1", "-0.5", "0.5", "1e99", "nan", "inf", "", " ", "abc", "0x10", "9" * 30, "9" * 5000)
 NAMES = (file_path, nameable, options._place_or_trace)
 FROM_ZERO = {"--seed", "--step", "--op", "--from", "--twins"}

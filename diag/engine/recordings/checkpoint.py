@@ -79,7 +79,7 @@ class Checkpoints:
             return
         try:
             _synchronize(trace)
-            _write(self.path, {"header": asdict(header), "state": document}, arrays)
+            write_document(self.path, {"header": asdict(header), "state": document}, arrays)
         except OSError as error:
             raise UserError(
                 f"Cannot write {self.path}: {error.strerror or error}; expected a folder that can be written and has "
@@ -97,14 +97,14 @@ def read_header(folder: Path) -> CheckpointHeader | None:
     path = folder / NAME
     if not path.exists():
         return None
-    document, _ = _read(path, with_arrays=False)
+    document, _ = read_document(path, with_arrays=False)
     return _header(path, document)
 
 
 def read_state(folder: Path, data: PlainData) -> Any:
     """The state that the checkpoint in a folder keeps."""
     path = folder / NAME
-    document, arrays = _read(path, with_arrays=True)
+    document, arrays = read_document(path, with_arrays=True)
     _header(path, document)
     try:
         return data.decode(document["state"], arrays)
@@ -112,7 +112,7 @@ def read_state(folder: Path, data: PlainData) -> Any:
         raise _unreadable(path) from error
 
 
-def _write(path: Path, document: Any, arrays: Arrays) -> None:
+def write_document(path: Path, document: Any, arrays: Arrays) -> None:
     text = np.frombuffer(json.dumps(document).encode(), np.uint8)
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, document=text, **arrays)  # type: ignore[arg-type]  # one of them might be called allow_pickle
@@ -129,7 +129,7 @@ def _synchronize(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read(path: Path, with_arrays: bool) -> tuple[dict[str, Any], Arrays]:
+def read_document(path: Path, with_arrays: bool) -> tuple[dict[str, Any], Arrays]:
     try:
         with zipfile.ZipFile(path) as archive:
             refuse_unsafe(archive, path.stat().st_size)

@@ -44,5 +44,6 @@ def result_of(findings: Findings, settings: Settings, lanes: Sequence[Lane], twi
         updates=tuple(findings.updates),
         **findings.advisories.errors(),
         drift=findings.drift.found(),
+        random_streams=tuple(findings.random_streams),
         twins=None if twins is None else twins.trajectories(bool(findings.divergences)),
     )

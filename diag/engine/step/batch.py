@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,13 @@ def longest_of(batches: Iterable[Batch]) -> Batch:
         return first
     zeros = iter([np.zeros(shapes[path], array.dtype) for path, array in arrays[0].items()])
     return first.mapped(lambda _: next(zeros))
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The samples of some batches, one after the other, as one."""
+    flat = [list(each.as_dict().values()) for each in batches]
+    arrays = iter([np.concatenate(columns) for columns in zip(*flat, strict=True)])
+    return batches[0].mapped(lambda _: next(arrays))
 
 
 def texts_as_bytes(array: np.ndarray) -> np.ndarray:

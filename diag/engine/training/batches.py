@@ -12,12 +12,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from diag.engine.step.batch import Batch, longest_of
+from diag.common.wording import size_text
+from diag.engine.step.batch import Batch, joined, longest_of
 from diag.engine.training.data_checks import check_labels, naming
 from diag.errors import UserError
 
 # Batches of a stream that stay in memory: 1 GiB is the last 124 of the motivating CNN at batch 32.
 _KEPT_BYTES = 1 << 30
+_MOST_IN_MEMORY = 8 << 30  # bytes of an epoch, where all of it is asked for at once
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Batches(ABC):
     def longest(self, steps: int) -> Batch:
         """A batch as long along each axis as the longest of the first steps."""
         return self[0]
+
+    @abstractmethod
+    def samples(self) -> Batch:
+        """All samples of an epoch, in the order of the data; raises UserError where they would not fit in memory."""
 
     @abstractmethod
     def check_labels(self, num_classes: Sequence[int | None]) -> None:
@@ -84,10 +90,21 @@ class ArrayBatches(Batches):
         indices = self.indices(step)
         return self._data.mapped(lambda array: array[indices])
 
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self._num_samples // self._batch_size)
+
+    def samples(self) -> Batch:
+        return self._data
+
+    def first(self, most: int) -> Batch:
+        """The first samples in the order of the data."""
+        indices = np.arange(min(most, self._num_samples))
+        return self._data.mapped(lambda array: array[indices])
+
     def indices(self, step: int) -> np.ndarray:
         """Which samples make up the batch of `step`."""
-        per_epoch = -(-self._num_samples // self._batch_size)
-        epoch, index = divmod(operator.index(step), per_epoch)
+        epoch, index = divmod(operator.index(step), self.steps_per_epoch)
         return self._order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
 
     def check_labels(self, num_classes: Sequence[int | None]) -> None:
@@ -140,6 +157,20 @@ class StreamBatches(Batches):
     def longest(self, steps: int) -> Batch:
         """Of a stream, of the first as far as they stay in memory, which are read for this."""
         return self[0] if self._is_regular else longest_of(self._first(steps))
+
+    def samples(self) -> Batch:
+        batches: list[Batch] = []
+        size = 0
+        for batch in self._epoch():
+            self._check(batch)
+            size += _num_bytes(batch)
+            batches.append(batch)
+            if size > _MOST_IN_MEMORY:
+                raise UserError(
+                    f"--data {self._source}: an epoch takes more than {size_text(_MOST_IN_MEMORY)} of memory; give a "
+                    "smaller data set, or a folder of images"
+                )
+        return joined(batches)
 
     def _first(self, steps: int) -> Iterator[Batch]:
         for step in range(steps):

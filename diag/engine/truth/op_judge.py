@@ -23,10 +23,10 @@ from diag.engine.graphs.tf_runtime import (
 )
 from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.axes import axis_names
-from diag.engine.truth.kinds import kinds_of
+from diag.engine.truth.kinds import is_on_cpu, kinds_of
+from diag.engine.truth.not_unique import DECISION_FLIP, settle_ties, settled
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
 from diag.engine.truth.sum_orders import lost_by_op, num_terms
-from diag.engine.truth.ties import settle_ties
 from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
@@ -45,14 +45,15 @@ from diag.numerics.bounds import (
     transform_bound,
     where_both_overflow,
 )
+from diag.numerics.definitions import private_outputs
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError, TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 from diag.numerics.statistics import against_truth
 
-DECISION_FLIP = "decision-flip"
 NONDETERMINISM = "nondeterminism"
+OF_A_KERNEL = "what a kernel hands to its own gradient"
 SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # The spread of a composite only makes its bound wider: below this, a quarter of what looks like anything at all
 # (`NEAR_ITS_BOUND` of diag/engine/runs/attention.py), an excess is given as it is without any.
@@ -64,11 +65,15 @@ EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
 
 @dataclass(frozen=True)
 class OpJudgement:
-    """One output of one op at one place: `bound` is None where there is no truth, `note` says why."""
+    """One output of one op at one place: `bound` is None where there is no truth, `note` says why.
+
+    decided: which choice among results that are all right was another than the expected one.
+    """
 
     bound: Bound | None
     statistics: TruthStatistics | None = None
     note: str = ""
+    decided: str = ""
 
 
 @dataclass(frozen=True)
@@ -208,13 +213,19 @@ class OpJudge:
             return [OpJudgement(None, note="random") for _ in evidence.candidate]
         if evidence.error_class is ErrorClass.EXACT and _all_equal(evidence):
             return [OpJudgement(EQUAL_BITS) for _ in evidence.candidate]
+        private = private_outputs(evidence.node.op) if any(not is_on_cpu(place) for place in self.places) else None
+        if private is not None and private.start == 0:
+            return [OpJudgement(None, note=OF_A_KERNEL) for _ in evidence.candidate]
         truth = evidence.truth_by(self.truth)
         if truth is None and evidence.error_class is ErrorClass.EXACT:
             pairs = zip(evidence.candidate, evidence.reference, strict=True)
             return [OpJudgement(exact_bound(x, reference)) for x, reference in pairs]
         if truth is None:
             return [OpJudgement(None, note="no float64 kernel") for _ in evidence.candidate]
-        return self.against(evidence, evidence.candidate, evidence.reference)
+        found = self.against(evidence, evidence.candidate, evidence.reference)
+        if private is None:
+            return found
+        return [j if at < private.start else OpJudgement(None, note=OF_A_KERNEL) for at, j in enumerate(found)]
 
     def reference(self, evidence: OpEvidence) -> list[OpJudgement]:
         """The same judgement of the reference's outputs; call after `judge`."""
@@ -236,11 +247,11 @@ class OpJudge:
         """
         assert evidence.truth is not None
         evidence.measures_by(self.truth)
-        row = self._row(evidence, place or self.places[1])
+        row = self.row_of(evidence, place or self.places[1])
         result = []
         for index, (x, other, raw) in enumerate(zip(outputs, others, evidence.truth, strict=True)):
             if x.dtype.kind in "biu":
-                result.append(OpJudgement(exact_bound(x, raw.astype(x.dtype))))
+                result.append(self._settled(evidence, outputs, index, OpJudgement(exact_bound(x, raw.astype(x.dtype)))))
                 continue
             expected, statistics = raw, _statistics(x, raw)
             if statistics.classes.num_without_distance:
@@ -252,14 +263,27 @@ class OpJudge:
                 bound, note = normwise, NORMWISE
             if (
                 not bound.is_explained
-                and (settled := settle_ties(evidence.node, evidence.inputs, x, expected)) is not None
+                and (given := settle_ties(evidence.node, evidence.inputs, x, expected)) is not None
             ):
-                again = self._bound(evidence, index, x, settled, _statistics(x, settled), row)
+                again = self._bound(evidence, index, x, given, _statistics(x, given), row)
                 bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
-            result.append(OpJudgement(bound, statistics, note))
+            result.append(self._settled(evidence, outputs, index, OpJudgement(bound, statistics, note)))
         return result
 
-    def _row(self, evidence: OpEvidence, place: Place) -> AllowanceRow | None:
+    @staticmethod
+    def _settled(
+        evidence: OpEvidence, outputs: Sequence[npt.NDArray[Any]], index: int, judgement: OpJudgement
+    ) -> OpJudgement:
+        """An output out of its bound, held to what defines it where that leaves a choice."""
+        assert judgement.bound is not None and evidence.truth is not None
+        if judgement.bound.is_explained:
+            return judgement
+        found = settled(evidence.node, evidence.inputs, outputs, index, evidence.truth[index])
+        if found is None or not found.bound.is_explained:
+            return judgement
+        return replace(judgement, bound=found.bound, note=DECISION_FLIP, decided=found.decided)
+
+    def row_of(self, evidence: OpEvidence, place: Place) -> AllowanceRow | None:
         """What a place is allowed, None where it is not by ULP that the op is judged."""
         if evidence.error_class not in (ErrorClass.ROUNDED_ONCE, ErrorClass.FUNCTION):
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
@@ -18,6 +19,7 @@ from traces.reader import TraceReader
 
 # W3C's Content Security Policy: what has not these digests is not applied and not run, and nothing is fetched.
 POLICY = "default-src 'none'; style-src '{style}'; script-src '{script}'; base-uri 'none'; form-action 'none'"
+WITH_IMAGES = "default-src 'none'; style-src '{style}'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 class WholeLines(str):
@@ -31,6 +33,13 @@ def page_of(result: RunResult, trace: TraceReader | None = None) -> str:
     page: Page = page_values(result, trace)
     template = _environment().get_template("report.html")
     return template.render(page=page, policy=policy, style=Markup(style), script=Markup(script))
+
+
+def study_page_of(values: Mapping[str, object]) -> str:
+    """The page of a study: what its template, study.html, shows; no script, and images that are inside."""
+    style = _asset("report.css")
+    policy = WITH_IMAGES.format(style=_digest(style))
+    return _environment().get_template("study.html").render(**values, policy=policy, style=Markup(style))
 
 
 def notebook_of(result: RunResult) -> str:

@@ -1,0 +1,1 @@
+"""The study: the same training at several places, in several dtype policies, from several seeds."""

@@ -1,0 +1,113 @@
+"""A whole study in process: its files, what it says, what it refuses, and how it goes on."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from diag.common.task import Done
+from diag.study import studying
+from diag.study.__main__ import main
+
+EPOCHS = 4
+
+
+def curves_of(arguments):
+    """A place that collapses after two epochs in float32, and is as good as the reference in float16."""
+    rng = np.random.default_rng([arguments["seed"], arguments["twin"]])
+    accuracy = 0.8 - 0.4 / np.arange(1, EPOCHS + 1) + rng.normal(0, 0.002, EPOCHS)
+    if arguments["place"].startswith("sim:") and arguments["policy"] == "float32":
+        accuracy[2:] = 0.5
+    curves = {"loss": 1 - accuracy, "accuracy": accuracy, "validation_loss": 1 - accuracy}
+    curves |= {"validation_accuracy": accuracy, "seconds": rng.uniform(1, 2, EPOCHS)}
+    return {
+        "curves": {name: list(map(float, values)) for name, values in curves.items()},
+        "model": "tiny", "num_training": 30, "num_validation": 1000, "environment": {},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Every run is made up, and none is a process."""
+    asked = []
+
+    def run(tasks, folder, *, jobs, cluster):
+        for task in tasks:
+            asked.append(task)
+            yield Done(task.key, curves_of(task.arguments))
+
+    monkeypatch.setattr(studying.sweep, "run", run)
+    return asked
+
+
+WORDS = ["--epochs", str(EPOCHS), "--policies", "float32,mixed_float16", "--places", "CPU:0,sim:tf32", "--quiet"]
+
+
+def test_what_a_study_writes_and_says(runs, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([*WORDS, "--out", str(out), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["schema"], report["verdict"]) == ("lockstep-study/1", "departure")
+    assert [(each["place"], each["policy"], each["epoch"]) for each in report["left"]] == [("sim:tf32", "float32", 3)]
+    assert len(runs) == len({task.key for task in runs}) == 2 * 3 * 3  # policies, seeds, two places and a twin
+    with open(out / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(runs) * EPOCHS
+    with h5py.File(out / "curves.h5") as file:
+        group = file["CPU:0/float32"]
+        assert group["validation_accuracy"].shape == (6, EPOCHS)
+        first = [r for r in rows if (r["place"], r["policy"], r["seed"], r["twin"]) == ("CPU:0", "float32", "0", "0")]
+        assert [float(r["validation_accuracy"]) for r in first] == list(group["validation_accuracy"][0])
+    page = (out / "report.html").read_text()
+    assert "SIMULATED" in page and "leaves the band of CPU:0 at epoch 3" in page
+
+
+def test_it_goes_on_with_the_same_flags_alone(runs, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main([*WORDS, "--out", out]) == 1
+    assert main([*WORDS, "--out", out]) == 1
+    assert main([*WORDS, "--out", out, "--seeds", "4"]) == 2
+    assert "seeds 3, not 4" in capsys.readouterr().err
+
+
+def test_a_healthy_candidate_stays(runs, tmp_path):
+    assert main([*WORDS, "--out", str(tmp_path / "out"), "--policies", "mixed_float16"]) == 0
+
+
+def test_figures(runs, tmp_path):
+    pytest.importorskip("matplotlib")
+    main([*WORDS, "--out", str(tmp_path / "out")])
+    for name in ("curves", "policies", "best"):
+        assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (tmp_path / "out" / f"{name}.svg").read_bytes()
+    assert "data:image/png;base64," in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--policies", "float8"], "expected some of float32"),
+        (["--places", "CPU:0/float16"], "policies are those of --policies"),
+        (["--places", "cpu0"], "is no place"),
+        (["--places", "CPU:0,CPU:0"], "one is named twice"),
+        (["--validation-split", "1"], "above 0 and below 1"),
+        (["--places", "CPU:0", "--diagnose"], "expected a candidate"),
+        (["--places", ","], "names none"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(words, said, capsys, tmp_path):
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_cannot_be_done_ends_the_study_in_one_line(monkeypatch, tmp_path, capsys):
+    def run(tasks, folder, *, jobs, cluster):
+        yield Done(tasks[0].key, error="--model none.keras: there is no such file")
+
+    monkeypatch.setattr(studying.sweep, "run", run)
+    assert main([*WORDS, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "study: --model none.keras: there is no such file\n"
