@@ -121,6 +121,11 @@ class TraceWriter:
         """Add rows to the unit table, as `append_ops`."""
         self.append_rows("units", rows)
 
+    def describe_ops(self, rows: Mapping[str, Rows]) -> None:
+        """Add to the tables that say what the ops of a program are, `described.rows_of`."""
+        for table, columns in rows.items():
+            self.append_rows(table, columns)
+
     def write_report(self, report: Mapping[str, object]) -> None:
         """Store a report; it takes the place of the one before only once it is whole on file."""
         self._write_blob("reports", json.dumps(report).encode())
