@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import tensorflow as tf
 
@@ -15,14 +17,14 @@ from diag import allowance_file
 from diag.common.files import claimed, write_json, write_report
 from diag.common.modes import FIGURE, PREDICT, TRAIN
 from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_alike
-from diag.engine.attribution.of_run import attributed
+from diag.engine.attribution.of_run import attributed, expected_seconds
 from diag.engine.attribution.substitution import substitute, unit_named
 from diag.engine.lanes.lane import check_device
 from diag.engine.recordings.checkpoint import CheckpointHeader, Checkpoints, read_header, read_state
 from diag.engine.recordings.earlier_run import EarlierRun
 from diag.engine.recordings.recorded_lane import RecordedLane
 from diag.engine.recordings.recorded_run import RecordedRun
-from diag.engine.recordings.recording import Recording, RecordingOptions
+from diag.engine.recordings.recording import LANES, Recording, RecordingOptions
 from diag.engine.runs.carrying import RUN_DATA, carried, draws_from_lost_state, take_up
 from diag.engine.runs.run import LockstepRun
 from diag.engine.runs.settings import Settings
@@ -36,6 +38,7 @@ from diag.report import json_report
 from diag.report.html import page_of
 from diag.report.progress import StepProgress
 from diag.report.stored import report_with_record
+from diag.report.tensorboard import EventFiles
 from diag.request import LockstepRequest, refuse_earlier_run
 from diag.verdict.result import SIMULATED, Notice, RunResult, as_notes
 from diag.verdict.substitution import Substitution
@@ -169,7 +172,7 @@ def record(
     """Run, and write the trace as it goes on."""
     folder = request.folder
     opened: list[Recording] = []
-    begun = time.monotonic()
+    begun, created = time.monotonic(), datetime.now(timezone.utc)
     try:
         with StepProgress(settings.steps, quiet=request.quiet, figure=FIGURE[settings.mode]) as progress:
             run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
@@ -178,7 +181,8 @@ def record(
             recording, earlier = _opened(request, run, trained)
             opened.append(recording)
             begun -= 0.0 if earlier is None else earlier.seconds
-            _run_all(run, recording, begun)
+            with events_of(request, settings.mode) as events:
+                _run_all(run, recording, begun, events)
             result = run.result()
         told = [*(reference.notes if reference is not None else []), *recording.notes]
         told += [] if earlier is None else earlier.notes
@@ -188,10 +192,13 @@ def record(
             model=trained.model_description,
             data=trained.data_description,
             files={name: str(folder / file) for name, file in FILES.items()},
+            command=tuple(request.command_line),
+            created=created.isoformat(timespec="seconds"),
         )
         result = _attributed(result, request, recording, trained, time.monotonic() - begun)
         if request.substitute is not None:
             result = replace(result, substitution=_substituted(request.substitute, trained, settings))
+        result = replace(result, seconds=round(time.monotonic() - begun, 3))
         recording.finish(report_with_record(result))
         return result
     except BaseException as error:
@@ -225,7 +232,12 @@ def _opened(request: LockstepRequest, run: LockstepRun, trained: Trained) -> tup
     return recording, earlier
 
 
-def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
+def events_of(request: LockstepRequest, mode: str) -> AbstractContextManager[EventFiles | None]:
+    """Where TensorBoard reads, if that is wanted."""
+    return nullcontext() if request.tensorboard is None else EventFiles(request.tensorboard, LANES, mode)
+
+
+def _run_all(run: LockstepRun, recording: Recording, begun: float, events: EventFiles | None) -> None:
     """The steps that are left, each on file before the next; now and then also where the run is, to go on there.
 
     begun: when, by the monotonic clock, it would have begun had it not been killed.
@@ -233,7 +245,9 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
     checkpoints, settings = Checkpoints(recording.writer.path.parent), run.settings
     is_told = False
     for step in run.steps():
-        recording.step(step)
+        record = recording.step(step)
+        if events is not None:
+            events.add(record)
         is_due, is_first_flagged = checkpoints.is_due, bool(step.flagged) and not is_told
         if is_due or is_first_flagged:
             is_told = is_told or is_first_flagged
@@ -254,11 +268,12 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float) -> None:
 def _attributed(
     result: RunResult, request: LockstepRequest, recording: Recording, trained: Trained, seconds: float
 ) -> RunResult:
-    """The first divergence with what cures it, from trials on the trace as it is so far."""
-    attribute = False if request.attribute is None and request.quiet else request.attribute
-    if result.first_divergence is None or attribute is False:
+    """The first divergence with what cures it, from trials on the trace as it is so far; else how long these take."""
+    first = result.first_divergence
+    if first is None:
         return result
-    plan, step = recording.plan, result.first_divergence.where.step
+    attribute = False if request.attribute is None and request.quiet else request.attribute
+    plan, step = recording.plan, first.where.step
     in_step = [divergence for divergence in result.divergences if divergence.where.step == step]
     flagged = FlaggedStep(
         recording.writer.path,
@@ -271,9 +286,14 @@ def _attributed(
         *wrong_alike(in_step),
         is_trusted=request.trace is None or request.is_trusted,  # of a model of the person's own
     )
-    recording.keep(report_with_record(result))  # should the trials be ended, the trace has what was found
-    say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))
-    return attributed(result, flagged, attribute, seconds / result.steps, say)
+    step_seconds = seconds / result.steps
+    if attribute is not False:
+        recording.keep(report_with_record(result))  # should the trials be ended, the trace has what was found
+        say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))
+        result = attributed(result, flagged, attribute, step_seconds, say)
+    if result.attribution is None:
+        result = replace(result, cure_seconds=expected_seconds(flagged, first, step_seconds))
+    return result
 
 
 def _substituted(units: str, trained: Trained, settings: Settings) -> Substitution:

@@ -134,6 +134,12 @@ def add_output_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--out", metavar="FOLDER", type=file_path, help="new folder for trace.h5 and report.json (default: runs/<time>)"
     )
+    group.add_argument(
+        "--tensorboard",
+        metavar="DIR",
+        type=file_path,
+        help="new folder for TensorBoard, which shows both places while the run goes on (needs tensorboardX)",
+    )
     group.add_argument("--json", action="store_true", help="print report.json and nothing else")
     add_verbose_flag(group)
     group.add_argument("--quiet", action="store_true", help="no progress")

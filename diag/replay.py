@@ -176,6 +176,12 @@ def _check_program(emit: Path) -> None:
     refuse_unwritable("--emit", emit)
 
 
+def _check_emitted_place(place: Place) -> None:
+    """Refuse a program that would show nothing: a simulated fault is in no program but this one."""
+    if place.is_simulated:
+        raise UserError(f"--emit: {place} is simulated; its fault lives in tf-lockstep alone; name a real --place")
+
+
 @dataclass(frozen=True)
 class OpenedTrace:
     """A trace whose step can be run: as the request has it, in the environment it was recorded in."""
@@ -220,6 +226,9 @@ def opened(request: ReplayRequest) -> Iterator[OpenedTrace]:
     """
     with TraceReader(request.trace) as reader:
         environment = reader.environment("candidate")
+        if request.emit is not None:
+            of_lane = reader.environment(request.lanes[0])
+            _check_emitted_place(request.place or parse_place(str(of_lane.get("stand_in") or of_lane.get("place"))))
     restore_variables(environment)
     from diag.machine.tensorflow_import import import_tensorflow
 
@@ -233,11 +242,8 @@ def opened(request: ReplayRequest) -> Iterator[OpenedTrace]:
         with RecordedRun(request.trace, request.is_trusted) as recorded:
             replayer = Replayer(recorded, request.place, request.seed, request.start)
             replayer.check(request.step)
-            places = [replayer.place_of(lane) for lane in request.lanes]
-            if request.emit is not None:
-                from diag.engine.recordings.emitting import check_place
-
-                check_place(places[0])
+            for lane in request.lanes:
+                replayer.place_of(lane)  # refused before anything is run
             yield OpenedTrace(request, recorded, replayer, environment, tuple(notes))
 
 

@@ -34,8 +34,8 @@ class LockstepRequest:
     mode: train or predict.  steps: None for the default number, or for all that `trace` holds.  follow, twins, units,
     check_every: as in `diag.engine.runs.settings`.  substitute: names of units to compute by the reference in a second
     training.  attribute: whether to look for cures, None for where that is quick.  tf32: None for TensorFlow's default.
-    quiet: no progress and no advice on stderr.  verbose: print all of the report.  is_resumed: go on with the run in
-    `folder`, which was killed.
+    quiet: no progress and no advice on stderr.  verbose: print all of the report.  tensorboard: where event files go.
+    is_resumed: go on with the run in `folder`, which was killed.
     """
 
     folder: Path
@@ -71,6 +71,7 @@ class LockstepRequest:
     quiet: bool = False
     json: bool = False
     verbose: bool = False
+    tensorboard: Path | None = None
     is_resumed: bool = False
 
     @property
@@ -96,6 +97,10 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
     if options.mode == PREDICT:
         refuse_paths(options.follow, options.twins, options.substitute, f"--mode {PREDICT}")
     allowances = allowance_file.read(options.allowances)
+    if options.tensorboard is not None:
+        from diag.report.tensorboard import refuse_tensorboard  # not for --help
+
+        refuse_tensorboard(options.tensorboard, resumed is not None)
     return LockstepRequest(
         folder=output_folder(options.out) if resumed is None else resumed,
         command=tuple(given),
@@ -128,6 +133,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
         quiet=options.quiet or options.json,
         json=options.json,
         verbose=options.verbose,
+        tensorboard=options.tensorboard,
         is_resumed=resumed is not None,
     )
 

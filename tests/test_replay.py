@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from diag import replay
@@ -130,6 +131,32 @@ def test_a_part_is_judged_and_its_json_says_how(tf32: Path, capsys: pytest.Captu
 # ---- a program of its own
 
 
+def ended(program: Path) -> object:
+    """How a program ends."""
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(program))
+    return exit.value.code
+
+
+def test_a_fresh_process_without_this_project_runs_an_emitted_program(tf32: Path, tmp_path: Path) -> None:
+    made = tmp_path / "reproducer.py"
+    assert replay.main([str(tf32), "--step", "1", "--layer", "dense", "--place", "CPU:0", "--emit", str(made)]) == 0
+    done = subprocess.run([sys.executable, "-I", made.name], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "gradient of dense/kernel: error" in done.stdout and done.stdout.splitlines()[-1].startswith("PASS on CPU:0")
+
+
+def test_a_simulated_place_is_refused_before_tensorflow_is_loaded(tf32: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from diag import replay; "
+        f"code = replay.main([{str(tf32)!r}, '--step', '1', '--op', '1', '--emit', {str(tmp_path / 'a.py')!r}]); "
+        "sys.exit(9 if 'tensorflow' in sys.modules else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "is simulated" in done.stderr and done.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("part", [["--layer", "dense_1"], ["--op", "1"]])
 def test_an_emitted_program_runs_on_nothing_but_its_files(
     tf32: Path, part: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -138,12 +165,20 @@ def test_an_emitted_program_runs_on_nothing_but_its_files(
     given = [str(tf32), "--step", "1", *part, "--place", "CPU:0", "--emit", str(made)]
     assert replay.main(given) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reproducer.npz", "reproducer.py"]
-    assert not any(line.startswith(("import diag", "from diag")) for line in made.read_text().splitlines())
+    lines = made.read_text().splitlines()
+    assert len(lines) <= 20 and lines[1] == "import pathlib, sys, numpy as np, tensorflow as tf"
+    assert "Written by TensorFlow" in lines[0] and "NumPy" in lines[0]
     capsys.readouterr()
-    runpy.run_path(str(made))
-    found = re.findall(r"largest difference (\S+), largest value (\S+),", capsys.readouterr().out)
-    # The CPU against itself: fused and not, sums of eight terms may end some roundings apart.
-    assert found and all(float(difference) <= 8 * 2.0**-24 * float(value) for difference, value in found)
+    assert ended(made) == 0
+    said = capsys.readouterr().out.splitlines()
+    found = [re.search(r": error (\S+), bound (\S+): PASS$", line) for line in said[:-1]]
+    assert found and all(each and float(each[1]) <= float(each[2]) for each in found) and said[-1].startswith("PASS on")
+    with np.load(made.with_suffix(".npz")) as file:
+        data = dict(file)
+    data["right_0"] = data["right_0"] + 1e-3 * np.max(np.abs(data["right_0"]))  # what TF32 would be off by
+    np.savez(made.with_suffix(".npz"), **data)
+    assert ended(made) == 1
+    assert ": FAIL" in (told := capsys.readouterr().out) and told.splitlines()[-1].startswith("FAIL on CPU:0")
     assert replay.main(given) == 2 and "exists already" in capsys.readouterr().err
     assert replay.main([*given[:-1], str(tmp_path / "again.py"), "--json"]) == 0
     assert json_of(capsys)["emitted_holds"].startswith("again.npz holds ")

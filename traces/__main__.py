@@ -1,4 +1,4 @@
-"""Look into a trace: what it holds, one tensor, what differs, files for other programs, and whether it is sound.
+"""Look into a trace: what it holds, one tensor, what differs, files for other programs, is it sound; and make it small.
 
 The trace may be one that a run still writes, or one whose run was killed: every whole step is there.
 TensorFlow is not needed.  Exit code 0: done, and for diff the same bits; 1: diff found a difference, or
@@ -15,6 +15,7 @@ from traces.commands.diff import DiffCommand
 from traces.commands.export import ExportCommand
 from traces.commands.flags import Command
 from traces.commands.ls import LsCommand
+from traces.commands.pack import PackCommand
 from traces.commands.show import ShowCommand
 from traces.commands.verify import VerifyCommand
 
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Command] = {
     "diff": DiffCommand(),
     "export": ExportCommand(),
     "verify": VerifyCommand(),
+    "pack": PackCommand(),
 }
 
 

@@ -20,6 +20,9 @@ NO_LANE = "values"
 STEP, VIEW = "step", "view"
 """How a tensor is had: the compiled step was watched there, or it is another shape of one that was."""
 
+PACKED = "packed"
+"""Under which key of its settings a packed trace says what it is of: `step`, and whether it is `anonymous`."""
+
 SCHEMA = f"{SCHEMA_NAME}/{SCHEMA_VERSION}"
 
 TensorKey = tuple[str, str, str]
@@ -64,9 +67,8 @@ class Column:
 
 def op_columns(statistics: Sequence[str]) -> tuple[Column, ...]:
     """The op table's columns, one row per op output, around the names of the statistics taken."""
-    integers = ("step", "index", "output")
     return (
-        *(Column(name, "int64") for name in integers),
+        *_integers("step", "index", "output"),
         *_text("phase", "layer", "variable", "op_type", "dtype", "shape"),
         *_judgement(statistics),
     )
@@ -81,12 +83,28 @@ def unit_columns(statistics: Sequence[str]) -> tuple[Column, ...]:
     )
 
 
+def _integers(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, "int64") for name in names)
+
+
 def _text(*names: str) -> tuple[Column, ...]:
     return tuple(Column(name, "text") for name in names)
 
 
 def _judgement(statistics: Sequence[str]) -> tuple[Column, ...]:
     return (*(Column(name, "float64") for name in (*statistics, "bound", "excess")), *_text("verdict"))
+
+
+NODE_TABLES: Mapping[str, tuple[Column, ...]] = {
+    "sources": (*_integers("index", "line"), *_text("file", "function", "text")),
+    "nodes": (
+        *_integers("index", "program", "source"),
+        *_text("name", "op_type", "phase", "layer", "variable", "outputs"),
+    ),
+    "node_inputs": (*_integers("index", "program", "input", "producer", "output"), *_text("name", "dtype", "shape")),
+    "node_attributes": (*_integers("index", "program"), *_text("name", "value")),
+}
+"""What describes ops (`described.py`): the lines that made them, their names and attributes, and what each reads."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +115,8 @@ class TraceLayout:
     kept as its difference from the base's. `tensors` carry lane and kind, `variables` (of model and
     optimizer, for the snapshots) a lane, `batch` (inputs, targets, sample weights) only a name.
     `layers` are what a step's excess is given for, in the order they run. `steps` is how many are
-    planned, None where the run is open ended.
+    planned, None where the run is open ended. `describes_ops` says that there are the `NODE_TABLES`: a trace of an
+    earlier version has none.
     """
 
     lanes: tuple[str, ...] = ("reference", "candidate")
@@ -108,6 +127,7 @@ class TraceLayout:
     layers: tuple[str, ...] = ()
     op_columns: tuple[Column, ...] = op_columns(())
     unit_columns: tuple[Column, ...] = unit_columns(())
+    describes_ops: bool = False
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -124,6 +144,7 @@ class TraceLayout:
             layers=tuple(document["layers"]),
             op_columns=tuple(Column(**column) for column in document["op_columns"]),
             unit_columns=tuple(Column(**column) for column in document["unit_columns"]),
+            describes_ops=document.get("describes_ops", False),
         )
 
     def __post_init__(self) -> None:
@@ -151,6 +172,7 @@ class TraceLayout:
             "batches": TableLayout((index,), self.batch, base),
             "ops": TableLayout(self.op_columns),
             "units": TableLayout(self.unit_columns),
+            **({name: TableLayout(columns) for name, columns in NODE_TABLES.items()} if self.describes_ops else {}),
         }
 
 
@@ -182,7 +204,7 @@ class RunDocuments:
     """What is written of a run at its start; any JSON.
 
     `environment` is what each lane ran on, by lane; `command` the command line; `settings` how the run was asked
-    to go; `model_config` is Keras' own, or None for a model that has none.
+    to go; `model_config` is Keras' own, or None for a model that has none. `created`: when, in UTC, None for now.
     """
 
     environment: Mapping[str, Mapping[str, object]]
@@ -190,6 +212,7 @@ class RunDocuments:
     seeds: Mapping[str, int] = field(default_factory=dict)
     model_config: Mapping[str, object] | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
+    created: str | None = None
 
     def to_json(self, layout: TraceLayout) -> dict[str, object]:
         """Each document by its name in the file."""
@@ -212,6 +235,7 @@ class StepRecord:
     candidate's tensor that is stored as its difference from the reference's can be kept only with that.
     `excess` is, by layer, the largest of the step's errors over their bounds; NaN where none was taken.
     `checked` says that units of the step were run by themselves, not only the whole step compared.
+    `checksums` are those of tensors that are not handed over, where they are known.
     """
 
     step: int
@@ -221,6 +245,7 @@ class StepRecord:
     keep: Collection[TensorKey] | None = None
     excess: Mapping[str, float] = field(default_factory=dict)
     checked: bool = False
+    checksums: Mapping[TensorKey, int] = field(default_factory=dict)
 
 
 def tensor_path(spec: TensorSpec, lanes: Sequence[str]) -> str:

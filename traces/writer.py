@@ -25,7 +25,7 @@ from traces.hdf5.failures import explained_creation, explained_writing
 from traces.hdf5.opening import claim
 from traces.hdf5.skeleton import BLOBS, FORMAT, skeleton_image
 from traces.hdf5.table import TableWriter
-from traces.schema import Column, RunDocuments, StepRecord, TableLayout, TensorKey, TraceLayout
+from traces.schema import RunDocuments, StepRecord, TableLayout, TensorKey, TraceLayout
 
 QUEUE_BYTES = 256 << 20
 
@@ -54,6 +54,8 @@ class TraceWriter:
       ValueError: at a call whose data the layout does not name.
     """
 
+    compact = False
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -67,7 +69,10 @@ class TraceWriter:
         self.path = Path(path)
         self.layout = layout
         self._closed = False
-        self._file = _create(self.path, layout, documents.to_json(layout), portable, earlier)
+        created = documents.created if earlier is None else str(earlier.file.attrs["created"])
+        text = documents.to_json(layout)
+        image = skeleton_image(layout, text, portable=portable, created=created, compact=self.compact)
+        self._file = _create(self.path, layout, image, earlier)
         self._batches_seen = {int(index) for index in self._file["batches/index"][()]}
         self._tables = {name: TableWriter(self._file[name], table, layout) for name, table in layout.tables.items()}
         self._blobs = {name: BlobWriter(self._file[name]) for name in BLOBS}
@@ -99,18 +104,27 @@ class TraceWriter:
             "excess": excess,
             **losses,
         }
-        self._append("steps", columns, record.tensors, record.keep)
+        self._append("steps", columns, record.tensors, record.keep, record.checksums)
+
+    def append_bare_steps(self, columns: Mapping[str, Sequence[object]]) -> None:
+        """Store steps of which nothing is known but the columns of the table."""
+        self._append("steps", columns, {})
 
     def append_ops(self, rows: Rows) -> None:
         """Add rows to the op table, each a mapping that names every column, None where it has no value.
 
         Or column by column, all of one length: thousands of rows take a tenth of the time so.
         """
-        self._append_rows("ops", self.layout.op_columns, rows)
+        self.append_rows("ops", rows)
 
     def append_units(self, rows: Rows) -> None:
         """Add rows to the unit table, as `append_ops`."""
-        self._append_rows("units", self.layout.unit_columns, rows)
+        self.append_rows("units", rows)
+
+    def describe_ops(self, rows: Mapping[str, Rows]) -> None:
+        """Add to the tables that say what the ops of a program are, `described.rows_of`."""
+        for table, columns in rows.items():
+            self.append_rows(table, columns)
 
     def write_report(self, report: Mapping[str, object]) -> None:
         """Store a report; it takes the place of the one before only once it is whole on file."""
@@ -157,8 +171,9 @@ class TraceWriter:
     def _write_blob(self, group: str, document: bytes) -> None:
         self._put(len(document), partial(self._blobs[group].append, document))
 
-    def _append_rows(self, table: str, columns: Sequence[Column], rows: Rows) -> None:
-        names = [column.name for column in columns]
+    def append_rows(self, table: str, rows: Rows) -> None:
+        """Add rows to a table without tensors, as `append_ops`."""
+        names = [column.name for column in self.layout.tables[table].columns]
         by_column = rows if isinstance(rows, Mapping) else _by_column(table, names, rows)
         lengths = {name: len(values) for name, values in by_column.items()}
         if lengths.keys() != set(names) or len(set(lengths.values())) > 1:
@@ -172,6 +187,7 @@ class TraceWriter:
         columns: Mapping[str, Sequence[object]],
         tensors: Mapping[TensorKey, npt.ArrayLike],
         keep: Collection[TensorKey] | None = None,
+        known: Mapping[TensorKey, int] | None = None,
     ) -> None:
         layout = self.layout.tables[table]
         encoded = {column.name: encode_column(column, columns[column.name]) for column in layout.columns}
@@ -179,7 +195,7 @@ class TraceWriter:
         kept = frozenset(arrays if keep is None else keep)
         _check(arrays, kept, layout)
         num_bytes = sum(array.nbytes for array in (*encoded.values(), *arrays.values()))
-        self._put(num_bytes, partial(self._tables[table].append, encoded, arrays, kept))
+        self._put(num_bytes, partial(self._tables[table].append, encoded, arrays, kept, known or {}))
 
     def _put(self, num_bytes: int, write: partial[None]) -> None:
         def task() -> None:
@@ -187,6 +203,12 @@ class TraceWriter:
                 write()
 
         self._queue.put(num_bytes, task)
+
+
+class CompactTraceWriter(TraceWriter):
+    """Compresses numbers too, for a file to be sent; it takes longer to write."""
+
+    compact = True
 
 
 def _check(arrays: Mapping[TensorKey, Array], kept: Collection[TensorKey], layout: TableLayout) -> None:
@@ -219,15 +241,12 @@ def _name_of(dtype: np.dtype[Any]) -> str:
     return dtype.name
 
 
-def _create(
-    path: Path, layout: TraceLayout, documents: Mapping[str, object], portable: bool, earlier: EarlierRows | None
-) -> h5py.File:
+def _create(path: Path, layout: TraceLayout, image: bytes, earlier: EarlierRows | None) -> h5py.File:
     """Make the whole skeleton beside `path`, with its earlier rows, and move it there once readers may look."""
     if path.exists() and earlier is None:
         raise UserError(f"The trace {path} exists already; expected a new file; remove it or name another.")
     with explained_creation(path), replacing(path, earlier is None, needs_name=True) as unfinished:
-        created = None if earlier is None else str(earlier.file.attrs["created"])
-        unfinished.write_bytes(skeleton_image(layout, documents, portable=portable, created=created))
+        unfinished.write_bytes(image)
         # Rows are written once and whole: a chunk cache would only hold a megabyte for every tensor.
         file = h5py.File(unfinished, "r+", libver=FORMAT, rdcc_nbytes=0)
         if earlier is not None:

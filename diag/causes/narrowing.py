@@ -11,8 +11,18 @@ import numpy as np
 
 from diag.causes.samples import sample_of
 from diag.causes.wrong_output import A_LOOK, Array, WrongOutput, has_distinct
-from diag.numerics.bounds import COMPOSITE_ULP
-from diag.numerics.formats import BFLOAT16, FLOAT16, TF32, Format, Rounding, float32_with_precision, format_of, round_to
+from diag.numerics.bounds import COMPOSITE_ULP, CONTRACTION_MAX, CONTRACTION_RMS
+from diag.numerics.formats import (
+    BFLOAT16,
+    FLOAT16,
+    FLOAT32,
+    TF32,
+    Format,
+    Rounding,
+    float32_with_precision,
+    format_of,
+    round_to,
+)
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.ulp import flush_subnormals, ulp_error
 from diag.verdict.findings import Cause
@@ -37,7 +47,7 @@ WORDS: dict[Rounding, str] = {
 }
 SHORT_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 # Formats that TensorFlow has a dtype of.
-RESULT_FORMATS: tuple[tuple[str, Format], ...] = (("fp16", FLOAT16), ("bf16", BFLOAT16))
+RESULT_FORMATS: tuple[tuple[str, Format], ...] = (("fp32", FLOAT32), ("fp16", FLOAT16), ("bf16", BFLOAT16))
 # Formats of one width differ only where their ranges end.  Of those that explain the data about as well as the
 # best, the first in the table has the widest range and assumes least.
 AS_GOOD = 2.0
@@ -227,6 +237,10 @@ def _excess_in(case: WrongOutput, form: Format, flushed: bool, rounds_inputs: bo
     worst, mean = float(np.max(error, initial=0.0)), float(np.mean(error)) if error.size else 0.0
     if case.bound.error_class is ErrorClass.FUNCTION:
         return worst / (allowance_ulp(case.op_type) + 0.5)
+    if case.is_contraction and form is FLOAT32 and case.judge is not None:  # sums in float32 lose more than an ULP
+        left = case.judge(truth)
+        in_own = max(left.rms / CONTRACTION_RMS, left.max / CONTRACTION_MAX)
+        return in_own * format_of(case.output.dtype).unit_roundoff / form.unit_roundoff
     if case.bound.error_class in (ErrorClass.CONTRACTION, ErrorClass.COMPOSITE):
         return worst / (COMPOSITE_ULP + 0.5)
     return max(worst, mean / MOVED)

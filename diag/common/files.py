@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from diag.common.jsonable import to_text
 from diag.common.wording import size_text
@@ -136,7 +135,7 @@ def _nameless(folder: Path) -> int | None:
 
 
 @contextmanager
-def exported(path: Path, force: bool) -> Iterator[Path]:
+def exported(path: Path, force: bool, needs_name: bool = False) -> Iterator[Path]:
     """As `replacing`, for a file that a person asked for.
 
     Raises:
@@ -144,7 +143,7 @@ def exported(path: Path, force: bool) -> Iterator[Path]:
     """
     refuse_existing(path, force)
     try:
-        with replacing(path, is_new=not force) as unfinished:
+        with replacing(path, not force, needs_name) as unfinished:
             yield unfinished
     except FileExistsError:
         refuse_existing(path, force)
@@ -164,7 +163,7 @@ def write_text(path: Path, text: str, is_new: bool = False) -> None:
         os.fsync(file.fileno())
 
 
-def write_json(path: Path, contents: dict[str, Any], is_new: bool = False) -> None:
+def write_json(path: Path, contents: Mapping[str, object], is_new: bool = False) -> None:
     """Write a report whole, or not at all.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from diag.numerics.errors_against_truth import absolute_error, scaled_error
 from diag.numerics.figures import AbsoluteError, Index, ScaledError, TruthStatistics
-from diag.numerics.formats import BFLOAT16, FLOAT16, Format, format_of
+from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT64, Format, format_of
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms
 from diag.numerics.ulp import ulp
@@ -143,16 +143,20 @@ def contraction_bound(
         rule = "finite, and no error where |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
     rest = max(hidden, _rms_of_the_rest(error, x.size))
-    serial = max(CONTRACTION_MAX, CONTRACTION_MAX_PER_SQRT_N * math.sqrt(num_terms))
-    rms_allowed, words = CONTRACTION_RMS, ""
-    if in_order is not None and IN_ORDER * in_order.rms > CONTRACTION_RMS:
-        rms_allowed = IN_ORDER * in_order.rms
-        serial = max(serial, IN_ORDER * in_order.max)
-        words = f", {IN_ORDER:g} x what a plain sum loses"
+    rms_allowed, serial = contraction_limits(num_terms, in_order)
+    words = f", {IN_ORDER:g} x what a plain sum loses" if rms_allowed > CONTRACTION_RMS else ""
     max_allowed = min(serial, max(CONTRACTION_MAX, OUTLIER_RMS * rest))
     excess = max(error.rms / rms_allowed, error.max / max_allowed)
     rule = f"u|A||B|: rms <= {rms_allowed:.3g}, max <= {max_allowed:.3g}{words}"
     return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+
+
+def contraction_limits(num_terms: float, in_order: InOrder | None = None) -> tuple[float, float]:
+    """How large the rms and the largest of the errors in units of u(|A||B|) may be, of sums in one long run."""
+    serial = max(CONTRACTION_MAX, CONTRACTION_MAX_PER_SQRT_N * math.sqrt(num_terms))
+    if in_order is None or IN_ORDER * in_order.rms <= CONTRACTION_RMS:
+        return CONTRACTION_RMS, serial
+    return IN_ORDER * in_order.rms, max(serial, IN_ORDER * in_order.max)
 
 
 def lost_in_order(terms: Terms, arithmetic: Format) -> InOrder:
@@ -161,15 +165,16 @@ def lost_in_order(terms: Terms, arithmetic: Format) -> InOrder:
     The worst of a few sizes of the terms, too: whether equal terms are always rounded up hangs on their last bits, and
     these on whether a kernel rounds a product before it adds it.
     """
-    narrow = {FLOAT16: np.dtype(np.float16), BFLOAT16: np.dtype(ml_dtypes.bfloat16)}
+    formats = {FLOAT16: np.float16, BFLOAT16: ml_dtypes.bfloat16, FLOAT64: np.float64}
+    dtype = np.dtype(formats.get(arithmetic, np.float32))
     with np.errstate(over="ignore", invalid="ignore"):
         unit = arithmetic.unit_roundoff * np.abs(terms.products).sum(axis=1) + arithmetic.underflow
         errors = []
         for size in SIZES:
-            products = (size * terms.products).astype(narrow.get(arithmetic, np.dtype(np.float32)))
+            products = (size * terms.products).astype(dtype)
             sums = [_running(products), *(_running(_running(_grouped(products, n))) for n in (SIDE_BY_SIDE, IN_BLOCKS))]
-            right = size * terms.products.sum(axis=1)
-            errors += [np.abs(each.astype(np.float64) - right) / (size * unit) for each in sums]
+            right = (size * terms.products).sum(axis=1, dtype=np.longdouble)
+            errors += [np.abs(each.astype(np.longdouble) - right).astype(np.float64) / (size * unit) for each in sums]
     worst = np.max([np.where(np.isfinite(error), error, 0.0) for error in errors], axis=0, initial=0.0)
     return InOrder(float(np.sqrt(np.mean(np.square(worst)))), float(np.max(worst, initial=0.0)))
 
@@ -307,16 +312,25 @@ def composite_bound_of(
     """`composite_bound` of a tensor in `format` whose error is measured."""
     if math.isinf(error.max):
         return Bound(ErrorClass.COMPOSITE, math.inf, error.rms, error.max, "finite", error.worst_index)
+    rms_allowed, max_allowed = composite_limits(error, format, spread, reference_error)
+    excess = max(error.rms / rms_allowed, error.max / max_allowed)
+    rule = f"{COMPOSITE:g} x (float64 spread + reference's own error) + {COMPOSITE_ULP:g} ULP"
+    return Bound(ErrorClass.COMPOSITE, excess, error.rms, error.max, rule, error.worst_index)
+
+
+def composite_limits(
+    error: AbsoluteError, format: Format, spread: RoundingSpread, reference_error: AbsoluteError
+) -> tuple[float, float]:
+    """How large the rms and the largest of the absolute errors may be; of `error` only the size of truth is taken."""
     u, size, largest = format.unit_roundoff, error.truth_rms, error.truth_max
     # Noise is relative to each value and misses what a subnormal result loses.
     underflow = 2 * COMPOSITE * format.underflow
     rms_unit = spread.rms + _trusted(reference_error.rms, spread.rms, u * size)
     max_unit = spread.max + _trusted(reference_error.max, spread.max, u * largest)
-    rms_allowed = COMPOSITE * rms_unit + 2 * COMPOSITE_ULP * u * size + underflow
-    max_allowed = COMPOSITE * max_unit + 2 * COMPOSITE_ULP * u * largest + underflow
-    excess = max(error.rms / rms_allowed, error.max / max_allowed)
-    rule = f"{COMPOSITE:g} x (float64 spread + reference's own error) + {COMPOSITE_ULP:g} ULP"
-    return Bound(ErrorClass.COMPOSITE, excess, error.rms, error.max, rule, error.worst_index)
+    return (
+        COMPOSITE * rms_unit + 2 * COMPOSITE_ULP * u * size + underflow,
+        COMPOSITE * max_unit + 2 * COMPOSITE_ULP * u * largest + underflow,
+    )
 
 
 def of_transforms(noise: RoundingSpread) -> RoundingSpread:

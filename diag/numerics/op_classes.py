@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum
 
 from diag.numerics.allowances import PLACES, in_force
+from diag.numerics.decompositions import is_decomposition
 
 
 class ErrorClass(str, Enum):
@@ -88,6 +89,11 @@ def is_random(op_type: str) -> bool:
     if "GetKeyCounter" in op_type or "GetAlg" in op_type:
         return False
     return any(word in op_type for word in ("Random", "TruncatedNormal", "Shuffle", "Multinomial"))
+
+
+def is_free(op_type: str) -> bool:
+    """Ops whose inputs leave some of their results open, random numbers or signs: units take the reference's."""
+    return is_random(op_type) or is_decomposition(op_type)
 
 
 def is_product(op_type: str) -> bool:

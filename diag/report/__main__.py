@@ -7,6 +7,7 @@ Without TensorFlow.  Prints the report unless something else is asked for.  Exit
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,9 @@ def parser() -> OneLineParser:
         "--issue", action="store_true", help="Markdown for an issue: sentence, versions, switches, details"
     )
     what.add_argument("--json", action="store_true", help="print report.json and nothing else")
+    what.add_argument(
+        "--tensorboard", metavar="DIR", type=file_path, help="write a new folder for TensorBoard (needs tensorboardX)"
+    )
     add_verbose_flag(parser)
     return parser
 
@@ -44,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     if options.html is not None:
         refuse_unwritable("--html", options.html)
+    if options.tensorboard is not None:
+        from diag.report.tensorboard import refuse_tensorboard
+
+        refuse_tensorboard(options.tensorboard)
     with TraceReader(options.trace) as trace:
         result = recorded_result(trace)
         if options.json:
@@ -57,6 +65,11 @@ def run(options: argparse.Namespace) -> int:
 
             write_report(options.html, page_of(result, trace))
             print(options.html)
+        elif options.tensorboard is not None:
+            from diag.report.tensorboard import write_events
+
+            write_events(trace, options.tensorboard)
+            print(f"tensorboard --logdir {shlex.quote(str(options.tensorboard))}")
         else:
             from diag.report import terminal
 

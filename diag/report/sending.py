@@ -35,8 +35,8 @@ def what_to_send(result: RunResult) -> list[str]:
             f"A small program that shows the fault by itself:  {program}  (with reproducer.npz, which it writes too)"
         )
     items.append(
-        f"Only if asked for, and only if your data are not private: {trace}, which holds your model's weights and the "
-        "batches it saw."
+        f"Only if asked for:  python -m traces pack {trace}  writes the flagged step alone, with your model's weights "
+        "and that batch; with --anonymous it leaves out the batch, paths and names, and cannot be replayed."
     )
     simulated = any(lane.is_simulated for lane in result.lanes)
     head = ["(Simulated: on a real device this is what you would send.)"] if simulated else []

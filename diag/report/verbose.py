@@ -121,7 +121,7 @@ def _growth(result: RunResult, width: int) -> Iterator[RenderableType]:
     twins = result.twins
     if twins is None:
         return
-    yield Text("Each lane on its own path: how far from the reference, all weights together", style="bold")
+    yield Text("Each place on its own path: how far from the reference, all weights together", style="bold")
     lines = plot(twins, width)
     for line in lines:
         yield Unbroken(line)

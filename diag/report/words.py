@@ -145,7 +145,7 @@ def _name_in_layer(where: Where) -> str:
         return name
     if name.endswith(RANDOM_STATES):
         return f"{layer}'s random state"
-    if layer == "loss":
+    if layer.split("+")[-1] == "loss":
         return "loss value" if where.phase == "forward" else "gradient of the loss"
     if where.phase == "backward":
         return f"gradient into {layer}"

@@ -105,7 +105,10 @@ class Advisories:
         """The fields of `Judged` that these fill."""
         worst = self.reference_worst
         return {
-            "benign": tuple({"cause": key[0], **_place(op)} for key, op in self.benign.items()),
+            "benign": tuple(
+                {"cause": key[0], **_place(op), **({"decided": op.flipped} if op.flipped else {})}
+                for key, op in self.benign.items()
+            ),
             "inconclusive": tuple(_place(op) for op in self.inconclusive.values()),
             "reference_less_accurate": {
                 "num_outputs": self.num_reference_worse,

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from diag.common.jsonable import json_number
+from diag.common.source_lines import SourceLine
 from diag.numerics.bounds import Bound
 from diag.numerics.figures import PairStatistics, TruthStatistics
 
@@ -189,6 +190,7 @@ class Divergence:
 
     summary: what the cause explains, in words.  fused: what is wrong only together, where that was looked for.
     evidence: facts for the reader, as report.json lists them; nothing in the program goes by them.
+    lines: of the person's own, which made it.
     """
 
     where: Where
@@ -199,6 +201,7 @@ class Divergence:
     evidence: dict[str, Any] = field(default_factory=dict)
     summary: str = ""
     fused: FusedOps | None = None
+    lines: tuple[SourceLine, ...] = ()
 
     @classmethod
     def of(
@@ -233,7 +236,7 @@ class Divergence:
             "blame": self.blame,
             "excess": json_number(self.excess),
             "cured_by": list(self.cured_by),
-            "evidence": self.evidence,
+            "evidence": {**self.evidence, **({"made_at": list(map(str, self.lines))} if self.lines else {})},
         }
 
     @classmethod

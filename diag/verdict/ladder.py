@@ -7,7 +7,7 @@
 | 2 | a compiled layer is out of its bound, each of its ops is within | divergence | `blame_of_layer` |
 | 3 | the compiled step is out of its bound, each layer is within | divergence | `blame_of_layer` |
 | 4 | the step's own run is out of its bound, the same step run again is not | divergence | kernel |
-| 5 | a random stream repeats itself or is not uniform | divergence | random-stream |
+| 5 | a random stream repeats itself, or another, or is not of its law | divergence | random-stream |
 | 6 | an op differs on the same inputs and has no float64 truth | rounding, inconclusive there | none |
 | 7 | an op is right in norm, decides ties otherwise, or gives other bits in a second run | rounding, noted | none |
 | 8 | bits differ, everything judged is within its bound | rounding | none |

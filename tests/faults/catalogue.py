@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).parent.parent
 ZOO = TESTS / "zoo.py"
-OWN, PLANTED, UNSEEN, REWRITERS, VARIOUS = (
-    Path(__file__).with_name(f"{name}.py") for name in ("models", "planted", "unseen", "rewriters", "various")
+OWN, PLANTED, UNSEEN, REWRITERS, VARIOUS, STREAMS = (
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("models", "planted", "unseen", "rewriters", "various", "streams")
 )
 F16, BF16 = "mixed_float16", "mixed_bfloat16"
 
@@ -132,6 +134,16 @@ def _streams() -> Iterator[Planting]:
     dropout = (CNN, TRANSFORMER)
     yield from (Planting("sim:rng-frozen", m, ("random-stream",), "random-stream") for m in dropout)
     yield from (Planting("sim:rng-other-stream", m, noted="random-stream") for m in dropout)
+    noisy = f"{VARIOUS}:noisy"
+
+    def planted(name: str, model: str = noisy, steps: int = 3, **more: Any) -> Planting:
+        return Planting(f"sim:{STREAMS}:{name}", model, ("random-stream",), "random-stream", steps=steps, **more)
+
+    yield from map(planted, ("clipped", "nine_tenths", "second_half_again", "one_mask", "one_in_eight_is_zero"))
+    yield planted("opposite_mask")
+    yield planted("nine_tenths", CNN, steps=8)
+    yield planted("every_third_step", steps=4)
+    yield from (Planting(f"sim:{STREAMS}:numpys", m, noted="random-stream", steps=12) for m in (noisy, TRANSFORMER))
 
 
 def _functions() -> Iterator[Planting]:
@@ -213,12 +225,23 @@ def _unseen() -> Iterator[Planting]:
     yield kernel("averages_the_wrong_way", "pictures", "scaled")
     yield kernel("average_not_moved", "pictures", "skipped-update", blame="state-update")
     yield kernel("sign_of_zero_gradient", "square", "wrong-elements")
+    yield from (kernel(name, "choosing") for name in ("other_ties", "last_of_ties"))
+    yield kernel("first_of_ties_again", "choosing", "wrong-elements", "unknown", "permuted", "stale-data")
+    yield from (kernel("other_signs", name) for name in ("spectral", "signed"))
+    yield kernel("vectors_not_orthogonal", "spectral", "wrong-elements", "approximate-function", "unknown", "format")
+    yield kernel("last_vector_lost", "spectral", "wrong-elements", "unknown")
+    wrong = ("unknown", "scaled", "wrong-elements", "permuted", "approximate-function", "missing-op")
+    names = ("variance_over_one_less", "variance_not_centred", "epsilon_of_another", "gradient_without_its_mean")
+    yield from (kernel(name, "narrow", *wrong) for name in (*names, "resized_from_corners", "response_of_fewer"))
+    yield kernel("product_in_float32", "double", "format:fp32", blame="framework")
     yield rewriter("activation_twice", "square", "unknown")
     yield rewriter("normalization_folded", "pictures", "missing-op")
 
 
 def _controls() -> Iterator[Planting]:
     yield Planting("sim:winograd-4x4", own("many_channels"))
+    for name in ("narrow", "double", "spectral"):
+        yield from (Planting(place, f"{VARIOUS}:{name}") for place in ("CPU:0/eager", "CPU:0/xla"))
     yield from (Planting("sim:reordered-sums", m) for m in ALL)
     yield from (Planting("CPU:0/eager", m) for m in ALL)
     yield from (Planting("CPU:0/xla", m) for m in ALL if m != LSTM)  # whose loop XLA does not compile

@@ -141,6 +141,8 @@ def _wiring(node: Any) -> tuple[str, ...]:
 
 def _strike(call: Call, size: float, steps: float) -> Strike:
     phase = PHASES.index(call.phase)
+    if any(x.dtype == np.float64 for x in call.outputs):
+        size *= 2.0**29  # what is a rounding is said in float32's
     return Strike(call.step, phase, call.index, call.op_type, call.layer, call.variable, size, steps)
 
 

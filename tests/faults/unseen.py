@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
+from diag.numerics.definitions import defined
+
 
 def _is(call, op_type, phase="forward", layer=None):
     return (call.op_type, call.phase) == (op_type, phase) and (layer is None or call.layer == layer)
@@ -372,3 +374,134 @@ def assigned_late(call):
     call.memory.setdefault((call.step, call.index), call.outputs[0] - call.inputs[0])
     late = call.memory.get((call.step - 1, call.index))
     return [call.inputs[0] if late is None else call.inputs[0] + late]
+
+
+# -- results that are not unique
+
+
+def other_ties(call):
+    """Of equal keys the last first; a control, for each order of them is right."""
+    if call.op_type == "ArgMax":
+        return last_of_ties(call)
+    if call.op_type != "TopKV2":
+        return None
+    keys, num = call.inputs
+    order = np.argsort(-keys[..., ::-1], axis=-1, kind="stable")[..., : int(num)]
+    places = keys.shape[-1] - 1 - order
+    return [np.take_along_axis(keys, places, -1), places.astype(call.outputs[1].dtype)]
+
+
+def first_of_ties_again(call):
+    """Of equal keys the first is chosen again and again."""
+    if call.op_type != "TopKV2":
+        return None
+    values, places = (output.copy() for output in call.outputs)
+    again = values[..., 1:] == values[..., :-1]
+    for column in range(again.shape[-1]):
+        places[..., column + 1] = np.where(again[..., column], places[..., column], places[..., column + 1])
+    return [values, places]
+
+
+_VECTORS = {"SelfAdjointEigV2": (1,), "Svd": (1, 2), "Qr": (0,)}
+
+
+def _with_vectors(call, change, op_types=tuple(_VECTORS)):
+    if call.op_type not in op_types:
+        return None
+    return [change(x) if at in _VECTORS[call.op_type] else x for at, x in enumerate(call.outputs)]
+
+
+def other_signs(call):
+    """Every second vector the other way round; a control."""
+    if call.op_type == "Qr":
+        signs = np.where(np.arange(call.outputs[0].shape[-1]) % 2, np.float32(-1), np.float32(1))
+        return [call.outputs[0] * signs, call.outputs[1] * signs[:, None]]
+    return _with_vectors(call, lambda v: v * np.where(np.arange(v.shape[-1]) % 2, np.float32(-1), np.float32(1)))
+
+
+def vectors_not_orthogonal(call):
+    """The last is what is left of it after a single precision of 11 bits."""
+
+    def change(vectors):
+        changed = vectors.copy()
+        changed[..., -1] = (changed[..., -1].astype(np.float16)).astype(np.float32)
+        return changed
+
+    return _with_vectors(call, change, ("SelfAdjointEigV2",))
+
+
+def last_vector_lost(call):
+    """Zeros."""
+    return _with_vectors(call, lambda v: np.where(np.arange(v.shape[-1]) < v.shape[-1] - 1, v, np.float32(0)), ("Svd",))
+
+
+# -- ops without a float64 kernel
+
+
+def _normalized(call, mean, variance, epsilon=None):
+    _, scale, offset = (x.astype(np.float64) for x in call.inputs[:3])
+    epsilon = call.attrs["epsilon"] if epsilon is None else epsilon
+    y = (call.inputs[0] - mean) / np.sqrt(variance + epsilon) * scale + offset
+    return [_f32(y), *call.outputs[1:]]
+
+
+def _moments(call):
+    x = call.inputs[0].astype(np.float64).reshape(-1, call.inputs[0].shape[-1])
+    return len(x), x.mean(0), x.var(0)
+
+
+def variance_over_one_less(call):
+    """Normalized by the variance over N - 1."""
+    if not call.op_type.startswith("FusedBatchNormV"):
+        return None
+    num, mean, variance = _moments(call)
+    return _normalized(call, mean, variance * num / (num - 1))
+
+
+def variance_not_centred(call):
+    """Normalized by the mean square."""
+    if not call.op_type.startswith("FusedBatchNormV"):
+        return None
+    _, mean, variance = _moments(call)
+    return _normalized(call, mean, variance + mean**2)
+
+
+def epsilon_of_another(call):
+    """1e-5 where the op says 1e-3."""
+    if not call.op_type.startswith("FusedBatchNormV"):
+        return None
+    _, mean, variance = _moments(call)
+    return _normalized(call, mean, variance, 1e-5)
+
+
+def gradient_without_its_mean(call):
+    """Of a normalization: as if the mean did not hang on the inputs."""
+    if not call.op_type.startswith("FusedBatchNormGrad"):
+        return None
+    dy, scale, variance = call.inputs[0], call.inputs[2], call.inputs[4]
+    constant = scale / np.sqrt(variance + call.attrs["epsilon"]) * dy.reshape(-1, dy.shape[-1]).mean(0)
+    return [_f32(call.outputs[0] + constant), *call.outputs[1:]]
+
+
+def resized_from_corners(call):
+    """Pixels taken at their corners, not at their middles."""
+    if call.op_type != "ResizeBilinear":
+        return None
+    attrs = {**call.attrs, "half_pixel_centers": False}
+    return [_f32(defined("ResizeBilinear", [call.inputs[0].astype(np.float64), call.inputs[1]], attrs)[0])]
+
+
+def product_in_float32(call):
+    """Of float64 numbers."""
+    if call.op_type != "MatMul" or call.outputs[0].dtype != np.float64:
+        return None
+    a, b = (_f32(x) for x in call.inputs)
+    return [((a.T if call.attrs["transpose_a"] else a) @ (b.T if call.attrs["transpose_b"] else b)).astype(np.float64)]
+
+
+def response_of_fewer(call):
+    """A local response over one neighbour less."""
+    if call.op_type != "LRN":
+        return None
+    attrs = {**call.attrs, "depth_radius": call.attrs["depth_radius"] - 1}
+    return [_f32(defined("LRN", [call.inputs[0].astype(np.float64)], attrs)[0])]

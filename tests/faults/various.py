@@ -136,6 +136,115 @@ def picking() -> keras.Model:
     return model
 
 
+class Choosing(layers.Layer):
+    """The three largest of coarse keys, and the largest: there are equal ones."""
+
+    def call(self, x):
+        keys = tf.stop_gradient(tf.round(x))
+        three = tf.gather(x, tf.math.top_k(keys, 3).indices, batch_dims=1)
+        largest = tf.gather(x, tf.argmax(keys, axis=-1), batch_dims=1)
+        return tf.concat([three, largest[:, None]], 1)
+
+
+def choosing() -> keras.Model:
+    model = keras.Sequential(
+        [
+            keras.Input((16,)),
+            layers.Dense(12, name="before"),
+            Choosing(name="choosing"),
+            layers.Dense(3, activation="softmax", name="classes"),
+        ]
+    )
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
+class Spectral(layers.Layer):
+    """Three decompositions, of which nothing is kept that hangs on a sign."""
+
+    def call(self, x):  # (batch, 6, 4)
+        values, vectors = tf.linalg.eigh(tf.matmul(x, x, transpose_a=True))
+        sizes, _, right = tf.linalg.svd(x)
+        orthogonal, _ = tf.linalg.qr(x)
+        along = tf.square(tf.matmul(x, vectors)) + values[:, None, :]
+        return tf.concat([along, tf.square(tf.matmul(x, right)) + sizes[:, None, :], tf.square(orthogonal)], -1)
+
+
+def spectral() -> keras.Model:
+    inputs = keras.Input((6, 4))
+    x = Spectral(name="spectral")(layers.Dense(4, name="mix")(inputs))
+    x = layers.GlobalAveragePooling1D(name="average")(layers.Dense(5, activation="tanh", name="hidden")(x))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="classes")(x))
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
+class Narrow(layers.Layer):
+    """Ops that TensorFlow has in float32 alone."""
+
+    def build(self, shape):
+        self.gamma = self.add_weight(name="gamma", shape=(shape[-1],), initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=(shape[-1],), initializer="zeros")
+
+    def call(self, x):
+        wide = tf.image.resize(x, (9, 10))
+        normal, _, _ = tf.compat.v1.nn.fused_batch_norm(wide, self.gamma, self.beta, epsilon=1e-3)
+        return tf.nn.local_response_normalization(normal, depth_radius=2, alpha=0.1)
+
+
+def narrow() -> keras.Model:
+    inputs = keras.Input((6, 6, 3))
+    x = Narrow(name="narrow")(layers.Conv2D(5, 3, activation="softplus", name="conv")(inputs))
+    x = layers.Flatten(name="flatten")(layers.Conv2D(4, 3, strides=2, name="second")(x))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="classes")(x))
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
+class Signed(layers.Layer):
+    """Along eigenvectors, with their signs."""
+
+    def call(self, x):
+        return tf.matmul(x, tf.linalg.eigh(tf.matmul(x, x, transpose_a=True))[1])
+
+
+def signed() -> keras.Model:
+    inputs = keras.Input((6, 4))
+    x = layers.Flatten(name="flatten")(Signed(name="signed")(layers.Dense(4, name="mix")(inputs)))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="classes")(x))
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
+def double() -> keras.Model:
+    """Layers in float64."""
+    model = keras.Sequential(
+        [
+            keras.Input((16,), dtype="float64"),
+            layers.Dense(32, activation="tanh", dtype="float64", name="first"),
+            layers.Dense(3, activation="softmax", dtype="float64", name="classes"),
+        ]
+    )
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
+def noisy() -> keras.Model:
+    """What draws random numbers: two masks of one size, and normal noise between them."""
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Dropout(0.3, seed=1, name="drop_inputs"),
+            layers.Dense(64, activation="tanh", name="hidden"),
+            layers.GaussianNoise(0.1, seed=2, name="noise"),
+            layers.Dropout(0.5, seed=3, name="drop_hidden"),
+            layers.Dense(3, activation="softmax", name="classes"),
+        ]
+    )
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
 def _numbers(*shape: int, num_classes: int = 3, samples: int = 8) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     x = random.normal(size=(samples, *shape)).astype(np.float32)

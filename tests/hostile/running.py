@@ -58,6 +58,8 @@ def commands(path: Path, other: Path, out: Path) -> dict[str, list[str]]:
         "export": ["traces", "export", file, "--to", f"{to}/x.npz", "--force"],
         "export units": ["traces", "export", file, "--to", f"{to}/x.csv", "--table", "units", "--force"],
         "verify": ["traces", "verify", file],
+        "pack": ["traces", "pack", file, "-o", f"{to}/packed.h5", "--force"],
+        "pack --anonymous": ["traces", "pack", file, "--step", "0", "-o", f"{to}/packed.h5", "--force", "--anonymous"],
         "replay": ["diag.replay", file, "--step", "0"],
         "compare": ["diag.compare", str(other), file],
         "attribute": ["diag.attribute", file],

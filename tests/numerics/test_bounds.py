@@ -23,7 +23,7 @@ from diag.numerics.bounds import (
 )
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError
-from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT32
+from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT32, FLOAT64
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.statistics import against_truth
 from diag.numerics.terms import Terms
@@ -200,6 +200,13 @@ def test_equal_terms_lose_more_than_any_law_says_and_no_more_than_a_sum_in_order
     assert contraction_bound(x, truth, truth, count, FLOAT32, plain).excess <= 1 / 2 + 1e-9
     wrong = np.full(3, np.float32(truth[0] * (1 - 32 / count)))  # 32 terms left out
     assert contraction_bound(wrong, truth, truth, count, FLOAT32, plain).excess > 1
+
+
+def test_a_sum_of_float64_numbers_is_in_float64():
+    """It loses as many units, of a far smaller unit; in float32 they would be 2^29 times as many."""
+    terms = np.full((1, 4096), 0.1)
+    lost = lost_in_order(Terms(terms, np.ones_like(terms), ()), FLOAT64)
+    assert 0 < lost.max < 4096
 
 
 def test_a_sum_in_order_of_narrow_numbers():

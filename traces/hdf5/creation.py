@@ -17,6 +17,8 @@ CHUNK_BYTES = 1 << 21
 """1 to 8 MiB all write at 0.7 GB/s (differences) on two cores; 32 MiB at half of that."""
 SMALL_ROW_BYTES = 1 << 10
 """Below this the index and the filter's header cost more than compression gains."""
+COMPACT_BYTES = 1 << 16
+"""Marks of so many bytes lie together where a file is to be small: most of them are of steps without tensors."""
 NUMBERS_PER_CHUNK = 512
 APPENDS_PER_CHUNK = 128
 ABSENT = -1
@@ -32,11 +34,11 @@ COLUMN_DTYPES: dict[str, Any] = {
 }
 
 
-def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool) -> None:
-    """Make a table's columns and what it writes of every tensor, with no rows yet."""
+def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool, compact: bool = False) -> None:
+    """Make a table's columns and what it writes of every tensor, with no rows yet; compact: with numbers compressed."""
     group.create_dataset("complete", data=np.int64(0))
     for column in layout.columns:
-        compressed = column.dtype == "text" and not portable
+        compressed = compact or (column.dtype == "text" and not portable)
         row: tuple[int, ...] = () if column.width is None else (column.width,)
         rows = max(1, NUMBERS_PER_CHUNK // (column.width or 1))
         dataset = create_growing(group, column.name, row, COLUMN_DTYPES[column.dtype], rows, **bitshuffle(compressed))
@@ -47,9 +49,10 @@ def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool) -> N
     if layout.tensors:
         num_axes = max(1, *(len(spec.shape) for spec in layout.tensors))
         shape = (len(layout.tensors), num_axes)
-        create_growing(group, "extent", shape, np.dtype("<i4"), 1, fillvalue=ABSENT, **bitshuffle(not portable))
-        rows = max(1, SMALL_ROW_BYTES // (8 * len(layout.tensors)))
-        create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows)
+        rows = max(1, COMPACT_BYTES // (4 * num_axes * len(layout.tensors))) if compact else 1
+        create_growing(group, "extent", shape, np.dtype("<i4"), rows, fillvalue=ABSENT, **bitshuffle(not portable))
+        rows = max(1, (COMPACT_BYTES if compact else SMALL_ROW_BYTES) // (8 * len(layout.tensors)))
+        create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows, **bitshuffle(compact))
 
 
 def create_text(group: h5py.Group, name: str, text: str | Sequence[str]) -> h5py.Dataset:

@@ -29,16 +29,23 @@ FORMAT = ("v110", "v110")
 
 
 def skeleton_image(
-    layout: TraceLayout, documents: Mapping[str, object], *, portable: bool, created: str | None = None
+    layout: TraceLayout,
+    documents: Mapping[str, object],
+    *,
+    portable: bool,
+    created: str | None = None,
+    compact: bool = False,
 ) -> bytes:
-    """The file up to the first row; created: when, ISO 8601 in UTC, by default now.
+    """The file up to the first row; created: when, ISO 8601 in UTC, by default now; compact: with numbers compressed.
 
     It is made in memory: where the disk is full, HDF5 cannot close a file that it began there, and
     crashes (1.14.6).
     """
     image = BytesIO()
     with h5py.File(image, "w", libver=FORMAT) as file:
-        _fill(file, layout, documents, portable, created or datetime.now(timezone.utc).isoformat(timespec="seconds"))
+        created = created or datetime.now(timezone.utc).isoformat(timespec="seconds")
+        file.attrs.update(schema=SCHEMA, version=__version__, created=created, portable=portable)
+        _fill(file, layout, documents, portable, compact)
     return image.getvalue()
 
 
@@ -52,8 +59,7 @@ def root_checksum(attributes: Mapping[str, Any]) -> str:
     return document_checksum(json.dumps([str(attributes[name]) for name in ATTRIBUTES]).encode())
 
 
-def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object], portable: bool, created: str) -> None:
-    file.attrs.update(schema=SCHEMA, version=__version__, created=created, portable=portable)
+def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object], portable: bool, compact: bool) -> None:
     texts = {name: json.dumps(document) for name, document in documents.items()}
     for name, text in texts.items():
         create_text(file, name, text)
@@ -61,7 +67,7 @@ def _fill(file: h5py.File, layout: TraceLayout, documents: Mapping[str, object],
     create_text(file, CHECKSUMS, json.dumps({**checksums, ROOT: root_checksum(file.attrs)}))
     for name, table in layout.tables.items():
         group = file.create_group(name, track_order=True)
-        create_table(group, table, portable=portable)
+        create_table(group, table, portable=portable, compact=compact)
         label_columns(group, table, layout.layers)
         if table.tensors:
             create_tensors(group, table, layout.lanes, portable=portable)

@@ -38,15 +38,15 @@ class Check:
         return {"name": self.name, "said": self.summary, "num_checked": self.num_checked, "problems": self.problems}
 
 
-def checks_of(trace: InspectedTrace) -> Iterator[Check]:
-    """Every check, as it is done; together they read the whole file once."""
+def checks_of(trace: InspectedTrace, with_tensors: bool = True) -> Iterator[Check]:
+    """Every check, as it is done; together they read the whole file once, or without its tensors a small part of it."""
     yield _documents(trace)
     yield _or_unreadable("programs", "programs", partial(_programs, trace))
     yield _or_unreadable("steps", "steps", partial(_steps, trace))
     for name, table in trace.table_readers.items():
         yield _or_unreadable(f"table {name}", f"{name}/complete", partial(_rows, name, table))
     for name, table in trace.table_readers.items():
-        if table.layout.tensors:
+        if with_tensors and table.layout.tensors:
             yield _or_unreadable(f"tensors of {name}", name, partial(_tensors, name, table))
     yield _or_unreadable("report", "report", partial(_report, trace))
 

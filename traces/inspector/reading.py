@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import h5py
+
 from traces.encoding import Array
 from traces.hdf5.blobs import BlobReader
 from traces.hdf5.failures import explained_gaps
@@ -51,13 +53,21 @@ class InspectedTrace(TraceReader):
 
     @property
     def table_readers(self) -> dict[str, TableReader]:
-        """All five tables, row by row, for a look at everything that is on file."""
+        """All tables, row by row, for a look at everything that is on file."""
         return self._tables
 
     @property
     def blob_readers(self) -> dict[str, BlobReader]:
         """The programs and the reports."""
         return self._blobs
+
+    def stored_bytes(self, table: str) -> int:
+        """What the tensors of a table take on file."""
+        sizes: list[int] = []
+        self._open.file[f"{table}/tensors"].visititems(
+            lambda _, member: sizes.append(member.id.get_storage_size()) if isinstance(member, h5py.Dataset) else None
+        )
+        return sum(sizes)
 
     def document_checksums(self) -> tuple[dict[str, str], Mapping[str, str]]:
         """Of each document, by name, and of the file's attributes: as it is, and as it was written (empty: unknown)."""

@@ -22,8 +22,8 @@ from diag.engine.lanes.step_results import UnitRun
 from diag.engine.lockstep.microscope import OpRecord
 from diag.engine.step.units import Unit
 from diag.engine.truth.axes import axis_names
-from diag.engine.truth.float64_graph import OperandRounding
 from diag.engine.truth.op_judge import OpEvidence, OpJudge, sums_in
+from diag.engine.truth.rounding_nodes import OperandRounding
 from diag.engine.truth.truth import SELECTING, UnitTruth
 from diag.numerics.bounds import (
     CONTRACTION_MAX,

@@ -10,8 +10,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
-
 from diag.common.carried import Carried
 from diag.common.parallel import both
 from diag.engine.graphs.graph import Port
@@ -167,11 +165,15 @@ class LockstepSteps(Carried):
 
     # -- comparing -----------------------------------------------------------------------------
 
-    def random_differs(self, run: StepRun) -> tuple[Port, ...]:
-        """Random outputs that are not the same in both lanes."""
-        ports = [port for port in self.program.random_ports if port not in self._taken(run.step)]
+    def drawn(self, run: StepRun) -> list[tuple[Port, Any, Any]]:
+        """What each random op drew in the reference and in the candidate, whether or not it went on with that.
+
+        Not what was recorded, of which no state says how the candidate would have drawn it.
+        """
+        recorded = self.reference.draws(run.step, self.program)
         reference, candidate = run.reference.values, run.candidate.values
-        return tuple(p for p in ports if not np.array_equal(to_numpy(reference[p]), to_numpy(candidate[p])))
+        ports = [port for port in self.program.random_ports if port not in recorded and port in candidate]
+        return [(port, to_numpy(reference[port]), to_numpy(candidate[port])) for port in ports]
 
     def differs_again(self, lane: Lane, run: StepRun) -> list[str]:
         """What ends with other bits (`unequal`) when a lane's step is run again from the same state, watched as before.

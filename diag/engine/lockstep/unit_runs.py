@@ -15,12 +15,12 @@ from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import Cut, Unit, cut
-from diag.numerics.op_classes import is_random
+from diag.numerics.op_classes import is_free
 
 
 def units_of(program: Program) -> Cut:
-    """The program cut into layer units, random ops apart."""
-    return cut(program, frozenset(n.op for n in program.graph if is_random(n.op)))
+    """The program cut into layer units, apart from ops whose results are not unique."""
+    return cut(program, frozenset(n.op for n in program.graph if is_free(n.op)))
 
 
 class UnitRunner:

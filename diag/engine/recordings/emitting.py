@@ -1,13 +1,18 @@
-"""A standalone program of one op or layer: what a vendor can run with nothing but TensorFlow and NumPy."""
+"""A program of one op or layer, of at most 20 lines beside its data: what a vendor can put into a test suite.
+
+It needs nothing but TensorFlow and NumPy, holds what is right in float64, prints each error beside its bound and PASS
+or FAIL, and ends with 0 or 1.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -20,134 +25,66 @@ from diag.engine.graphs.tf_runtime import as_array, op_def, readable_attributes
 from diag.engine.recordings.emitted_contents import Contents, contents_of, inputs_of
 from diag.engine.recordings.replaying_units import LayerReplay, OpReplay
 from diag.engine.step.program import Program
+from diag.engine.truth.naming import where_of
+from diag.engine.truth.op_judge import OpJudge
+from diag.engine.truth.tolerance import Tolerance, tolerances_of_op, tolerances_of_unit
+from diag.engine.truth.truth import CPU
 from diag.errors import UserError
 from diag.machine.places import Place
 
-OP = '''"""{title}
-
-TensorFlow {version}. Its inputs are in {data}. Compares a device with the CPU, and both with the CPU in float64
-where the op has such a kernel.
-{holds}"""
-
-from pathlib import Path
-
-import numpy as np
-import tensorflow as tf
-
-with np.load(Path(__file__).with_suffix(".npz")) as file:
-    data = dict(file)
-device = {device}
-dtypes = {dtypes}
-are_variables = {are_variables}
-inputs = [tf.bitcast(data[f"input_{{i}}"], t) if t == "bfloat16" else tf.constant(data[f"input_{{i}}"], t)
-          for i, t in enumerate(dtypes)]
-attributes = {attributes}
-
-
-def wide(x):
-    return tf.cast(x, "complex128" if x.dtype.is_complex else "float64")
-
-
-def run(device, values, attributes=attributes):
-    with tf.device(device):
-        variables = [tf.Variable(x) if is_one else x for x, is_one in zip(values, are_variables)]
-        given = [x.handle if is_one else x for x, is_one in zip(variables, are_variables)]
-        result = tf.raw_ops.{op}(**dict(zip({names}, given)), **attributes)
-    return [wide(x).numpy() for x in tf.nest.flatten(result)]
-
-
-def in_double(values):
-    of_complex = {{k: attributes[k] for k in ("Tcomplex", "Treal", "Tout") if k in attributes}}
-    doubles = {{k: {{"complex64": "complex128", "float32": "float64"}}.get(v, v) for k, v in of_complex.items()}}
-    values = [wide(x) if x.dtype.is_floating or x.dtype.is_complex else x for x in values]
-    try:
-        return run("CPU:0", values, {{**attributes, **doubles}})
-    except (TypeError, ValueError, tf.errors.OpError):
-        return None
-
-
-print("TensorFlow", tf.__version__, tf.config.list_logical_devices())
-here, there, truth = run("CPU:0", inputs), run(device, inputs), in_double(inputs)
-for k, (cpu, other) in enumerate(zip(here, there)):
-    print(f"output {{k}}: largest difference {{np.max(np.abs(cpu - other), initial=0):.6g}}, "
-          f"largest value {{np.max(np.abs(cpu), initial=0):.6g}}, {{np.sum(cpu != other)}} of {{cpu.size}} differ")
-    if truth is not None:
-        errors = [np.max(np.abs(x - truth[k]), initial=0) for x in (cpu, other)]
-        print(f"  largest error against float64: CPU {{errors[0]:.6g}}, {{device}} {{errors[1]:.6g}}")
-'''
-
-LAYER = '''"""{title}
-
-TensorFlow {version}. The graph and its inputs are in {data}. Runs it compiled on a device, and op by op on the CPU.
-{holds}"""
-
-from pathlib import Path
-
-import numpy as np
-import tensorflow as tf
-
-with np.load(Path(__file__).with_suffix(".npz")) as file:
-    data = dict(file)
-device = {device}
-graph = tf.compat.v1.GraphDef.FromString(data["graph"].tobytes())
-feeds, captures, fetches = {feeds}, {captures}, {fetches}
-names = {names}
-
-
-def load(name, dtype):
-    value = data["value|" + name.replace("/", "|")]
-    return tf.bitcast(value, dtype) if dtype == "bfloat16" else tf.constant(value, dtype)
-
-
-def run(device, eagerly):
-    with tf.device(device):
-        values = {{name: load(name, dtype) for name, dtype in feeds.items()}}
-        state = {{name: tf.Variable(load(name, dtype)) for name, dtype in captures.items()}}
-
-    @tf.function(autograph=False, jit_compile={xla})
-    def step(values):
-        handles = {{k: tf.compat.v1.get_default_graph().capture(v.handle) for k, v in state.items()}}
-        with tf.device(device):
-            return tf.graph_util.import_graph_def(graph, {{**values, **handles}}, fetches, name="")
-
-    if eagerly:  # no graph optimizer, so no fusion
-        tf.config.optimizer.set_experimental_options({{"disable_meta_optimizer": True}})
-    found = [tf.convert_to_tensor(x) for x in [*step(values), *state.values()]]
-    found = [tf.cast(x, "complex128" if x.dtype.is_complex else "float64").numpy() for x in found]
-    tf.config.optimizer.set_experimental_options({{"disable_meta_optimizer": False}})
-    return found
-
-
-print("TensorFlow", tf.__version__, tf.config.list_logical_devices())
-here, there = run("CPU:0", True), run(device, False)
-for name, cpu, other in zip(names, here, there):
-    print(f"{{name}}: largest difference {{np.max(np.abs(cpu - other), initial=0):.6g}}, "
-          f"largest value {{np.max(np.abs(cpu), initial=0):.6g}}, {{np.sum(cpu != other)}} of {{cpu.size}} differ")
-'''
-
-
-def check_place(place: Place) -> None:
-    """Raises UserError for a simulated place: its fault is in no program but this one."""
-    if place.is_simulated:
-        raise UserError(f"--emit: {place} is simulated; its fault lives in tf-lockstep alone; name a real --place")
+HEAD = '''"""{title}. Written by TensorFlow {tensorflow}, Keras {keras}, NumPy {numpy}. {holds}"""
+import pathlib, sys, numpy as np, tensorflow as tf
+data, device = dict(np.load(pathlib.Path(__file__).with_suffix(".npz"))), {device}
+given = [tf.bitcast(data[f"given_{{i}}"], t) if t == "bfloat16" else tf.constant(data[f"given_{{i}}"], t) \
+for i, t in enumerate(data["dtypes"].tolist())]
+'''.replace("\\\n", "")
+OP = """with tf.device(device):
+    variables = [tf.Variable(x) if is_one else x for x, is_one in zip(given, {are_variables})]
+    given = [x.handle if isinstance(x, tf.Variable) else x for x in variables]
+    found = tf.nest.flatten(tf.raw_ops.{op}(**dict(zip({names}, given)), **{attributes}))
+"""
+LAYER = """graph = tf.compat.v1.GraphDef.FromString(data["graph"].tobytes())
+with tf.device(device): variables = [tf.Variable(x) for x in given[{num_feeds}:]]
+def step(feeds):
+    named = dict(zip(data["inputs"].tolist(), [*feeds, *(tf.compat.v1.get_default_graph().capture(x.handle) \
+for x in variables)]))
+    with tf.device(device): return tf.graph_util.import_graph_def(graph, named, data["fetches"].tolist(), name="")
+found = [*tf.function(step, autograph=False, jit_compile={xla})(given[:{num_feeds}]), \
+*(variables[i] for i in data["written"])]
+"""
+JUDGE = """excesses = []
+for k, (name, x) in enumerate(zip(data["names"], map(np.atleast_1d, found))):
+    x, right = x.view(x.real.dtype).astype(float), data[f"right_{k}"]  # right in float64
+    off = np.where((x == right) | (np.isnan(x) & np.isnan(right)), 0, \
+np.nan_to_num(np.maximum(abs(x - right) - data[f"free_{k}"], 0), nan=np.inf))
+    tried = [(off / data[f"unit_{k}_{j}"], *limits) for j, limits in enumerate(data[f"limits_{k}"])]
+    excess, error, bound = min(max((a / max(b, 5e-324), a, b) for a, b in ((((e * e).sum() / max(e.size, 1)) ** 0.5, \
+rms), (e.max(initial=0), most))) for e, rms, most in tried)  # whichever way to be right is nearest, its worse figure
+    print(f"{name}: error {error:.6g}, bound {bound:.6g}: {'PASS' if excess <= 1 else 'FAIL'}")
+    excesses.append(excess)
+print("FAIL" if max(excesses) > 1 else "PASS", "on", device, "of TensorFlow", tf.__version__, "NumPy", np.__version__)
+sys.exit(int(max(excesses) > 1))
+"""
 
 
 def emit(path: Path, part: OpReplay | LayerReplay, program: Program, place: Place) -> str:
     """Write FILE.py and FILE.npz; what of the person's own is in them, in words, or nothing.
 
     Raises:
-      UserError: the op cannot be run by itself, or the files cannot be written.
+      UserError: the op or layer cannot be run by itself, has no right values, or the files cannot be written.
     """
-    fill, arrays, ports = _op(part, program) if isinstance(part, OpReplay) else _layer(part, program, place)
+    made = _op(part, program, place) if isinstance(part, OpReplay) else _layer(part, program, place)
     data = path.with_suffix(".npz")
-    holds = _in_words(data.name, contents_of(ports, program))
-    named = {"version": tf.__version__, "data": in_docstring(data.name), "device": literal(place.device)}
-    text = fill(**named, holds=f"\n{in_docstring(holds)}\n" if holds else "")
+    holds = _in_words(data.name, contents_of(made.ports, program))
+    versions = {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
+    head = HEAD.format(
+        title=in_docstring(made.title), holds=in_docstring(holds), device=literal(place.device), **versions
+    )
     try:
         with replacing(data, is_new=True) as unfinished:
             with unfinished.open("wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            write_text(path, text, is_new=True)  # whatever there is of the two is whole
+                np.savez_compressed(file, **made.arrays, **_judged(made.names, made.tolerances))  # type: ignore[arg-type]
+            write_text(path, head + made.code + JUDGE, is_new=True)  # whatever there is of the two is whole
     except OSError as error:
         raise UserError(f"--emit {path}: {error.strerror or error}; name a file that can be written") from error
     return holds
@@ -158,14 +95,40 @@ def _in_words(data: str, contents: Contents) -> str:
     return f"{data} holds {holds}: send it only to whom you would send these." if holds else ""
 
 
-Fill = Callable[..., str]
-Made = tuple[Fill, dict[str, np.ndarray], Sequence[Port]]
+@dataclass(frozen=True)
+class _Made:
+    """What computes the outputs: code that leaves them in `found`, and its arrays; names and tolerances of each.
+
+    ports: whose values the arrays hold.
+    """
+
+    title: str
+    code: str
+    arrays: Mapping[str, np.ndarray]
+    names: Sequence[str]
+    tolerances: Sequence[Tolerance]
+    ports: Sequence[Port]
 
 
-def _op(part: OpReplay, program: Program) -> Made:
+def _judged(names: Sequence[str], tolerances: Sequence[Tolerance]) -> dict[str, np.ndarray]:
+    """What the outputs are held against; complex ones are pairs of reals along the last axis."""
+    arrays = {"names": np.array(names)}
+    for k, each in enumerate(tolerances):
+        arrays |= {f"right_{k}": each.right, f"free_{k}": each.free}
+        arrays |= {f"unit_{k}_{j}": limit.unit for j, limit in enumerate(each.limits)}
+        arrays[f"limits_{k}"] = np.array([(limit.rms, limit.max) for limit in each.limits])
+    return arrays
+
+
+def _given(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Inputs as NumPy's own files take them: bfloat16, which these do not know, as its bits."""
+    plain = [x.view(np.uint16) if x.dtype.name == "bfloat16" else x for x in arrays]
+    return {"dtypes": np.array([x.dtype.name for x in arrays]), **{f"given_{i}": x for i, x in enumerate(plain)}}
+
+
+def _op(part: OpReplay, program: Program, place: Place) -> _Made:
     node, evidence = part.node, part.evidence[0]
     definition = op_def(node.op)
-    inputs = [as_array(x) for x in evidence.inputs]
     attributes = {name: value for name, value in readable_attributes(node.proto).items() if not name.startswith("_")}
     names = _parameters(node.op, attributes)
     if names is None:
@@ -175,16 +138,21 @@ def _op(part: OpReplay, program: Program) -> Made:
         attribute_code = literal({name: value for name, value in attributes.items() if name not in inferred})
     except TypeError as error:
         raise UserError(f"--emit: an attribute of {node.op} has no code; name its layer with --layer") from error
-    fill = partial(
-        OP.format,
-        title=in_docstring(f"{node.op} of {node.location.layer}, {node.location.phase}"),
-        dtypes=literal([x.dtype.name for x in inputs]),
+    tolerances = tolerances_of_op(evidence, OpJudge(CPU, place))
+    code = OP.format(
         are_variables=literal([arg.type == tf.resource.as_datatype_enum for arg in definition.input_arg]),
         attributes=attribute_code,
         op=node.op,
         names=literal(names),
     )
-    return fill, {f"input_{index}": _plain(x) for index, x in enumerate(inputs)}, inputs_of(node, program)
+    return _Made(
+        title=f"{node.op} of {node.location.layer}, {node.location.phase}",
+        code=code,
+        arrays=_given([as_array(x) for x in evidence.inputs]),
+        names=[f"output {number}" for number in range(len(tolerances))],
+        tolerances=[_in_a_row(each, dtype.is_complex) for each, dtype in zip(tolerances, node.dtypes, strict=False)],
+        ports=inputs_of(node, program),
+    )
 
 
 def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
@@ -203,36 +171,52 @@ def _parameters(op: str, attributes: Mapping[str, Any]) -> list[str] | None:
     return others if len(others) == len(definition.input_arg) and not missing else None
 
 
-def _layer(part: LayerReplay, program: Program, place: Place) -> Made:
+def _layer(part: LayerReplay, program: Program, place: Place) -> _Made:
     chosen = [number for number, unit in enumerate(part.units) if unit.variable is None] or [0]
     number = max(chosen, key=lambda number: len(part.units[number].joined))  # with the layers it is compiled with
-    unit, boundary = part.units[number], part.boundaries[number]  # the layer's own, not an update
+    unit, unit_run = part.units[number], part.unit_runs[number]  # the layer's own, not an update
     executable = unit.executable
-    feeds = dict(zip(executable.feeds, map(as_array, boundary), strict=True))
-    captures = {name: as_array(part.state[index]) for name, index in executable.captures.items()}
-    constants = {name: as_array(value) for name, value in executable.constants.items()}
+    feeds = dict(zip(executable.feeds, map(as_array, unit_run.boundary), strict=True))
+    feeds |= {name: as_array(value) for name, value in executable.constants.items()}
+    captures = {name: as_array(unit_run.state[index]) for name, index in executable.captures.items()}
     graph_def = with_fetches(executable)
-    given = {**feeds, **constants, **captures}
-    kept = [node for node in graph_def.node if node.name not in given]
+    kept = [node for node in graph_def.node if node.name not in {**feeds, **captures}]
     used = {text.lstrip("^").split(":")[0] for node in kept for text in node.input}
     del graph_def.node[:]
     graph_def.node.extend(kept)
-    updated = [program.variables[index].name for name, index in executable.captures.items() if name in used]
-    arrays = {"value|" + name.replace("/", "|"): _plain(x) for name, x in given.items() if name in used}
-    fill = partial(
-        LAYER.format,
-        title=in_docstring(f"Layer {unit.name}: {len(executable.graph.nodes)} ops, compiled together"),
-        feeds=literal({name: x.dtype.name for name, x in {**feeds, **constants}.items() if name in used}),
-        captures=literal({name: x.dtype.name for name, x in captures.items() if name in used}),
-        fetches=literal([f"fetch/{index}:0" for index in range(len(executable.fetches))]),
-        names=literal([as_text(name) for name in (*map(str, executable.fetches), *updated)]),  # it prints them
-        xla=literal(place.execution == "xla"),
+    feeds, captures = ({name: x for name, x in each.items() if name in used} for each in (feeds, captures))
+    variables = [executable.captures[name] for name in captures]
+    written = [index for index in unit.writes if index in variables]
+    tolerances = tolerances_of_unit(unit_run, part.judge)
+    names = [where_of(program, part.judge.order, unit_run, index).name for index in range(len(tolerances))]
+    if not tolerances or len(written) != len(unit.writes):
+        raise UserError(
+            f"--emit: {as_text(unit.name)} computes nothing that a program could hold right; name an op of it"
+        )
+    complexes = [executable.graph.dtype(port).is_complex for port in executable.fetches] + [False] * len(written)
+    arrays = {
+        "graph": np.frombuffer(graph_def.SerializeToString(), np.uint8),
+        "inputs": np.array([*feeds, *captures]),
+        "fetches": np.array([f"fetch/{index}:0" for index in range(len(executable.fetches))], str),
+        "written": np.array([variables.index(index) for index in written], int),
+    }
+    return _Made(
+        title=f"Layer {unit.name}: {len(executable.graph.nodes)} ops, compiled together",
+        code=LAYER.format(num_feeds=len(feeds), xla=literal(place.execution == "xla")),
+        arrays={**arrays, **_given([*feeds.values(), *captures.values()])},
+        names=[as_text(name) for name in names],  # it prints them
+        tolerances=[_in_a_row(*each) for each in zip(tolerances, complexes, strict=True)],
+        ports=[*unit.boundary, *(Port(name, 0) for name in captures)],
     )
-    graph = np.frombuffer(graph_def.SerializeToString(), np.uint8)
-    handles = [Port(name, 0) for name in captures if name in used]
-    return fill, {"graph": graph, **arrays}, [*unit.boundary, *handles]
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
-    """NumPy's own files know no bfloat16: its bits."""
-    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+def _in_a_row(tolerance: Tolerance, is_complex: bool) -> Tolerance:
+    """As the program has the output: at least one axis, the last of real and imaginary parts by turns."""
+
+    def shaped(x: np.ndarray) -> np.ndarray:
+        if x.ndim < tolerance.right.ndim:
+            return x
+        return np.atleast_1d(x.reshape(*x.shape[:-2], -1) if is_complex and x.ndim > 1 else x)
+
+    limits = tuple(replace(limit, unit=shaped(np.asarray(limit.unit))) for limit in tolerance.limits)
+    return Tolerance(shaped(tolerance.right), shaped(tolerance.free), limits)

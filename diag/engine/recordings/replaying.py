@@ -106,7 +106,7 @@ class Replayer:
             raise UserError(f"--seed {self.seed}: expected a number from 0 to {2**32 - 1}")
         have = set(self.run.steps_with_batches())
         if missing := [number for number in range(self.start_of(step), step + 1) if number not in have]:
-            raise UserError(f"{self.run.path} holds no batch of the steps {summary(missing)}, which lead to {step}")
+            raise self.run.no_batch(f"of steps {summary(missing)}, which lead to {step}")
 
     def _leading_place(self, lane: str, otherwise: Place) -> Place:
         """Where the lane that leads was recorded, or the replay's own place where this machine has no such."""

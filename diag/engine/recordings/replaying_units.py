@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from diag.engine.graphs.graph import Node, Port
 from diag.engine.lanes.lane import Lane
-from diag.engine.lanes.step_results import StepRun
+from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.lockstep.microscope import Microscope, Pair, snapshot_lanes
 from diag.engine.lockstep.steps import reference_step
 from diag.engine.lockstep.unit_runs import UnitRunner, units_of
@@ -39,12 +39,12 @@ class OpReplay:
 
 @dataclass(frozen=True)
 class LayerReplay:
-    """A layer's units judged, with what each was given at its boundary."""
+    """A layer's units judged, with what each was given and gave, and who judged them."""
 
     units: tuple[Unit, ...]
     observations: tuple[Observation, ...]
-    boundaries: tuple[Sequence[Any], ...]
-    state: Sequence[Any]
+    unit_runs: tuple[UnitRun, ...]
+    judge: UnitJudge
 
 
 class _OneOp(Microscope):
@@ -126,5 +126,4 @@ def replay_layer(run: RecordedRun, step: int, layer: str, lane: str, place: Plac
     unit_runs = [*UnitRunner(candidate).run(chosen, StepRun(step, batch, on_cpu, on_cpu, with_boundaries=True))]
     judge = UnitJudge(program)
     observations = [o for unit_run in unit_runs for o in judge.judge(unit_run, True, {})]
-    boundaries = tuple(unit_run.boundary for unit_run in unit_runs)
-    return LayerReplay(tuple(chosen), tuple(observations), boundaries, on_cpu.before)
+    return LayerReplay(tuple(chosen), tuple(observations), tuple(unit_runs), judge)

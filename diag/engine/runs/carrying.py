@@ -6,6 +6,7 @@ from typing import Any
 
 from diag.common.plain import PlainData
 from diag.engine.graphs.graph import Port
+from diag.engine.runs.random_draws import Stream
 from diag.engine.runs.run import LockstepRun, key_of
 from diag.engine.truth.agreement import Calibration, KnownWrong
 from diag.numerics.adam import AdamFigures
@@ -13,6 +14,8 @@ from diag.numerics.bounds import Bound
 from diag.numerics.envelope import Envelope
 from diag.numerics.figures import ClassCounts, PairStatistics, TruthStatistics
 from diag.numerics.op_classes import ErrorClass
+from diag.numerics.repeats import Repeats, Seen
+from diag.numerics.stream_tests import PooledDraws
 from diag.verdict.advisories import Advisories
 from diag.verdict.chaos import Curve
 from diag.verdict.findings import Cause, Divergence, FusedOps, Observation, Verdict, Where
@@ -21,7 +24,8 @@ from diag.verdict.result import Amplifier
 RUN_DATA = PlainData(
     (
         AdamFigures, Advisories, Amplifier, Bound, Calibration, Cause, ClassCounts, Curve, Divergence, Envelope,
-        ErrorClass, FusedOps, Observation, PairStatistics, Port, TruthStatistics, Verdict, Where, KnownWrong,
+        ErrorClass, FusedOps, Observation, PairStatistics, PooledDraws, Port, Repeats, Seen, Stream, TruthStatistics,
+        Verdict, Where, KnownWrong,
     )
 )  # fmt: skip
 """What a run remembers is made of these."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from diag.common.carried import Carried
 from diag.numerics.adam import AdamFigures
@@ -38,6 +39,7 @@ class Findings(Carried):
     updates: list[AdamFigures] = field(default_factory=list)
     advisories: Advisories = field(default_factory=Advisories)
     amplifying: list[Amplifier] = field(default_factory=list)
+    random_streams: list[dict[str, Any]] = field(default_factory=list)
 
     def see_units(self, observations: Sequence[Observation]) -> None:
         """Outputs of units, or of the whole step, that were judged; until a fault is named their step is the path."""

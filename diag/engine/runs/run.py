@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from diag.engine.graphs.tf_errors import reason as short_reason
 from diag.engine.graphs.tf_errors import reason_of
-from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.localization.fused import FusedFaults
@@ -20,19 +19,22 @@ from diag.engine.lockstep.telescope import Telescope
 from diag.engine.rewrites.around import rewrites_around
 from diag.engine.runs.attention import Attention
 from diag.engine.runs.findings import Findings
-from diag.engine.runs.random_draws import RandomStreams
+from diag.engine.runs.random_draws import RandomStreams, drawn_of
 from diag.engine.runs.reruns import is_hidden_by_watching, unlike_itself
 from diag.engine.runs.result import result_of
 from diag.engine.runs.settings import RunPlan, Settings
+from diag.engine.runs.turned_vectors import turned_layers
 from diag.engine.runs.twins import Twins
 from diag.engine.runs.updates import study_updates
 from diag.engine.runs.zooming import Zoom
 from diag.engine.step.batch import Batch
+from diag.engine.step.description import described_ops
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import BatchKey, flat_batch, key_of
 from diag.engine.step.watching import described
 from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
+from diag.report.made_at import with_lines
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.result import RunResult
 
@@ -177,11 +179,12 @@ class LockstepRun:
         return step
 
     def result(self, is_final: bool = True) -> RunResult:
-        """What the steps so far led to; in the end with what TensorFlow made of the layers that are wrong."""
+        """What the steps so far led to; in the end with the lines of what is wrong, and what TensorFlow made of it."""
         result = result_of(self.findings, self.settings, self.lanes, self.twins)
         first = result.first_divergence
         if not is_final or first is None:
             return result
+        result = with_lines(result, {op.index: op for op in described_ops(self.program)})
         return replace(result, rewrites=rewrites_around(first, self.program, self.lanes[1]))
 
     def _check_faults(self) -> None:
@@ -251,18 +254,16 @@ class LockstepRun:
         return run, propagated
 
     def _streams_disagree(self, telescope: Telescope, run: StepRun) -> bool:
-        """Random outputs that differ are reported and, from then on, shared."""
-        differing, values = telescope.steps.random_differs(run), run.candidate.values
-        outputs = [(telescope.program.graph.by_name[port.node], to_numpy(values[port])) for port in differing]
-        for port in telescope.program.random_ports:
-            if port not in differing and port in values:
-                self.streams.remember(telescope.program.graph.by_name[port.node], to_numpy(values[port]))
-        if not outputs:
-            return False
-        for divergence in self.streams.judge(run.step, outputs):
+        """Whether the lanes drew other random numbers, for the first time: from then on they are shared."""
+        were_shared = self.streams.are_shared
+        draws = drawn_of(telescope.program.graph, telescope.steps.drawn(run))
+        for divergence in self.streams.judge(run.step, draws):
             self.findings.add(divergence)
         for text in self.streams.notes:
             self.findings.note(text)
+        self.findings.random_streams = self.streams.reported()
+        if were_shared or not self.streams.are_shared:
+            return False
         self.findings.any_bit_differs = True
         for each in self.telescopes.values():
             each.steps.share_random_outputs()
@@ -282,8 +283,17 @@ class LockstepRun:
         if step.flagged or self.findings.divergences:
             return
         wrong = [o for o in self._judge_whole(step, propagated) if o.excess > 1]
-        if wrong and not self._is_unlike_itself(step, propagated, wrong):
+        if wrong and not self._is_unlike_itself(step, propagated, wrong) and not self._has_turned_vectors(step):
             step.observations += wrong
+
+    def _has_turned_vectors(self, step: FinishedStep) -> bool:
+        layers = turned_layers(step.telescope, step.run)
+        if layers:
+            self.findings.note(
+                f"the candidate's vectors in {', '.join(layers)} have other signs than the reference's at step "
+                f"{step.run.step} (decision-flip) and are right by their residuals: the step as a whole is not judged"
+            )
+        return bool(layers)
 
     def _is_unlike_itself(self, step: FinishedStep, propagated: Propagated, wrong: Sequence[Observation]) -> bool:
         """Whether a step that is wrong with every unit right by itself computed from more than it was given."""

@@ -16,7 +16,7 @@ from diag.engine.runs.findings import Findings
 from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.runs.settings import Settings
 from diag.engine.step.program import Program
-from diag.engine.truth.op_judge import DECISION_FLIP
+from diag.engine.truth.not_unique import DECISION_FLIP
 from diag.engine.truth.transforms import NORMWISE
 from diag.verdict.findings import Cause, Divergence, Observation, Verdict
 from diag.verdict.ladder import blame_of_op

@@ -17,7 +17,7 @@ from diag.engine.graphs.reachability import reachable
 from diag.engine.step.program import Program
 from diag.engine.step.units import Unit, UnitKey, joined
 from diag.engine.step.watching import PLUMBING, Readers
-from diag.numerics.op_classes import is_product, is_random
+from diag.numerics.op_classes import is_free, is_product
 
 PADDINGS = {"Pad", "PadV2", "MirrorPad"}
 MOST_JOINED = 5  # layers: a padding, a product, its normalization, a sum with a shortcut, an activation
@@ -35,7 +35,7 @@ def forward_fusion_groups(program: Program) -> tuple[Unit, ...]:
     found = [edge for port in sorted(outputs & program.watched.refused.keys()) for edge in edges.at(port)]
     chains = _components([edge for edge in found if edges.may_fuse(*edge)])
     groups = [group for chain in chains for group in _within_a_kernel(chain, found)]
-    return joined(program, groups, _random_ops(program))
+    return joined(program, groups, _free_ops(program))
 
 
 def _within_a_kernel(
@@ -51,11 +51,11 @@ def all_fusion_groups(program: Program) -> tuple[Unit, ...]:
     edges = _Edges(program)
     floats = (port for node in program.graph for port in _floats_of(node))
     pairs = {frozenset(edge) for port in floats if not edges.readers.why_safe(port) for edge in edges.at(port)}
-    return joined(program, sorted((sorted(pair, key=str) for pair in pairs), key=str), _random_ops(program))
+    return joined(program, sorted((sorted(pair, key=str) for pair in pairs), key=str), _free_ops(program))
 
 
-def _random_ops(program: Program) -> frozenset[str]:
-    return frozenset(node.op for node in program.graph if is_random(node.op))
+def _free_ops(program: Program) -> frozenset[str]:
+    return frozenset(node.op for node in program.graph if is_free(node.op))
 
 
 def _floats_of(node: Node) -> Iterable[Port]:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.engine.graphs.graph import ASSIGN_OPS, Graph, Node, Port
-from diag.engine.graphs.reachability import ancestors, called_functions
+from diag.engine.graphs.reachability import ancestors, called_functions, live_nodes
 from diag.engine.graphs.runtime_functions import Argument, Definition, RuntimeFunction
 from diag.engine.graphs.subgraph import subgraph
 from diag.engine.graphs.tf_runtime import register_function, to_numpy
@@ -83,6 +83,11 @@ class TextPart:
         captured = [n.name for n in nodes if n.name in graph.inputs and n.name not in program.batch_inputs]
         cut = Graph(cut.nodes, (*inputs, *captured), graph.outputs)
         kept = {node.name for node in cut}
+        results = tuple(port for port in program.results if port.node in kept)
+        if not results:
+            raise UserError(
+                f"{', '.join(self.layers)}: all that the step gives is made of texts, with nothing to judge"
+            )
         return with_watched_tensors(
             replace(
                 program,
@@ -90,6 +95,7 @@ class TextPart:
                 functions={name: program.functions[name] for name in called_functions(nodes, program.functions)},
                 graph_def=graph_def,
                 batch_inputs=inputs,
+                results=results,
                 constants={name: value for name, value in program.constants.items() if name in kept},
                 layer_outputs={
                     layer: ports
@@ -107,6 +113,25 @@ class TextPart:
         dropped = {*program.constants, *(node.name for node in graph if node.op == "Const")}
         dropped.update(name for name in program.batch_inputs if graph.dtype(Port(name, 0)) == tf.string)
         return [node for node in nodes if node.name in read or node.name not in dropped]
+
+
+def without_made_texts(program: Program) -> Program:
+    """The step without what makes texts of its results, such as names of classes; itself where nothing does."""
+    graph = program.graph
+    returned = tuple(port for port in graph.outputs if graph.dtype(port) != tf.string)
+    if returned == graph.outputs:
+        return program
+    kept = {*live_nodes(graph, program.results), *program.batch_inputs, *program.captures}
+    kept.update(port.node for port in returned)
+    nodes = [node for node in graph if node.name in kept]
+    cut, graph_def = subgraph(nodes, {}, graph, program.functions, program.graph_def)
+    return replace(
+        program,
+        graph=Graph(cut.nodes, tuple(name for name in graph.inputs if name in kept), returned),
+        functions={name: program.functions[name] for name in called_functions(nodes, program.functions)},
+        graph_def=graph_def,
+        constants={name: value for name, value in program.constants.items() if name in kept},
+    )
 
 
 def text_part(program: Program) -> TextPart | None:

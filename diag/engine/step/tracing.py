@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from diag.common.modes import PREDICT, STEP, TRAIN
+from diag.common.source_lines import SourceLine
 from diag.common.user_code import line_of_their_own
 from diag.common.wording import type_and_message
-from diag.engine.graphs.graph import OPAQUE, Port, graph_of
+from diag.engine.graphs.graph import OPAQUE, Graph, Port, graph_of
 from diag.engine.graphs.locations import LOSS_LAYER, PREDICT_LAYER
 from diag.engine.step.function_calls import with_calls_of_today
 from diag.engine.step.keras_calls import (
@@ -28,9 +29,12 @@ from diag.engine.step.keras_calls import (
     watched_training,
 )
 from diag.engine.step.keras_steps import CALLS, STEPS
+from diag.engine.step.layer_lines import line_of_layer
 from diag.engine.step.locating import Locator
 from diag.engine.step.program import Program, RawVariable, VariableSpec
 from diag.engine.step.scope_marks import MarkedNames, marks_beside_names
+from diag.engine.step.sources import lines_of_step
+from diag.engine.step.texts import without_made_texts
 from diag.engine.step.variables import describe_variables, names_of_optimizers
 from diag.engine.step.watching import with_watched_tensors
 from diag.errors import UserError
@@ -40,6 +44,8 @@ if TYPE_CHECKING:
 
 
 MOST_TRACES = 100
+FRAME = (__file__, "step")
+"""File and function within which a step is traced: what stands around it has made none of its ops."""
 BatchKey = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each array of a batch
 
 
@@ -223,24 +229,34 @@ class _Tracing:
             if others := tuple(port for port in results if port not in known):
                 layer_outputs[PREDICT_LAYER] = others
         weights = [spec.name for spec in self.specs if spec.kind == "weight"]
-        return with_watched_tensors(
-            Program(
-                graph=graph,
-                functions=functions,
-                graph_def=graph_def,
-                batch_inputs=graph.inputs[:num_flat],
-                captures=captures,
-                constants=constants,
-                variables=self.specs,
-                keras_variables=tuple(self.variables),
-                layers=tuple(self.labels),
-                results=results,
-                layer_outputs=layer_outputs,
-                gradients=gradients,
-                without_gradient=tuple(name for name in weights if name not in gradients and self.mode == TRAIN),
-                mode=self.mode,
-            )
+        program = Program(
+            graph=graph,
+            functions=functions,
+            graph_def=graph_def,
+            batch_inputs=graph.inputs[:num_flat],
+            captures=captures,
+            constants=constants,
+            variables=self.specs,
+            keras_variables=tuple(self.variables),
+            layers=tuple(self.labels),
+            results=results,
+            layer_outputs=layer_outputs,
+            gradients=gradients,
+            without_gradient=tuple(name for name in weights if name not in gradients and self.mode == TRAIN),
+            mode=self.mode,
+            lines=self._lines(graph, functions),
         )
+        return with_watched_tensors(program if self.mode == TRAIN else without_made_texts(program))
+
+    def _lines(self, graph: Graph, functions: Mapping[str, Graph]) -> dict[int, SourceLine]:
+        """Of each op, by index, the line of the person's own that made it."""
+        of_layers = {
+            label: line
+            for label, unit in zip(self.labels, self.layers.units, strict=True)
+            if (line := line_of_layer(unit)) is not None
+        }
+        of_functions = [(body, graph_of_function(name, self.outer)) for name, body in functions.items()]
+        return lines_of_step([(graph, self.outer), *of_functions], of_layers, FRAME)
 
     def _ports(self, tensors: list[Any]) -> tuple[Port, ...]:
         return tuple(dict.fromkeys(symbolic_ports(tensors, self.outer)))
@@ -256,13 +272,18 @@ class _Tracing:
         return {spec.name: found[spec.name] for spec in self.specs if spec.name in found}
 
     def _predictions(self) -> tuple[Port, ...]:
-        """What the step gives back, as far as it is numbers, before the Identity that every return adds.
+        """What the step gives back, before the Identity that every return adds; of texts, the numbers they are made of.
 
         Raises:
-          UserError: there is none.
+          UserError: there are none.
         """
-        returned = [output.op.inputs[0] for output in self.outer.outputs if output.op.type == "Identity"]
-        found = self._ports([tensor for tensor in returned if tensor.dtype not in (*OPAQUE, tf.string)])
+        tensors = [output.op.inputs[0] for output in self.outer.outputs if output.op.type == "Identity"]
+        texts = [tensor for tensor in tensors if tensor.dtype == tf.string]
+        for text in texts:
+            made_of = [tensor for tensor in text.op.inputs if tensor.op.type != "Const"]
+            texts += [tensor for tensor in made_of if tensor.dtype == tf.string]
+            tensors += made_of
+        found = self._ports([tensor for tensor in tensors if tensor.dtype not in (*OPAQUE, tf.string)])
         if not found:
             raise UserError(
                 f"The prediction step of {self.model.name} gives no tensor of numbers; expected some that the places "

@@ -64,7 +64,7 @@ def worth_watching(program: Program) -> tuple[Port, ...]:
 def fusion_safe(program: Program, readers: Readers) -> dict[Port, str]:
     """The tensors that may be tapped, all of them at once, with the reason."""
     safe = {port: reason for port in _tensors(program.graph) if (reason := readers.why_safe(port))}
-    returned = dict.fromkeys(_returned(program.graph), "the step returns it")
+    returned = dict.fromkeys((*_returned(program.graph), *program.predictions), "the step returns it")
     return {**dict.fromkeys(program.losses, "it is a loss"), **returned, **safe}
 
 

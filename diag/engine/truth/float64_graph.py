@@ -1,9 +1,9 @@
 """The truth lane's program: the same graph with every floating tensor in float64, or complex128.
 
-An op that has a float64 kernel on the CPU gets it.  An op that has none keeps its dtype between
-two casts, and is named in `unpromoted`, since what it computes is then no truth.  Random ops keep
-theirs as well: in float64 they would draw another stream.  A cast to a narrower dtype still
-rounds, for both lanes read the rounded value and so must the truth.
+An op that has a float64 kernel on the CPU gets it.  An op that has none is computed from its definition
+(diag/numerics/definitions.py); without one it keeps its dtype between two casts, and is named in `unpromoted`, since
+what it computes is then no truth.  Random ops keep theirs as well: in float64 they would draw another stream.  A cast
+to a narrower dtype still rounds, for both lanes read the rounded value and so must the truth.
 """
 
 from __future__ import annotations
@@ -28,24 +28,19 @@ from diag.engine.graphs.tf_runtime import (
     format_of_dtype,
     in_double,
     in_precision_of,
+    readable_attributes,
     type_attributes,
 )
 from diag.engine.truth.own_decisions import decided
+from diag.engine.truth.rounding_nodes import OperandRounding, constant_node, rounding_nodes
 from diag.engine.truth.sum_orders import loss_in_order, merged_terms
 from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale
-from diag.numerics.formats import FLOAT32, Rounding
+from diag.numerics.definitions import defined, has_definition
+from diag.numerics.formats import FLOAT32
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 
 _NARROW = "/lockstep_narrow"
 DOUBLES = (tf.float64, tf.complex128)
-
-
-@dataclass(frozen=True)
-class OperandRounding:
-    """Operands of products rounded to `precision` significand bits."""
-
-    precision: int
-    mode: Rounding
 
 
 class Noise(Enum):
@@ -163,25 +158,46 @@ class _PromotedBody:
             self._compute(proto, node)
 
     def _compute(self, proto: Any, node: Node) -> None:
-        is_drawn = is_random(node.op)
-        is_rounded = not is_drawn and class_of(node.op) is not ErrorClass.EXACT
-        if not is_drawn and node.op != "Bitcast" and in_double(node.op, attributes(proto)) is not None:
-            for name in type_attributes(node.op):
-                if name in proto.attr:
-                    _widen(proto.attr[name])
-            self._round_operands(proto, node)
-            if is_rounded and self._is_moved(node):
-                size = self._size(proto, node)
-                for position in _floating(node):
-                    self._move_at_random(node, position, size=size)
-            self._keep_limit(node)
-            return
-        if not is_drawn:
-            self.promotion.unpromoted.add(node.op)
+        if is_random(node.op):
+            self._keep_narrow(proto, node)
+        elif node.op != "Bitcast" and in_double(node.op, attributes(proto)) is not None:
+            self._widen_node(proto, node)
+        else:
+            wide = self._define(proto, node) if has_definition(node.op) else self._keep_narrow(proto, node)
+            for position, name in wide.items() if class_of(node.op) is not ErrorClass.EXACT else ():
+                self._move_at_random(node, position, name)
+
+    def _widen_node(self, proto: Any, node: Node) -> None:
+        for name in type_attributes(node.op):
+            if name in proto.attr:
+                _widen(proto.attr[name])
+        self._round_operands(proto, node)
+        if class_of(node.op) is not ErrorClass.EXACT and self._is_moved(node):
+            size = self._size(proto, node)
+            for position in _floating(node):
+                self._move_at_random(node, position, size=size)
+        self._keep_limit(node)
+
+    def _define(self, proto: Any, node: Node) -> dict[int, str]:
+        """The op by its definition, beside the op itself, which nothing reads then.
+
+        Returns the nodes that hold its floating outputs, by their position.
+        """
+        data = [text for text in proto.input if not text.startswith("^")]
+        inputs = [(text, _wide(self.known.dtype(port))) for text, port in zip(data, node.inputs, strict=True)]
+        op, attrs, num, name = node.op, readable_attributes(proto), len(node.dtypes), f"{node.name}/lockstep_defined"
+        results = [_wide(dtype) for dtype in node.dtypes]
+        lost = format_of_dtype(node.dtypes[0]).unit_roundoff if self._is_moved(node) else 0.0
+        call, kept = python_call(name, lambda *arrays: defined(op, arrays, attrs, lost)[:num], inputs, results)
         self._keep_narrow(proto, node)
-        for position in _floating(node) if is_rounded else ():
-            if node.dtypes[position] not in DOUBLES:
-                self._move_at_random(node, position, f"lockstep_wide/{node.name}/{position}")
+        self.promotion.alive.append(kept)
+        self.added.append(call)
+        shaped = {position: f"{name}/shaped{position}" for position in _floating(node)}
+        for position, text in shaped.items():
+            self.added.append(make_node(text, "EnsureShape", [f"{name}:{position}"], T=results[position]))
+            self.added[-1].attr["shape"].shape.CopyFrom(node.shapes[position].as_proto())
+            self.replaced[f"{node.name}:{position}"] = f"{text}:0"
+        return shaped
 
     def _keep_limit(self, node: Node) -> None:
         """The value of an empty segment: the limit of the op's own format, not of float64."""
@@ -287,7 +303,9 @@ class _PromotedBody:
         width, low = self._scalar(2 * u), self._scalar(middle - u)
         if self.promotion.noise is Noise.ORDERS:
             assert size is not None
-            self.replaced[str(port)] = self._moved_as_one(base, value, size, self._lost_in_order(node, size), seed)
+            self.replaced[str(port)] = self._moved_as_one(
+                base, value, size, self._lost_in_order(node, size), min(u, FLOAT32.unit_roundoff), seed
+            )
             return
         self.added += [
             make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32),
@@ -312,9 +330,9 @@ class _PromotedBody:
             ]
         self.replaced[str(port)] = f"{base}:0"
 
-    def _moved_as_one(self, base: str, value: str, size: str, lost: str, seed: dict[str, int]) -> str:
+    def _moved_as_one(self, base: str, value: str, size: str, lost: str, u: float, seed: dict[str, int]) -> str:
         """value + size * u * lost, or minus, all elements alike."""
-        double, u = tf.float64, FLOAT32.unit_roundoff
+        double = tf.float64
         scalar = tf.compat.v1.AttrValue(tensor=tf.make_tensor_proto([], tf.int32))
         self.added += [
             make_node(f"{base}/shape", "Const", [], dtype=tf.int32, value=scalar),
@@ -333,7 +351,7 @@ class _PromotedBody:
         name = f"lockstep_wide/scalar/{value.hex().replace('+', '')}"
         if name not in self.scalars:
             self.scalars.add(name)
-            self.added.append(_constant(name, value, tf.float64))
+            self.added.append(constant_node(name, value, tf.float64))
         return f"{name}:0"
 
     def _cast(self, proto: Any, node: Node, from_float: bool) -> None:
@@ -349,7 +367,10 @@ class _PromotedBody:
         self.replaced[f"{node.name}:0"] = f"{wide}:0"
         self._move_at_random(node, 0, wide)  # to a narrower format: an error far below it may tip the rounding
 
-    def _keep_narrow(self, proto: Any, node: Node) -> None:
+    def _keep_narrow(self, proto: Any, node: Node) -> dict[int, str]:
+        """An op in its own dtype; returns the nodes that hold its outputs in float64, by their position."""
+        if not is_random(node.op) and not has_definition(node.op):
+            self.promotion.unpromoted.add(node.op)
         data = [text for text in proto.input if not text.startswith("^")]
         control = [text for text in proto.input if text.startswith("^")]
         for position, port in enumerate(node.inputs):
@@ -360,12 +381,13 @@ class _PromotedBody:
                 data[position] = f"{name}:0"
         del proto.input[:]
         proto.input.extend([*data, *control])
-        for position in _floating(node):
-            dtype = node.dtypes[position]
-            if dtype not in DOUBLES:
-                wide, narrow = f"lockstep_wide/{node.name}/{position}", f"{node.name}:{position}"
-                self.added.append(make_node(wide, "Cast", [narrow], SrcT=dtype, DstT=_wide(dtype)))
-                self.replaced[narrow] = f"{wide}:0"
+        narrow = [position for position in _floating(node) if node.dtypes[position] not in DOUBLES]
+        wide = {position: f"lockstep_wide/{node.name}/{position}" for position in narrow}
+        for position, text in wide.items():
+            dtype, own = node.dtypes[position], f"{node.name}:{position}"
+            self.added.append(make_node(text, "Cast", [own], SrcT=dtype, DstT=_wide(dtype)))
+            self.replaced[own] = f"{text}:0"
+        return wide
 
 
 def _floating(node: Node) -> list[int]:
@@ -395,33 +417,6 @@ PLAIN_SUMS = {"Sum", "Mean", "BiasAddGrad", "SegmentSum", "SegmentSumV2", "Unsor
 def rounds_most(op_type: str) -> bool:
     """Ops of which one rounding of each result, and of what is read, is most of what rounding does to a step."""
     return is_product(op_type) or op_type in PLAIN_SUMS or op_type in ("Placeholder", "ReadVariableOp")
-
-
-def rounding_nodes(name: str, source: str, rounding: OperandRounding) -> list[Any]:
-    """Nodes that round a float64 tensor; the last bears `name`."""
-    dropped = 53 - rounding.precision
-    double, bits = tf.float64, tf.int64
-    if rounding.mode != "nearest-even":  # on the encoding, which orders magnitudes: half a unit up, or none; cut off
-        half = 1 << (dropped - 1) if rounding.mode == "nearest-away" else 0
-        return [
-            make_node(f"{name}/bits", "Bitcast", [source], T=double, type=bits),
-            _constant(f"{name}/half", half, bits),
-            make_node(f"{name}/raised", "AddV2", [f"{name}/bits:0", f"{name}/half:0"], T=bits),
-            _constant(f"{name}/mask", -(1 << dropped), bits),
-            make_node(f"{name}/kept", "BitwiseAnd", [f"{name}/raised:0", f"{name}/mask:0"], T=bits),
-            make_node(name, "Bitcast", [f"{name}/kept:0"], T=bits, type=double),
-        ]
-    return [  # Veltkamp's splitting (Dekker 1971): the high part is the operand to nearest
-        _constant(f"{name}/split", float((1 << dropped) + 1), double),
-        make_node(f"{name}/large", "Mul", [source, f"{name}/split:0"], T=double),
-        make_node(f"{name}/rest", "Sub", [f"{name}/large:0", source], T=double),
-        make_node(name, "Sub", [f"{name}/large:0", f"{name}/rest:0"], T=double),
-    ]
-
-
-def _constant(name: str, value: float, dtype: tf.DType) -> Any:
-    tensor = tf.make_tensor_proto(value, dtype)
-    return make_node(name, "Const", [], dtype=dtype, value=tf.compat.v1.AttrValue(tensor=tensor))
 
 
 def _renamed(text: str, replaced: dict[str, str]) -> str:

@@ -40,3 +40,7 @@ def kinds_of(
     if sys.platform == "darwin":
         return METAL
     return CUDA if tf.test.is_built_with_cuda() else (DEFAULT_PLACE,)
+
+
+def is_on_cpu(place: Place) -> bool:
+    return place.device.startswith("CPU")

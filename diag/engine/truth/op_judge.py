@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from diag.engine.graphs.graph import Node
 from diag.engine.graphs.tf_runtime import (
@@ -24,7 +23,8 @@ from diag.engine.graphs.tf_runtime import (
 )
 from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.axes import axis_names
-from diag.engine.truth.kinds import kinds_of
+from diag.engine.truth.kinds import is_on_cpu, kinds_of
+from diag.engine.truth.not_unique import DECISION_FLIP, settle_ties, settled
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
 from diag.engine.truth.sum_orders import lost_by_op
 from diag.engine.truth.transforms import NORMWISE
@@ -45,14 +45,15 @@ from diag.numerics.bounds import (
     transform_bound,
     where_both_overflow,
 )
+from diag.numerics.definitions import private_outputs
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError, TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 from diag.numerics.statistics import against_truth
 
-DECISION_FLIP = "decision-flip"
 NONDETERMINISM = "nondeterminism"
+OF_A_KERNEL = "what a kernel hands to its own gradient"
 SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # The spread of a composite only makes its bound wider: below this, a quarter of what looks like anything at all
 # (`NEAR_ITS_BOUND` of diag/engine/runs/attention.py), an excess is given as it is without any.
@@ -63,11 +64,15 @@ EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
 
 @dataclass(frozen=True)
 class OpJudgement:
-    """One output of one op at one place: `bound` is None where there is no truth, `note` says why."""
+    """One output of one op at one place: `bound` is None where there is no truth, `note` says why.
+
+    decided: which choice among results that are all right was another than the expected one.
+    """
 
     bound: Bound | None
     statistics: TruthStatistics | None = None
     note: str = ""
+    decided: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,13 +205,19 @@ class OpJudge:
             return [OpJudgement(None, note="random") for _ in evidence.candidate]
         if evidence.error_class is ErrorClass.EXACT and _all_equal(evidence):
             return [OpJudgement(EQUAL_BITS) for _ in evidence.candidate]
+        private = private_outputs(evidence.node.op) if any(not is_on_cpu(place) for place in self.places) else None
+        if private is not None and private.start == 0:
+            return [OpJudgement(None, note=OF_A_KERNEL) for _ in evidence.candidate]
         truth = evidence.truth_by(self.truth)
         if truth is None and evidence.error_class is ErrorClass.EXACT:
             pairs = zip(evidence.candidate, evidence.reference, strict=True)
             return [OpJudgement(exact_bound(x, reference)) for x, reference in pairs]
         if truth is None:
             return [OpJudgement(None, note="no float64 kernel") for _ in evidence.candidate]
-        return self.against(evidence, evidence.candidate, evidence.reference)
+        found = self.against(evidence, evidence.candidate, evidence.reference)
+        if private is None:
+            return found
+        return [j if at < private.start else OpJudgement(None, note=OF_A_KERNEL) for at, j in enumerate(found)]
 
     def reference(self, evidence: OpEvidence) -> list[OpJudgement]:
         """The same judgement of the reference's outputs; call after `judge`."""
@@ -228,11 +239,11 @@ class OpJudge:
         """
         assert evidence.truth is not None
         evidence.measures_by(self.truth)
-        row = self._row(evidence, place or self.places[1])
+        row = self.row_of(evidence, place or self.places[1])
         result = []
         for index, (x, other, raw) in enumerate(zip(outputs, others, evidence.truth, strict=True)):
             if x.dtype.kind in "biu":
-                result.append(OpJudgement(exact_bound(x, raw.astype(x.dtype))))
+                result.append(self._settled(evidence, outputs, index, OpJudgement(exact_bound(x, raw.astype(x.dtype)))))
                 continue
             expected, statistics = raw, _statistics(x, raw)
             if statistics.classes.num_without_distance:
@@ -242,13 +253,29 @@ class OpJudge:
             note = ""
             if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected)) is not None:
                 bound, note = normwise, NORMWISE
-            if not bound.is_explained and (settled := settle_ties(evidence, x, expected)) is not None:
-                again = self._bound(evidence, index, x, settled, _statistics(x, settled), row)
+            if (
+                not bound.is_explained
+                and (given := settle_ties(evidence.node, evidence.inputs, x, expected)) is not None
+            ):
+                again = self._bound(evidence, index, x, given, _statistics(x, given), row)
                 bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
-            result.append(OpJudgement(bound, statistics, note))
+            result.append(self._settled(evidence, outputs, index, OpJudgement(bound, statistics, note)))
         return result
 
-    def _row(self, evidence: OpEvidence, place: Place) -> AllowanceRow | None:
+    @staticmethod
+    def _settled(
+        evidence: OpEvidence, outputs: Sequence[npt.NDArray[Any]], index: int, judgement: OpJudgement
+    ) -> OpJudgement:
+        """An output out of its bound, held to what defines it where that leaves a choice."""
+        assert judgement.bound is not None and evidence.truth is not None
+        if judgement.bound.is_explained:
+            return judgement
+        found = settled(evidence.node, evidence.inputs, outputs, index, evidence.truth[index])
+        if found is None or not found.bound.is_explained:
+            return judgement
+        return replace(judgement, bound=found.bound, note=DECISION_FLIP, decided=found.decided)
+
+    def row_of(self, evidence: OpEvidence, place: Place) -> AllowanceRow | None:
         """What a place is allowed, None where it is not by ULP that the op is judged."""
         if evidence.error_class not in (ErrorClass.ROUNDED_ONCE, ErrorClass.FUNCTION):
             return None
@@ -355,41 +382,6 @@ def sums_in(evidence: OpEvidence, output: int) -> Format:
 
 def _statistics(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> TruthStatistics:
     return against_truth(x, truth, flushed=format_of(x.dtype).is_flushed)
-
-
-def settle_ties(
-    evidence: OpEvidence, x: npt.NDArray[Any], truth: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64] | None:
-    """Truth of a max-pool's gradient with the ties decided as the output at hand decided them.
-
-    Where several elements of a window are the largest, the gradient may go to any of them: each is
-    a subgradient.  None where the op has no ties, or where what was handed out is not what came in.
-    """
-    node = evidence.node
-    if node.op != "MaxPoolGrad" or node.proto.attr["data_format"].s not in (b"NHWC", b""):
-        return None
-    tied = _tied(node, *(tf.cast(t, tf.float64) for t in evidence.inputs[:2]))
-    settled = np.where(tied, x.astype(np.float64), truth)
-    moved = abs(float(settled.sum() - truth.sum()))
-    handed_out = float(np.abs(truth[tied]).sum())
-    unit = format_of(x.dtype).unit_roundoff
-    return settled if moved <= 16 * unit * handed_out + format_of(x.dtype).smallest_normal else None
-
-
-def _tied(node: Node, inputs: tf.Tensor, outputs: tf.Tensor) -> npt.NDArray[np.bool_]:
-    """Which elements of a pool's input share the maximum of some window with another."""
-    attr = node.proto.attr
-    sizes, strides = list(attr["ksize"].list.i), list(attr["strides"].list.i)
-    batch, height, width, channels = outputs.shape
-    with tf.device("CPU:0"), tf.GradientTape() as tape:
-        source = tf.identity(inputs)
-        tape.watch(source)
-        patches = tf.image.extract_patches(source, sizes, strides, [1, 1, 1, 1], attr["padding"].s.decode())
-        windows = tf.reshape(patches, (batch, height, width, sizes[1] * sizes[2], channels))
-        winners = tf.cast(tf.equal(windows, outputs[:, :, :, None, :]), tf.float64)
-        in_tie = winners * tf.cast(tf.reduce_sum(winners, 3, keepdims=True) > 1, tf.float64)
-        marked = tf.reduce_sum(windows * tf.stop_gradient(in_tie))
-    return np.asarray(to_numpy(tape.gradient(marked, source)) != 0)
 
 
 def _working_format(evidence: OpEvidence) -> Format:

@@ -31,6 +31,7 @@ from diag.engine.graphs.tf_runtime import (
     in_dtype,
     in_precision_of,
     is_float,
+    readable_attributes,
     takes_handle,
     to_numpy,
 )
@@ -39,10 +40,12 @@ from diag.engine.lanes.compiled import CompiledRun, build
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import VariableSpec
 from diag.engine.step.units import Unit
-from diag.engine.truth.float64_graph import EMPTY_IS_LIMIT, Noise, OperandRounding, Promotion
+from diag.engine.truth.float64_graph import EMPTY_IS_LIMIT, Noise, Promotion
+from diag.engine.truth.rounding_nodes import OperandRounding
 from diag.engine.truth.transforms import ROLES, is_channels_first, largest_near
 from diag.machine.places import Place
 from diag.numerics.bounds import RoundingSpread
+from diag.numerics.definitions import defined, defined_scale, has_definition
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError
 from diag.numerics.op_classes import is_random
@@ -135,6 +138,9 @@ class OpTruth:
 
         In float32, unless that overflows: a scale needs only its first few digits.
         """
+        if has_definition(node.op):
+            values = [to_numpy(widened(tensor)) for tensor in inputs]
+            return defined_scale(node.op, values, readable_attributes(node.proto))
         for dtype in (tf.float32, tf.float64):
             attrs = in_dtype(node.op, self._attributes.of(node.proto), dtype)
             if attrs is None:
@@ -176,12 +182,16 @@ class OpTruth:
 
         def sample() -> Arrays:
             moved = [perturbed(t, u, generator) for t, u in zip(wide, units, strict=True)]
-            return self._run(node, moved) or truth
+            return self._run(node, moved, units[0]) or truth
 
         return spread_of(sample, NUM_PERTURBED, truth)
 
-    def _run(self, node: Node, wide: Sequence[tf.Tensor]) -> Arrays | None:
+    def _run(self, node: Node, wide: Sequence[tf.Tensor], lost: float = 0.0) -> Arrays | None:
+        """lost: see `defined`."""
         attrs = self._attributes.of(node.proto)
+        if has_definition(node.op):
+            outputs = defined(node.op, [to_numpy(tensor) for tensor in wide], readable_attributes(node.proto), lost)
+            return outputs[: len(node.dtypes)]
         double = None if is_random(node.op) else in_double(node.op, attrs)
         if double is None:
             if any(dtype in FLOATS for dtype in node.dtypes) or any(is_float(t) for t in wide):

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -15,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from diag.engine.attribution.cures import changes_of
+from diag.engine.lanes.eager import EagerPlace
 from diag.engine.recordings.emitting import emit
 from diag.engine.recordings.recorded_run import RecordedRun
 from diag.engine.recordings.replaying import Replayer
@@ -22,6 +22,7 @@ from diag.engine.recordings.replaying_units import LayerReplay, OpReplay, replay
 from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import trace
+from diag.engine.truth.op_judge import OpEvidence, output_arrays
 from diag.machine.places import Place, parse_place
 from tests import traced
 
@@ -93,8 +94,8 @@ def test_a_program_of_a_layer(text: str, run: RecordedRun, of_a_layer: LayerRepl
     there = dataclasses.replace(of_a_layer, units=units)
     code = emitted(tmp_path / "there.py", there, dataclasses.replace(program, variables=variables))
     assert without_texts(code) == without_texts(emitted(tmp_path / "here.py", of_a_layer, program))
-    (printed,) = (line for line in code.splitlines() if line.startswith("names = "))
-    assert all(name.isprintable() for name in ast.literal_eval(printed.removeprefix("names = ")))
+    with np.load(tmp_path / "there.npz") as data:
+        assert all(name.isprintable() for name in data["names"].tolist())
 
 
 @pytest.mark.parametrize("name", ['a"""b', "a\\", "a'b", "a\nb", "{a}"])
@@ -137,7 +138,8 @@ def test_a_place_is_a_device_and_nothing_else(text: str) -> None:
 def test_it_says_whose_data_it_holds(op: str, holds: str, photos: Program, tmp_path: Path) -> None:
     node = next(node for node in photos.graph if node.op == op)
     inputs = [tf.zeros([n or 1 for n in photos.graph.shape(p).as_list()], photos.graph.dtype(p)) for p in node.inputs]
-    part = OpReplay(node, (), (SimpleNamespace(inputs=inputs),))  # type: ignore[arg-type]
+    outputs = output_arrays(EagerPlace(CPU, None).run(node, inputs, ()))
+    part = OpReplay(node, (), (OpEvidence(node, inputs, outputs, outputs),))
     says = emit(tmp_path / "op.py", part, photos, CPU)
     assert says == f"op.npz holds {holds}: send it only to whom you would send these."
     assert holds in " ".join((ast.get_docstring(ast.parse((tmp_path / "op.py").read_text())) or "").split())

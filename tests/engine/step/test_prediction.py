@@ -82,3 +82,15 @@ def test_a_step_that_predicts_no_numbers_is_refused():
 def test_the_mean_is_of_all_elements_of_all_outputs():
     assert mean_of([np.array([1, 2], np.int64), np.array([[6.0]], np.float32)]) == 3.0
     assert np.isnan(mean_of([np.zeros((0, 3), np.float32)])) and np.isnan(mean_of([np.array([np.inf, -np.inf])]))
+
+
+def test_of_texts_that_a_step_gives_the_numbers_they_are_made_of_are_compared():
+    class Labelled(Classifier):
+        def predict_step(self, data):
+            return tf.gather(tf.constant(["a", "b", "c", "d"]), super().predict_step(data)["class"])
+
+    model, batch = Labelled(), zoo.batch_for(zoo.mlp).without_targets()
+    program = trace(model, batch, mode=PREDICT)
+    (classes,) = results_of(program, batch)
+    np.testing.assert_array_equal(np.array([b"a", b"b", b"c", b"d"])[classes], model.predict_on_batch(batch.inputs))
+    assert load(dump(program)).results == program.results  # texts are beyond what a trace may hold

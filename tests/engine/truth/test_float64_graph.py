@@ -15,7 +15,8 @@ from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.step.units import Unit, whole_step
-from diag.engine.truth.float64_graph import Noise, OperandRounding, Promotion, rounding_nodes
+from diag.engine.truth.float64_graph import Noise, Promotion
+from diag.engine.truth.rounding_nodes import OperandRounding, rounding_nodes
 from diag.engine.truth.truth import UnitTruth
 from diag.machine.places import parse_place
 from diag.numerics.formats import TF32, Rounding, round_to
@@ -278,14 +279,18 @@ def test_noise_leaves_infinities_where_they_are():
     assert np.array_equal(found[np.isinf(x)], x[np.isinf(x)]) and np.isfinite(found[~np.isinf(x)]).all()
 
 
-def test_an_op_without_a_float64_kernel_is_named():
-    def flash(x: tf.Tensor) -> tf.Tensor:
-        return tf.raw_ops.LRN(input=x) + 1.0  # float32, float16 and bfloat16 only
+def test_an_op_without_a_float64_kernel_is_named_or_defined():
+    def bicubic(x: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.ResizeBicubic(images=x, size=[2, 3]) + 1.0  # its results are float32
 
-    promotion, run = promote(flash, tf.TensorSpec((1, 1, 1, 3), tf.float32))
-    assert promotion.unpromoted == {"LRN"}
-    x = np.array([[[[1.0, 2.0, 3.0]]]], np.float32)
-    np.testing.assert_array_equal(run(x), tf.raw_ops.LRN(input=x).numpy().astype(np.float64) + 1)
+    promotion, run = promote(bicubic, tf.TensorSpec((1, 1, 3, 1), tf.float32))
+    assert promotion.unpromoted == {"ResizeBicubic"}
+    x = np.array([[[[1.0], [2.0], [3.0]]]], np.float32)
+    np.testing.assert_array_equal(run(x), bicubic(tf.constant(x)).numpy().astype(np.float64))
+    promotion, run = promote(lambda x: tf.raw_ops.LRN(input=x) - 1.0, tf.TensorSpec(x.shape, tf.float32))
+    found = run(x)
+    assert not promotion.unpromoted and found.dtype == np.float64
+    np.testing.assert_allclose(found, x / np.sqrt(1 + np.square(x.astype(np.float64))) - 1, rtol=1e-14)
 
 
 def test_whole_numbers_stay_whole_numbers():

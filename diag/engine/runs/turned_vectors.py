@@ -1,0 +1,57 @@
+"""Eigen- and singular vectors that the candidate's own step has with other signs than the reference's.
+
+What a model makes of them may hang on the sign, so that the whole step is another and as right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diag.engine.graphs.graph import Node, Port
+from diag.engine.graphs.tf_runtime import REALS, format_of_dtype, to_numpy
+from diag.engine.lanes.step_results import StepRun
+from diag.engine.lockstep.telescope import Telescope
+from diag.numerics.decompositions import THRESHOLD, is_decomposition, ratio_of
+
+TURNED = 0.1  # of the largest element: rounding does less, another sign more
+
+
+def turned_layers(telescope: Telescope, run: StepRun) -> list[str]:
+    """The layers with such vectors, where all decompositions of the step are right by their residuals; else none.
+
+    Runs the candidate's step again, and leaves the candidate in the state after it.
+    """
+    program, candidate = telescope.program, telescope.candidate
+    nodes = [node for node in program.graph if is_decomposition(node.op) and node.dtypes[0] in REALS]
+    if not nodes:
+        return []
+    ports = [port for node in nodes for port in (node.inputs[0], *_outputs(node))]
+    shared = {port: run.reference.values[port] for port in program.random_ports}
+    candidate.load(run.candidate.before)
+    candidate.enter_step(run.step)
+    try:
+        values = telescope.steps.compiled[candidate.name].run(run.batch, ports, shared, is_kept=False)
+    finally:
+        candidate.load(run.candidate.after)
+    if not all(_is_right(node, values) for node in nodes):
+        return []
+    return sorted({node.location.layer or node.op for node in nodes if _is_turned(node, values, run)})
+
+
+def _outputs(node: Node) -> list[Port]:
+    return [Port(node.name, index) for index in range(len(node.dtypes))]
+
+
+def _is_right(node: Node, values: Mapping[Port, Any]) -> bool:
+    matrix, *outputs = (to_numpy(values[port]).astype(np.float64) for port in (node.inputs[0], *_outputs(node)))
+    ratio = ratio_of(node.op, matrix, outputs, format_of_dtype(node.dtypes[0]))
+    return ratio is not None and ratio <= THRESHOLD
+
+
+def _is_turned(node: Node, values: Mapping[Port, Any], run: StepRun) -> bool:
+    reference = run.unit_source.values
+    pairs = [(to_numpy(values[p]), to_numpy(reference[p])) for p in _outputs(node) if p in reference]
+    return any(np.max(np.abs(a - b), initial=0.0) > TURNED * np.max(np.abs(b), initial=0.0) for a, b in pairs)
