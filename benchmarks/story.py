@@ -255,7 +255,7 @@ def main() -> int:
             with TemporaryDirectory() as made:
                 folder = options.trace or Path(made)
                 folder.mkdir(parents=True, exist_ok=True)
-                terminal.render(judged_at(training, step, folder), console)
+                terminal.render(judged_at(training, step, folder), console, is_verbose=True)
     mended = None
     for names in ("hidden_1", "hidden_1,hidden_2"):
         mended = restored(POLICIES[0], names, steps)

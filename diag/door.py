@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from diag.common.command import outcome
 from diag.engine.step.batch import Batch
+from diag.engine.step.layer_lines import watch_layers
 from diag.engine.step.tracing import trace
 from diag.engine.training.fit_calls import FitCall, give_calls_to, read_batches, train_on
 from diag.engine.training.kept_batches import KeptBatches
@@ -28,12 +29,13 @@ from diag.verdict.result import RunResult
 
 
 def watch(door: Door) -> None:
-    """Every call of `fit` or `train_on_batch` goes to the door from now on.
+    """Every call of `fit` or `train_on_batch` goes to the door from now on; of layers it is kept where they are made.
 
     Raises:
         UserError: Keras runs on another backend.
     """
     refuse_other_backends()
+    watch_layers()
     give_calls_to(door)
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import tensorflow as tf
 
@@ -16,7 +17,7 @@ from diag import allowance_file
 from diag.common.files import claimed, write_json, write_report
 from diag.common.modes import FIGURE, PREDICT, TRAIN
 from diag.engine.attribution.attributing import FlaggedStep, lanes_of, wrong_alike
-from diag.engine.attribution.of_run import attributed
+from diag.engine.attribution.of_run import attributed, expected_seconds
 from diag.engine.attribution.substitution import substitute, unit_named
 from diag.engine.lanes.lane import check_device
 from diag.engine.recordings.checkpoint import CheckpointHeader, Checkpoints, read_header, read_state
@@ -171,7 +172,7 @@ def record(
     """Run, and write the trace as it goes on."""
     folder = request.folder
     opened: list[Recording] = []
-    begun = time.monotonic()
+    begun, created = time.monotonic(), datetime.now(timezone.utc)
     try:
         with StepProgress(settings.steps, quiet=request.quiet, figure=FIGURE[settings.mode]) as progress:
             run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
@@ -180,7 +181,7 @@ def record(
             recording, earlier = _opened(request, run, trained)
             opened.append(recording)
             begun -= 0.0 if earlier is None else earlier.seconds
-            with events_of(request) as events:
+            with events_of(request, settings.mode) as events:
                 _run_all(run, recording, begun, events)
             result = run.result()
         told = [*(reference.notes if reference is not None else []), *recording.notes]
@@ -191,10 +192,13 @@ def record(
             model=trained.model_description,
             data=trained.data_description,
             files={name: str(folder / file) for name, file in FILES.items()},
+            command=tuple(request.command_line),
+            created=created.isoformat(timespec="seconds"),
         )
         result = _attributed(result, request, recording, trained, time.monotonic() - begun)
         if request.substitute is not None:
             result = replace(result, substitution=_substituted(request.substitute, trained, settings))
+        result = replace(result, seconds=round(time.monotonic() - begun, 3))
         recording.finish(report_with_record(result))
         return result
     except BaseException as error:
@@ -228,9 +232,9 @@ def _opened(request: LockstepRequest, run: LockstepRun, trained: Trained) -> tup
     return recording, earlier
 
 
-def events_of(request: LockstepRequest) -> AbstractContextManager[EventFiles | None]:
+def events_of(request: LockstepRequest, mode: str) -> AbstractContextManager[EventFiles | None]:
     """Where TensorBoard reads, if that is wanted."""
-    return nullcontext() if request.tensorboard is None else EventFiles(request.tensorboard, LANES)
+    return nullcontext() if request.tensorboard is None else EventFiles(request.tensorboard, LANES, mode)
 
 
 def _run_all(run: LockstepRun, recording: Recording, begun: float, events: EventFiles | None) -> None:
@@ -264,11 +268,12 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float, events: Event
 def _attributed(
     result: RunResult, request: LockstepRequest, recording: Recording, trained: Trained, seconds: float
 ) -> RunResult:
-    """The first divergence with what cures it, from trials on the trace as it is so far."""
-    attribute = False if request.attribute is None and request.quiet else request.attribute
-    if result.first_divergence is None or attribute is False:
+    """The first divergence with what cures it, from trials on the trace as it is so far; else how long these take."""
+    first = result.first_divergence
+    if first is None:
         return result
-    plan, step = recording.plan, result.first_divergence.where.step
+    attribute = False if request.attribute is None and request.quiet else request.attribute
+    plan, step = recording.plan, first.where.step
     in_step = [divergence for divergence in result.divergences if divergence.where.step == step]
     flagged = FlaggedStep(
         recording.writer.path,
@@ -281,9 +286,14 @@ def _attributed(
         *wrong_alike(in_step),
         is_trusted=request.trace is None or request.is_trusted,  # of a model of the person's own
     )
-    recording.keep(report_with_record(result))  # should the trials be ended, the trace has what was found
-    say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))
-    return attributed(result, flagged, attribute, seconds / result.steps, say)
+    step_seconds = seconds / result.steps
+    if attribute is not False:
+        recording.keep(report_with_record(result))  # should the trials be ended, the trace has what was found
+        say = (lambda text: None) if request.quiet else (lambda text: print(text, file=sys.stderr))
+        result = attributed(result, flagged, attribute, step_seconds, say)
+    if result.attribution is None:
+        result = replace(result, cure_seconds=expected_seconds(flagged, first, step_seconds))
+    return result
 
 
 def _substituted(units: str, trained: Trained, settings: Settings) -> Substitution:

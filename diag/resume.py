@@ -19,6 +19,7 @@ from diag.request import LockstepRequest, request_of
 COMMAND = ["python", "-m", "diag.lockstep"]
 OF_CODE = ("model", "data", "reference", "candidate")
 OF_THE_PRINT = ("quiet", "json")  # what is printed of a run may be asked for anew
+TENSORBOARD = "tensorboard"  # a folder is written to because a person names it, not a file
 
 
 def resumed_request(parser: OneLineParser, given: Sequence[str]) -> LockstepRequest:
@@ -37,11 +38,14 @@ def resumed_request(parser: OneLineParser, given: Sequence[str]) -> LockstepRequ
             f"--resume {folder} with --steps {steps}: the run has {planned} steps; ask for more, or for none"
         )
     begun = vars(parser.parse_args(words))
-    _refuse_others(folder, {name: value for name, value in wanted.items() if name not in OF_THE_PRINT}, begun)
+    _refuse_others(
+        folder, {name: value for name, value in wanted.items() if name not in (*OF_THE_PRINT, TENSORBOARD)}, begun
+    )
     _refuse_unnamed(folder, wanted, begun)
     if steps > planned:
         words = [*words, "--steps", str(steps)]
     options = parser.parse_args([*words, *(f"--{name}" for name in OF_THE_PRINT if wanted.get(name))])
+    options.tensorboard = wanted.get(TENSORBOARD)
     return request_of(options, words, resumed=folder)
 
 

@@ -423,7 +423,7 @@ def test_the_keys_of_the_contract(run, candidate):
     report = ran.report
     assert {
         "schema", "verdict", "first_divergence", "divergences", "first_bit_difference", "first_nonfinite", "amplifiers",
-        "steps", "lanes", "files",
+        "steps", "lanes", "files", "tool", "command", "created", "seconds", "model", "data", "notes", "path", "worst",
     } == set(report)  # fmt: skip
     assert report["schema"] == "lockstep-report/1"
     assert report["steps"] == len(report["lanes"]["reference"]["loss"])

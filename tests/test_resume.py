@@ -108,19 +108,23 @@ def resume(folder: Path, *flags: str) -> Path:
     return folder
 
 
+WHERE_WRITTEN = ("/command", "/checksums", "/sources/file", "/sources/appended_checksum")
+"""Files are named relative to the folder that a run was started in."""
+
+
 def datasets(path: Path) -> Iterator[tuple[str, tuple[int, ...], bytes]]:
     """All of a trace but what says where and when it was written."""
     with h5py.File(path) as file:
         found: list[h5py.Dataset] = []
         file.visititems(lambda _, each: found.append(each) if isinstance(each, h5py.Dataset) else None)
         for each in found:
-            if each.name not in ("/command", "/checksums") and not each.name.startswith("/reports/"):
+            if each.name not in WHERE_WRITTEN and not each.name.startswith("/reports/"):
                 yield each.name, each.shape, np.asarray(each[()]).tobytes()
 
 
 def report(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "report.json").read_text())
-    return {name: value for name, value in found.items() if name != "files"}
+    return {name: value for name, value in found.items() if name not in ("files", "command", "created", "seconds")}
 
 
 def assert_same(folder: Path, other: Path) -> None:

@@ -81,8 +81,8 @@ def test_rounding_grows_like_chaos(run):
     assert found["steps"] == [0, 1, 2, 3]
     assert [len(curve["distance"]) for curve in (found["candidate"], *found["twins"])] == [4] * 4
     assert all(2**-24 < twin["start"] < 2**-23 for twin in found["twins"])
-    assert "Grows like chaos: over 4 steps the candidate stays within the envelope of 3 twins." in said
-    assert "o candidate : 3 twins - what they explain" in said
+    assert "Grows like chaos: over 4 steps the candidate stays as near the reference as one rounding explains" in said
+    assert "o candidate : 3 copies of the reference, each changed by one rounding - what they explain" in said
     assert "--follow free" not in said  # it is followed freely already
     assert [each["variable"] for each in report["updates"]] == [
         "hidden/kernel", "hidden/bias", "logits/kernel", "logits/bias",
@@ -109,7 +109,7 @@ def test_what_nothing_explains_is_inconclusive(run, files):
     assert (code, report["verdict"], report["divergences"]) == (0, "rounding", [])
     assert (found["outcome"], found["inconclusive"]) == ("outside", True)
     assert (found["left"]["step"], found["looked_closer"]) == (2, 2)
-    assert "and yet more than chaos. Inconclusive: the candidate leaves the envelope of 3 twins at step 2" in said
+    assert "and yet more than chaos. Inconclusive: the candidate is further away than one rounding explains" in said
     assert "what it did there cannot be reproduced" in said
     assert "--twins 9" in said.split("Do now")[1]
 

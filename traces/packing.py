@@ -10,6 +10,8 @@ import io
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from traces.writer import CompactTraceWriter, TraceWriter
 
 DRAWS = "draws"
 """The kind of random numbers, kept where no state determines them."""
-TABLE_BYTES = 1_500_000
+TABLE_BYTES = 1_000_000
 """Of the numbers of all table rows, before compression: a file of 2 MB holds them beside a program and a report."""
 MOST_INFLATED = 256 << 20
 TENSOR_TABLES = ("steps", "snapshots", "batches")
@@ -191,23 +193,30 @@ class _Packing:
 
     def _write_steps(self, writer: TraceWriter) -> None:
         """Losses and excess of every step; checksums, and random numbers, of those that can be run."""
-        layout, losses = self.trace.layout, self.trace.losses
-        columns = self.trace.columns("steps", ("step", "batch", "checked"))
-        excess, last = self.trace.excess, {number: row for row, number in enumerate(self.trace.steps)}
-        for row, (number, batch, checked) in enumerate(zip(*(columns[name].tolist() for name in columns), strict=True)):
-            is_run = number in self.run and last[number] == row
-            tensors = self._draws(number) if is_run and not self.anonymizer else {}
-            known = self.trace.checksums(number) if is_run else {}
-            record = StepRecord(
-                step=number,
-                batch=batch,
-                losses={lane: float(values[row]) for lane, values in losses.items()},
-                tensors=tensors,
-                excess=dict(zip(layout.layers, excess[row].tolist(), strict=True)),
-                checked=bool(checked),
-                checksums={key: value for key, value in known.items() if key not in tensors},
-            )
-            writer.append_step(record)
+        columns = self.trace.table_readers["steps"].columns()
+        numbers = columns["step"].tolist()
+        last = {number: row for row, number in enumerate(numbers)}  # a step may have been written again
+        rows = range(len(numbers))
+        for is_run, part in groupby(rows, lambda row: numbers[row] in self.run and last[numbers[row]] == row):
+            chosen = list(part)
+            if not is_run:
+                writer.append_bare_steps({name: values[chosen].tolist() for name, values in columns.items()})
+                continue
+            for row in chosen:
+                writer.append_step(self._record({name: values[row] for name, values in columns.items()}))
+
+    def _record(self, row: Mapping[str, Any]) -> StepRecord:
+        layout, number = self.trace.layout, int(row["step"])
+        tensors = {} if self.anonymizer else self._draws(number)
+        return StepRecord(
+            step=number,
+            batch=int(row["batch"]),
+            losses={lane: float(row[f"loss/{lane}"]) for lane in layout.lanes},
+            tensors=tensors,
+            excess=dict(zip(layout.layers, row["excess"].tolist(), strict=True)) if layout.layers else {},
+            checked=bool(row["checked"]),
+            checksums={key: value for key, value in self.trace.checksums(number).items() if key not in tensors},
+        )
 
     def _draws(self, step: int) -> dict[TensorKey, Array]:
         return {key: self.trace.tensor(step, *key) for key in self.trace.kept(step) if key[1] == DRAWS}
@@ -233,7 +242,7 @@ class _Packing:
             return texts
         return list(map(self.anonymizer.file if column.name == "file" else self.anonymizer.text, texts))
 
-    @property
+    @cached_property
     def _steps_with_rows(self) -> set[int]:
         """The steps whose rows are kept: this one, those that diverge, then the first ones, as far as there is room."""
         sizes: dict[int, int] = {}
@@ -248,7 +257,7 @@ class _Packing:
             if room < 0:
                 break
             kept.add(number)
-        if (others := sorted(sizes.keys() - kept)) and not any("rows" in note for note in self.notes):
+        if others := sorted(sizes.keys() - kept):
             self.notes.append(f"for want of room without the rows of ops and units of steps {ranges_of(others)}")
         return kept
 

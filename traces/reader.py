@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
+from diag.common.source_lines import SourceLine
 from diag.errors import UserError
+from traces.described import DescribedOp, lines_of, ops_of
 from traces.door.door import open_trace
 from traces.door.records import report_of
 from traces.encoding import Array
@@ -19,7 +21,7 @@ from traces.hdf5.copying import EarlierRows
 from traces.hdf5.failures import explained_gaps, explained_reading
 from traces.hdf5.skeleton import BLOBS
 from traces.hdf5.table import TableReader
-from traces.schema import PACKED, TensorKey
+from traces.schema import NODE_TABLES, PACKED, TensorKey
 
 Value = TypeVar("Value")
 
@@ -190,6 +192,19 @@ class TraceReader:
     def unit_table(self) -> dict[str, Array]:
         """The unit table's columns, of equal length; text as Python strings."""
         return self._read("units", TableReader.columns)
+
+    def described_ops(self, program: int = 0) -> dict[int, DescribedOp]:
+        """The ops of a traced step by index, run or not: what they read, and which line made them.
+
+        program: which of `programs`.  Empty in a trace of an earlier version.
+        """
+        if not self.layout.describes_ops:
+            return {}
+        return ops_of({table: self._read(table, TableReader.columns) for table in NODE_TABLES}, program)
+
+    def source_lines(self) -> dict[int, SourceLine]:
+        """The lines of the person's own that made ops, by number; empty in a trace of an earlier version."""
+        return lines_of(self._read("sources", TableReader.columns)) if self.layout.describes_ops else {}
 
     def report(self) -> dict[str, Any] | None:
         """The last report written, if any was."""

@@ -67,9 +67,8 @@ class Column:
 
 def op_columns(statistics: Sequence[str]) -> tuple[Column, ...]:
     """The op table's columns, one row per op output, around the names of the statistics taken."""
-    integers = ("step", "index", "output")
     return (
-        *(Column(name, "int64") for name in integers),
+        *_integers("step", "index", "output"),
         *_text("phase", "layer", "variable", "op_type", "dtype", "shape"),
         *_judgement(statistics),
     )
@@ -84,12 +83,28 @@ def unit_columns(statistics: Sequence[str]) -> tuple[Column, ...]:
     )
 
 
+def _integers(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, "int64") for name in names)
+
+
 def _text(*names: str) -> tuple[Column, ...]:
     return tuple(Column(name, "text") for name in names)
 
 
 def _judgement(statistics: Sequence[str]) -> tuple[Column, ...]:
     return (*(Column(name, "float64") for name in (*statistics, "bound", "excess")), *_text("verdict"))
+
+
+NODE_TABLES: Mapping[str, tuple[Column, ...]] = {
+    "sources": (*_integers("index", "line"), *_text("file", "function", "text")),
+    "nodes": (
+        *_integers("index", "program", "source"),
+        *_text("name", "op_type", "phase", "layer", "variable", "outputs"),
+    ),
+    "node_inputs": (*_integers("index", "program", "input", "producer", "output"), *_text("name", "dtype", "shape")),
+    "node_attributes": (*_integers("index", "program"), *_text("name", "value")),
+}
+"""What describes ops (`described.py`): the lines that made them, their names and attributes, and what each reads."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,8 @@ class TraceLayout:
     kept as its difference from the base's. `tensors` carry lane and kind, `variables` (of model and
     optimizer, for the snapshots) a lane, `batch` (inputs, targets, sample weights) only a name.
     `layers` are what a step's excess is given for, in the order they run. `steps` is how many are
-    planned, None where the run is open ended.
+    planned, None where the run is open ended. `describes_ops` says that there are the `NODE_TABLES`: a trace of an
+    earlier version has none.
     """
 
     lanes: tuple[str, ...] = ("reference", "candidate")
@@ -111,6 +127,7 @@ class TraceLayout:
     layers: tuple[str, ...] = ()
     op_columns: tuple[Column, ...] = op_columns(())
     unit_columns: tuple[Column, ...] = unit_columns(())
+    describes_ops: bool = False
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -127,6 +144,7 @@ class TraceLayout:
             layers=tuple(document["layers"]),
             op_columns=tuple(Column(**column) for column in document["op_columns"]),
             unit_columns=tuple(Column(**column) for column in document["unit_columns"]),
+            describes_ops=document.get("describes_ops", False),
         )
 
     def __post_init__(self) -> None:
@@ -154,6 +172,7 @@ class TraceLayout:
             "batches": TableLayout((index,), self.batch, base),
             "ops": TableLayout(self.op_columns),
             "units": TableLayout(self.unit_columns),
+            **({name: TableLayout(columns) for name, columns in NODE_TABLES.items()} if self.describes_ops else {}),
         }
 
 

@@ -106,6 +106,10 @@ class TraceWriter:
         }
         self._append("steps", columns, record.tensors, record.keep, record.checksums)
 
+    def append_bare_steps(self, columns: Mapping[str, Sequence[object]]) -> None:
+        """Store steps of which nothing is known but the columns of the table."""
+        self._append("steps", columns, {})
+
     def append_ops(self, rows: Rows) -> None:
         """Add rows to the op table, each a mapping that names every column, None where it has no value.
 
@@ -116,6 +120,11 @@ class TraceWriter:
     def append_units(self, rows: Rows) -> None:
         """Add rows to the unit table, as `append_ops`."""
         self.append_rows("units", rows)
+
+    def describe_ops(self, rows: Mapping[str, Rows]) -> None:
+        """Add to the tables that say what the ops of a program are, `described.rows_of`."""
+        for table, columns in rows.items():
+            self.append_rows(table, columns)
 
     def write_report(self, report: Mapping[str, object]) -> None:
         """Store a report; it takes the place of the one before only once it is whole on file."""

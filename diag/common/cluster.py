@@ -7,7 +7,6 @@ its result.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import time
@@ -58,6 +57,8 @@ def connected(address: str) -> Iterator[Client]:
 
     Raises UserError where it is none, does not answer, has no workers or workers that lack the program.
     """
+    import asyncio  # as large as all else here
+
     try:
         from distributed import Client
         from distributed.comm import get_address_host_port

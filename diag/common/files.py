@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from diag.common.jsonable import to_text
 from diag.common.wording import size_text
@@ -164,7 +163,7 @@ def write_text(path: Path, text: str, is_new: bool = False) -> None:
         os.fsync(file.fileno())
 
 
-def write_json(path: Path, contents: dict[str, Any], is_new: bool = False) -> None:
+def write_json(path: Path, contents: Mapping[str, object], is_new: bool = False) -> None:
     """Write a report whole, or not at all.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 _TEXTS = (str, np.complexfloating)  # of NumPy's scalars, those that JSON takes as text
 
 
-def to_text(contents: dict[str, Any]) -> str:
+def to_text(contents: Mapping[str, object]) -> str:
     return json.dumps(contents, indent=2, allow_nan=False) + "\n"
 
 

@@ -22,9 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import joblib
-
 from diag.common.child import PAUSE
+from diag.common.cluster import on_cluster
 from diag.common.files import claimed, write_report
 from diag.common.task import Done, Task, Unwanted, run_task
 from diag.errors import UserError
@@ -86,11 +85,15 @@ def _computed(tasks: Sequence[Task], jobs: int | None, cluster: str | None) -> C
     if not tasks:
         return
     if cluster is None:
-        yield from _here(tasks, jobs or max(1, joblib.cpu_count() // 2))
-        return
-    from diag.common.cluster import on_cluster  # Dask takes a second to load
+        yield from _here(tasks, jobs or _half_of_the_cores())
+    else:
+        yield from on_cluster(tasks, cluster)
 
-    yield from on_cluster(tasks, cluster)
+
+def _half_of_the_cores() -> int:
+    import joblib  # which a --help need not wait for; it counts those that a container has
+
+    return max(1, joblib.cpu_count() // 2)
 
 
 def _here(tasks: Sequence[Task], jobs: int) -> Computed:

@@ -94,9 +94,11 @@ class Done:
     """What became of a task: `value`, or `error`, one line that says why there is none.
 
     details: the traceback of an error, or the last that a dead process printed.
-    seconds: from the start of its process, the last one, to its result.  num_bytes: of the value as JSON.
-    died: whether no process lived to its result.  attempts: processes that were begun for it.  host: of the machine
-        that it ran on.
+    seconds: to its result, from the start of its process, the last one, unless that was there already.
+    num_bytes: of the value as JSON.
+    died: whether no process lived to its result.
+    attempts: processes that were begun for it.
+    host: of the machine that it ran on.
     """
 
     key: str
@@ -140,6 +142,7 @@ def _attempt(task: Task, is_wanted: Callable[[], bool]) -> Done:
     except BaseException:
         process.end()
         raise
+    seconds = round(time.monotonic() - begun, 3)
     if not process.is_alive:
         process.end()
     elif task.shares_process:
@@ -147,9 +150,7 @@ def _attempt(task: Task, is_wanted: Callable[[], bool]) -> Done:
     else:
         process.close()
     num_bytes = len(json.dumps(said["value"])) if "value" in said else 0
-    return Done(
-        task.key, **said, seconds=round(time.monotonic() - begun, 3), num_bytes=num_bytes, host=socket.gethostname()
-    )
+    return Done(task.key, **said, seconds=seconds, num_bytes=num_bytes, host=socket.gethostname())
 
 
 _of_thread = threading.local()  # the process that is kept

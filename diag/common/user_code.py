@@ -9,13 +9,13 @@ import importlib.util
 import pkgutil
 import re
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from diag.common.source_lines import is_their_own
 from diag.common.wording import did_you_mean, first_line
 from diag.errors import UserError
 
@@ -150,11 +150,9 @@ def _here(error: Exception) -> str:
 
 def line_of_their_own(error: BaseException) -> str | None:
     """The last line of the person's own that led to an error, `model.py:31, compute_loss`; None where none did."""
-    others = [Path(__file__).resolve().parents[1], *map(Path, sysconfig.get_paths().values())]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename).resolve()
-        if path.is_file() and not any(path.is_relative_to(folder) for folder in others):
-            return f"{path.name}:{frame.lineno}, {frame.name}"
+        if is_their_own(frame.filename):
+            return f"{Path(frame.filename).name}:{frame.lineno}, {frame.name}"
     return None
 
 

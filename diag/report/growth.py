@@ -15,30 +15,37 @@ MORE_TWINS = 9  # one in N + 1 curves of one kind is the largest: with 9, one in
 
 def growth_sentence(trajectories: Trajectories) -> str:
     """The outcome, and what it says about the candidate."""
-    twins, steps = counted(len(trajectories.twins), "twin"), counted(len(trajectories.candidate.distance), "step")
+    steps = counted(len(trajectories.candidate.distance), "step")
+    explained = f"one rounding explains ({_copies(trajectories)})"
     if trajectories.outcome is GrowthOutcome.IDENTICAL:
         return f"No growth: over {steps} on its own path the candidate has the reference's weights, bit for bit."
     if trajectories.outcome is GrowthOutcome.UNKNOWN:
         return f"Growth is not told from chaos: {_why_unknown(trajectories)}."
     found = trajectories.exit
     if found is None:
-        text = f"Grows like chaos: over {steps} the candidate stays within the envelope of {twins}."
+        text = f"Grows like chaos: over {steps} the candidate stays as near the reference as {explained}."
     elif trajectories.is_explained:
-        text = f"The candidate leaves the envelope of {twins} {_exit(found)}: a divergence, not chaos."
+        text = f"The candidate is further away than {explained} {_exit(found)}: a divergence, not chaos."
     else:
         text = (
-            f"Inconclusive: the candidate leaves the envelope of {twins} {_exit(found)}, but no unit of that step is "
+            f"Inconclusive: the candidate is further away than {explained} {_exit(found)}, but no unit of that step is "
             "out of its bound, be it from the reference's state or from the candidate's own. Either a rare decision "
-            "(a ReLU on the other side of zero, another max-pool winner) that no twin met, or a fault that no unit "
+            "(a ReLU on the other side of zero, another max-pool winner) that no copy met, or a fault that no unit "
             f"shows: --twins {max(MORE_TWINS, 2 * len(trajectories.twins))} and another --seed tell them apart."
         )
     return f"{text} {_few(trajectories)}".rstrip()
 
 
+def _copies(trajectories: Trajectories) -> str:
+    number = len(trajectories.twins)
+    if number == 1:
+        return "a copy of the reference, changed by one rounding"
+    return f"{number} copies of the reference, each changed by one rounding"
+
+
 def growth_legend(trajectories: Trajectories) -> str:
     """What the marks of `curves.plot` mean."""
-    twins = counted(len(trajectories.twins), "twin")
-    marks = [f"{CANDIDATE} candidate", f"{TWINS} {twins}", f"{ENVELOPE} what they explain"]
+    marks = [f"{CANDIDATE} candidate", f"{TWINS} {_copies(trajectories)}", f"{ENVELOPE} what they explain"]
     if any(d == math.inf for d in trajectories.candidate.distance):
         marks.append(f"{BEYOND} not finite")
     return "   ".join(marks)
@@ -60,7 +67,7 @@ def growth_facts(trajectories: Trajectories) -> list[tuple[str, str]]:
 
 def _against(of_candidate: float, of_twins: Sequence[float], wording: Callable[[float], str]) -> str:
     low, high = wording(min(of_twins)), wording(max(of_twins))
-    return f"candidate {wording(of_candidate)}, twins {low}" + (f" to {high}" if low != high else "")
+    return f"candidate {wording(of_candidate)}, copies {low}" + (f" to {high}" if low != high else "")
 
 
 def _exit(found: Exit) -> str:
@@ -78,10 +85,10 @@ def _why_unknown(trajectories: Trajectories) -> str:
     curves: tuple[Curve, ...] = (trajectories.candidate, *trajectories.twins)
     if any(math.isnan(d) for curve in curves for d in curve.distance):
         return "the reference's own weights are not finite"
-    return "no twin ever moved, which happens where every weight is zero"
+    return "no copy ever moved, which happens where every weight is zero"
 
 
 def _few(trajectories: Trajectories) -> str:
     if len(trajectories.twins) >= FEWEST_TWINS:
         return ""
-    return f"Fewer than {FEWEST_TWINS} twins hardly have a spread: take --twins {FEWEST_TWINS} or more."
+    return f"Fewer than {FEWEST_TWINS} copies hardly have a spread: take --twins {FEWEST_TWINS} or more."

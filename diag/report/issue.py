@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from diag.common.terminal import ReportConsole
 from diag.common.text import as_text, escaped
 from diag.report import verbose
+from diag.report.made_at import made_at
 from diag.report.to_do import reproducer_command
 from diag.report.words import sentence
 from diag.verdict.attribution import outcome
@@ -25,12 +26,18 @@ def issue_of(result: RunResult) -> str:
     """Sentence, versions, switches, how to reproduce it, and all else folded."""
     parts = [
         f"**{_markdown(sentence(result))}**",
+        *_line(result),
         _table(("", *(lane.name for lane in result.lanes)), _environment(result.lanes)),
         *_switches(result),
         *_reproducer(result),
         f"<details><summary>Details</summary>\n\n{fenced(_details(result))}\n\n</details>",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _line(result: RunResult) -> list[str]:
+    first = result.first_divergence
+    return [_markdown(line)] if first is not None and (line := made_at(first)) else []
 
 
 def _markdown(text: object) -> str:
@@ -71,7 +78,11 @@ def _reproducer(result: RunResult) -> list[str]:
     command = "" if first is None else reproducer_command(result, first)
     if not command:
         return []
-    return ["To reproduce it:", fenced(f"{command}\npython reproducer.py", "sh")]
+    text = (
+        "To reproduce it, from the trace: the first line writes a program of at most 20 lines, with its data, that "
+        "needs TensorFlow and NumPy alone; the second runs it and prints each error, its bound, and PASS or FAIL."
+    )
+    return [text, fenced(f"{command}\npython reproducer.py", "sh")]
 
 
 def _details(result: RunResult) -> str:

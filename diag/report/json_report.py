@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from diag import NAME, __version__
 from diag.common.jsonable import json_safe
 from diag.common.modes import TRAIN, figure_key
+from diag.numerics.figures import PairStatistics
 from diag.report import attribution, rewrites, substitution
 from diag.report.growth import growth_sentence
+from diag.report.words import drift_sentence, name_of
 from diag.verdict.chaos import Trajectories
-from diag.verdict.findings import Observation, Where
+from diag.verdict.findings import Divergence, Observation, Where
 from diag.verdict.result import Amplifier, LaneInfo, RunResult
+from diag.verdict.significance import significance
+
+if TYPE_CHECKING:
+    from diag.report.contract import AmplifierRecord, BitDifference, LaneValues, Place, Report, UnitRecord
 
 SCHEMA = "lockstep-report/1"
 
 
-def report(result: RunResult) -> dict[str, Any]:
+def report(result: RunResult) -> Report:
     """The report as JSON takes it: no NaN and no infinity (strings that float() reads), no NumPy."""
-    divergences = [divergence.to_dict() for divergence in result.divergences]
+    divergences = [_divergence(divergence) for divergence in result.divergences]
     if result.rewrites is not None and divergences:
         divergences[0]["evidence"] = {**divergences[0]["evidence"], "rewrites": rewrites.near_report(result.rewrites)}
-    contents = {
+    contents: dict[str, Any] = {
         "schema": SCHEMA,
         "verdict": result.verdict,
         "first_divergence": divergences[0] if divergences else None,
@@ -32,51 +39,79 @@ def report(result: RunResult) -> dict[str, Any]:
         "steps": result.steps,
         "lanes": {lane.name: _lane(lane, result) for lane in result.lanes},
         "files": result.files,
+        "tool": {"name": NAME, "version": __version__},
     }
     if result.mode != TRAIN:
         contents["mode"] = result.mode
+    optional = {
+        "command": result.command, "created": result.created, "seconds": result.seconds, "model": result.model,
+        "data": result.data, "notes": result.notes, "path": list(map(_unit, result.path)),
+        "worst": list(map(_unit, result.worst)),
+        "updates": list(map(dataclasses.asdict, result.updates)), "shared_errors": list(result.shared_errors),
+        "reference_errors": list(result.reference_errors), "random_streams": list(result.random_streams),
+        "drift": [{**drift.to_dict(), "sentence": drift_sentence(drift)} for drift in result.drift],
+    }  # fmt: skip
+    contents |= {name: value for name, value in optional.items() if value}
     if result.attribution is not None:
         contents["attribution"] = attribution.report(result.attribution)
     if result.substitution is not None:
         contents["substitution"] = substitution.report(result.substitution)
-    if result.updates:
-        contents["updates"] = [dataclasses.asdict(figures) for figures in result.updates]
-    if result.shared_errors:
-        contents["shared_errors"] = list(result.shared_errors)
-    if result.reference_errors:
-        contents["reference_errors"] = list(result.reference_errors)
-    if result.random_streams:
-        contents["random_streams"] = list(result.random_streams)
     if result.twins is not None:
         contents["twins"] = _twins(result.twins)
-    safe: dict[str, Any] = json_safe(contents)
+    safe: Report = json_safe(contents)
     return safe
 
 
-def _place_in_step(where: Where) -> dict[str, Any]:
+def _divergence(divergence: Divergence) -> dict[str, Any]:
+    """With the chance of rounding alone, where the controls say something about it."""
+    known = significance(divergence)
+    return {**divergence.to_dict(), **(known.to_dict() if known is not None else {})}
+
+
+def _place_in_step(where: Where) -> Place:
     keys = ("step", "phase", "unit", "op_type", "op_index", "output", "layer", "variable")
-    return {key: getattr(where, key) for key in keys}
+    return cast("Place", {key: getattr(where, key) for key in keys})
 
 
-def _bit_difference(observation: Observation) -> dict[str, Any]:
-    result = _place_in_step(observation.where)
+def _unit(observation: Observation) -> UnitRecord:
+    seen = observation.propagated
+    return {
+        **_place_in_step(observation.where),
+        "name": name_of(observation.where),
+        "verdict": observation.verdict.value,
+        "excess": None if observation.bound is None else observation.bound.excess,
+        "difference": None if seen is None else seen.normwise_relative_error,
+        "max_ulp": None if seen is None else seen.max,
+        "index": None if seen is None or seen.worst_index is None else list(seen.worst_index),
+        "values": None if seen is None else _values(seen),
+    }
+
+
+def _values(statistics: PairStatistics) -> LaneValues | None:
+    if statistics.worst_values is None:
+        return None
+    reference, candidate = statistics.worst_values
+    return {"reference": reference, "candidate": candidate}
+
+
+def _bit_difference(observation: Observation) -> BitDifference:
+    place = _place_in_step(observation.where)
     statistics = observation.propagated
     if statistics is None:
-        return result
-    reference, candidate = statistics.worst_values or (None, None)
+        return {**place}
     return {
-        **result,
+        **place,
         "num_unequal": statistics.num_unequal,
         "num_zero_sign": statistics.num_zero_sign,
         "size": statistics.size,
         "max_ulp": statistics.max,
         "normwise_relative_error": statistics.normwise_relative_error,
-        "worst_index": statistics.worst_index,
-        "values": {"reference": reference, "candidate": candidate},
+        "worst_index": None if statistics.worst_index is None else list(statistics.worst_index),
+        "values": _values(statistics) or {"reference": None, "candidate": None},
     }
 
 
-def _amplifier(amplifier: Amplifier) -> dict[str, Any]:
+def _amplifier(amplifier: Amplifier) -> AmplifierRecord:
     return {
         **_place_in_step(amplifier.observation.where),
         "inherited": amplifier.inherited,

@@ -17,6 +17,7 @@ from diag.numerics.bounds import Bound
 from diag.numerics.figures import HISTOGRAM_EDGES, ClassCounts, PairStatistics, Statistics
 from diag.numerics.op_classes import ErrorClass
 from diag.report import json_report
+from diag.report.made_at import with_lines
 from diag.report.stored import KEY, result_of
 from diag.verdict.findings import PHASE_ORDER, Divergence, Observation, Verdict, Where
 from diag.verdict.ladder import first_difference, overall
@@ -38,16 +39,20 @@ def recorded_result(trace: TraceReader) -> RunResult:
     """
     document = trace.report() or {}
     result = result_of(document[KEY]) if isinstance(document.get(KEY), dict) else _from_tables(trace)
+    if result.first_divergence is not None and not result.first_divergence.lines:  # of a run that was killed
+        result = with_lines(result, trace.described_ops())
     numbers = list(dict.fromkeys(trace.steps))
     losses = {lane: _last_of_each(trace.steps, values) for lane, values in trace.losses.items()}
     result = replace(result, steps=len(numbers), losses=losses, files=_files(trace.path))
+    if not result.command:
+        result = replace(result, command=tuple(trace.command), created=trace.created)
     planned = trace.layout.steps
     if planned is not None and len(numbers) < planned:
         result = replace(result, notes=(*result.notes, _unfinished(len(numbers), planned)))
     return result
 
 
-def recorded_report(trace: TraceReader, result: RunResult) -> dict[str, Any]:
+def recorded_report(trace: TraceReader, result: RunResult) -> Mapping[str, object]:
     """report.json as the run wrote it; of a run that was killed, what there is."""
     document = {name: value for name, value in (trace.report() or {}).items() if name != KEY}
     return document if document.get("steps") == result.steps else json_report.report(result)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from diag.common.terminal import Stripped
 from diag.common.wording import counted, figure
 from diag.verdict.substitution import Substitution, SubstitutionOutcome
 
@@ -24,7 +25,7 @@ def sentence(found: Substitution) -> str:
             f"The candidate's loss never left what rounding does to it in {counted(len(found.reference), 'step')}: "
             f"there is nothing that substituting {unit} could restore."
         )
-    left = f"the candidate's loss leaves the twins' envelope at step {found.first_step + before.step}"
+    left = f"the candidate's loss is further away than one rounding explains at step {found.first_step + before.step}"
     if found.outcome is SubstitutionOutcome.RESTORED:
         return f"Restored: {left}; with {unit} computed by the reference it never does. So {found.name} is the cause."
     assert after is not None
@@ -47,11 +48,10 @@ def render(found: Substitution, console: Console) -> None:
     for row in rows:
         losses = [f"{curve[row]:.7g}" for curve in (found.reference, found.candidate, found.substituted)]
         table.add_row(str(found.first_step + row), *losses, f"± {figure(limits[row] * abs(found.reference[row]))}")
+    is_restored = found.outcome is SubstitutionOutcome.RESTORED
     console.print()
-    console.print(table)
-    console.print(
-        Text(sentence(found), style="bold green" if found.outcome is SubstitutionOutcome.RESTORED else "bold")
-    )
+    for part in (table, Text(sentence(found), style="bold green" if is_restored else "bold")):
+        console.print(Stripped(part), end="")
 
 
 def report(found: Substitution) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from diag.common.files import refuse_unwritable
+from diag.common.modes import TRAIN, figure_key, mode_in
 from diag.errors import UserError
 from diag.numerics.figures import HISTOGRAM_EDGES
 from diag.numerics.statistics import compare
@@ -26,7 +27,6 @@ from traces.schema import StepRecord, TensorKey
 KINDS = ("activations", "gradients", "update")
 """Of the tensors of a step: of the state after it there are a trace's own checksums and values."""
 FLUSH_SECONDS = 5
-LOSS = "loss"
 
 
 def refuse_tensorboard(folder: Path, is_resumed: bool = False) -> None:
@@ -50,21 +50,23 @@ def refuse_tensorboard(folder: Path, is_resumed: bool = False) -> None:
 class EventFiles:
     """Event files in the making, DIR/LANE for each lane; use it as a context manager.
 
-    A tag is WHAT/NAME: `loss`, `norm_of_activations/dense`; of the candidate also `log10_excess/dense`, where 0 is
-    within the bound, and `log2_ulp_distance_of_activations/dense`, a histogram with equal elements at -1.
+    A tag is WHAT/NAME: `loss` (of predictions their own figure), `norm_of_activations/dense`; of the candidate also
+    `log10_excess/dense`, where 0 is within the bound, and `log2_ulp_distance_of_activations/dense`, a histogram with
+    equal elements at -1.
     """
 
-    def __init__(self, folder: Path, lanes: Sequence[str]) -> None:
+    def __init__(self, folder: Path, lanes: Sequence[str], mode: str = TRAIN) -> None:
         from tensorboardX import SummaryWriter
 
         logging.getLogger("tensorboardX").setLevel(logging.ERROR)  # it says which signs of a layer's name become a "_"
         self.base, *self.others = lanes
+        self.figure = figure_key(mode)
         self._writers = {lane: SummaryWriter(str(folder / lane), flush_secs=FLUSH_SECONDS) for lane in lanes}
 
     def add(self, record: StepRecord) -> None:
         """One step; histograms of what is kept of it in every lane."""
         for lane, loss in record.losses.items():
-            self._writers[lane].add_scalar(LOSS, loss, record.step)
+            self._writers[lane].add_scalar(self.figure, loss, record.step)
         for (lane, kind, name), array in record.tensors.items():
             if kind in KINDS:
                 self._writers[lane].add_scalar(f"norm_of_{kind}/{name}", _norm(array), record.step)
@@ -106,7 +108,7 @@ def write_events(trace: TraceReader, folder: Path) -> None:
         UserError: it cannot be read, or the event files not be written.
     """
     try:
-        with EventFiles(folder, trace.layout.lanes) as events:
+        with EventFiles(folder, trace.layout.lanes, mode_in(trace.settings)) as events:
             for record in records_of(trace):
                 events.add(record)
     except OSError as error:

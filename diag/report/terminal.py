@@ -13,6 +13,7 @@ from diag.common.text import as_text
 from diag.common.wording import counted, shortened
 from diag.report import verbose
 from diag.report.attribution import Code
+from diag.report.made_at import made_at
 from diag.report.short_path import Row, rows_of
 from diag.report.to_do import Action, to_do
 from diag.report.words import num_judged, sentence
@@ -58,7 +59,10 @@ def _banner(result: RunResult, width: int) -> Iterator[RenderableType]:
 
 def _verdict(result: RunResult, width: int) -> Iterator[RenderableType]:
     bad = result.first_divergence is not None or bool(result.reference_errors) or not num_judged(result)
-    yield Text(sentence(result), style="bold red" if bad else "bold green")
+    good = "bold yellow" if result.drift else "bold green"
+    yield Text(sentence(result), style="bold red" if bad else good)
+    if result.first_divergence is not None and (line := made_at(result.first_divergence)):
+        yield Text(shortened(line[0].upper() + line[1:], 2 * width))
     texts = [f"{lane.name} {lane.place}" for lane in result.lanes]
     texts += [each for each in (result.model, result.data, counted(result.steps, "step")) if each]
     yield Text(" | ".join(map(as_text, texts)), style="dim")

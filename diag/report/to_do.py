@@ -6,11 +6,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diag.common.wording import flag_of
+from diag.common.wording import duration, flag_of
 from diag.verdict.findings import Divergence
 from diag.verdict.result import RunResult
 
 MOST = 3
+MOST_SECONDS = 600
+"""What diag.attribute takes where --seconds does not say otherwise."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,12 @@ def _cure(result: RunResult) -> list[Action]:
         return [Action(f"Work around it; run on this step, it cures it: {best.why}", best.code)]
     if found is not None or "trace" not in result.files:
         return []
-    return [Action("Find a cure (at most 10 minutes):", attribute_command(result))]
+    return [Action(f"Find a cure ({_time_for(result.cure_seconds)}):", attribute_command(result))]
+
+
+def _time_for(seconds: float) -> str:
+    """As long as it is expected to take, up to the limit that `diag.attribute` keeps to by itself."""
+    return f"about {duration(seconds)}" if 0 < seconds < MOST_SECONDS else "at most 10 minutes"
 
 
 def attribute_command(result: RunResult) -> str:
@@ -77,7 +84,7 @@ def _why(command: str) -> str:
         "--follow candidate": "Look along the candidate's own path:",
         "--units op": "Look at every op of every step:",
         "--execution eager": "Is it right when nothing is compiled?",
-        "--twins": "Chaos or fault? More twins tell them apart:",
+        "--twins": "Chaos or fault? More copies of the reference tell them apart:",
         "traces diff": "See which tensors differ:",
         "--reference": "Run the second place again, live, against the first trace:",
     }

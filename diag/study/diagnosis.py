@@ -94,15 +94,15 @@ def _diagnosed(request: StudyRequest, departure: Departure, run: RunRequest, fol
         candidate=place_in(run.place, run.policy),
         is_trusted=run.trainable.is_trusted,
         follow="candidate",
-        attribute=True,
+        attribute=True if request.quiet else None,  # None: for at most a minute, which says what it does
         tf32=run.tf32,
         deterministic=run.deterministic,
-        quiet=True,
+        quiet=request.quiet,
     )
     result = run_lockstep(asked, trained)
-    first = json_report.report(result)["first_divergence"] or {}
+    first = json_report.report(result)["first_divergence"]
     page = str((folder / "report.html").relative_to(request.folder))
     return StudyDiagnosis(
-        run.place, run.policy, run.seed, after, result.verdict, sentence(result), first.get("cause", ""),
-        first.get("blame", ""), tuple(first.get("cured_by", ())), page,
+        run.place, run.policy, run.seed, after, result.verdict, sentence(result), first["cause"] if first else "",
+        first["blame"] if first else "", tuple(first["cured_by"] if first else ()), page,
     )  # fmt: skip

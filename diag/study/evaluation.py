@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -31,7 +32,7 @@ class Evaluation:
         total, losses, rights = samples.num_samples, 0.0, 0.0
         for start in range(0, total, batch_size):
             rows = np.arange(start, min(start + batch_size, total))
-            loss, right = self._of_batch(_rows(samples, rows))
+            loss, right = self._of_batch(samples.mapped(partial(_rows, rows)))
             losses += loss * len(rows)
             rights += right * len(rows)
         return losses / total, rights / total
@@ -91,5 +92,5 @@ def accuracy(outputs: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> fl
     return float(np.mean(scores.argmax(1) == target.reshape(-1))) if is_labels else float("nan")
 
 
-def _rows(samples: Batch, rows: np.ndarray) -> Batch:
-    return samples.mapped(lambda array: array[rows])
+def _rows(rows: np.ndarray, array: Any) -> np.ndarray:
+    return np.asarray(array[rows])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,12 +39,6 @@ def write_figures(folder: Path, figures: dict[str, Figure]) -> None:
                 unfinished.open("wb") as file,
             ):
                 figure.savefig(file, format=ending, dpi=DOTS_PER_INCH, metadata=metadata)
-
-
-def png_of(figure: Figure) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DOTS_PER_INCH)
-    return content.getvalue()
 
 
 def curves(findings: StudyFindings) -> Figure:

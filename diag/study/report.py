@@ -24,7 +24,8 @@ TITLES = {
     "policies": "Validation accuracy by dtype policy",
     "best": "Best validation accuracy, and seconds an epoch",
 }
-COLUMNS = ("place", "policy", "best accuracy", "of seeds", "last accuracy", "s an epoch")
+COLUMNS = ("place", "policy", "best", "of seeds", "last", "s/epoch")
+CAPTION = "Validation accuracy, best and last, means over seeds; seconds an epoch, median"
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,11 @@ class StudyReport:
         questions = len(plan.candidates) * len(plan.policies)
         if not left:
             return f"No candidate leaves the band of {plan.reference}, in {counted(questions, 'training')}"
-        policies = ", ".join(f"{each.place} in {each.policy}" for each in left)
-        return f"What {policies} does is no chance: it leaves the band of {plan.reference}"
+        by_place: dict[str, list[str]] = {}
+        for each in left:
+            by_place.setdefault(each.place, []).append(each.policy)
+        said = "; ".join(f"{place} in {' and '.join(policies)}" for place, policies in by_place.items())
+        return f"More than chance: {said} leaves the band of {plan.reference}"
 
     @property
     def banners(self) -> list[str]:
@@ -98,13 +102,14 @@ class StudyReport:
             {
                 "headline": self.headline, "is_bad": self.is_bad, "banners": self.banners, "chips": self.about,
                 "notes": self.notes, "sentences": sentences(self.findings), "diagnoses": self.diagnoses,
-                "figures": encoded, "columns": COLUMNS, "rows": self.rows,
+                "figures": encoded, "columns": COLUMNS, "caption": CAPTION, "rows": self.rows,
             }
         )  # fmt: skip
 
     def show(self, console: ReportConsole, folder: str) -> None:
         for line in (*self.banners, self.headline, ""):
             console.print(line)
+        console.print(CAPTION)
         table = Table(box=None, padding=(0, 2, 0, 0))
         for name in COLUMNS:
             table.add_column(name, no_wrap=True)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from diag.common import sweep
@@ -62,9 +63,7 @@ def _about(request: StudyRequest, first: dict[str, Any]) -> tuple[tuple[str, str
 
 def _written(request: StudyRequest, report: StudyReport) -> StudyReport:
     """Figures, where matplotlib is, and both reports."""
-    from dataclasses import replace
-
-    from diag.study.figures import WITHOUT_MATPLOTLIB, figures_of, png_of, write_figures
+    from diag.study.figures import WITHOUT_MATPLOTLIB, figures_of, write_figures
 
     images = {}
     try:
@@ -73,7 +72,7 @@ def _written(request: StudyRequest, report: StudyReport) -> StudyReport:
         report = replace(report, notes=(*report.notes, WITHOUT_MATPLOTLIB))
     else:
         write_figures(request.folder, figures)
-        images = {name: png_of(figure) for name, figure in figures.items()}
+        images = {name: (request.folder / f"{name}.png").read_bytes() for name in figures}
         report = replace(report, files={**report.files, **{f"figure_{name}": f"{name}.png" for name in figures}})
     write_json(request.folder / FILES["report"], report.to_json())
     write_report(request.folder / FILES["html"], report.page(images))

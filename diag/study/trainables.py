@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from diag.engine.step.batch import Batch, map_leaves
+from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import Programs
 from diag.engine.training.batches import ArrayBatches, Batches, Samples
@@ -150,4 +150,4 @@ class Chosen:
 
 
 def _part(whole: Batch, indices: np.ndarray) -> Batch:
-    return Batch(*(map_leaves(lambda array: Chosen(array, indices), part) for part in whole.parts))
+    return whole.mapped(lambda array: Chosen(array, indices))

@@ -89,7 +89,8 @@ class EpochRun:
             program = made.programs(batch)
             steps = self._steps.setdefault(id(program), CompiledSteps(self.lane, program))
             self.lane.enter_step(step)
-            losses.append(steps.run([tf.constant(value) for value in flat_batch(batch)], ())[program.results[0]])
+            (loss,) = steps.run([tf.constant(value) for value in flat_batch(batch)], ()).values()
+            losses.append(loss)
             sizes.append(batch.num_samples)
         if self.lane.simulation is not None:
             self.lane.simulation.check()

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from diag.common.jsonable import json_number
+from diag.common.source_lines import SourceLine
 from diag.numerics.bounds import Bound
 from diag.numerics.figures import PairStatistics, TruthStatistics
 
@@ -108,6 +109,7 @@ class Observation:
     output on the reference's inputs, against truth.  reference_local: the same for the reference, and
     reference_bound its bound.  inherited: the largest norm-wise relative difference of the op's inputs.
     flipped: what the lanes decided differently, in words.  cause: of an op out of its bound.
+    divisor: of a division of all elements by one number, that number.
     """
 
     where: Where
@@ -124,6 +126,7 @@ class Observation:
     reference_bound: Bound | None = None
     inherited: float = 0.0
     flipped: str = ""
+    divisor: float | None = None
 
     @property
     def produced(self) -> float:
@@ -189,6 +192,7 @@ class Divergence:
 
     summary: what the cause explains, in words.  fused: what is wrong only together, where that was looked for.
     evidence: facts for the reader, as report.json lists them; nothing in the program goes by them.
+    lines: of the person's own, which made it.
     """
 
     where: Where
@@ -199,6 +203,7 @@ class Divergence:
     evidence: dict[str, Any] = field(default_factory=dict)
     summary: str = ""
     fused: FusedOps | None = None
+    lines: tuple[SourceLine, ...] = ()
 
     @classmethod
     def of(
@@ -233,7 +238,7 @@ class Divergence:
             "blame": self.blame,
             "excess": json_number(self.excess),
             "cured_by": list(self.cured_by),
-            "evidence": self.evidence,
+            "evidence": {**self.evidence, **({"made_at": list(map(str, self.lines))} if self.lines else {})},
         }
 
     @classmethod

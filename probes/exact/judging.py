@@ -139,7 +139,7 @@ def judged(
     where = _where(case, masks[number], number)
     at = int(np.flatnonzero(masks[number])[0])
     got, right = found[number].reshape(-1)[at], expected[number].reshape(-1)[at]
-    says = f"{where}; expected {_number(right)}, computed {_number(got)}"
+    says = f"{where}; {_expected_and_computed(float(right), float(got))}"
     if not all(array.size for array in arrays):  # TensorFlow promises nothing of nothing; no training step asks for it
         return CaseOutcome(case, NOTE, f"of an empty input: {says}", num_wrong, size)
     return CaseOutcome(case, FAIL, says, num_wrong, size, largest, _to_show(masks, expected))
@@ -187,8 +187,10 @@ def _where(case: Case, mask: np.ndarray, number: int) -> str:
     return f"{count}, {described['where']}" if "where" in described else count
 
 
-def _number(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else f"{np.asarray(value).astype(float):g}"
+def _expected_and_computed(right: float, got: float) -> str:
+    """Two numbers in as many digits as tell them apart."""
+    digits = next(digits for digits in (6, 9, 17) if f"{right:.{digits}g}" != f"{got:.{digits}g}" or digits == 17)
+    return f"expected {right:.{digits}g}, computed {got:.{digits}g}"
 
 
 def _to_show(masks: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> list[tuple[int, float]]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from diag.common.jsonable import json_safe
-from diag.common.task import key_of
+from tests.faults.__main__ import task_of
 from tests.faults.baselines import Named
 from tests.faults.catalogue import Planting, plantings
 from tests.faults.planting import Strike, Strikes, _change, _steps
-from tests.faults.scoring import Score, score, score_in
+from tests.faults.scoring import Score, score, score_in, score_of
 
 # One of each kind of evidence: a place's memory, partial sums, a dtype, the step before, a race; and a control.
 QUICK = (
@@ -37,7 +38,9 @@ def test_planted_and_found(name, tmp_path):
 def test_every_planting_is_one_of_its_own():
     names = [each.name for each in plantings()]
     assert len(set(names)) == len(names) > 100
-    assert len({key_of(name).casefold() for name in names}) == len(names)
+    tasks = [task_of(each) for each in plantings()]
+    assert len({task.key.casefold() for task in tasks}) == len(names)
+    assert {pkgutil.resolve_name(task.function) for task in tasks} == {score_of}
     assert {each.blame for each in plantings()} >= {"kernel", "graph-rewriter", "state-update", "framework"}
 
 

@@ -78,24 +78,27 @@ def test_what_cannot_be_drawn():
 def test_like_chaos():
     seen = trajectories((1e-8, 3e-7))
     assert growth_sentence(seen) == (
-        "Grows like chaos: over 2 steps the candidate stays within the envelope of 3 twins."
+        "Grows like chaos: over 2 steps the candidate stays as near the reference as one rounding explains (3 "
+        "copies of the reference, each changed by one rounding)."
     )
     assert dict(growth_facts(seen)) == {
-        "weights apart": "candidate 3e-7, twins 1e-7 to 4e-7", "losses apart": "candidate 3e-8, twins 1e-8 to 4e-8",
+        "weights apart": "candidate 3e-7, copies 1e-7 to 4e-7", "losses apart": "candidate 3e-8, copies 1e-8 to 4e-8",
     }  # fmt: skip
 
 
 def test_outside_and_explained():
     seen = trajectories((4e-6, 1e-4), is_explained=True)
     assert growth_sentence(seen) == (
-        "The candidate leaves the envelope of 3 twins at step 0 by a factor of 4 (at most 100, at step 1): a "
+        "The candidate is further away than one rounding explains (3 copies of the reference, each changed by one "
+        "rounding) at step 0 by a factor of 4 (at most 100, at step 1): a "
         "divergence, not chaos."
     )
 
 
 def test_outside_and_not_explained_is_inconclusive():
     said = growth_sentence(trajectories((1e-8, 4e-6), first_step=10, looked_closer=11))
-    start = "Inconclusive: the candidate leaves the envelope of 3 twins at step 11 by a factor of 4, but no unit"
+    start = "Inconclusive: the candidate is further away than one rounding explains (3 copies of the reference, each "
+    start += "changed by one rounding) at step 11 by a factor of 4, but no unit"
     assert said.startswith(start)
     assert "--twins 9" in said
 
@@ -115,7 +118,7 @@ def test_nothing_to_tell():
     assert growth_sentence(trajectories((0.0, 0.0))).startswith("No growth: over 2 steps")
     assert "not finite" in growth_sentence(trajectories((math.nan, math.nan)))
     unmoved = trajectories((1e-3, 1e-3), ((0.0, 0.0),), (0.0, 0.0))
-    assert "no twin ever moved" in growth_sentence(unmoved)
+    assert "no copy ever moved" in growth_sentence(unmoved)
 
 
 def test_two_twins_are_said_to_be_few():
@@ -125,7 +128,7 @@ def test_two_twins_are_said_to_be_few():
 def test_disagreement_is_told_where_there_are_classes():
     seen = replace(trajectories((0.0, 0.0)), candidate=curve("candidate", (0.0, 0.0), disagreement=(0.0, 0.25)))
     seen = replace(seen, twins=(curve("twin 1", (1e-7,), disagreement=(0.0, 0.0)),))
-    assert dict(growth_facts(seen))["other class"] == "candidate 12.5%, twins 0% of the samples of all steps"
+    assert dict(growth_facts(seen))["other class"] == "candidate 12.5%, copies 0% of the samples of all steps"
 
 
 def figures(variable, other_sign=0.0, of_noise=0.0, from_rest=True, update=0.1, p99=1.0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -10,13 +11,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from diag.common.source_lines import SourceLine
 from diag.report.html import page_of
+from diag.report.html.distances import histograms_of
+from diag.report.html.figures import loss_chart_of
 from diag.report.stored import report_with_record
 from diag.verdict.attribution import Attribution, Trial, Workaround
+from diag.verdict.chaos import Curve, Trajectories
 from tests.report.test_recorded import trace
 from tests.report.test_terminal import CLEAN, DIVERGED, FUSED, ROUNDING, observation
+from traces.described import DescribedOp, OpInput, rows_of
 from traces.reader import TraceReader
-from traces.schema import RunDocuments, StepRecord, TraceLayout, op_columns, unit_columns
+from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
 from traces.writer import TraceWriter
 
 EVIL = "<img src=x onerror=alert(1)>\u202e\x1b[2J</script>"
@@ -29,16 +35,27 @@ def evil():
     trial = Trial(("off",), unit=0.0, step=0.1)
     paste = Workaround("off", f"first()\n{EVIL}", EVIL, trial)
     found = Attribution(Trial((), unit=1e5, step=1e4), (trial,), ("off",), "kernel", EVIL, (paste,))
-    first = replace(FUSED, where=replace(FUSED.where, layer=EVIL), cause=EVIL, summary=EVIL)
+    line = SourceLine(EVIL, 1, EVIL, EVIL)
+    first = replace(FUSED, where=replace(FUSED.where, layer=EVIL), cause=EVIL, summary=EVIL, lines=(line,))
     path = (observation(EVIL, excess=50.0), *DIVERGED.path)
     lanes = tuple(replace(lane, environment={"tensorflow": EVIL}) for lane in DIVERGED.lanes)
     return replace(DIVERGED, first_divergence=first, path=path, model=EVIL, lanes=lanes, attribution=found, worst=path)
 
 
+def described(number):
+    """Each op reads what a variable holds, and what the op before it made; a line for each, one of a stranger's."""
+    before = OpInput("before", number - 1, 0, "float32", "32x512") if number else OpInput(EVIL, None, 0, "float32", "")
+    line = SourceLine(f"{EVIL}.py" if number == 3 else "model.py", number, "call", EVIL)
+    attributes = {"T": "float32", "transpose_a": "false", EVIL: EVIL}
+    reads = (before, OpInput(f"layer{number}/kernel", None, 0, "float32", "512x512"))
+    return DescribedOp(number, f"op{number}", "MatMul", "forward", None, None, line, "float32", reads, attributes)
+
+
 def large(folder, num_ops, num_steps):
     """A trace with so many ops and steps, the 7th op wrong by 10 times its bound."""
     layers = tuple(f"layer{number}" for number in range(100))
-    layout = TraceLayout(steps=num_steps, layers=layers, op_columns=op_columns(()), unit_columns=unit_columns(()))
+    columns = {"op_columns": op_columns(()), "unit_columns": unit_columns(())}
+    layout = TraceLayout(steps=num_steps, layers=layers, **columns, describes_ops=True)
     places = {"reference": {"place": "CPU:0/graph"}, "candidate": {"place": "GPU:0/graph"}}
     path = folder / "trace.h5"
     with TraceWriter(path, layout, RunDocuments(places)) as writer:
@@ -51,6 +68,7 @@ def large(folder, num_ops, num_steps):
             "excess": [10.0 if n == 7 else 0.001 * n / num_ops for n in numbers],
             "verdict": ["divergence" if n == 7 else "rounding" for n in numbers],
         })  # fmt: skip
+        writer.describe_ops(rows_of([described(number) for number in numbers], 0, {}))
         for step in range(num_steps):
             losses = {"reference": 1 / (step + 1), "candidate": 1.1 / (step + 1)}
             writer.append_step(StepRecord(step, 0, losses, excess=dict.fromkeys(layers, 0.1 * step)))
@@ -71,6 +89,34 @@ def test_every_verdict_has_a_page(result):
     assert ('class="bad"' in page) == (result.verdict == "divergence")
 
 
+def test_the_band_is_what_one_rounding_makes_of_the_reference_s_loss():
+    losses = {"reference": [1.0, 0.5, 0.0], "candidate": [1.0, 0.5, 0.25]}
+    curves = tuple(Curve("twin", 1e-7, [0.1] * 3, apart, []) for apart in ([0.0, 0.5, math.inf], [0.1, 0.2, 0.0]))
+    chart = loss_chart_of(replace(ROUNDING, losses=losses, steps=3, twins=Trajectories(curves[0], curves, (0.1,) * 3)))
+    # 800 wide, 220 high from 0 to 1; 0.1 above 1 is cut at the chart's edge
+    upper, lower = ["0.0,0.0", "400.0,55.0", "800.0,0.0"], ["800.0,220.0", "400.0,165.0", "0.0,22.0"]
+    assert chart.band.split() == upper + lower and chart.num_twins == 2
+    assert loss_chart_of(ROUNDING).band == ""
+
+
+def test_histograms_are_of_the_tensors_that_the_trace_keeps(tmp_path):
+    specs = tuple(TensorSpec("dense", (4,), "float32", lane, "activations") for lane in ("reference", "candidate"))
+    layout = TraceLayout(steps=1, tensors=specs, op_columns=op_columns(()), unit_columns=unit_columns(()))
+    values = np.array([1, 2, 3, 4], np.float32)
+    moved = (values.view(np.int32) + np.array([0, 1, 5, 0], np.int32)).view(np.float32)
+    tensors = {("reference", "activations", "dense"): values, ("candidate", "activations", "dense"): moved}
+    with TraceWriter(tmp_path / "t.h5", layout, RunDocuments({"reference": {}, "candidate": {}})) as writer:
+        writer.append_step(StepRecord(0, 0, {"reference": 1.0, "candidate": 1.0}, tensors))
+    path = (observation("elsewhere"), replace(observation("dense", name="output"), shape=(4,)))
+    with TraceReader(tmp_path / "t.h5") as reader:
+        (found,) = histograms_of(replace(ROUNDING, path=path), reader)
+    assert [(bar.distance, bar.count, bar.width) for bar in found.bars if bar.count] == [
+        ("0", "2", 100), ("1", "1", 50), ("4 to 7", "1", 50),
+    ]  # fmt: skip
+    assert found.summary == "2 of 4 elements differ, at most by 5 ULP"
+    assert found.elements[0].index == "[2]" and found.elements[0].values[0] == ("3.0", "0x40400000")
+
+
 @pytest.mark.slow  # nearly all of it writes the trace
 def test_500_ops_and_5000_steps_stay_small(tmp_path):
     path = large(tmp_path, 500, 5000)
@@ -78,7 +124,7 @@ def test_500_ops_and_5000_steps_stay_small(tmp_path):
     with TraceReader(path) as reader:
         page = page_of(replace(DIVERGED, losses=losses, steps=5000), reader)
     assert len(page.encode()) < 5_000_000
-    assert page.count("<tr class=") == 500 and page.count("<canvas data-cells") == 100
+    assert page.count('<tr id="op-') == 500 and page.count("<canvas data-cells") == 100
 
 
 def test_it_is_written_from_a_trace(tmp_path, capsys):
@@ -130,7 +176,8 @@ def test_in_a_browser_ops_are_sorted_filtered_and_found_from_the_path(page):
     page.fill("#filter", "")
     page.check("#only-wrong")
     assert visible(page).count() == 1
-    page.uncheck("#only-wrong")
+    page.locator("#op-7 td a").first.click()  # to an op that is not shown
+    assert page.url.endswith("#op-6") and page.locator("#op-6").is_visible() and visible(page).count() == 60
     page.locator("a.unit.first").first.click()
     assert page.input_value("#filter").startswith("<img src=x")
 

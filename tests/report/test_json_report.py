@@ -13,20 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diag import __version__
 from diag.common.files import write_json
 from diag.common.jsonable import json_safe, to_text
 from diag.errors import UserError
 from diag.numerics.statistics import compare
+from diag.report import json_report
 from diag.report.json_report import report
+from diag.verdict.drift import Drift
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
 from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult, as_notes
+from tests.report.schema import SCHEMA_FILE, generated, refuse_other_reports
 
 KEYS = {
     "schema", "verdict", "first_divergence", "divergences", "first_bit_difference", "first_nonfinite",
-    "amplifiers", "steps", "lanes", "files",
+    "amplifiers", "steps", "lanes", "files", "tool", "notes",
 }  # fmt: skip
 PLACE_KEYS = {"step", "phase", "unit", "op_type", "op_index", "output", "layer", "variable"}
-DIVERGENCE_KEYS = PLACE_KEYS | {"cause", "blame", "excess", "cured_by", "evidence"}
+DIVERGENCE_KEYS = PLACE_KEYS | {"cause", "blame", "excess", "cured_by", "evidence", "p_rounding"}
 
 WHERE = Where(3, "backward", "op", "conv2d_1", "conv2d_1/kernel", "Conv2DBackpropFilter", 136, name="filter")
 
@@ -80,6 +84,36 @@ def test_top_level_keys_are_those_of_the_contract(changes):
     found = strict(report(result(**changes)))
     assert set(found) == KEYS
     assert found["schema"] == "lockstep-report/1"
+    assert found["tool"] == {"name": "tf-lockstep", "version": __version__}
+    assert found["notes"] == [{"kind": "note", "text": "a note"}]
+
+
+def test_what_is_known_of_the_run_and_its_units_is_told():
+    known = {"command": ("python", "-m", "x"), "created": "2026-11-27T22:00:00+00:00", "seconds": 1.5, "model": "cnn"}
+    unjudged = Observation(WHERE, (3,), "float32", Verdict.UNJUDGED)
+    found = strict(report(result(**known, path=(observation(), unjudged), worst=(observation(),))))
+    assert {name: found[name] for name in known} == {**known, "command": ["python", "-m", "x"]} and "data" not in found
+    (unit, other), (worst,) = found["path"], found["worst"]
+    assert unit == worst and set(unit) == PLACE_KEYS | {
+        "name", "verdict", "excess", "difference", "max_ulp", "index", "values",
+    }  # fmt: skip
+    assert (unit["index"], unit["values"], unit["excess"]) == ([2], {"reference": 3.0, "candidate": "nan"}, None)
+    assert other["difference"] is other["values"] is None and other["verdict"] == "unjudged"
+
+
+def test_the_schema_that_is_checked_in_is_that_of_the_records():
+    assert SCHEMA_FILE.read_text() == generated(), "python -m tests.report.schema writes it again"
+
+
+@pytest.mark.parametrize("change", [{"verdict": "maybe"}, {"steps": "two"}, {"more": 1}, {"path": [{"step": 0}]}])
+def test_a_report_that_breaks_the_contract_is_found(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        refuse_other_reports({**report(result()), **change})
+
+
+def test_every_report_of_a_test_is_held_against_the_contract():
+    with pytest.raises(ValueError, match="verdict"):
+        json_report.report(result(verdict="maybe"))
 
 
 def test_nothing_found_is_null():
@@ -96,6 +130,17 @@ def test_divergence():
     assert first["op_type"] == "Conv2DBackpropFilter" and first["op_index"] == 136
     assert first["excess"] == "inf" and first["cured_by"] == ["tf32=off"]
     assert first["evidence"] == {"figure": "inf", "mask": [True, False], "(1, 2)": [3]}
+
+
+def test_drift_is_there_only_where_some_was_found():
+    drift = Drift("candidate", ("AddV2", "Mul"), "towards zero", 41, 41, -0.002, -0.25, 3e-13)
+    assert "drift" not in report(result())
+    (found,) = strict(report(result(**CLEAN, drift=(drift,))))["drift"]
+    assert found["sentence"] == (
+        "Drift: every AddV2 and Mul of the candidate rounds towards zero: mean error -0.25 ULP over 41 ops, of the "
+        "reference -0.002; chance below 1e-12."
+    )
+    assert found["mean_error_ulp"] == {"reference": -0.002, "candidate": -0.25}
 
 
 def test_first_bit_difference_and_first_nonfinite():

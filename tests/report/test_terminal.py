@@ -12,20 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from diag.common.source_lines import SourceLine
 from diag.common.wording import figure, shortened
 from diag.numerics.bounds import Bound
 from diag.numerics.figures import ClassCounts, PairStatistics, TruthStatistics
 from diag.numerics.op_classes import ErrorClass
+from diag.report.made_at import with_lines
 from diag.report.path import MAX_PATH_ROWS, rows_to_keep
 from diag.report.terminal import render
 from diag.report.to_do import to_do
 from diag.report.words import BLAME_WORDS, CAUSE_WORDS, explain_cures, name_of, over_bound, sentence, ulp_text
 from diag.verdict.attribution import Attribution, Trial, Workaround
-from diag.verdict.findings import Divergence, Observation, Verdict, Where
+from diag.verdict.chaos import Curve, Trajectories
+from diag.verdict.drift import Drift
+from diag.verdict.findings import Divergence, FusedOps, Observation, Verdict, Where
 from diag.verdict.result import NOTE, SIMULATED, Amplifier, Judged, LaneInfo, Notice, RunResult, as_notes
+from traces.described import DescribedOp
 
 COMPOSITE_RULE = "16 x (float64 spread + reference's own error) + 2 ULP"
 FAULTY = "sim:metal-fused-dense/graph"
+
+
+LINE = SourceLine("model.py", 31, "call", "x = tf.nn.conv2d(x, w) \x1b[2J")
 
 
 def figures(kind, normwise, max_ulp, num_unequal=900, size=1000, num_mismatched=0):
@@ -177,6 +185,18 @@ def test_without_a_terminal_there_is_no_colour():
     assert "\x1b" not in file.getvalue()
 
 
+def test_the_whole_report_says_how_likely_it_is_by_rounding():
+    assert "chance of rounding alone" in rendered(DIVERGED)
+    assert "least likely error" in rendered(ROUNDING)
+    assert "chance of rounding" not in rendered(DIVERGED, is_verbose=False)
+
+
+def test_drift_stands_in_the_verdict():
+    drift = Drift("candidate", ("Mul",), "up", 40, 38, 0.001, 0.1, 2e-8)
+    text = " ".join(rendered(replace(ROUNDING, drift=(drift,)), is_verbose=False).split())
+    assert "Drift: 38 in 40 Mul of the candidate rounds up: mean error 0.1 ULP over 40 ops" in text
+
+
 def test_what_cannot_be_encoded_does_not_stop_the_report():
     written = io.BytesIO()
     file = io.TextIOWrapper(written, encoding="ascii")
@@ -203,6 +223,46 @@ def test_by_default_a_page_in_plain_words(result):
     assert 3 <= len(rows) <= 7
 
 
+def test_the_whole_report_is_in_plain_words_too():
+    curve = Curve("twin 1", 1e-7, [1e-7] * 20, [1e-7] * 20, [])
+    twins = Trajectories(replace(curve, name="candidate"), (curve,) * 3, (2e-7,) * 20)
+    text = rendered(replace(DIVERGED, twins=twins), 100)
+    assert "3 copies of the reference, each changed by one rounding" in flat(text)
+    assert not [word for word in CODE_WORDS[:5] if word in text]
+
+
+def test_the_line_that_made_what_is_wrong_is_named_as_text():
+    text = rendered(replace(DIVERGED, first_divergence=replace(FUSED, lines=(LINE,))), 80, is_verbose=False)
+    assert r"Made at model.py:31: x = tf.nn.conv2d(x, w) \x1b[2J" in text and "\x1b" not in text
+
+
+OTHER = replace(LINE, line=32)
+OPS = {
+    number: DescribedOp(number, "", "", phase, layer, variable, line)
+    for number, (phase, layer, variable, line) in enumerate([
+        ("forward", "dense", None, LINE), ("forward", "dense", None, OTHER), ("forward", "other", None, OTHER),
+        ("optimizer", "dense", "dense/kernel", LINE), ("forward", "dense", None, None),
+    ])
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "fused", "lines"),
+    [
+        ({"unit": "op", "op_index": 1}, None, (OTHER,)),
+        ({"unit": "op", "op_index": 9}, None, ()),
+        ({}, None, (LINE, OTHER)),
+        ({}, FusedOps("MatMul+Relu", (1, 4)), (OTHER,)),
+        ({"layer": "other+next"}, None, (OTHER,)),
+        ({"phase": "optimizer", "variable": "dense/kernel"}, None, (LINE,)),
+        ({"layer": None, "unit": "step"}, None, ()),
+    ],
+)
+def test_the_lines_of_a_unit_are_those_of_its_ops(where, fused, lines):
+    wrong = replace(FUSED, where=replace(FUSED.where, **where), fused=fused)
+    assert with_lines(replace(DIVERGED, divergences=(wrong,)), OPS).first_divergence.lines == lines
+
+
 def test_what_cures_it_is_pasted_first():
     wrong = Trial((), unit=1e5, step=1e4)
     trial = Trial(("remapping=off",), unit=0.0, step=0.1)
@@ -211,6 +271,8 @@ def test_what_cures_it_is_pasted_first():
     actions = to_do(replace(DIVERGED, attribution=found), ["python -m diag.lockstep --units op"])
     assert actions[0].code == paste.code and "one pass less" in actions[0].text
     assert "diag.attribute" in to_do(DIVERGED)[0].code
+    assert to_do(DIVERGED)[0].text == "Find a cure (at most 10 minutes):"
+    assert to_do(replace(DIVERGED, cure_seconds=76.4))[0].text == "Find a cure (about 76 s):"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diag.common.task import Done
-from diag.study import studying
+from diag.study import figures, studying
 from diag.study.__main__ import main
 
 EPOCHS = 4
@@ -29,7 +29,7 @@ def curves_of(arguments):
 
 
 @pytest.fixture
-def runs(monkeypatch):
+def made_up(monkeypatch):
     """Every run is made up, and none is a process."""
     asked = []
 
@@ -42,6 +42,17 @@ def runs(monkeypatch):
     return asked
 
 
+@pytest.fixture
+def runs(made_up, monkeypatch):
+    """As `made_up`, where matplotlib is not installed: figures take seconds."""
+
+    def without(findings):
+        raise ImportError("matplotlib")
+
+    monkeypatch.setattr(figures, "figures_of", without)
+    return made_up
+
+
 WORDS = ["--epochs", str(EPOCHS), "--policies", "float32,mixed_float16", "--places", "CPU:0,sim:tf32", "--quiet"]
 
 
@@ -51,6 +62,7 @@ def test_what_a_study_writes_and_says(runs, tmp_path, capsys):
     report = json.loads(capsys.readouterr().out)
     assert (report["schema"], report["verdict"]) == ("lockstep-study/1", "departure")
     assert [(each["place"], each["policy"], each["epoch"]) for each in report["left"]] == [("sim:tf32", "float32", 3)]
+    assert any("matplotlib" in note for note in report["notes"])
     assert len(runs) == len({task.key for task in runs}) == 2 * 3 * 3  # policies, seeds, two places and a twin
     with open(out / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -76,7 +88,7 @@ def test_a_healthy_candidate_stays(runs, tmp_path):
     assert main([*WORDS, "--out", str(tmp_path / "out"), "--policies", "mixed_float16"]) == 0
 
 
-def test_figures(runs, tmp_path):
+def test_figures(made_up, tmp_path):
     pytest.importorskip("matplotlib")
     main([*WORDS, "--out", str(tmp_path / "out")])
     for name in ("curves", "policies", "best"):

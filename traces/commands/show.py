@@ -35,7 +35,12 @@ class ShowCommand:
         )
         flags.add_steps(parser)
         flags.add_lanes(parser)
-        parser.add_argument("--op", type=not_negative, metavar="I", help="the rows of op I in the op table")
+        parser.add_argument(
+            "--op",
+            type=not_negative,
+            metavar="I",
+            help="op I: its attributes, what it reads, which line made it, and its rows in the op table",
+        )
         parser.add_argument(
             "--worst",
             type=positive,
@@ -75,11 +80,12 @@ def _show_tensors(options: argparse.Namespace, trace: InspectedTrace, address: A
 
 def _show_op(options: argparse.Namespace, trace: InspectedTrace, steps: StepSet | None) -> None:
     path, rows = str(trace.path), rows_of_op(trace, options.op, steps)
+    op = trace.described_ops().get(options.op)
     print_result(
         options.json,
         ROWS_SCHEMA,
-        lambda: {"trace": path, "rows": rows},
-        lambda width: rows_text.render_op(path, rows, width),
+        lambda: {"trace": path, "op": op, "rows": rows},
+        lambda width: rows_text.render_op(path, op, rows, width),
     )
 
 

@@ -81,7 +81,9 @@ def layout_of(document: Any) -> TraceLayout:
     Raises:
       Unsound: it describes none.
     """
-    _expect(isinstance(document, dict) and document.keys() == OF_A_LAYOUT, "layout", f"an object of {OF_A_LAYOUT}")
+    is_one = isinstance(document, dict) and OF_A_LAYOUT <= document.keys() <= OF_A_LAYOUT | {"describes_ops"}
+    _expect(is_one, "layout", f"an object of {OF_A_LAYOUT}")
+    _expect(isinstance(document.get("describes_ops", False), bool), "layout: describes_ops", "true or false")
     _expect(_is_list(document["lanes"], _is_lane), "layout: lanes", "names of 1 to 64 printable characters")
     _expect(_is_list(document["layers"], _is_name), "layout: layers", "names")
     _expect(document["steps"] is None or _is_count(document["steps"]), "layout: steps", "a number, or null")

@@ -17,6 +17,8 @@ CHUNK_BYTES = 1 << 21
 """1 to 8 MiB all write at 0.7 GB/s (differences) on two cores; 32 MiB at half of that."""
 SMALL_ROW_BYTES = 1 << 10
 """Below this the index and the filter's header cost more than compression gains."""
+COMPACT_BYTES = 1 << 16
+"""Marks of so many bytes lie together where a file is to be small: most of them are of steps without tensors."""
 NUMBERS_PER_CHUNK = 512
 APPENDS_PER_CHUNK = 128
 ABSENT = -1
@@ -47,8 +49,9 @@ def create_table(group: h5py.Group, layout: TableLayout, *, portable: bool, comp
     if layout.tensors:
         num_axes = max(1, *(len(spec.shape) for spec in layout.tensors))
         shape = (len(layout.tensors), num_axes)
-        create_growing(group, "extent", shape, np.dtype("<i4"), 1, fillvalue=ABSENT, **bitshuffle(not portable))
-        rows = max(1, SMALL_ROW_BYTES // (8 * len(layout.tensors)))
+        rows = max(1, COMPACT_BYTES // (4 * num_axes * len(layout.tensors))) if compact else 1
+        create_growing(group, "extent", shape, np.dtype("<i4"), rows, fillvalue=ABSENT, **bitshuffle(not portable))
+        rows = max(1, (COMPACT_BYTES if compact else SMALL_ROW_BYTES) // (8 * len(layout.tensors)))
         create_growing(group, "checksum", (len(layout.tensors),), np.dtype("<u8"), rows, **bitshuffle(compact))
 
 

@@ -48,7 +48,7 @@ class TableWriter:
         keep: Collection[TensorKey],
         known: Mapping[TensorKey, int],
     ) -> None:
-        """Write rows of all columns; with tensors, one row: the values to keep, and every checksum.
+        """Write rows of all columns; with values or checksums of tensors, one row.
 
         known: checksums of tensors that are not handed over.
         """
@@ -58,8 +58,9 @@ class TableWriter:
             write_rows(self._columns[name], start, values)
         parts = list(columns.values())
         if self._extent is not None:
-            parts.append(self._append_tensors(start, {key: tensors[key] for key in tensors if key in keep}))
-            parts.append(self._append_checksums(start, tensors, known))
+            kept = {key: tensors[key] for key in tensors if key in keep}
+            parts.append(self._append_tensors(range(start, stop), kept))
+            parts.append(self._append_checksums(range(start, stop), tensors, known))
         for dataset, value in zip(self._appended, (stop, rows_checksum(parts)), strict=True):
             write_row(dataset, self._num_appends, np.array(value, "<u8"))
         self._num_appends += 1
@@ -68,23 +69,26 @@ class TableWriter:
         self._complete.flush()
         self.num_rows = stop
 
-    def _append_tensors(self, row: int, tensors: Mapping[TensorKey, Array]) -> Array:
+    def _append_tensors(self, rows: range, tensors: Mapping[TensorKey, Array]) -> Array:
+        """Values of the first of these rows, and the extents of all."""
         assert self._extent is not None
-        extent = np.full(self._extent.shape[1:], ABSENT, "<i4")
+        extent = np.full((len(rows), *self._extent.shape[1:]), ABSENT, "<i4")
         for key, array in tensors.items():
-            extent[self._order[key]] = 1  # a scalar's extent is no axis, and yet it is there
-            extent[self._order[key], : array.ndim] = array.shape
+            extent[0, self._order[key]] = 1  # a scalar's extent is no axis, and yet it is there
+            extent[0, self._order[key], : array.ndim] = array.shape
             if array.size:
-                self._write_tensor(row, key, array, tensors)
-        write_row(self._extent, row, extent)
+                self._write_tensor(rows.start, key, array, tensors)
+        write_rows(self._extent, rows.start, extent)
         return extent
 
-    def _append_checksums(self, row: int, tensors: Mapping[TensorKey, Array], known: Mapping[TensorKey, int]) -> Array:
+    def _append_checksums(
+        self, rows: range, tensors: Mapping[TensorKey, Array], known: Mapping[TensorKey, int]
+    ) -> Array:
         assert self._checksum is not None
-        checksums = np.full(self._checksum.shape[1:], NO_CHECKSUM, "<u8")
+        checksums = np.full((len(rows), *self._checksum.shape[1:]), NO_CHECKSUM, "<u8")
         for key, checksum in (*known.items(), *((key, tensor_checksum(array)) for key, array in tensors.items())):
-            checksums[self._order[key]] = checksum
-        write_row(self._checksum, row, checksums)
+            checksums[0, self._order[key]] = checksum
+        write_rows(self._checksum, rows.start, checksums)
         return checksums
 
     def _write_tensor(self, row: int, key: TensorKey, array: Array, tensors: Mapping[TensorKey, Array]) -> None:

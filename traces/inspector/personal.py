@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diag.common.modes import TRAIN, mode_in
-from diag.common.wording import ranges_of
+from diag.common.wording import counted, ranges_of
 from traces.inspector.reading import InspectedTrace
 
 MOST_RANGES = 3
@@ -18,11 +18,13 @@ _HOST = ("host", "hostname", "node", "computer", "user", "username")
 
 def personal_data(trace: InspectedTrace) -> str:
     """In a line, of everything that can be private, what is there and what is not."""
-    parts = list(_values(trace))
+    lines = trace.source_lines().values()
+    parts = [*_values(trace), f"{counted(len(lines), 'line')} of source code" if lines else "no source code"]
     documents = {
         "command": trace.command,
         "settings": trace.settings,
         "model": trace.model_config,
+        "source lines": [line.file for line in lines],
         "report": trace.report(),
         **{f"environment of {lane}": trace.environment(lane) for lane in trace.layout.lanes},
     }

@@ -53,7 +53,7 @@ class InspectedTrace(TraceReader):
 
     @property
     def table_readers(self) -> dict[str, TableReader]:
-        """All five tables, row by row, for a look at everything that is on file."""
+        """All tables, row by row, for a look at everything that is on file."""
         return self._tables
 
     @property

@@ -31,13 +31,15 @@ def table_of(pattern: str) -> str | None:
 
 
 def rows_of_op(trace: InspectedTrace, op: int, steps: StepSet | None) -> list[RowView]:
-    """An op's rows, one for each output and step.
+    """An op's rows, one for each output and step; none of an op that is described and was not looked at.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no such op, or no such step.
     """
     of_ops = [row for row in judgements(trace) if row.table == "ops"]
     of_op = [row for row in of_ops if row.op_index == op]
+    if not of_op and steps is None and op in trace.described_ops():
+        return []
     if not of_op:
         stored = ranges_of(sorted({row.op_index for row in of_ops}))
         holds = f"holds ops {stored}" if stored else "is empty: no step was looked at op by op"

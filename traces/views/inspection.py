@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -11,11 +10,12 @@ from rich.text import Text
 from diag.common.terminal import facts_table
 from diag.common.text import as_text
 from diag.common.wording import counted, figure, shape_text
-from diag.numerics.figures import HISTOGRAM_EDGES, PairStatistics
+from diag.numerics.figures import PairStatistics
 from traces.inspector.elements import Element
 from traces.inspector.inspection import TensorView
 from traces.inspector.judgements import Judgement
 from traces.schema import VIEW
+from traces.views.histogram import bins_of
 from traces.views.terminal import BAD, FAINT, TITLE, TextRow, next_commands, number, row, table, width_of, word
 
 LONGEST_BAR = 40
@@ -132,47 +132,28 @@ def _unequal_text(pair: PairStatistics) -> str:
 
 
 def _histogram(pair: PairStatistics, width: int) -> Iterator[RenderableType]:
-    counts = [int(count) for count in pair.histogram]
-    if not pair.num_unequal or not any(counts):
+    bins = bins_of(pair)
+    if not bins:
         return
-    filled = [bin for bin, count in enumerate(counts) if count]
-    bins = [bin for bin in range(filled[0], filled[-1] + 1) if counts[bin] or HISTOGRAM_EDGES[bin] >= 1]
-    largest = max(counts)
+    largest, room = max(bin.share for bin in bins), min(LONGEST_BAR, width - 34)
     rows = [
-        row(text, f"{counts[bins[0]]:,}" if len(bins) == 1 else count, percent, bar)
-        for text, count, percent, bar in _bars(bins, counts, largest, min(LONGEST_BAR, width - 34))
+        row(
+            bin.distance,
+            f"{bin.count:,}",
+            f"{100 * bin.share:.2g}%" if bin.count else "",
+            bar_of(bin.share / largest, room),
+        )
+        for bin in bins
     ]
     columns = (word("ULP apart"), number("elements"), number("share"), word(""))
     yield Text()
     yield table("Histogram of the ULP distance, in powers of two", columns, rows, width)
 
 
-def _bars(bins: Sequence[int], counts: Sequence[int], largest: int, room: int) -> Iterator[tuple[str, str, str, str]]:
-    """A line for each bin; three or more empty ones in a row become one."""
-    total = sum(counts)
-    for is_empty, run in groupby(bins, lambda bin: counts[bin] == 0):
-        of_run = list(run)
-        if is_empty and len(of_run) > 2:
-            yield "...", "0", "", ""
-            continue
-        for bin in of_run:
-            share = f"{100 * counts[bin] / total:.2g}%" if counts[bin] else ""
-            yield _edge_text(bin), f"{counts[bin]:,}", share, bar_of(counts[bin] / largest, room)
-
-
 def bar_of(share: float, room: int) -> str:
     """A bar in eighths of a character; what is not nothing is seen."""
     eighths = max(round(share * room * 8), 1 if share else 0)
     return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
-
-
-def _edge_text(bin: int) -> str:
-    """The distances of a bin; they are whole numbers."""
-    first = HISTOGRAM_EDGES[bin]
-    if first <= 1:
-        return f"{int(first)}"
-    exponent = int(first).bit_length() - 1
-    return f"{int(first)} to {2 * int(first) - 1}" if first < 1024 else f"2^{exponent} to 2^{exponent + 1}"
 
 
 # -- elements --------------------------------------------------------------------------------------

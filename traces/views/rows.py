@@ -12,8 +12,10 @@ from rich.text import Text
 from diag.common.terminal import facts_table
 from diag.common.text import as_text
 from diag.common.wording import figure
+from traces.described import DescribedOp
 from traces.inspector.judgements import DIVERGENCE, Judgement
 from traces.inspector.rows import RowView
+from traces.views.described import render_described
 from traces.views.terminal import BAD, FAINT, TITLE, name, next_commands, number, row, table, word
 
 SOURCES = {
@@ -27,7 +29,12 @@ SOURCES = {
 IN_HEADING = ("step", "phase", "index", "op_type", "output", "unit", "excess", "bound", "verdict")
 
 
-def render_op(path: str, views: Sequence[RowView], width: int) -> Iterator[RenderableType]:
+def render_op(path: str, op: DescribedOp | None, views: Sequence[RowView], width: int) -> Iterator[RenderableType]:
+    """op: None in a trace of an earlier version; views: none of an op that was not looked at."""
+    if op is not None:
+        yield from render_described(op, width)
+    if not views:
+        yield Text("No step was looked at op by op, so nothing was judged of it.", style=FAINT)
     for position, view in enumerate(views):
         if position:
             yield Text()
@@ -104,6 +111,8 @@ def _number(value: Any) -> float:
 
 
 def _next(path: str, views: Sequence[RowView]) -> Iterator[Sequence[str]]:
+    if not views:
+        return
     judged = views[0].judged
     if judged.table == "ops" and len(views) > 1:
         yield "show", path, "--op", str(judged.op_index), "--step", str(judged.step)

@@ -64,6 +64,26 @@ def attributed(
     return replace(result, first_divergence=divergences[0], divergences=divergences, attribution=found)
 
 
+def expected_seconds(flagged: FlaggedStep, divergence: Divergence, step_seconds: float) -> float:
+    """About how long `diag.attribute` will take; step_seconds: as in `attributed`.  0 where nothing can be tried.
+
+    Every process starts as the first trial does; a trial in one that runs takes its two steps.
+    """
+    try:
+        trials = plan(flagged, FlaggedUnit.of(divergence.where).to_dict()).trials
+    except UserError:
+        return 0.0
+    processes = len({process_of(names) for names in trials})
+    at_once = min(num_workers(flagged.place), processes)
+    first = STARTING + step_seconds
+    return first + _of_others(len(trials) - 1, step_seconds, first * processes) / at_once
+
+
+def _of_others(num_trials: int, step_seconds: float, starting: float) -> float:
+    """Processor time of the trials behind the first: truth of the step is taken once in each process."""
+    return RUNS * num_trials * step_seconds + starting
+
+
 def cures_of_step(found: Attribution) -> tuple[str, ...]:
     """The cures under which the whole step, and so all that was wrong in it, is within its bounds."""
     if "step" not in found.baseline.wrong:  # then the step tells nothing of what was wrong in it
@@ -123,8 +143,8 @@ class _Told:
         self.say(line_of(trial))
         if not trial.switches and trial.wrong:
             taken = time.monotonic() - self.begun
-            runs = RUNS * (self.num_trials - 1) * (trial.step_seconds or 0.0)
-            expected = (runs + taken * self.processes) / min(self.workers, self.processes)  # truth of the step once
+            rest = _of_others(self.num_trials - 1, trial.step_seconds or 0.0, taken * self.processes)
+            expected = rest / min(self.workers, self.processes)
             left = self.seconds - taken
             cut = f", of which {left:.0f} s are left" if expected > left else ""
             self.say(f"that took {taken:.0f} s; the others take about {expected:.0f} s more{cut}")

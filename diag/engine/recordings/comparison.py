@@ -33,6 +33,7 @@ from diag.errors import UserError
 from diag.machine.places import Place
 from diag.numerics.figures import PairStatistics
 from diag.numerics.statistics import compare
+from diag.report.made_at import with_lines
 from diag.verdict.findings import Cause, Divergence, Observation, Verdict
 from diag.verdict.ladder import amplifiers_in, overall
 from diag.verdict.result import Judged, LaneInfo, RunResult, as_notes
@@ -372,7 +373,7 @@ class RunComparison:
                 "layers are judged, each on its own inputs, and not what the whole step leads to"
             )
         sides = {"reference": self.reference, "candidate": self.candidate}
-        return RunResult(
+        result = RunResult(
             verdict=overall(findings.divergences, findings.any_bit_differs),
             first_divergence=next(iter(findings.divergences), None),
             divergences=tuple(findings.divergences),
@@ -394,6 +395,7 @@ class RunComparison:
             model=f"the {STEP[self.reference.run.mode]} recorded in {self.reference.run.path.name}",
             data=f"the batches recorded in {self.reference.run.path.name}",
         )
+        return with_lines(result, self.reference.run.reader.described_ops())
 
     def _refuse_nothing(self) -> None:
         """To find bits that differ and to judge none of them is no answer."""

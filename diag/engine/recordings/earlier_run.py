@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.source_lines import SourceLine
 from diag.engine.recordings.checkpoint import CheckpointHeader, read_header
 from diag.engine.runs.settings import RunPlan
 from diag.engine.step.serialization import NotStorable
@@ -74,6 +75,12 @@ class EarlierRun:
     def programs(self) -> list[bytes]:
         """The traced steps that stay."""
         return self._reader.programs[: self.rows.num_rows["programs"]]
+
+    @cached_property
+    def lines(self) -> dict[SourceLine, int]:
+        """The lines that made ops, of the rows that stay, by their numbers."""
+        rows = self.rows.num_rows["sources"]
+        return {line: number for number, line in self._reader.source_lines().items() if number < rows}
 
     @cached_property
     def batches(self) -> dict[tuple[int, ...], int]:

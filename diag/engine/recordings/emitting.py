@@ -32,7 +32,6 @@ from diag.engine.truth.truth import CPU
 from diag.errors import UserError
 from diag.machine.places import Place
 
-MOST_LINES = 20
 HEAD = '''"""{title}. Written by TensorFlow {tensorflow}, Keras {keras}, NumPy {numpy}. {holds}"""
 import pathlib, sys, numpy as np, tensorflow as tf
 data, device = dict(np.load(pathlib.Path(__file__).with_suffix(".npz"))), {device}

@@ -47,7 +47,7 @@ class RecordedRun:
         if not blobs:
             raise UserError(f"{path} holds no training step: {self._why_no_program()}")
         try:
-            self._specs = [load(blob, is_trusted) for blob in blobs]
+            self._specs = [self._with_lines(load(blob, is_trusted), number) for number, blob in enumerate(blobs)]
         except Damaged as error:
             raise self._damage("training step", str(error)) from error
         except NotAllowed as error:
@@ -58,6 +58,11 @@ class RecordedRun:
         self._refuse_other_variables()
         if is_trusted:
             self._say_what_is_trusted()
+
+    def _with_lines(self, program: Program, number: int) -> Program:
+        """With the lines that made its ops, which are no part of its bytes."""
+        ops = self.reader.described_ops(number)
+        return replace(program, lines={index: op.line for index, op in ops.items() if op.line is not None})
 
     def _say_what_is_trusted(self) -> None:
         """What would not be run without the flag, on stderr before any of it is run."""

@@ -27,6 +27,7 @@ from diag.engine.recordings.forecast import Forecast, bytes_of, bytes_of_file, b
 from diag.engine.runs.attention import MAX_ZOOMS
 from diag.engine.runs.run import FinishedStep
 from diag.engine.runs.settings import RunPlan
+from diag.engine.step.description import described_ops
 from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, Shown, longest_series, series_of
 from diag.engine.step.program import Program
 from diag.engine.step.serialization import NotStorable, dump, not_allowed_in
@@ -37,7 +38,17 @@ from diag.numerics.bounds import Bound
 from diag.numerics.figures import Statistics
 from diag.verdict.findings import Observation
 from traces.checksums import tensor_checksum
-from traces.schema import Column, RunDocuments, StepRecord, TensorSpec, TraceLayout, op_columns, unit_columns
+from traces.described import rows_of
+from traces.schema import (
+    NODE_TABLES,
+    Column,
+    RunDocuments,
+    StepRecord,
+    TensorSpec,
+    TraceLayout,
+    op_columns,
+    unit_columns,
+)
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
@@ -106,6 +117,7 @@ class Recording(Carried):
         stored = _stored(program)
         if earlier is not None:
             earlier.refuse_others(plan, stored, trained.batches)
+        self._lines = {} if earlier is None else dict(earlier.lines)  # before the new trace takes the old one's place
         self.writer = TraceWriter(
             path,
             layout,
@@ -188,7 +200,11 @@ class Recording(Carried):
         outputs = 0 if settings.units == STEP else self.plan.num_unit_outputs
         looks = settings.steps if settings.units == "op" else min(MAX_ZOOMS, settings.steps)
         num_checked = sum(step % settings.checks == 0 for step in settings.numbers)
-        num_rows = {"ops": looks * ops, "units": num_checked * outputs + len(self.series)}
+        num_rows = {
+            "ops": looks * ops,
+            "units": num_checked * outputs + len(self.series),
+            **dict.fromkeys(NODE_TABLES, ops),
+        }
         num_rows |= dict.fromkeys(("steps", "snapshots", "batches"), settings.steps)
         each = [bytes_of_table(tables[n].columns, k) + bytes_of_marks(tables[n], k) for n, k in num_rows.items()]
         return sum(each) + bytes_of_file(tables.values())
@@ -206,6 +222,7 @@ class Recording(Carried):
             batch=self._batch_specs(),
             op_columns=OP_COLUMNS,
             unit_columns=unit_columns(COLUMNS),
+            describes_ops=True,
         )
 
     def _batch_specs(self) -> tuple[TensorSpec, ...]:
@@ -318,6 +335,7 @@ class Recording(Carried):
         stored = _stored(program) if stored is None else stored
         if isinstance(stored, bytes) and stored not in self._stored:
             self._stored.add(stored)
+            self.writer.describe_ops(rows_of(described_ops(program), len(self._stored) - 1, self._lines))
             self.writer.write_program(stored)
             if more := not_allowed_in(program):
                 self.notes.append(

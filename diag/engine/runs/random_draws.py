@@ -118,7 +118,7 @@ class RandomStreams(Carried):
             layers = sorted({each.node.location.layer or each.node.op for each in valid})
             self.notes.append(
                 f"the candidate draws other random numbers than the reference in {', '.join(layers)} from step {step}: "
-                "another valid stream (random-stream), no fault of a kernel; both lanes use the reference's draws "
+                "another valid stream (random-stream), no fault of a kernel; both places use the reference's draws "
                 "from here on"
             )
         self.are_shared |= bool(others)

@@ -28,11 +28,13 @@ from diag.engine.runs.twins import Twins
 from diag.engine.runs.updates import study_updates
 from diag.engine.runs.zooming import Zoom
 from diag.engine.step.batch import Batch
+from diag.engine.step.description import described_ops
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import BatchKey, flat_batch, key_of
 from diag.engine.step.watching import described
 from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
+from diag.report.made_at import with_lines
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.result import RunResult
 
@@ -177,11 +179,12 @@ class LockstepRun:
         return step
 
     def result(self, is_final: bool = True) -> RunResult:
-        """What the steps so far led to; in the end with what TensorFlow made of the layers that are wrong."""
+        """What the steps so far led to; in the end with the lines of what is wrong, and what TensorFlow made of it."""
         result = result_of(self.findings, self.settings, self.lanes, self.twins)
         first = result.first_divergence
         if not is_final or first is None:
             return result
+        result = with_lines(result, {op.index: op for op in described_ops(self.program)})
         return replace(result, rewrites=rewrites_around(first, self.program, self.lanes[1]))
 
     def _check_faults(self) -> None:

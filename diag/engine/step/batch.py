@@ -68,9 +68,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     """The samples of some batches, one after the other, as one."""
     flat = [list(each.as_dict().values()) for each in batches]
     arrays = iter([np.concatenate(columns) for columns in zip(*flat, strict=True)])
-    first = batches[0]
-    inputs, targets, sample_weight = (map_leaves(lambda _: next(arrays), part) for part in first.parts)
-    return Batch(inputs, targets, sample_weight, first.num_parts)
+    return batches[0].mapped(lambda _: next(arrays))
 
 
 def texts_as_bytes(array: np.ndarray) -> np.ndarray:

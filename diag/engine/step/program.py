@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from diag.common.modes import PREDICT, TRAIN
+from diag.common.source_lines import SourceLine
 from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Graph, Node, Port
@@ -58,7 +59,8 @@ class Program:
 
     `graph.inputs` are the flat batch followed by the captures; `captures` maps a placeholder to
     the index of its variable, `constants` to a tensor captured by value.  `results` are what every run of the step
-    fetches: its loss; in prediction all that `predict` gives, and there are no gradients then.
+    fetches: its loss; in prediction all that `predict` gives, and there are no gradients then.  `lines`
+    are those of the person's own that made ops, by index, as far as they are known; out of bytes come none.
     """
 
     graph: Graph
@@ -76,6 +78,7 @@ class Program:
     without_gradient: tuple[str, ...]
     mode: str = TRAIN
     watched: WatchedTensors = WatchedTensors((), {})
+    lines: Mapping[int, SourceLine] = field(default_factory=dict)
 
     @property
     def loss(self) -> Port | None:

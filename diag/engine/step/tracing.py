@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from diag.common.modes import PREDICT, STEP, TRAIN
+from diag.common.source_lines import SourceLine
 from diag.common.user_code import line_of_their_own
 from diag.common.wording import type_and_message
-from diag.engine.graphs.graph import OPAQUE, Port, graph_of
+from diag.engine.graphs.graph import OPAQUE, Graph, Port, graph_of
 from diag.engine.graphs.locations import LOSS_LAYER, PREDICT_LAYER
 from diag.engine.step.function_calls import with_calls_of_today
 from diag.engine.step.keras_calls import (
@@ -28,9 +29,11 @@ from diag.engine.step.keras_calls import (
     watched_training,
 )
 from diag.engine.step.keras_steps import CALLS, STEPS
+from diag.engine.step.layer_lines import line_of_layer
 from diag.engine.step.locating import Locator
 from diag.engine.step.program import Program, RawVariable, VariableSpec
 from diag.engine.step.scope_marks import MarkedNames, marks_beside_names
+from diag.engine.step.sources import lines_of_step
 from diag.engine.step.texts import without_made_texts
 from diag.engine.step.variables import describe_variables, names_of_optimizers
 from diag.engine.step.watching import with_watched_tensors
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 
 
 MOST_TRACES = 100
+FRAME = (__file__, "step")
+"""File and function within which a step is traced: what stands around it has made none of its ops."""
 BatchKey = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each array of a batch
 
 
@@ -239,8 +244,19 @@ class _Tracing:
             gradients=gradients,
             without_gradient=tuple(name for name in weights if name not in gradients and self.mode == TRAIN),
             mode=self.mode,
+            lines=self._lines(graph, functions),
         )
         return with_watched_tensors(program if self.mode == TRAIN else without_made_texts(program))
+
+    def _lines(self, graph: Graph, functions: Mapping[str, Graph]) -> dict[int, SourceLine]:
+        """Of each op, by index, the line of the person's own that made it."""
+        of_layers = {
+            label: line
+            for label, unit in zip(self.labels, self.layers.units, strict=True)
+            if (line := line_of_layer(unit)) is not None
+        }
+        of_functions = [(body, graph_of_function(name, self.outer)) for name, body in functions.items()]
+        return lines_of_step([(graph, self.outer), *of_functions], of_layers, FRAME)
 
     def _ports(self, tensors: list[Any]) -> tuple[Port, ...]:
         return tuple(dict.fromkeys(symbolic_ports(tensors, self.outer)))

@@ -19,7 +19,7 @@ def without_texts(programs: Programs, batches: Any) -> tuple[Callable[[Batch], P
         return programs, batches, ()
     note = (
         f"{', '.join(part.layers) or 'the step'}: works on texts or looks them up, which is done once, on the CPU, "
-        "and what comes of it given to both lanes; the rest of the step is judged"
+        "and what comes of it given to both places; the rest of the step is judged"
     )
     return given.program, given, (note,)
 

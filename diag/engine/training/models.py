@@ -20,6 +20,7 @@ import tensorflow as tf
 from diag.common.user_code import FORMS, call_function, names_function
 from diag.common.wording import type_and_message
 from diag.engine.step.keras_steps import has_own_step
+from diag.engine.step.layer_lines import layers_watched
 from diag.engine.training.model_files import read_model_file, refuse_other_forms
 from diag.engine.training.signature import OutputSpec, all_layers, loss_name, pair, signature_of
 from diag.errors import UserError
@@ -70,7 +71,8 @@ def load_model(
         if spec is None:
             return motivating_cnn(image_shape, num_classes)
         if names_function(spec):
-            return _model_or_error(call_function(spec, flag="--model", expected="a Keras model"), spec)
+            with layers_watched():
+                return _model_or_error(call_function(spec, flag="--model", expected="a Keras model"), spec)
         return _model_or_error(_read_keras_file(spec, is_trusted), spec)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diag.verdict.chaos import Curve
 from diag.verdict.result import RunResult
 from traces.reader import TraceReader
 
@@ -37,12 +38,16 @@ class LossCurve:
 
 @dataclass(frozen=True)
 class LossChart:
+    """band: the outline of what the reference's loss becomes where it is changed by one rounding; "" if not known."""
+
     curves: tuple[LossCurve, ...]
     lowest: str
     highest: str
     first_step: int
     last_step: int
     num_not_finite: int
+    band: str
+    num_twins: int
 
 
 def heat_map_of(trace: TraceReader) -> HeatMap | None:
@@ -72,7 +77,26 @@ def loss_chart_of(result: RunResult) -> LossChart | None:
     curves = tuple(LossCurve(name, _points(values, low, high)) for name, values in losses.items())
     num_steps = max(map(len, losses.values()))
     lost = sum(not math.isfinite(value) for values in losses.values() for value in values)
-    return LossChart(curves, f"{low:.4g}", f"{high:.4g}", result.first_step, result.first_step + num_steps - 1, lost)
+    last = result.first_step + num_steps - 1
+    twins = () if result.twins is None else result.twins.twins
+    band = _band(losses.get("reference", []), twins, low, high)
+    return LossChart(curves, f"{low:.4g}", f"{high:.4g}", result.first_step, last, lost, band, len(twins))
+
+
+def _band(reference: Sequence[float], twins: Sequence[Curve], low: float, high: float) -> str:
+    """As far from the reference's loss as the furthest twin, up and down; beyond the chart it is cut."""
+    if not twins or not reference or any(len(twin.loss_difference) != len(reference) for twin in twins):
+        return ""
+    furthest = np.nanmax([twin.loss_difference for twin in twins], axis=0, initial=0.0)
+    losses = np.nan_to_num(np.asarray(reference), nan=low, posinf=high, neginf=low)
+    with np.errstate(invalid="ignore"):  # a loss of 0 that a twin has not: as far as the chart goes
+        room = np.fmin(np.abs(losses) * furthest, high - low)
+    edges = np.unique(np.linspace(0, len(losses), min(POINTS // 2, len(losses)) + 1).astype(int))[:-1]
+    upper = np.maximum.reduceat(np.minimum(losses + room, high), edges)
+    lower = np.minimum.reduceat(np.maximum(losses - room, low), edges)
+    wide, tall = max(len(losses) - 1, 1), (high - low) or 1.0
+    way = [*zip(edges, upper, strict=True), *reversed(list(zip(edges, lower, strict=True)))]
+    return " ".join(f"{WIDTH * i / wide:.1f},{HEIGHT * (1 - (value - low) / tall):.1f}" for i, value in way)
 
 
 def _points(values: Sequence[float], low: float, high: float) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from diag.common.modes import FIGURE
 from diag.common.wording import figure
+from diag.report.html.distances import UlpHistogram, histograms_of
 from diag.report.html.elements import WorstElement, elements_of
 from diag.report.html.figures import HeatMap, LossChart, heat_map_of, loss_chart_of
 from diag.report.html.ops import OpRow, op_rows_of
 from diag.report.issue import SWITCHES, VERSIONS, issue_of
+from diag.report.made_at import made_at
 from diag.report.next_commands import next_commands_of
 from diag.report.path import is_beyond, normwise
 from diag.report.to_do import Action, to_do
@@ -20,6 +23,7 @@ from diag.report.words import num_judged, over_bound, sentence
 from diag.verdict.attribution import outcome
 from diag.verdict.findings import Observation
 from diag.verdict.result import SIMULATED, RunResult
+from traces.described import DescribedOp
 from traces.reader import TraceReader
 
 HOTTEST = 5
@@ -35,6 +39,7 @@ class PathUnit:
     apart: str
     level: int
     is_first: bool
+    line: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class SwitchRow:
 @dataclass(frozen=True)
 class Page:
     sentence: str
+    made_at: str
     is_bad: bool
     banners: tuple[str, ...]
     chips: tuple[tuple[str, str], ...]
@@ -61,6 +67,7 @@ class Page:
     switches: tuple[SwitchRow, ...]
     ops: tuple[OpRow, ...]
     ops_left_out: int
+    histograms: tuple[UlpHistogram, ...]
     elements: tuple[WorstElement, ...]
     cautions: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -69,16 +76,18 @@ class Page:
 
 def page_values(result: RunResult, trace: TraceReader | None) -> Page:
     commands = next_commands_of(result, trace.command if trace is not None else ())
-    ops, left_out = op_rows_of(result, trace)
+    described = {} if trace is None else trace.described_ops()
+    ops, left_out = op_rows_of(result, trace, described)
     return Page(
         sentence=sentence(result),
+        made_at="" if result.first_divergence is None else made_at(result.first_divergence),
         is_bad=result.first_divergence is not None or bool(result.reference_errors) or not num_judged(result),
         banners=tuple(_banners(result)),
         chips=tuple(_chips(result)),
         versions=tuple(_versions(result)),
         actions=tuple(to_do(result, commands)),
         step=result.path[0].where.step if result.path else None,
-        path=tuple(_path(result)),
+        path=tuple(_path(result, _lines_of_layers(described.values()))),
         heat_map=None if trace is None else heat_map_of(trace),
         figure=FIGURE[result.mode],
         mode=result.mode,
@@ -86,6 +95,7 @@ def page_values(result: RunResult, trace: TraceReader | None) -> Page:
         switches=tuple(_switches(result)),
         ops=ops,
         ops_left_out=left_out,
+        histograms=histograms_of(result, trace),
         elements=elements_of(result),
         cautions=tuple(cautions(result)),
         notes=tuple(notes_of(result)),
@@ -126,7 +136,16 @@ def _versions(result: RunResult) -> list[tuple[str, str]]:
     return versions
 
 
-def _path(result: RunResult) -> list[tuple[str, tuple[PathUnit, ...]]]:
+def _lines_of_layers(ops: Iterable[DescribedOp]) -> dict[str, str]:
+    """Of each layer the file and the number of the first line that made one of its ops."""
+    lines: dict[str, str] = {}
+    for op in ops:
+        if op.line is not None and op.layer is not None and op.phase != "optimizer":
+            lines.setdefault(op.layer, f"{PurePath(op.line.file).name}:{op.line.line}")
+    return lines
+
+
+def _path(result: RunResult, lines: Mapping[str, str]) -> list[tuple[str, tuple[PathUnit, ...]]]:
     """Each phase with its layers, in the order in which they run; of a layer the worst of its outputs."""
     first = result.first_divergence.where if result.first_divergence is not None else None
     rows = []
@@ -137,7 +156,7 @@ def _path(result: RunResult) -> list[tuple[str, tuple[PathUnit, ...]]]:
                 layers.setdefault(observation.where.layer or "the step", []).append(observation)
         is_here = first is not None and first.phase == phase
         units = [
-            _unit(layer, found, is_here and first is not None and first.layer == layer)
+            _unit(layer, found, is_here and first is not None and first.layer == layer, lines)
             for layer, found in layers.items()
         ]
         if units:
@@ -145,14 +164,15 @@ def _path(result: RunResult) -> list[tuple[str, tuple[PathUnit, ...]]]:
     return rows
 
 
-def _unit(layer: str, observations: Sequence[Observation], is_first: bool) -> PathUnit:
+def _unit(layer: str, observations: Sequence[Observation], is_first: bool, lines: Mapping[str, str]) -> PathUnit:
     worst = max(observations, key=lambda o: (is_beyond(o), o.excess))
     difference = max(map(normwise, observations))
     error = over_bound(worst.excess) if worst.bound is not None else worst.verdict.value
     apart = "not finite" if math.isinf(difference) else figure(difference)
     if all(o.propagated is None for o in observations):
         apart = "not watched"
-    return PathUnit(layer, error, apart, level_of(worst.excess) if is_beyond(worst) else 0, is_first)
+    line = "" if worst.where.phase == "optimizer" else lines.get(layer.split("+")[0], "")
+    return PathUnit(layer, error, apart, level_of(worst.excess) if is_beyond(worst) else 0, is_first, line)
 
 
 def _switches(result: RunResult) -> list[SwitchRow]:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from diag.machine.places import parse_place
 from probes import exact
+from probes.exact import judging
 from probes.exact.case import LIMITS, case, share_of
 from probes.exact.judging import CaseOutcome, check_exact, outcome
 from probes.frame.device import DeviceUnderTest
@@ -225,3 +226,9 @@ def test_what_a_function_may_lose_the_program_allows_too() -> None:
     assert "expected) <= 0)" not in found.reproducer
     exactly = read("sim:metal-fused-dense/graph", "Dense", "float32", "bias and relu")
     assert "expected) <= 0)" in exactly.reproducer
+
+
+def test_what_is_off_by_a_last_bit_is_said_in_digits_that_show_it():
+    assert judging._expected_and_computed(3.0, 2.5) == "expected 3, computed 2.5"
+    assert judging._expected_and_computed(-1.0, float(np.float32(-1.0000001))) == "expected -1, computed -1.00000012"
+    assert judging._expected_and_computed(1.0, 1 + 2**-52) == "expected 1, computed 1.0000000000000002"

@@ -17,7 +17,7 @@ FEW = ["--quick", "--op", "MatMul", "--dtype", "float32", "--family", "bits"]
 
 
 def test_two_devices_that_differ_are_named_and_none_is_asked_twice(capsys, tmp_path):
-    arguments = ["fleet", "--devices", "CPU:0,sim:tf32", "--resume", str(tmp_path), "--json", *FEW]
+    arguments = ["fleet", "--devices", "CPU:0,sim:tf32", "--resume", str(tmp_path), "--json", "--jobs", "2", *FEW]
     assert command.main(arguments) == 1
     first = capsys.readouterr().out
     (group,) = json.loads(first)["siblings"]

@@ -25,7 +25,7 @@ def test_what_is_there(run, small: Path) -> None:
 def test_what_is_not_there(run, tmp_path: Path) -> None:
     path = written(tmp_path / "t.h5")
     said = run("ls", path, "--json").document["personal_data"]
-    assert said == "no weights, no training data, no model, no paths of files, no name of the machine"
+    assert said == "no weights, no training data, no model, no source code, no paths of files, no name of the machine"
 
 
 @pytest.mark.parametrize(

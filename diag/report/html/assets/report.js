@@ -76,6 +76,16 @@ if (table) {
     });
   });
 
+  body.addEventListener("click", (event) => {  // what a link to an op leads to must be there
+    if (!event.target.matches("a[href^='#op-']")) return;
+    const row = document.getElementById(event.target.hash.slice(1));
+    if (row && row.hidden) {
+      field.value = "";
+      onlyWrong.checked = false;
+      filter();
+    }
+  });
+
   for (const unit of document.querySelectorAll("a.unit")) {
     unit.addEventListener("click", () => {
       field.value = unit.dataset.layer + (unit.dataset.phase === "optimizer" ? "" : " " + unit.dataset.phase);
