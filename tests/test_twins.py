@@ -82,7 +82,7 @@ def test_rounding_grows_like_chaos(run):
     assert [len(curve["distance"]) for curve in (found["candidate"], *found["twins"])] == [4] * 4
     assert all(2**-24 < twin["start"] < 2**-23 for twin in found["twins"])
     assert "Grows like chaos: over 4 steps the candidate stays as near the reference as one rounding explains" in said
-    assert "o candidate : 3 twins - what they explain" in said
+    assert "o candidate : 3 copies of the reference, each changed by one rounding - what they explain" in said
     assert "--follow free" not in said  # it is followed freely already
     assert [each["variable"] for each in report["updates"]] == [
         "hidden/kernel", "hidden/bias", "logits/kernel", "logits/bias",

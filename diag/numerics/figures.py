@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -117,11 +118,18 @@ class PairStatistics(Statistics):
     """A candidate x against a reference r of the same dtype.  The error is the signed ULP distance."""
 
 
+@dataclass(frozen=True, eq=False)
 class TruthStatistics(Statistics):
     """A tensor x against float64 truth r.  The error is (x - r) / ulp(r).
 
     `num_unequal` counts the elements that are not r correctly rounded (to nearest, ties to even).
+
+    Attributes:
+        outward_bias: mean of the error, counted as positive where x is further from zero than r: -1/2 of what is
+            cut off, while `bias` is 0 for numbers of both signs.
     """
+
+    outward_bias: float = math.nan
 
 
 @dataclass(frozen=True)

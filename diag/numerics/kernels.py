@@ -37,7 +37,7 @@ _FIRST_KEY = (1023 + MIN_OCTAVE) << OCTAVE_BITS
 
 # What a pass over two tensors adds up, before the first element; an index of -1 is none.
 TOTALS = np.dtype(
-    [(name, np.float64) for name in ("sum", "sum_abs", "sum_squares", "max")]
+    [(name, np.float64) for name in ("sum", "outward", "sum_abs", "sum_squares", "max")]
     + [(name, np.float64) for name in ("reference_squares", "difference_squares", "max_difference")]
     + [(name, np.float64) for name in ("relative_sum", "relative_max")]
     + [(name, np.int64) for name in ("worst", "first_mismatch", "min_bin", "max_bin")]
@@ -82,6 +82,15 @@ def _add_errors(error: Array, magnitude: Array, first: int, total: Any, histogra
     total.max_bin = max(total.max_bin, highest)
     for i in range(error.size):
         histogram[bits[i] & 0xFFFF] += 1
+
+
+@compiled("reassoc")
+def _outward(error: Array, r: Array) -> float:
+    """The sum of errors that are positive where x is further from zero than r; none counts where r is zero."""
+    total = 0.0
+    for i in range(r.size):
+        total += error[i] * ((r[i] > 0.0) * 1.0 - (r[i] < 0.0))
+    return total
 
 
 @compiled("reassoc")
@@ -320,6 +329,7 @@ def add_truth(
             _flush(r, smallest_normal)
             _flush(x, smallest_normal)
         total.unequal += _ulp_errors(x, r, precision, min_exponent, gap, error)
+        total.outward += _outward(error, r)
         _add_errors(error, scratch, first + start, total, histogram)
         _add_values(r, x, scratch, total)
 

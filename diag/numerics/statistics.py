@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
@@ -148,7 +149,9 @@ def against_truth(
             format.min_exponent, gap, part.start, totals, histogram,
         )  # fmt: skip
 
-    return _statistics(TruthStatistics, truth, x, flushed, *_add_up(r.size, kernels.NOTHING, add))
+    total, histogram = _add_up(r.size, kernels.NOTHING, add)
+    found = _statistics(TruthStatistics, truth, x, flushed, total, histogram)
+    return replace(found, outward_bias=_divided(total.outward, found.num_compared))
 
 
 AddPart: TypeAlias = Callable[[slice, npt.NDArray[Any], npt.NDArray[np.int64]], None]

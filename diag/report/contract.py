@@ -37,7 +37,8 @@ class Place(TypedDict):
 class DivergenceRecord(Place):
     """A unit whose error rounding does not explain.  excess: error over bound.
 
-    evidence: facts for a reader, among them `made_at`, the lines of source that made it.
+    evidence: facts for a reader, among them `made_at`, the lines of source that made it.  p_rounding: the share of
+    controls in which an error of its kind came as far; p_rounding_extrapolated: the same by their tail, where none did.
     """
 
     cause: str
@@ -45,6 +46,29 @@ class DivergenceRecord(Place):
     excess: Number
     cured_by: list[str]
     evidence: dict[str, Any]
+    p_rounding: NotRequired[float]
+    p_rounding_extrapolated: NotRequired[float]
+
+
+class DriftRecord(TypedDict):
+    """Ops of one lane whose errors, within their bounds, are all on one side.
+
+    num_ops: in how many of them the lanes differ, of which in num_leaning this way.  chance: of that by rounding alone.
+    """
+
+    lane: Literal["reference", "candidate"]
+    op_types: list[str]
+    direction: Literal["towards zero", "away from zero", "up", "down"]
+    num_ops: int
+    num_leaning: int
+    mean_error_ulp: LaneMeans
+    chance: float
+    sentence: str
+
+
+class LaneMeans(TypedDict):
+    reference: float
+    candidate: float
 
 
 class LaneValues(TypedDict):
@@ -145,4 +169,6 @@ class Report(TypedDict):
     updates: NotRequired[list[dict[str, Any]]]
     shared_errors: NotRequired[list[dict[str, Any]]]
     reference_errors: NotRequired[list[dict[str, Any]]]
+    drift: NotRequired[list[DriftRecord]]
+    random_streams: NotRequired[list[dict[str, Any]]]
     twins: NotRequired[dict[str, Any]]

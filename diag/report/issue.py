@@ -78,7 +78,11 @@ def _reproducer(result: RunResult) -> list[str]:
     command = "" if first is None else reproducer_command(result, first)
     if not command:
         return []
-    return ["To reproduce it:", fenced(f"{command}\npython reproducer.py", "sh")]
+    text = (
+        "To reproduce it, from the trace: the first line writes a program of at most 20 lines, with its data, that "
+        "needs TensorFlow and NumPy alone; the second runs it and prints each error, its bound, and PASS or FAIL."
+    )
+    return [text, fenced(f"{command}\npython reproducer.py", "sh")]
 
 
 def _details(result: RunResult) -> str:

@@ -11,10 +11,11 @@ from diag.common.modes import TRAIN, figure_key
 from diag.numerics.figures import PairStatistics
 from diag.report import attribution, rewrites, substitution
 from diag.report.growth import growth_sentence
-from diag.report.words import name_of
+from diag.report.words import drift_sentence, name_of
 from diag.verdict.chaos import Trajectories
-from diag.verdict.findings import Observation, Where
+from diag.verdict.findings import Divergence, Observation, Where
 from diag.verdict.result import Amplifier, LaneInfo, RunResult
+from diag.verdict.significance import significance
 
 if TYPE_CHECKING:
     from diag.report.contract import AmplifierRecord, BitDifference, LaneValues, Place, Report, UnitRecord
@@ -24,7 +25,7 @@ SCHEMA = "lockstep-report/1"
 
 def report(result: RunResult) -> Report:
     """The report as JSON takes it: no NaN and no infinity (strings that float() reads), no NumPy."""
-    divergences = [divergence.to_dict() for divergence in result.divergences]
+    divergences = [_divergence(divergence) for divergence in result.divergences]
     if result.rewrites is not None and divergences:
         divergences[0]["evidence"] = {**divergences[0]["evidence"], "rewrites": rewrites.near_report(result.rewrites)}
     contents: dict[str, Any] = {
@@ -46,24 +47,25 @@ def report(result: RunResult) -> Report:
         "command": result.command, "created": result.created, "seconds": result.seconds, "model": result.model,
         "data": result.data, "notes": result.notes, "path": list(map(_unit, result.path)),
         "worst": list(map(_unit, result.worst)),
+        "updates": list(map(dataclasses.asdict, result.updates)), "shared_errors": list(result.shared_errors),
+        "reference_errors": list(result.reference_errors), "random_streams": list(result.random_streams),
+        "drift": [{**drift.to_dict(), "sentence": drift_sentence(drift)} for drift in result.drift],
     }  # fmt: skip
     contents |= {name: value for name, value in optional.items() if value}
     if result.attribution is not None:
         contents["attribution"] = attribution.report(result.attribution)
     if result.substitution is not None:
         contents["substitution"] = substitution.report(result.substitution)
-    if result.updates:
-        contents["updates"] = [dataclasses.asdict(figures) for figures in result.updates]
-    if result.shared_errors:
-        contents["shared_errors"] = list(result.shared_errors)
-    if result.reference_errors:
-        contents["reference_errors"] = list(result.reference_errors)
-    if result.random_streams:
-        contents["random_streams"] = list(result.random_streams)
     if result.twins is not None:
         contents["twins"] = _twins(result.twins)
     safe: Report = json_safe(contents)
     return safe
+
+
+def _divergence(divergence: Divergence) -> dict[str, Any]:
+    """With the chance of rounding alone, where the controls say something about it."""
+    known = significance(divergence)
+    return {**divergence.to_dict(), **(known.to_dict() if known is not None else {})}
 
 
 def _place_in_step(where: Where) -> Place:

@@ -59,7 +59,8 @@ def _banner(result: RunResult, width: int) -> Iterator[RenderableType]:
 
 def _verdict(result: RunResult, width: int) -> Iterator[RenderableType]:
     bad = result.first_divergence is not None or bool(result.reference_errors) or not num_judged(result)
-    yield Text(sentence(result), style="bold red" if bad else "bold green")
+    good = "bold yellow" if result.drift else "bold green"
+    yield Text(sentence(result), style="bold red" if bad else good)
     if result.first_divergence is not None and (line := made_at(result.first_divergence)):
         yield Text(shortened(line[0].upper() + line[1:], 2 * width))
     texts = [f"{lane.name} {lane.place}" for lane in result.lanes]

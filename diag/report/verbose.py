@@ -22,9 +22,10 @@ from diag.report.layout import table_of
 from diag.report.path import path_of
 from diag.report.sending import what_to_send
 from diag.report.updates import error_line, sign_lines
-from diag.report.words import UNRELATED, moment_of, name_of, over_bound, ulp_text
+from diag.report.words import UNRELATED, chance_text, moment_of, name_of, over_bound, ulp_text
 from diag.verdict.findings import Divergence, Observation
 from diag.verdict.result import NOTE, UNFINISHED, Amplifier, RunResult
+from diag.verdict.significance import chance_of_rounding
 
 MAX_LISTED = 10
 MAX_EVIDENCE = 6
@@ -58,6 +59,9 @@ def _facts(result: RunResult, width: int) -> Iterator[RenderableType]:
     facts = [("steps", f"{result.steps:,}"), *_losses(result)]
     if result.first_divergence is not None:
         facts += _evidence(result.first_divergence)
+    if (chance := chance_of_rounding(result)) is not None:
+        name = "least likely error" if result.first_divergence is None else "chance of rounding alone"
+        facts.append((name, chance_text(chance)))
     yield facts_table(facts)
 
 

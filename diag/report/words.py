@@ -6,10 +6,13 @@ import math
 from collections.abc import Sequence
 
 from diag.common.text import as_text
-from diag.common.wording import counted, figure
+from diag.common.wording import counted, figure, percent
+from diag.numerics.tails import LEAST_EXTRAPOLATED
 from diag.report.growth import growth_sentence
+from diag.verdict.drift import Drift
 from diag.verdict.findings import Divergence, Verdict, Where
 from diag.verdict.result import RunResult
+from diag.verdict.significance import Significance
 
 # -- sizes -----------------------------------------------------------------------------------------
 
@@ -44,6 +47,18 @@ def ulp_text(distance: float) -> str:
 def _in_full(value: float) -> str:
     """Two digits, the thousands written out as far as a person reads them."""
     return f"{float(f'{value:.1e}'):,.0f}" if 1e5 <= value < 1e12 else figure(value)
+
+
+def chance_text(known: Significance) -> str:
+    """Of an excess among those of controls."""
+    controls = counted(known.num_controls, "control")
+    if known.num_as_far:
+        return f"{percent(known.p)}: in {known.num_as_far:,} of {controls} an error of its kind came as far"
+    text = f"below 1 in {known.num_controls:,}: in none of {controls} did an error of its kind come as far"
+    if known.extrapolated is None:
+        return text
+    below = "below " if known.extrapolated <= LEAST_EXTRAPOLATED else ""
+    return f"{text}; by their tail, extrapolated, {below}{figure(known.extrapolated)}"
 
 
 # -- causes and blames, as docs/VERDICTS.md has them -----------------------------------------------
@@ -174,7 +189,25 @@ def subject_of(where: Where) -> str:
 
 
 def sentence(result: RunResult) -> str:
-    """The verdict, and what to do about it."""
+    """The verdict, what to do about it, and what errs on one side everywhere."""
+    return " ".join([_sentence(result), *map(drift_sentence, result.drift)])
+
+
+def drift_sentence(drift: Drift) -> str:
+    """Which ops err on one side, by how much, and how unlikely that is."""
+    *others, last = drift.op_types
+    listed = f"{', '.join(others)} and {last}" if others else last
+    share = "every" if drift.num_leaning == drift.num_ops else f"{drift.num_leaning:,} in {drift.num_ops:,}"
+    of_lane = {"reference": drift.reference_bias, "candidate": drift.candidate_bias}
+    (other,) = set(of_lane) - {drift.lane}
+    return as_text(
+        f"Drift: {share} {listed} of the {drift.lane} rounds {drift.direction}: mean error "
+        f"{figure(of_lane[drift.lane])} ULP over {counted(drift.num_ops, 'op')}, of the {other} "
+        f"{figure(of_lane[other])}; chance below 1e{math.ceil(math.log10(max(drift.chance, 1e-300)))}."
+    )
+
+
+def _sentence(result: RunResult) -> str:
     first = result.first_divergence
     steps = counted(result.steps, "step")
     if first is not None:

@@ -109,6 +109,7 @@ class Observation:
     output on the reference's inputs, against truth.  reference_local: the same for the reference, and
     reference_bound its bound.  inherited: the largest norm-wise relative difference of the op's inputs.
     flipped: what the lanes decided differently, in words.  cause: of an op out of its bound.
+    divisor: of a division of all elements by one number, that number.
     """
 
     where: Where
@@ -125,6 +126,7 @@ class Observation:
     reference_bound: Bound | None = None
     inherited: float = 0.0
     flipped: str = ""
+    divisor: float | None = None
 
     @property
     def produced(self) -> float:

@@ -10,6 +10,7 @@ from diag.common.modes import TRAIN
 from diag.numerics.adam import AdamFigures
 from diag.verdict.attribution import Attribution
 from diag.verdict.chaos import Trajectories
+from diag.verdict.drift import Drift
 from diag.verdict.findings import Divergence, Observation
 from diag.verdict.rewrites import Rewrites
 from diag.verdict.substitution import Substitution
@@ -81,9 +82,9 @@ class RunResult:
     grows, against chaos.
     updates: what Adam made of each variable's gradient in the first step that was held against truth as
     a whole.  shared_errors: where both lanes are wrong alike.  reference_errors: where the reference is wrong and the
-    candidate is not.  random_streams: random ops that draw other numbers than the reference's.  command: that was
-    given; created: when the run began, ISO 8601 in UTC; seconds: that it took.  cure_seconds: about how long looking
-    for a cure will take, 0 where that is not known.
+    candidate is not.  drift: errors within their bounds that are all on one side.  random_streams: random ops that
+    draw other numbers than the reference's.  command: that was given; created: when the run began, ISO 8601 in UTC;
+    seconds: that it took.  cure_seconds: about how long looking for a cure will take, 0 where that is not known.
     """
 
     verdict: str
@@ -104,6 +105,7 @@ class RunResult:
     updates: tuple[AdamFigures, ...] = ()
     shared_errors: tuple[dict[str, Any], ...] = ()
     reference_errors: tuple[dict[str, Any], ...] = ()
+    drift: tuple[Drift, ...] = ()
     random_streams: tuple[dict[str, Any], ...] = ()
     attribution: Attribution | None = None  # of the first divergence
     substitution: Substitution | None = None

@@ -1,6 +1,7 @@
 """Faults of our own, through the public interface only: what no place of the catalogue does.
 
-Each strikes one kind of op in the forward or backward pass at step 1.
+Each strikes one kind of op in the forward or backward pass at step 1, but for the last two, which are within the bounds
+of every op that they strike: a tenth of its numbers one step off.
 """
 
 from __future__ import annotations
@@ -99,3 +100,25 @@ def tanh_in_float16(call):
     if not _struck(call, "Tanh"):
         return None
     return [np.tanh(call.inputs[0].astype(np.float16)).astype(np.float16).astype(np.float32)]
+
+
+def nearer_to_zero(call):
+    """A bias: every quotient and square root that is off is too small."""
+    return _a_tenth_off(call, upwards=0.0)
+
+
+def off_on_both_sides(call):
+    """No bias: as many are too large."""
+    return _a_tenth_off(call, upwards=0.5)
+
+
+def _a_tenth_off(call, upwards):
+    right = call.outputs[0]
+    if call.op_type not in ("RealDiv", "Sqrt") or right.dtype != np.float32:
+        return None
+    size = np.abs(right.reshape(-1))
+    random = np.random.default_rng(call.index)
+    towards = np.where(random.random(size.size) < upwards, np.float32(3e38), np.float32(0))
+    is_off = np.arange(size.size) % 10 == call.index % min(10, size.size)
+    off = np.where(is_off, np.nextafter(size, towards), size)
+    return [np.copysign(off, right.reshape(-1)).reshape(right.shape).astype(np.float32)]

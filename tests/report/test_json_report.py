@@ -20,6 +20,7 @@ from diag.errors import UserError
 from diag.numerics.statistics import compare
 from diag.report import json_report
 from diag.report.json_report import report
+from diag.verdict.drift import Drift
 from diag.verdict.findings import Divergence, Observation, Verdict, Where
 from diag.verdict.result import Amplifier, Judged, LaneInfo, RunResult, as_notes
 from tests.report.schema import SCHEMA_FILE, generated, refuse_other_reports
@@ -29,7 +30,7 @@ KEYS = {
     "amplifiers", "steps", "lanes", "files", "tool", "notes",
 }  # fmt: skip
 PLACE_KEYS = {"step", "phase", "unit", "op_type", "op_index", "output", "layer", "variable"}
-DIVERGENCE_KEYS = PLACE_KEYS | {"cause", "blame", "excess", "cured_by", "evidence"}
+DIVERGENCE_KEYS = PLACE_KEYS | {"cause", "blame", "excess", "cured_by", "evidence", "p_rounding"}
 
 WHERE = Where(3, "backward", "op", "conv2d_1", "conv2d_1/kernel", "Conv2DBackpropFilter", 136, name="filter")
 
@@ -129,6 +130,17 @@ def test_divergence():
     assert first["op_type"] == "Conv2DBackpropFilter" and first["op_index"] == 136
     assert first["excess"] == "inf" and first["cured_by"] == ["tf32=off"]
     assert first["evidence"] == {"figure": "inf", "mask": [True, False], "(1, 2)": [3]}
+
+
+def test_drift_is_there_only_where_some_was_found():
+    drift = Drift("candidate", ("AddV2", "Mul"), "towards zero", 41, 41, -0.002, -0.25, 3e-13)
+    assert "drift" not in report(result())
+    (found,) = strict(report(result(**CLEAN, drift=(drift,))))["drift"]
+    assert found["sentence"] == (
+        "Drift: every AddV2 and Mul of the candidate rounds towards zero: mean error -0.25 ULP over 41 ops, of the "
+        "reference -0.002; chance below 1e-12."
+    )
+    assert found["mean_error_ulp"] == {"reference": -0.002, "candidate": -0.25}
 
 
 def test_first_bit_difference_and_first_nonfinite():

@@ -24,6 +24,7 @@ from diag.report.to_do import to_do
 from diag.report.words import BLAME_WORDS, CAUSE_WORDS, explain_cures, name_of, over_bound, sentence, ulp_text
 from diag.verdict.attribution import Attribution, Trial, Workaround
 from diag.verdict.chaos import Curve, Trajectories
+from diag.verdict.drift import Drift
 from diag.verdict.findings import Divergence, FusedOps, Observation, Verdict, Where
 from diag.verdict.result import NOTE, SIMULATED, Amplifier, Judged, LaneInfo, Notice, RunResult, as_notes
 from traces.described import DescribedOp
@@ -182,6 +183,18 @@ def test_without_a_terminal_there_is_no_colour():
     file = io.StringIO()
     render(DIVERGED, Console(file=file, width=80))
     assert "\x1b" not in file.getvalue()
+
+
+def test_the_whole_report_says_how_likely_it_is_by_rounding():
+    assert "chance of rounding alone" in rendered(DIVERGED)
+    assert "least likely error" in rendered(ROUNDING)
+    assert "chance of rounding" not in rendered(DIVERGED, is_verbose=False)
+
+
+def test_drift_stands_in_the_verdict():
+    drift = Drift("candidate", ("Mul",), "up", 40, 38, 0.001, 0.1, 2e-8)
+    text = " ".join(rendered(replace(ROUNDING, drift=(drift,)), is_verbose=False).split())
+    assert "Drift: 38 in 40 Mul of the candidate rounds up: mean error 0.1 ULP over 40 ops" in text
 
 
 def test_what_cannot_be_encoded_does_not_stop_the_report():

@@ -268,6 +268,7 @@ class Microscope:
                 note,
                 reference_bound=at_reference.bound if at_reference else None,
                 inherited=evidence.inherited,
+                divisor=evidence.divisor,
                 flipped=judgement.decided,
             )
             if observation.relation is Relation.AMPLIFIED and own is not None:

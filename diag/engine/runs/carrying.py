@@ -18,14 +18,15 @@ from diag.numerics.repeats import Repeats, Seen
 from diag.numerics.stream_tests import PooledDraws
 from diag.verdict.advisories import Advisories
 from diag.verdict.chaos import Curve
+from diag.verdict.drift import DriftTally, OpErrors
 from diag.verdict.findings import Cause, Divergence, FusedOps, Observation, Verdict, Where
 from diag.verdict.result import Amplifier
 
 RUN_DATA = PlainData(
     (
-        AdamFigures, Advisories, Amplifier, Bound, Calibration, Cause, ClassCounts, Curve, Divergence, Envelope,
-        ErrorClass, FusedOps, Observation, PairStatistics, PooledDraws, Port, Repeats, Seen, Stream, TruthStatistics,
-        Verdict, Where, KnownWrong,
+        AdamFigures, Advisories, Amplifier, Bound, Calibration, Cause, ClassCounts, Curve, Divergence, DriftTally,
+        Envelope, ErrorClass, FusedOps, KnownWrong, Observation, OpErrors, PairStatistics, PooledDraws, Port, Repeats,
+        Seen, Stream, TruthStatistics, Verdict, Where,
     )
 )  # fmt: skip
 """What a run remembers is made of these."""

@@ -10,6 +10,7 @@ from diag.common.carried import Carried
 from diag.numerics.adam import AdamFigures
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.advisories import Advisories
+from diag.verdict.drift import DriftTally
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import amplifying_ops, first_difference, first_nonfinite
 from diag.verdict.result import Amplifier
@@ -39,6 +40,7 @@ class Findings(Carried):
     updates: list[AdamFigures] = field(default_factory=list)
     advisories: Advisories = field(default_factory=Advisories)
     amplifying: list[Amplifier] = field(default_factory=list)
+    drift: DriftTally = field(default_factory=DriftTally)
     random_streams: list[dict[str, Any]] = field(default_factory=list)
 
     def see_units(self, observations: Sequence[Observation]) -> None:
@@ -59,6 +61,7 @@ class Findings(Carried):
         self.unjudged |= {o.where.op_type or "" for o in unjudged}
         self.fallbacks |= set(fallbacks)
         self.advisories.add(ops)
+        self.drift.add(ops)
         self.amplifying = self.amplifying or amplifying_ops(ops)
         self.ops = worst_of([*self.ops, *(o for o in ops if o.differs or o.verdict is not Verdict.IDENTICAL)])
         self.see_firsts(ops)

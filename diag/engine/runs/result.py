@@ -43,6 +43,7 @@ def result_of(findings: Findings, settings: Settings, lanes: Sequence[Lane], twi
         notes=as_notes([*findings.notes, *findings.advisories.notes]),
         updates=tuple(findings.updates),
         **findings.advisories.errors(),
+        drift=findings.drift.found(),
         random_streams=tuple(findings.random_streams),
         twins=None if twins is None else twins.trajectories(bool(findings.divergences)),
     )

@@ -26,7 +26,7 @@ from diag.engine.truth.axes import axis_names
 from diag.engine.truth.kinds import is_on_cpu, kinds_of
 from diag.engine.truth.not_unique import DECISION_FLIP, settle_ties, settled
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
-from diag.engine.truth.sum_orders import lost_by_op
+from diag.engine.truth.sum_orders import lost_by_op, num_terms
 from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
@@ -58,6 +58,7 @@ SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # The spread of a composite only makes its bound wider: below this, a quarter of what looks like anything at all
 # (`NEAR_ITS_BOUND` of diag/engine/runs/attention.py), an excess is given as it is without any.
 CLEARLY_WITHIN = 1 / 4
+DIVISIONS = ("RealDiv", "Div", "DivNoNan", "Xdivy")
 NO_SPREAD = RoundingSpread(0.0, 0.0)
 EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
 
@@ -127,6 +128,13 @@ class OpEvidence:
     def has_complex(self) -> bool:
         """Whether an input or output is of complex numbers, which the arrays hold as pairs of reals."""
         return any(dtype in COMPLEXES for dtype in [*self.node.dtypes, *(t.dtype for t in self.inputs)])
+
+    @property
+    def divisor(self) -> float | None:
+        """The number by which an op divides all elements, None where it does not."""
+        if self.node.op not in DIVISIONS or self.inputs[1].dtype not in FLOATS or math.prod(self.inputs[1].shape) != 1:
+            return None
+        return float(to_numpy(self.inputs[1]).reshape(()))
 
     def truth_by(self, op_truth: OpTruth) -> Arrays | None:
         """Float64 results, computed once; None where there are none."""
@@ -398,22 +406,6 @@ def _all_equal(evidence: OpEvidence) -> bool:
     return all(
         np.array_equal(a, b) or same_bits(a, b) for a, b in zip(evidence.candidate, evidence.reference, strict=True)
     )
-
-
-def num_terms(op: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> float:
-    """About how many terms each element of a contraction sums, from the shapes alone."""
-    sizes = [math.prod(shape) for shape in inputs if len(shape) > 0] or [1]
-    size = max(math.prod(output), 1)
-    if op in ("Conv2D", "DepthwiseConv2dNative", "Conv3D"):
-        return max(math.prod(inputs[1][:-1]), 1)
-    if op.endswith("BackpropInput") or op.startswith("Conv3DBackpropInput"):
-        kernel = inputs[1]
-        return max(math.prod(kernel[:-2]) * kernel[-1], 1)
-    if "BackpropFilter" in op:
-        return max(math.prod(inputs[2][:-1]), 1)
-    if "MatMul" in op or op == "Einsum":
-        return max(math.sqrt(math.prod(sizes[:2]) / size), 1.0) if len(sizes) > 1 else 1.0
-    return max(max(sizes) / size, 2.0)
 
 
 def output_arrays(outputs: Sequence[Any]) -> list[npt.NDArray[Any]]:

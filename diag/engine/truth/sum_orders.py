@@ -98,3 +98,19 @@ def loss_in_order(node: Node, is_merged: bool) -> Callable[..., npt.NDArray[np.f
         return np.asarray(0.0 if found is None else found.max, np.float64)
 
     return lost
+
+
+def num_terms(op: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> float:
+    """About how many terms each element of a contraction sums, from the shapes alone."""
+    sizes = [math.prod(shape) for shape in inputs if len(shape) > 0] or [1]
+    size = max(math.prod(output), 1)
+    if op in ("Conv2D", "DepthwiseConv2dNative", "Conv3D"):
+        return max(math.prod(inputs[1][:-1]), 1)
+    if op.endswith("BackpropInput") or op.startswith("Conv3DBackpropInput"):
+        kernel = inputs[1]
+        return max(math.prod(kernel[:-2]) * kernel[-1], 1)
+    if "BackpropFilter" in op:
+        return max(math.prod(inputs[2][:-1]), 1)
+    if "MatMul" in op or op == "Einsum":
+        return max(math.sqrt(math.prod(sizes[:2]) / size), 1.0) if len(sizes) > 1 else 1.0
+    return max(max(sizes) / size, 2.0)
