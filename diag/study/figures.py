@@ -72,8 +72,9 @@ def policies(findings: StudyFindings) -> Figure:
             _seeds(axis, findings, place, policy, colour)
             if (departure := left.get((place, policy))) is not None:
                 axis.axvline(departure.epoch, color="black", linewidth=1)
-                text = f" epoch {departure.epoch}: {JUDGED[departure.measure]} leaves"
-                axis.text(departure.epoch, 0.02, text, fontsize=7, transform=axis.get_xaxis_transform())
+                text = f" epoch {departure.epoch}: {JUDGED[departure.measure]} leaves "
+                side = "left" if departure.epoch <= plan.epochs / 2 else "right"
+                axis.text(departure.epoch, 0.02, text, fontsize=7, ha=side, transform=axis.get_xaxis_transform())
             _label(axis, f"{place}: {policy}", "validation accuracy")
     _alike(axes)
     return figure

@@ -93,16 +93,20 @@ class StudyRequest:
 
     @property
     def tasks(self) -> list[Task]:
-        return [
-            Task(
-                key,
-                TRAIN_ONE,
-                run.arguments,
-                resources={"GPU": 1} if run.place.startswith("GPU") else {},
-                shares_process=True,
-            )
-            for key, run in self.runs.items()
-        ]
+        return [_task(key, run) for key, run in self.runs.items()]
+
+
+def _task(key: str, run: RunRequest) -> Task:
+    """What does not train on a GPU sees none: each process that does takes some of its memory."""
+    is_on_gpu = parse_place(run.place).device.startswith("GPU")
+    return Task(
+        key,
+        TRAIN_ONE,
+        run.arguments,
+        environment={} if is_on_gpu else {"CUDA_VISIBLE_DEVICES": "-1"},
+        resources={"GPU": 1} if is_on_gpu else {},
+        shares_process=True,
+    )
 
 
 def _named(place: str) -> str:

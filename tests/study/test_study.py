@@ -84,6 +84,13 @@ def test_it_goes_on_with_the_same_flags_alone(runs, tmp_path, capsys):
     assert "seeds 3, not 4" in capsys.readouterr().err
 
 
+def test_only_what_trains_on_a_gpu_sees_and_waits_for_one(runs, tmp_path):
+    words = ["--epochs", str(EPOCHS), "--seeds", "1", "--quiet", "--out", str(tmp_path / "out")]
+    main([*words, "--places", "CPU:0,GPU:0/xla", "--policies", "float32"])
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1"}
+    assert [(task.environment, task.resources) for task in runs] == [(hidden, {}), (hidden, {}), ({}, {"GPU": 1})]
+
+
 def test_a_healthy_candidate_stays(runs, tmp_path):
     assert main([*WORDS, "--out", str(tmp_path / "out"), "--policies", "mixed_float16"]) == 0
 
