@@ -21,7 +21,7 @@ class Tool(TypedDict):
     version: str
 
 
-class Place(TypedDict):
+class PlaceInStep(TypedDict):
     """An output of a unit, in a step.  Steps and ops count from 0."""
 
     step: int
@@ -34,7 +34,7 @@ class Place(TypedDict):
     variable: str | None
 
 
-class DivergenceRecord(Place):
+class DivergenceRecord(PlaceInStep):
     """A unit whose error rounding does not explain.  excess: error over bound.
 
     evidence: facts for a reader, among them `made_at`, the lines of source that made it.  p_rounding: the share of
@@ -76,7 +76,7 @@ class LaneValues(TypedDict):
     candidate: Number | None
 
 
-class BitDifference(Place):
+class BitDifference(PlaceInStep):
     """Where the two places have other bits first; figures where their shapes agree.  max_ulp: NaN of integers."""
 
     num_unequal: NotRequired[int]
@@ -88,7 +88,7 @@ class BitDifference(Place):
     values: NotRequired[LaneValues]
 
 
-class AmplifierRecord(Place):
+class AmplifierRecord(PlaceInStep):
     """A unit, right by itself, out of which comes a far larger relative difference than went in."""
 
     inherited: Number
@@ -97,7 +97,7 @@ class AmplifierRecord(Place):
     flipped: str
 
 
-class UnitRecord(Place):
+class UnitRecord(PlaceInStep):
     """A unit of the path of a step, or one with a large error.
 
     name: as it is printed.  excess: error over bound; null where it was not judged.  difference: of the two places'
@@ -136,7 +136,7 @@ class Lanes(TypedDict):
     candidate: LaneRecord
 
 
-class Report(TypedDict):
+class ReportDocument(TypedDict):
     """report.json, schema lockstep-report/1.
 
     path: the units of the step of the first divergence, or else of the last that was looked at, in order of execution.
@@ -149,7 +149,7 @@ class Report(TypedDict):
     first_divergence: DivergenceRecord | None
     divergences: list[DivergenceRecord]
     first_bit_difference: BitDifference | None
-    first_nonfinite: Place | None
+    first_nonfinite: PlaceInStep | None
     amplifiers: list[AmplifierRecord]
     steps: int
     lanes: Lanes

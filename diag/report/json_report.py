@@ -18,12 +18,12 @@ from diag.verdict.result import Amplifier, LaneInfo, RunResult
 from diag.verdict.significance import significance
 
 if TYPE_CHECKING:
-    from diag.report.contract import AmplifierRecord, BitDifference, LaneValues, Place, Report, UnitRecord
+    from diag.report.contract import AmplifierRecord, BitDifference, LaneValues, PlaceInStep, ReportDocument, UnitRecord
 
 SCHEMA = "lockstep-report/1"
 
 
-def report(result: RunResult) -> Report:
+def report(result: RunResult) -> ReportDocument:
     """The report as JSON takes it: no NaN and no infinity (strings that float() reads), no NumPy."""
     divergences = [_divergence(divergence) for divergence in result.divergences]
     if result.rewrites is not None and divergences:
@@ -58,7 +58,7 @@ def report(result: RunResult) -> Report:
         contents["substitution"] = substitution.report(result.substitution)
     if result.twins is not None:
         contents["twins"] = _twins(result.twins)
-    safe: Report = json_safe(contents)
+    safe: ReportDocument = json_safe(contents)
     return safe
 
 
@@ -68,9 +68,9 @@ def _divergence(divergence: Divergence) -> dict[str, Any]:
     return {**divergence.to_dict(), **(known.to_dict() if known is not None else {})}
 
 
-def _place_in_step(where: Where) -> Place:
+def _place_in_step(where: Where) -> PlaceInStep:
     keys = ("step", "phase", "unit", "op_type", "op_index", "output", "layer", "variable")
-    return cast("Place", {key: getattr(where, key) for key in keys})
+    return cast("PlaceInStep", {key: getattr(where, key) for key in keys})
 
 
 def _unit(observation: Observation) -> UnitRecord:

@@ -18,10 +18,10 @@ SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "lockstep-report-1.schema.jso
 def generated() -> str:
     from pydantic import TypeAdapter
 
-    from diag.report.contract import Report
+    from diag.report.contract import ReportDocument
 
     draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return json.dumps(draft | TypeAdapter(Report).json_schema(), indent=2) + "\n"
+    return json.dumps(draft | TypeAdapter(ReportDocument).json_schema(), indent=2) + "\n"
 
 
 @cache
@@ -35,7 +35,7 @@ def _check() -> Callable[[object], object]:
     for kind in vars(contract).values():
         if getattr(kind, "__module__", "") == contract.__name__:
             kind.__pydantic_config__ = {"extra": "allow" if kind is contract.LaneRecord else "forbid", "strict": True}
-    return TypeAdapter(contract.Report).validate_python
+    return TypeAdapter(contract.ReportDocument).validate_python
 
 
 def refuse_other_reports(report: object) -> None:

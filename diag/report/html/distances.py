@@ -25,7 +25,7 @@ MOST_WORST = 4
 
 
 @dataclass(frozen=True)
-class Bar:
+class HistogramBar:
     """width: in hundredths of the widest; at least 1 where there is anything."""
 
     distance: str
@@ -48,7 +48,7 @@ class UlpHistogram:
     unit: str
     moment: str
     summary: str
-    bars: tuple[Bar, ...]
+    bars: tuple[HistogramBar, ...]
     elements: tuple[WorstOf, ...]
 
 
@@ -93,7 +93,7 @@ def _histogram(observation: Observation, reference: Array, candidate: Array) -> 
     bins = bins_of(pair)
     widest = max((bin.share for bin in bins), default=0.0)
     bars = [
-        Bar(b.distance, f"{b.count:,}" if b.count else "", f"{figure(100 * b.share)}%" if b.count else "",
+        HistogramBar(b.distance, f"{b.count:,}" if b.count else "", f"{figure(100 * b.share)}%" if b.count else "",
             max(1, round(100 * b.share / widest)) if b.count else 0)
         for b in bins
     ]  # fmt: skip
