@@ -24,7 +24,7 @@ from traces.door.plain import Stored, datasets_of
 from traces.door.records import layout_of, parsed, refuse_other_records
 from traces.hdf5.chunks import Unsound
 from traces.hdf5.failures import explained_gaps, explained_reading
-from traces.hdf5.opening import is_changing, open_file
+from traces.hdf5.opening import crashes, is_changing, lacks_its_end, open_file
 from traces.hdf5.skeleton import ATTRIBUTES, CHECKSUMS
 from traces.schema import TraceLayout
 
@@ -83,7 +83,10 @@ def _open(path: Path) -> OpenTrace:
 
 
 def _checked(file: h5py.File, path: Path) -> OpenTrace:
-    found = datasets_of(file, path.stat().st_size)
+    size = path.stat().st_size
+    if lacks_its_end(path) and crashes(lambda: datasets_of(file, size)):
+        raise OSError("the names in it are lost: the file was cut")
+    found = datasets_of(file, size)
     attributes = {name: _attribute(file, name) for name in ATTRIBUTES}
     layout_text = _text(file, found, "layout")
     layout = layout_of(parsed(layout_text, "layout"))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -12,10 +17,11 @@ import hdf5plugin  # noqa: F401  registers the filters the tensors are compresse
 
 from diag.errors import UserError
 from traces.hdf5.failures import explained_gaps, explained_reading
-from traces.hdf5.unfinished import SIGNATURE, SUPERBLOCK_BYTES, UnfinishedFile, is_unfinished
+from traces.hdf5.unfinished import SIGNATURE, SUPERBLOCK_BYTES, UnfinishedFile, is_unfinished, stored_end
 from traces.schema import SCHEMA, SCHEMA_NAME, SCHEMA_VERSION
 
 SECONDS_OF_A_WRITER = 5.0
+SECONDS_TO_LIST = 20.0
 
 _unfinished_files: WeakValueDictionary[tuple[int, int], h5py.File] = WeakValueDictionary()
 
@@ -63,6 +69,34 @@ def _is_unfinished(path: Path) -> bool:
     if not start.startswith(SIGNATURE):
         raise _no_trace(path, "not an HDF5 file")
     return is_unfinished(start)
+
+
+def lacks_its_end(path: Path) -> bool:
+    """Whether an unfinished file is shorter than its writer had made it when it last said so."""
+    with path.open("rb") as file:
+        start = file.read(SUPERBLOCK_BYTES)
+    return is_unfinished(start) and path.stat().st_size < stored_end(start)
+
+
+def crashes(read: Callable[[], object]) -> bool:
+    """Whether reading ends the process, tried in a fork of it; an exception is none.
+
+    Where a file ends before the names of a group do, HDF5 1.14.6 frees what it never read (H5G__dense_build_table).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads beside: the child calls HDF5 alone
+        child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            read()
+        os._exit(0)
+    deadline = time.monotonic() + SECONDS_TO_LIST
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.005)
+    return ended[1] != 0
 
 
 def _open_unfinished(path: Path) -> h5py.File:

@@ -33,6 +33,11 @@ def is_unfinished(superblock: bytes) -> bool:
     return len(superblock) > MARK_AT and superblock[VERSION_AT] >= 2 and bool(superblock[MARK_AT] & SWMR_WRITER)
 
 
+def stored_end(superblock: bytes) -> int:
+    """How long the file is by what its superblock says, which a writer keeps up to date now and then."""
+    return int(struct.unpack_from("<Q", superblock, END_AT)[0]) if len(superblock) == SUPERBLOCK_BYTES else 0
+
+
 class UnfinishedFile:
     """The file object that h5py reads an unfinished trace through; it grows with the file."""
 
