@@ -37,8 +37,8 @@ class PlaceInStep(TypedDict):
 class DivergenceRecord(PlaceInStep):
     """A unit whose error rounding does not explain.  excess: error over bound.
 
-    evidence: facts for a reader, among them `made_at`, the lines of source that made it.  p_rounding: the share of
-    controls in which an error of its kind came as far; p_rounding_extrapolated: the same by their tail, where none did.
+    evidence: facts for a reader, among them `made_at`, the lines of source that made it; `p_rounding`, the share of
+    controls in which an error of its kind came as far; `p_rounding_extrapolated`, the same by their tail if none did.
     """
 
     cause: str
@@ -46,8 +46,6 @@ class DivergenceRecord(PlaceInStep):
     excess: Number
     cured_by: list[str]
     evidence: dict[str, Any]
-    p_rounding: NotRequired[float]
-    p_rounding_extrapolated: NotRequired[float]
 
 
 class DriftRecord(TypedDict):

@@ -63,9 +63,9 @@ def report(result: RunResult) -> ReportDocument:
 
 
 def _divergence(divergence: Divergence) -> dict[str, Any]:
-    """With the chance of rounding alone, where the controls say something about it."""
-    known = significance(divergence)
-    return {**divergence.to_dict(), **(known.to_dict() if known is not None else {})}
+    """With the chance of rounding alone in its evidence, where the controls say something about it."""
+    known, whole = significance(divergence), divergence.to_dict()
+    return {**whole, "evidence": {**whole["evidence"], **(known.to_dict() if known else {})}}
 
 
 def _place_in_step(where: Where) -> PlaceInStep:

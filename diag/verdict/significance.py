@@ -42,7 +42,7 @@ class Significance:
     extrapolated: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys of a divergence in report.json."""
+        """The keys in the evidence of a divergence in report.json."""
         more = {} if self.extrapolated is None else {"p_rounding_extrapolated": self.extrapolated}
         return {"p_rounding": self.p, **more}
 

@@ -185,7 +185,7 @@ def test_a_layer_is_judged_with_all_it_computes(tf32: Path) -> None:
 def test_a_layer_is_given_the_draws_that_were_recorded(noisy: Path) -> None:
     with RecordedRun(noisy) as run, TraceReader(noisy) as reader:
         replay = replay_layer(run, 2, "last", "candidate", CPU, Replayer(run))
-        inputs = [to_numpy(x) for boundary in replay.boundaries for x in boundary]
+        inputs = [to_numpy(x) for unit_run in replay.unit_runs for x in unit_run.boundary]
         assert reader.tensor(2, "candidate", "activations", "noise").tobytes() in [x.tobytes() for x in inputs]
 
 
