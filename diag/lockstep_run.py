@@ -88,7 +88,8 @@ def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
     place = parse_place(SIMULATED_BY_DEFAULT, request.execution, request.policy)
     text = (
         f"SIMULATED: this machine has no GPU that TensorFlow sees, so the candidate is {place}: the CPU with a known "
-        "fault of a real stack planted in it. What follows shows what the tool does, not what your hardware does."
+        "fault of a real stack planted in it. What follows shows what the tool does, not what your hardware does; "
+        "`python -m diag.doctor` says which devices there are."
     )
     return place, (Notice(SIMULATED, text),)
 

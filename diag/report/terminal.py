@@ -94,6 +94,7 @@ def _path(result: RunResult, width: int) -> Iterator[RenderableType]:
     for row in rows:
         table.add_row(*_cells(row, max(width - NAME_ROOM, 16)), style="bold red" if row.is_beyond else "")
     yield table
+    yield Text("error / bound: its own error, rounding explains up to 1; apart: inherited too", style="dim")
 
 
 def _cells(row: Row, room: int) -> tuple[str, str, str, str]:

@@ -30,7 +30,8 @@ def to_do(result: RunResult, next_commands: Sequence[str] = ()) -> list[Action]:
         return [Action(_why(command), command) for command in next_commands[:MOST]]
     actions = [*_cure(result), *_small_program(result, first)]
     shown = {action.code for action in actions}
-    others = [each for each in next_commands if each not in shown and " diag.attribute " not in each]
+    answered = "--execution eager" if "execution=eager" in first.cured_by else " diag.attribute "
+    others = [each for each in next_commands if not (each in shown or " diag.attribute " in each or answered in each)]
     more = [Action(_why(command), command) for command in others]
     return [*actions, *more][:MOST]
 
@@ -42,7 +43,9 @@ def _cure(result: RunResult) -> list[Action]:
         return [Action(f"Work around it; run on this step, it cures it: {best.why}", best.code)]
     if found is not None or "trace" not in result.files:
         return []
-    return [Action(f"Find a cure ({_time_for(result.cure_seconds)}):", attribute_command(result))]
+    known = result.first_divergence is not None and result.first_divergence.cured_by
+    what = "Find a cure that costs less" if known else "Find a cure"
+    return [Action(f"{what} ({_time_for(result.cure_seconds)}):", attribute_command(result))]
 
 
 def _time_for(seconds: float) -> str:
