@@ -15,7 +15,7 @@ from pathlib import Path
 
 from diag.common.child import add_limit_flags, in_child, limits_of
 from diag.common.command import OneLineParser, add_trust_flag, add_verbose_flag, command_parser, file_path, run_command
-from diag.common.files import refuse_unwritable, write_json
+from diag.common.files import refuse_unwritable, write_json, write_report
 from diag.common.jsonable import to_text
 from diag.common.terminal import ReportConsole
 from diag.common.text import as_text
@@ -37,6 +37,7 @@ def parser() -> OneLineParser:
     )
     parser.add_argument("--lane-b", choices=LANES, default="candidate", help="of the second (default: %(default)s)")
     parser.add_argument("--out", metavar="FILE.json", type=file_path, help="write report.json under this name")
+    parser.add_argument("--html", metavar="FILE.html", type=file_path, help="write report.html under this name")
     add_trust_flag(parser)
     add_limit_flags(parser)
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
@@ -49,13 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    check_out(options.out)
+    check_out("--out", options.out)
+    check_out("--html", options.html)
     for path in (options.reference, options.candidate):
         TraceReader(path).close()  # what is no trace is refused before TensorFlow is loaded
     import_tensorflow()
     from diag.engine.recordings.comparison import RecordedSide, RunComparison
     from diag.engine.recordings.recorded_run import RecordedRun
     from diag.report import json_report, terminal
+    from diag.report.html import page_of
 
     same = options.reference.resolve() == options.candidate.resolve()
     with RecordedRun(options.reference, options.trust) as a:
@@ -68,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
     contents = json_report.report(result)
     if options.out is not None:
         write_json(options.out, contents, is_new=True)
+    if options.html is not None:
+        write_report(options.html, page_of(result), is_new=True)
     if options.json:
         print(to_text(contents), end="")
     elif result.verdict == "identical":
@@ -81,13 +86,13 @@ def run(options: argparse.Namespace) -> int:
     return DIVERGENCE if result.verdict == "divergence" else 0
 
 
-def check_out(out: Path | None) -> None:
+def check_out(flag: str, out: Path | None) -> None:
     """Refuse a report that could not be written, before anything is loaded."""
     if out is None:
         return
     if out.exists():
-        raise UserError(f"--out {out} exists already; name a new file")
-    refuse_unwritable("--out", out)
+        raise UserError(f"{flag} {out} exists already; name a new file")
+    refuse_unwritable(flag, out)
 
 
 def same_bits(num_tensors: int, num_steps: int) -> str:

@@ -28,9 +28,10 @@ def test_a_divergence_is_exit_code_one_and_the_report_is_that_of_a_live_run(
     cpu: Path, tf32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "report.json"
-    assert compare.main([str(cpu), str(tf32), "--json", "--out", str(out)]) == 1
+    page = tmp_path / "report.html"
+    assert compare.main([str(cpu), str(tf32), "--json", "--out", str(out), "--html", str(page)]) == 1
     printed = capsys.readouterr().out
-    assert printed == out.read_text()
+    assert printed == out.read_text() and "Divergence at step" in page.read_text()
     report, live = json.loads(printed), json.loads((tf32.parent / "report.json").read_text())
     assert report["schema"] == live["schema"] == "lockstep-report/1"
     required = {"verdict", "first_divergence", "divergences", "first_bit_difference", "steps", "lanes", "files"}
