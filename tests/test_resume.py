@@ -162,7 +162,10 @@ WAYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", WAYS)
+FIRST, *OTHERS = WAYS
+
+
+@pytest.mark.parametrize("way", [FIRST, *(pytest.param(way, marks=pytest.mark.slow) for way in OTHERS)])
 def test_whoever_is_followed_and_whatever_is_found(tmp_path, kept, way) -> None:
     flags = (*DROPOUT, *WAYS[way])
     kept(4)
@@ -186,6 +189,7 @@ def test_every_op_of_every_step(tmp_path, kept) -> None:
     assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
+@pytest.mark.slow
 def test_smaller_last_batches_and_what_a_fault_remembers_of_the_larger(tmp_path, kept) -> None:
     flags = (*MLP, "--data", "files.py:numbers", "--candidate", "sim:stale-partial-batch")
     kept(3)  # before a batch of 2, after one of 4
@@ -218,6 +222,7 @@ def test_killed_again_while_it_goes_on(tmp_path, kept) -> None:
     assert_same(resume(folder, *code_of(*flags)), whole(tmp_path / "whole", *flags))
 
 
+@pytest.mark.slow
 def test_what_no_plain_data_say_is_done_again_from_the_start(tmp_path, kept) -> None:
     flags = (*MLP, "--candidate", "sim:files.py:remembers_an_object")
     kept(STEPS)
