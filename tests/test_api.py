@@ -184,7 +184,9 @@ print("trained", model.optimizer.iterations.numpy())
 """
 
 
-@pytest.mark.parametrize(("more", "code", "after"), [("", 1, ""), (", and_train=True", 0, "trained 4")])
+@pytest.mark.parametrize(
+    ("more", "code", "after"), [pytest.param("", 1, "", marks=pytest.mark.slow), (", and_train=True", 0, "trained 4")]
+)
 def test_one_line_in_a_script_does_the_same(more: str, code: int, after: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCRIPT.format(more=more))
     ran = python("mine.py", folder=tmp_path)

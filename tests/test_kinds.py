@@ -63,7 +63,7 @@ def test_op_by_op_is_at_most_a_rounding_away(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["spectral", "alignment", *(pytest.param(x, marks=pytest.mark.slow) for x in ("scans", "any_length", "sentences"))],
+    ["spectral", *(pytest.param(x, marks=pytest.mark.slow) for x in ("alignment", "scans", "any_length", "sentences"))],
 )
 def test_xla_only_rounds_differently(name):
     """A loop has a bound that XLA knows only where the step is traced for it."""
@@ -107,7 +107,9 @@ def test_a_loss_with_functions_of_its_own_is_that_of_keras():
     )
 
 
-@pytest.mark.parametrize(("name", "layers"), [("sentences", "vectorize"), ("table", "colours, codes")])
+@pytest.mark.parametrize(
+    ("name", "layers"), [("sentences", "vectorize"), pytest.param("table", "colours, codes", marks=pytest.mark.slow)]
+)
 def test_what_works_on_texts_is_said_and_the_rest_judged(name, layers):
     code, report, _ = ran(name, "sim:tf32/graph")
     notes = [note for note in report["notes"] if "texts" in note]

@@ -53,7 +53,7 @@ CASES = [
     Case("command_line.py", 3, arguments=("--lr", "0.05", "out.txt")),
     Case("torch_loader.py", 3),
 ]
-OFTEN = ("dataset.py", "gan.py")  # the others with `pytest -m slow`
+OFTEN = ("dataset.py",)  # the others with `pytest -m slow`
 
 
 def python(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:

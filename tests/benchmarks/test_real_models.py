@@ -78,6 +78,7 @@ def test_thirds_are_right_but_for_rounding_and_other_bits() -> None:
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_process_tells_its_figures() -> None:
     command = [sys.executable, "-m", "benchmarks.real_models", "mlp", "fit", "CPU:0"]
     told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])

@@ -98,7 +98,7 @@ def test_a_step_without_bounds_is_ended_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["replay", *(pytest.param(each, marks=pytest.mark.slow) for each in ("attribute", "lockstep"))]
+    "command", [pytest.param(each, marks=pytest.mark.slow) for each in ("replay", "attribute", "lockstep")]
 )
 def test_a_step_that_fails_is_no_bug_of_ours(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (hostile,) = (each for each in CORPUS if each.name == "takes_more_memory_than_there_is")

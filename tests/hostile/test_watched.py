@@ -38,6 +38,7 @@ def test_of_a_step_that_writes_a_file(tmp_path: Path) -> None:
     assert (code, outside) == (2, []) and found["the trace"]
 
 
+@pytest.mark.slow
 def test_of_a_step_that_is_run(tmp_path: Path) -> None:
     shutil.copy(graphs.sound(), tmp_path / "trace.h5")
     code, found, outside = kinds(tmp_path / "trace.h5", tmp_path, 4)

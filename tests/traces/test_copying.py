@@ -49,7 +49,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("portable", [False, True])
-@pytest.mark.parametrize("kept", [0, 1, 700])
+@pytest.mark.parametrize("kept", [0, 1, pytest.param(700, marks=pytest.mark.slow)])
 def test_a_trace_goes_on_from_any_of_its_rows(kept, portable, tmp_path):
     """700 rows: more than one chunk of numbers, and the last not full."""
     total = kept + 5

@@ -100,6 +100,7 @@ def test_a_rewriter_is_found_out(run, half_of_it):
     assert "keras.activations.tanh(tf.identity(y))" in next(m.code for m in found.workarounds if "split" in m.name)
 
 
+@pytest.mark.slow
 def test_in_brief_it_says_the_same_from_fewer_figures(run, half_of_it):
     only = ["execution=eager", "remapping=off", "constant_folding=off"]
     flagged = flagged_step_in(run / "trace.h5", 0, half_of_it)
