@@ -64,8 +64,7 @@ def is_changing(path: Path) -> bool:
 
 
 def _is_unfinished(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(SUPERBLOCK_BYTES)
+    start = _superblock(path)
     if not start.startswith(SIGNATURE):
         raise _no_trace(path, "not an HDF5 file")
     return is_unfinished(start)
@@ -73,9 +72,13 @@ def _is_unfinished(path: Path) -> bool:
 
 def lacks_its_end(path: Path) -> bool:
     """Whether an unfinished file is shorter than its writer had made it when it last said so."""
-    with path.open("rb") as file:
-        start = file.read(SUPERBLOCK_BYTES)
+    start = _superblock(path)
     return is_unfinished(start) and path.stat().st_size < stored_end(start)
+
+
+def _superblock(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(SUPERBLOCK_BYTES)
 
 
 def crashes(read: Callable[[], object]) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -345,24 +346,23 @@ class Microscope:
         ):
             self.observations[key] = observation
 
+    @cached_property
+    def _in_loops(self) -> set[int | None]:
+        """Indices of the ops in the bodies of loops, and in what these call."""
+        functions = self.program.functions
+        loops = [node for graph in (self.program.graph, *functions.values()) for node in graph if node.op in WHILE_OPS]
+        return {node.location.index for name in called_functions(loops, functions) for node in functions[name]}
+
     def _with_iteration(self, key: tuple[int, int]) -> Observation:
         """Of an op in a loop, the cause says in which iteration it was wrong first."""
         observation, number = self.observations[key], self._executed[key[0]]
-        if observation.cause is None or key not in self._first_wrong or key[0] not in _in_loops(self.program):
+        if observation.cause is None or key not in self._first_wrong or key[0] not in self._in_loops:
             return observation
         first, cause = self._first_wrong[key], observation.cause
         said = f"first in iteration {first} of the {number}"
         summary = f"{cause.summary}, {said}" if cause.summary else said
         facts = {**cause.facts, "iteration": first, "iterations": number}
         return replace(observation, cause=replace(cause, summary=summary, facts=facts))
-
-
-def _in_loops(program: Program) -> set[int | None]:
-    """Indices of the ops in the bodies of loops, and in what these call."""
-    graphs = [program.graph, *program.functions.values()]
-    loops = [node for graph in graphs for node in graph if node.op in WHILE_OPS]
-    called = called_functions(loops, program.functions)
-    return {node.location.index for name in called for node in program.functions[name]}
 
 
 def _is_out(judgement: OpJudgement) -> bool:
