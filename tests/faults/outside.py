@@ -27,16 +27,17 @@ def _through(x, dtype):
 
 def _written(call, kept):
     """A variable of which the places `kept` of its elements stay what they were."""
-    before, after = call.inputs[0], call.outputs[0]
-    if call.op_type not in _ASSIGNS or call.phase != "optimizer" or after.size < 8:
+    if call.op_type not in _ASSIGNS or call.phase != "optimizer" or call.outputs[0].size < 8:
         return None
+    before, after = call.inputs[0], call.outputs[0]
     result = after.copy().reshape(-1)
     result[kept] = before.reshape(-1)[kept]
     return [result.reshape(after.shape)]
 
 
 def first_half_written(call):
-    return _written(call, slice(call.outputs[0].size // 2, None))
+    size = call.outputs[0].size if call.outputs else 0
+    return _written(call, slice(size // 2, None))
 
 
 def even_elements_written(call):
@@ -45,8 +46,8 @@ def even_elements_written(call):
 
 
 def last_block_not_written(call):
-    """What is behind the last whole block of eight."""
-    size = call.outputs[0].size
+    """The last eight, or what is behind the last whole block of eight."""
+    size = call.outputs[0].size if call.outputs else 0
     return _written(call, slice(size - (size % 8 or 8), None))
 
 
@@ -54,15 +55,13 @@ def last_block_not_written(call):
 
 
 def _rounded_scalar(call, dtype):
-    """The scalar of a product or quotient in the optimizer is read in another format."""
-    if call.op_type not in ("Mul", "RealDiv") or call.phase != "optimizer" or len(call.inputs) != 2:
+    """The one scalar that a product or quotient in the optimizer reads is read in another format."""
+    shapes = [x.shape for x in call.inputs]
+    if call.op_type not in ("Mul", "RealDiv") or call.phase != "optimizer" or shapes.count(()) != 1:
         return None
-    left, right = call.inputs
-    if right.shape != () or left.shape == () or right.dtype != np.float32:
-        return None
-    narrow = _through(right, dtype)
+    left, right = (_through(x, dtype) if x.shape == () else x for x in call.inputs)
     with np.errstate(all="ignore"):
-        return [np.asarray(left * narrow if call.op_type == "Mul" else left / narrow, np.float32)]
+        return [np.asarray(left * right if call.op_type == "Mul" else left / right, call.outputs[0].dtype)]
 
 
 def factor_in_bfloat16(call):
@@ -222,17 +221,14 @@ def gate_forgotten(call):
 
 def shortcut_forgotten(call):
     """A residual without what goes around."""
-    return [call.inputs[1]] if call.op_type == "AddV2" and _is(call, "AddV2") and call.layer in _ADDING else None
-
-
-_ADDING = ("add", "attended", "mixed")
+    return [call.inputs[1]] if _is(call, "AddV2") and call.layer in ("add", "attended", "mixed") else None
 
 
 def gradients_not_added(call):
     """Where two gradients meet, one is lost."""
-    return [call.inputs[0]] if call.op_type in ("AddN", "AddV2") and _is(call, call.op_type, "backward") and (
-        call.inputs[0].shape == call.outputs[0].shape and call.outputs[0].size > 8
-    ) else None  # fmt: skip
+    if call.op_type not in ("AddN", "AddV2") or call.phase != "backward" or call.outputs[0].size < 8:
+        return None
+    return [call.inputs[0]] if call.inputs[0].shape == call.outputs[0].shape else None
 
 
 def clipped_by_twice_the_norm(call):
