@@ -59,7 +59,9 @@ def _elements() -> Iterator[Planting]:
     # The bit is the last of a float16's, which in a sum of float16 is a rounding; this seed draws a product.
     yield Planting("sim:one-bit", MLP, ("wrong-elements",), policy=F16, steps=3, seed=7)
     yield from (Planting("sim:one-bit", m, ("wrong-elements",), policy=BF16, steps=3, seed=8) for m in (MLP, LSTM))
-    yield from (Planting("sim:filter-grad-tail", CNN, ("wrong-elements", "stale-data"), policy=p) for p in (F16, BF16))
+    yield Planting("sim:filter-grad-tail", CNN, ("wrong-elements", "stale-data"), policy=F16)
+    # The CNN's tail is 4 pixels of 100: less than a CPU loses that sums in bfloat16, as some with AMX do. Here it is all.
+    yield Planting("sim:filter-grad-tail", XCEPTION, ("wrong-elements", "stale-data"), policy=BF16)
 
 
 def _updates() -> Iterator[Planting]:
