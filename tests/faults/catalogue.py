@@ -60,7 +60,7 @@ def _elements() -> Iterator[Planting]:
     yield Planting("sim:one-bit", MLP, ("wrong-elements",), policy=F16, steps=3, seed=7)
     yield from (Planting("sim:one-bit", m, ("wrong-elements",), policy=BF16, steps=3, seed=8) for m in (MLP, LSTM))
     yield Planting("sim:filter-grad-tail", CNN, ("wrong-elements", "stale-data"), policy=F16)
-    # The CNN's tail is 4 pixels of 100: less than a CPU loses that sums in bfloat16, as some with AMX do. Here it is all.
+    # Four pixels of 100, the CNN's tail, are less than is lost where sums are in bfloat16, as with AMX; here it is all.
     yield Planting("sim:filter-grad-tail", XCEPTION, ("wrong-elements", "stale-data"), policy=BF16)
 
 
