@@ -163,8 +163,9 @@ class Rotated(layers.Layer):
 
     def call(self, x):  # (batch, length, width)
         length, half = x.shape[1], x.shape[2] // 2
-        angle = tf.range(length, dtype=x.dtype)[:, None] * tf.pow(tf.cast(0.1, x.dtype), tf.range(half, dtype=x.dtype))
-        sine, cosine, left, right = tf.sin(angle), tf.cos(angle), x[..., :half], x[..., half:]
+        angle = tf.range(length, dtype=tf.float32)[:, None] * tf.pow(0.1, tf.range(half, dtype=tf.float32))
+        sine, cosine = (tf.cast(each, x.dtype) for each in (tf.sin(angle), tf.cos(angle)))
+        left, right = x[..., :half], x[..., half:]
         return tf.concat([left * cosine - right * sine, left * sine + right * cosine], -1)
 
 
@@ -195,9 +196,11 @@ class Sampling(layers.Layer):
         self.random = keras.random.SeedGenerator(5)
 
     def call(self, mean, log_variance):
-        divergence = tf.exp(log_variance) + tf.square(mean) - 1 - log_variance
+        divergence = tf.cast(tf.exp(log_variance) + tf.square(mean) - 1 - log_variance, tf.float32)
         self.add_loss(0.05 * tf.reduce_mean(tf.reduce_sum(divergence, -1)))
-        return mean + tf.exp(0.5 * log_variance) * keras.random.normal(tf.shape(mean), seed=self.random)
+        return mean + tf.exp(0.5 * log_variance) * keras.random.normal(
+            tf.shape(mean), dtype=mean.dtype, seed=self.random
+        )
 
 
 class Autoencoder(keras.Model):
@@ -250,7 +253,7 @@ class Penalized(keras.Model):
         super().__init__()
         self.first = layers.Dense(12, activation="tanh", name="first")
         self.second = layers.Dense(8, activation="softplus", name="second")
-        self.value = layers.Dense(1, name="value")
+        self.value = layers.Dense(1, dtype="float32", name="value")
 
     def call(self, x):
         return self.value(self.second(self.first(x)))
