@@ -52,12 +52,12 @@ def _elements() -> Iterator[Planting]:
         for number, model in enumerate(MODELS):
             yield planted("sim:one-bit", model, "wrong-elements", steps=3, seed=seed + number)
     yield from _each("sim:filter-grad-tail", ("convnext", "residual", "unet", "vit"), "wrong-elements", "stale-data")
-    yield from _each("sim:strided-read", ("vit", "bigru", "tied", "llama"), "permuted")
+    yield from _each("sim:strided-read", ("vit", "bigru", "llama"), "permuted")
 
 
 def _functions() -> Iterator[Planting]:
     yield from _each("sim:rsqrt-12bit", MODELS, "approximate-function")
-    exponential = ("residual", "bigru", "tied", "llama", "vae", "two_heads", "penalized", "two_towers")
+    exponential = ("bigru", "vae", "two_heads", "penalized", "two_towers")
     yield from _each("sim:exp-log-approx", exponential, "approximate-function")
     yield from _each("sim:flush-subnormals", MODELS)
 
