@@ -16,7 +16,7 @@ DATA: dict[str, str | None] = {
 }  # fmt: skip
 MODELS = tuple(DATA)
 SCALED = tuple(model for model in MODELS if model != "llama")  # where Keras's own Adafactor fails under a loss scale
-IMAGES = ("convnext", "inverted_residual", "residual", "unet", "vit")
+NOWHERE = (309, 314)  # seeds that draw an element of zeros alone, or of what nobody reads
 ADAM = ("convnext", "unet", "bigru", "tied", "vae", "penalized")
 
 
@@ -48,9 +48,10 @@ def _aimed() -> Iterator[Planting]:
 
 
 def _elements() -> Iterator[Planting]:
-    for seed in (201, 302):
-        for number, model in enumerate(MODELS):
-            yield planted("sim:one-bit", model, "wrong-elements", steps=3, seed=seed + number)
+    for start in (201, 302):
+        for seed, model in enumerate(MODELS, start):
+            if seed not in NOWHERE:
+                yield planted("sim:one-bit", model, "wrong-elements", steps=3, seed=seed)
     yield from _each("sim:filter-grad-tail", ("convnext", "residual", "unet", "vit"), "wrong-elements", "stale-data")
     yield from _each("sim:strided-read", ("vit", "bigru", "llama"), "permuted")
 
