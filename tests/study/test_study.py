@@ -148,3 +148,4 @@ def test_a_run_that_cannot_be_done_ends_the_study_in_one_line(monkeypatch, tmp_p
     monkeypatch.setattr(studying.sweep, "run", run)
     assert main([*WORDS, "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "study: --model none.keras: there is no such file\n"
+    assert not (tmp_path / "out").exists()  # it may be asked for otherwise
