@@ -70,7 +70,11 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
         help="of the data, where --validation names none (default: %(default)s)",
     )
     group.add_argument(
-        "--image-size", type=whole(1, 1024), default=150, metavar="N", help="of generated images (default: %(default)s)"
+        "--image-size",
+        type=whole(1, 1024),
+        default=150,
+        metavar="N",
+        help="of generated images, and for a preset of a folder's, which are resized (default: %(default)s)",
     )
     group.add_argument(
         "--samples", type=positive, default=2400, metavar="N", help="generated images (default: %(default)s)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import threading
 import time
@@ -86,6 +87,7 @@ def _written(request: StudyRequest, report: StudyReport) -> StudyReport:
 def _forget_unless_begun(request: StudyRequest) -> None:
     """A study of which nothing was done leaves no plan, so that its folder may be named with other flags."""
     if not _epochs_done(request):
+        shutil.rmtree(request.folder / "runs", ignore_errors=True)
         (request.folder / PLAN).unlink(missing_ok=True)
 
 

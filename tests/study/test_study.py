@@ -108,8 +108,24 @@ def test_without_places_the_candidate_is_that_of_lockstep_also_when_the_study_go
     assert [task.arguments["place"] for task in runs[3:]] == ["CPU:0", "CPU:0", place]
 
 
-def test_a_healthy_candidate_stays(runs, tmp_path):
+def test_a_healthy_candidate_stays(runs, tmp_path, capsys):
     assert main([*WORDS, "--out", str(tmp_path / "out"), "--policies", "mixed_float16"]) == 0
+    assert "Validation accuracy, best and last" in capsys.readouterr().out
+
+
+def test_of_a_model_without_accuracy_the_loss_is_shown(runs, monkeypatch, tmp_path, capsys):
+    whole = curves_of
+
+    def without(arguments):
+        value = whole(arguments)
+        nothing = dict.fromkeys(("accuracy", "validation_accuracy"), ["nan"] * EPOCHS)
+        return {**value, "curves": {**value["curves"], **nothing}}
+
+    monkeypatch.setitem(globals(), "curves_of", without)
+    assert main([*WORDS, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().out
+    (row,) = [line.split() for line in said.splitlines() if line.split()[:2] == ["CPU:0", "float32"]]
+    assert "Validation loss, best and last" in said and float(row[2]) == pytest.approx(0.3, abs=0.01)
 
 
 def test_figures(made_up, tmp_path):
