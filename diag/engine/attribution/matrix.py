@@ -143,8 +143,6 @@ def _run_group(so_far: _SoFar, group: Sequence[Names]) -> None:
                     so_far.add(None, Trial(names, reason=OUT_OF_TIME, skipped=True))
                 return
             if process is None or not process.is_alive:
-                if process is not None:
-                    process.end()
                 process = Process(merged_environment(process_of(group[0])))
             location, trial = _tried(request, waiting[0], process, so_far)
             waiting.remove(trial.switches)
@@ -177,6 +175,8 @@ def _tried(
         return value["location"], trial_in(names, value)
     if process.is_alive and "details" not in said:
         raise UserError(said["error"])
+    process.end()  # after an error it can try nothing more
+    process.is_alive = False
     if request.time_left() <= 0:
         return None, Trial(names, reason=OUT_OF_TIME, skipped=True)
     last_words = said.get("details", "").strip().rpartition("\n")[2] if said.get("died") else ""

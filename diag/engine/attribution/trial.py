@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,16 +40,20 @@ def tried(
       known: trials before this one, of other processes too: none is made that they answer.
 
     Raises:
-      UserError: the trace cannot answer.
+      UserError: the trace cannot answer.  After an error the process can try nothing more.
     """
-    runner = _runner_of(**step)
-    unit = _flagged(runner, location)
-    if unit is None:
-        return {"location": None}
-    done = [trial_in(tuple(line["switches"]), line) for line in known]
-    reason = what_is_implied(names, done)
-    figures = {"reason": reason, "skipped": True} if reason else _tried(runner, names, unit, done)
-    return {"location": unit.to_dict(), **figures}
+    try:
+        runner = _runner_of(**step)
+        unit = _flagged(runner, location)
+        if unit is None:
+            return {"location": None}
+        done = [trial_in(tuple(line["switches"]), line) for line in known]
+        reason = what_is_implied(names, done)
+        figures = {"reason": reason, "skipped": True} if reason else _tried(runner, names, unit, done)
+        return {"location": unit.to_dict(), **figures}
+    except BaseException:
+        _open.__exit__(*sys.exc_info())  # a RecordedRun makes of what its step raises an error for the person
+        raise
 
 
 _open = contextlib.ExitStack()
