@@ -164,14 +164,19 @@ class LockstepRun:
         """One step, from the state that the lanes are in.
 
         Raises:
-          UserError: the candidate cannot run it.
+          UserError: the candidate cannot run it, or no place can.
         """
-        telescope = self.telescope_for(batch, number)
+        telescope, values = self.telescope_for(batch, number), [tf.constant(value) for value in flat_batch(batch)]
         self.reference.begin(number)
         self._align()
         try:
-            step = self._one_step(number, telescope, [tf.constant(value) for value in flat_batch(batch)])
+            step = self._one_step(number, telescope, values)
         except tf.errors.OpError as error:
+            if telescope.steps.fails_unwatched(values):
+                raise UserError(
+                    f"step {number} fails as the model is, at the reference as well: {short_reason(error)}; "
+                    "`fit` would as well"
+                ) from error
             raise self._reason(error, number) from error
         self._check_faults()
         for losses, loss in zip(self.findings.losses.values(), step.losses, strict=True):
