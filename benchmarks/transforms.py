@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diag.numerics.bounds import contraction_bound, transform_bound
+from diag.numerics.bounds import contraction_bound
 from diag.numerics.formats import FLOAT32, TF32, round_to
+from diag.numerics.normwise import transform_bound
 
 SHAPE, TAPS = (2, 34, 34, 64), (3, 3, 64, 64)
 Floats = npt.NDArray[Any]

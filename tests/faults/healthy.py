@@ -35,23 +35,23 @@ def _product(call, multiply):
 
 def strassen(call):
     """Strassen's seven products of halves, once (Strassen 1969; Higham 2002, chapter 23)."""
-    return _product(call, lambda a, b: _strassen(a, b, levels=1))
+    return _product(call, lambda a, b: strassen_product(a, b, levels=1))
 
 
 def strassen_twice(call):
     """The same within each of the seven."""
-    return _product(call, lambda a, b: _strassen(a, b, levels=2))
+    return _product(call, lambda a, b: strassen_product(a, b, levels=2))
 
 
-def _strassen(a, b, levels):
-    """None where no size can be halved."""
+def strassen_product(a, b, levels):
+    """Of matrices, or stacks of them; None where no size can be halved."""
     if any(size % 2 or size < 8 for size in (*a.shape[-2:], b.shape[-1])):
         return None
     (a11, a12), (a21, a22) = (np.split(rows, 2, axis=-1) for rows in np.split(a, 2, axis=-2))
     (b11, b12), (b21, b22) = (np.split(rows, 2, axis=-1) for rows in np.split(b, 2, axis=-2))
 
     def times(x, y):
-        product = _strassen(x, y, levels - 1) if levels > 1 else None
+        product = strassen_product(x, y, levels - 1) if levels > 1 else None
         return x @ y if product is None else product
 
     p1, p2, p3 = times(a11 + a22, b11 + b22), times(a21 + a22, b11), times(a11, b12 - b22)

@@ -22,7 +22,7 @@ from diag.engine.graphs.tf_runtime import (
     to_numpy,
 )
 from diag.engine.lanes.eager import EagerPlace
-from diag.engine.truth.axes import axis_names
+from diag.engine.truth.in_norm import InNorm
 from diag.engine.truth.kinds import is_on_cpu, kinds_of
 from diag.engine.truth.not_unique import DECISION_FLIP, settle_ties, settled
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
@@ -40,9 +40,6 @@ from diag.numerics.bounds import (
     composite_bound,
     contraction_bound,
     exact_bound,
-    norms_of,
-    normwise_bound,
-    transform_bound,
     where_both_overflow,
 )
 from diag.numerics.definitions import private_outputs
@@ -110,8 +107,7 @@ class OpEvidence:
     candidate_inputs: Sequence[Any] = ()
     inherited: float = 0.0
     in_order: dict[tuple[int, Format], InOrder | None] = field(default_factory=dict)
-    mixed_scale: list[npt.NDArray[Any] | None] = field(default_factory=list)  # empty until it is asked for
-    norms: dict[tuple[int, tuple[int, ...] | None], npt.NDArray[Any]] = field(default_factory=dict)
+    in_norm: InNorm | None = None
 
     @cached_property
     def error_class(self) -> ErrorClass:
@@ -307,26 +303,15 @@ class OpJudge:
     def _normwise(
         self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]
     ) -> Bound | None:
-        """The bound of a convolution that was computed by way of a transform, where that explains it."""
+        """The bound in norm of a transform or a fast product, where that explains what came of it."""
         measures, node = evidence.measures, evidence.node
-        if measures is None or measures.scale is None or not node.op.startswith(("Conv", "DepthwiseConv")):
+        if measures is None or measures.scale is None or not InNorm.is_for(node.op):
             return None
+        if evidence.in_norm is None:
+            evidence.in_norm = InNorm(node, evidence.inputs, measures.scale[index], self.truth)
         sums = sums_in(evidence, index)
-        if not evidence.mixed_scale:
-            evidence.mixed_scale.append(self.truth.mixed_scale(node, evidence.inputs))
-        if (mixed_scale := evidence.mixed_scale[0]) is not None:
-            bound = transform_bound(x, expected, mixed_scale, sums)
-            if bound.is_explained:
-                return bound
-        names = axis_names(node, x.ndim)
-        spatial = tuple(axis for axis, name in enumerate(names) if name.endswith(("height", "width")))
-        for mixed in (spatial or None, None):
-            if (index, mixed) not in evidence.norms:
-                evidence.norms[index, mixed] = norms_of(measures.scale[index], mixed)
-            bound = normwise_bound(x, expected, evidence.norms[index, mixed], sums)
-            if bound.is_explained:
-                return bound
-        return None
+        bounds = evidence.in_norm.bounds(x, expected, sums, evidence.in_order.get((index, sums)))
+        return next((bound for bound in bounds if bound.is_explained), None)
 
 
 def _bound(
