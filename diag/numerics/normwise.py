@@ -132,7 +132,8 @@ def fast_product_bound(
         rule = "finite, and no error where A or B is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
     lost = InOrder(0.0, 0.0) if in_order is None else in_order
-    rms_allowed, max_allowed = max(TRANSFORM_RMS, IN_ORDER * lost.rms), max(TRANSFORM_MAX, IN_ORDER * lost.max)
+    rms_allowed = max(TRANSFORM_RMS, min(IN_ORDER * lost.rms, CONTRACTION_MAX))  # where terms are alike
+    max_allowed = max(TRANSFORM_MAX, IN_ORDER * lost.max)
     excess = error.rms / rms_allowed
     if is_beyond.any():
         beyond = scaled_error(x[is_beyond], truth[is_beyond], norm[is_beyond], u, 0.0)
