@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -43,13 +43,16 @@ class InNorm:
     def is_for(op_type: str) -> bool:
         return is_transformable(op_type)
 
-    def bounds(self, x: npt.NDArray[Any], truth: Wide, sums: Format, in_order: InOrder | None) -> Iterator[Bound]:
+    def bounds(
+        self, x: npt.NDArray[Any], truth: Wide, sums: Format, lost: Callable[[], InOrder | None]
+    ) -> Iterator[Bound]:
         """The output held to the bound of each algorithm that may have been used.
 
-        sums: the format that sums are kept in.  in_order: what plain sums lose, where that was asked for.
+        sums: the format that sums are kept in.  lost: measures what plain sums lose.
         """
         if self._node.op in MATRIX_PRODUCTS:
-            yield fast_product_bound(x, truth, self._scale, self.product_norms, sums, in_order)
+            yield fast_product_bound(x, truth, self._scale, self.product_norms, sums)
+            yield fast_product_bound(x, truth, self._scale, self.product_norms, sums, lost())
             return
         if self.mixed_scale is not None:
             yield transform_bound(x, truth, self.mixed_scale, sums)

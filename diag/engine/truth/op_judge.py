@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -255,7 +255,7 @@ class OpJudge:
                 statistics = statistics if expected is raw else _statistics(x, expected)
             bound = self._bound(evidence, index, x, expected, statistics, row)
             note = ""
-            if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected)) is not None:
+            if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected, bound)) is not None:
                 bound, note = normwise, NORMWISE
             if (
                 not bound.is_explained
@@ -301,7 +301,7 @@ class OpJudge:
         return composite_bound(x, expected, evidence.spreads_by(self.truth)[index], error)
 
     def _normwise(
-        self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]
+        self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64], bound: Bound
     ) -> Bound | None:
         """The bound in norm of a transform or a fast product, where that explains what came of it."""
         measures, node = evidence.measures, evidence.node
@@ -309,9 +309,9 @@ class OpJudge:
             return None
         if evidence.in_norm is None:
             evidence.in_norm = InNorm(node, evidence.inputs, measures.scale[index], self.truth)
-        sums = sums_in(evidence, index)
-        bounds = evidence.in_norm.bounds(x, expected, sums, evidence.in_order.get((index, sums)))
-        return next((bound for bound in bounds if bound.is_explained), None)
+        lost = partial(lost_in_order, evidence, index, bound)
+        bounds = evidence.in_norm.bounds(x, expected, sums_in(evidence, index), lost)
+        return next((each for each in bounds if each.is_explained), None)
 
 
 def _bound(
@@ -330,16 +330,20 @@ def _bound(
             return replace(bound, error_class=kind, rule=bound.rule.replace("u|A||B|", SOFTMAX_UNIT))
         if bound.is_explained or not math.isfinite(bound.excess):
             return bound
-        key = (index, sums)
-        if key not in evidence.in_order:
-            evidence.in_order[key] = in_order(evidence, index, bound)
-        return contraction_bound(x, expected, scale, terms, sums, evidence.in_order[key])
+        return contraction_bound(x, expected, scale, terms, sums, lost_in_order(evidence, index, bound))
     assert row is not None
     return allowance_bound(statistics, row.ulp, kind)
 
 
-def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
-    """What plain sums lose on some of the elements, the worst among them; None for ops not written out."""
+def lost_in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
+    """What plain sums lose on some of the elements, the worst among them, once; None for ops not written out."""
+    key = (index, sums_in(evidence, index))
+    if key not in evidence.in_order:
+        evidence.in_order[key] = _lost_in_order(evidence, index, bound)
+    return evidence.in_order[key]
+
+
+def _lost_in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
     measures, proto = evidence.measures, evidence.node.proto
     assert measures is not None and measures.sums_in is not None
     inputs = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import UnitRun
 from diag.engine.truth.in_norm import InNorm
-from diag.engine.truth.op_judge import DECISION_FLIP, OpEvidence, OpJudge, OpJudgement, in_order, num_terms
+from diag.engine.truth.op_judge import DECISION_FLIP, OpEvidence, OpJudge, OpJudgement, lost_in_order, num_terms
 from diag.engine.truth.unit_judge import OTHER_ALGORITHMS, UnitJudge, UnitSpreads
 from diag.errors import UserError
 from diag.numerics.bounds import (
@@ -121,7 +121,7 @@ def _of_contraction(
     assert measures is not None and measures.scale is not None and bound is not None
     x, scale, u = evidence.candidate[index], np.asarray(measures.scale[index], np.float64), sums.unit_roundoff
     terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
-    rms, most = contraction_limits(terms, in_order(evidence, index, bound))
+    rms, most = contraction_limits(terms, lost_in_order(evidence, index, bound))
     if not bound.is_explained and bound.rms <= rms and bound.max <= most:
         most = CONTRACTION_MAX  # few elements stand out: `OUTLIER_RMS`
     limits = [Limit(u * scale + terms * sums.underflow, rms, most)]
