@@ -30,6 +30,7 @@ class Planting:
     arguments: tuple[str, ...] = ()
     noted: str = ""  # what a control's notes have to mention
     least_steps: int = 0  # changes of no more steps of the format are roundings of ties
+    is_chance: bool = False  # it strikes now and then: wherever it did may be named
     is_aimed: bool = False  # at one step and one op, which the seed draws
 
     @property

@@ -167,8 +167,8 @@ def one_call_in_fifty(call):
 
 
 def torn_write(call):
-    """The second half of one product in twenty is what the same op wrote before."""
-    is_torn = _nth(call, 20, _PRODUCTS)
+    """The second half of one product in fifty is what the same op wrote before."""
+    is_torn = _nth(call, 50, _PRODUCTS)
     if call.op_type not in _PRODUCTS or call.phase == "optimizer":
         return None
     earlier = call.memory.get(call.index)
@@ -232,8 +232,8 @@ def gradients_not_added(call):
 
 
 def clipped_by_twice_the_norm(call):
-    """A sum of squares under a clipped norm counts twice."""
-    return [call.outputs[0] * 2] if _is(call, "L2Loss", "optimizer") else None
+    """The sum of squares under a clipped norm counts twice."""
+    return [call.outputs[0] * 2] if _is(call, "Sum", "optimizer") else None
 
 
 def draw_kept(call):

@@ -94,7 +94,7 @@ def score(planting: Planting, folder: Path) -> Score:
     if code not in (0, 1):
         raise RuntimeError(f"{planting.name}: exit code {code}: {err.getvalue()[-2000:]}")
     report = json.loads((folder / "report.json").read_text())
-    struck = strikes.first(planting.least_steps)
+    struck = strikes.all_of_them if planting.is_chance else strikes.first(planting.least_steps)
     named = {name: method(seen.steps) for name, method in METHODS.items()}
     return Score(
         planting,
