@@ -163,8 +163,9 @@ class Rotated(layers.Layer):
 
     def call(self, x):  # (batch, length, width)
         length, half = x.shape[1], x.shape[2] // 2
-        angle = tf.range(length, dtype=x.dtype)[:, None] * tf.pow(tf.cast(0.1, x.dtype), tf.range(half, dtype=x.dtype))
-        sine, cosine, left, right = tf.sin(angle), tf.cos(angle), x[..., :half], x[..., half:]
+        angle = tf.range(length, dtype=tf.float32)[:, None] * tf.pow(0.1, tf.range(half, dtype=tf.float32))
+        sine, cosine = (tf.cast(each, x.dtype) for each in (tf.sin(angle), tf.cos(angle)))
+        left, right = x[..., :half], x[..., half:]
         return tf.concat([left * cosine - right * sine, left * sine + right * cosine], -1)
 
 
@@ -196,8 +197,10 @@ class Sampling(layers.Layer):
 
     def call(self, mean, log_variance):
         divergence = tf.exp(log_variance) + tf.square(mean) - 1 - log_variance
-        self.add_loss(0.05 * tf.reduce_mean(tf.reduce_sum(divergence, -1)))
-        return mean + tf.exp(0.5 * log_variance) * keras.random.normal(tf.shape(mean), seed=self.random)
+        self.add_loss(0.05 * tf.reduce_mean(tf.reduce_sum(tf.cast(divergence, tf.float32), -1)))
+        return mean + tf.exp(0.5 * log_variance) * keras.random.normal(
+            tf.shape(mean), dtype=mean.dtype, seed=self.random
+        )
 
 
 class Autoencoder(keras.Model):
@@ -260,7 +263,7 @@ class Penalized(keras.Model):
             tape.watch(x)
             value = self(x)
         norm = tf.sqrt(tf.reduce_sum(tf.square(tape.gradient(value, x)), -1) + 1e-6)
-        return tf.reduce_mean(tf.square(y_pred - y)) + 10.0 * tf.reduce_mean(tf.square(norm - 1.0))
+        return tf.reduce_mean(tf.square(tf.cast(y_pred, y.dtype) - y)) + 10.0 * tf.reduce_mean(tf.square(norm - 1.0))
 
 
 def penalized() -> keras.Model:
