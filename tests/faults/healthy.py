@@ -26,8 +26,15 @@ def _product(call, multiply):
     if right is None or right.dtype.name not in COMPUTED:
         return None
     factors = factors_of(call)
-    product = None if factors is None else multiply(*(np.asarray(x, np.float32) for x in factors))
+    if factors is None or not _are_finite(*factors):
+        return None
+    product = multiply(*(np.asarray(x, np.float32) for x in factors))
     return None if product is None else [product.reshape(right.shape).astype(right.dtype)]
+
+
+def _are_finite(*arrays):
+    """What libraries ask before they split or mix numbers: infinity less infinity is none."""
+    return all(np.isfinite(x.astype(np.float32)).all() for x in arrays)
 
 
 # -- products by other algorithms
@@ -64,7 +71,7 @@ def strassen_product(a, b, levels):
 def by_fft(call):
     """Convolutions of stride 1, and their gradients, as products of spectra."""
     right = call.outputs[0] if call.outputs else None
-    if call.op_type not in _CORRELATIONS or right.dtype.name not in COMPUTED:
+    if call.op_type not in _CORRELATIONS or right.dtype.name not in COMPUTED or not _are_finite(*call.inputs):
         return None
     result = _CORRELATIONS[call.op_type](call)
     return None if result is None else [result.astype(right.dtype)]
