@@ -304,14 +304,14 @@ class OpJudge:
         self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64], bound: Bound
     ) -> Bound | None:
         """The bound in norm of a transform or a fast product, where that explains what came of it."""
-        measures, node = evidence.measures, evidence.node
-        if measures is None or measures.scale is None or not InNorm.is_for(node.op):
+        measures = evidence.measures
+        if measures is None or measures.scale is None or not InNorm.is_for(evidence.node.op):
             return None
         if evidence.in_norm is None:
-            evidence.in_norm = InNorm(node, evidence.inputs, measures.scale[index], self.truth)
+            evidence.in_norm = InNorm(evidence.node, evidence.inputs, measures.scale[index], self.truth)
         lost = partial(lost_in_order, evidence, index, bound)
-        bounds = evidence.in_norm.bounds(x, expected, sums_in(evidence, index), lost)
-        return next((each for each in bounds if each.is_explained), None)
+        found = evidence.in_norm.bounds(x, expected, sums_in(evidence, index), lost)
+        return next((each for each in found if each.is_explained), None)
 
 
 def _bound(
@@ -387,8 +387,7 @@ def _working_format(evidence: OpEvidence) -> Format:
 
 
 def _float_dtypes(evidence: OpEvidence) -> list[Any]:
-    dtypes = [t.dtype for t in evidence.inputs if is_float(t)] + [d for d in evidence.node.dtypes if d in FLOATS]
-    return dtypes
+    return [t.dtype for t in evidence.inputs if is_float(t)] + [d for d in evidence.node.dtypes if d in FLOATS]
 
 
 def _all_equal(evidence: OpEvidence) -> bool:
