@@ -78,8 +78,6 @@ SUITED = {
 }
 FAMILIES = ("contraction", "function", "composite", "rounded once", "exact", "layer", "step")
 STEPS = 2
-# Many processes may share one GPU, none of which takes all of its memory.
-ENVIRONMENT = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,11 @@ class Control:
         names = [each.rpartition("/")[2] if "sim:" in each else each for each in (self.model, self.candidate)]
         tf32 = [] if self.tf32 is None else [f"tf32 {self.tf32}"]
         return key_of(" ".join([names[0].rpartition("/")[2], self.policy, names[1], *tf32, str(self.seed)]))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Many processes share one GPU, none of which takes all its memory; what one compiled in TF32 it may keep."""
+        return {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "CONTROLS_TF32": self.tf32 or ""}
 
     def command(self, folder: Path) -> list[str]:
         return [
@@ -172,9 +175,10 @@ def planned(options: argparse.Namespace) -> list[Task]:
         if each[2] not in SUITED or each[0].rpartition(":")[2] in SUITED[each[2]].split()
     ]
     random.Random(0).shuffle(wanted)
+    wanted.sort(key=lambda control: (control.seed, control.tf32 or ""))
     return [
-        Task(control.key, "benchmarks.controls:outcome", asdict(control), ENVIRONMENT, {}, True, options.limit)
-        for control in sorted(wanted, key=lambda control: control.seed)
+        Task(control.key, "benchmarks.controls:outcome", asdict(control), control.environment, {}, True, options.limit)
+        for control in wanted
     ]
 
 
