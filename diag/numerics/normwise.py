@@ -34,10 +34,6 @@ from diag.numerics.op_classes import ErrorClass
 # measured rms 0.07 to 0.26 and at most 14, on images from dense to one bright spot; TF32 rms 26 to 72 and at least
 # 134 (python -m benchmarks.transforms).  One element far from the rest is no transform: largest over rms reached 63.
 TRANSFORM_RMS, TRANSFORM_MAX, TRANSFORM_OUTLIER = 2.0, 32.0, 256.0
-# Strassen's products, of one level and two, by `fast_product_bound`: rms 0.03 to 2.0 of its norm, TF32 4.6 and more.
-# One element alone beyond what it may lose by itself was at most 7.7 off; where terms are alike, 8 is less than 16
-# u|A||B|, so that no fault passes here that does not pass there.
-FAST_PRODUCT_ALONE = 8.0
 
 
 def norms_of(scale: npt.ArrayLike, mixed: tuple[int, ...] | None = None) -> npt.NDArray[np.float64]:
@@ -120,11 +116,11 @@ def fast_product_bound(
     Its error is bounded in norm, |C - AB| <= c u |A||B| (Brent 1970; Higham 2002, section 23.2.2; for any such
     algorithm and any norm Demmel, Dumitriu, Holtz and Kleinberg 2007).  c is a constant, or twice what a plain sum
     loses (`in_order`).  Elements that are right by themselves, within `CONTRACTION_MAX` u|A||B|, count for the rms
-    alone; of the others none may stand out, for a fast product spreads what it loses over rows and columns.
+    only; of the others none may be alone, for a fast product spreads what it loses over rows and columns.
     """
     u = arithmetic.unit_roundoff
     norm, largest = (np.broadcast_to(each, x.shape) for each in (norms.rms, norms.largest))
-    is_beyond = contraction_error(x, truth, scale, arithmetic) > CONTRACTION_MAX
+    by_element = contraction_error(x, truth, scale, arithmetic)
     if format_of(x.dtype).unit_roundoff > u:
         truth = without_last_rounding(x, truth)
     error = scaled_error(x, truth, norm, u, 0.0)
@@ -135,14 +131,27 @@ def fast_product_bound(
     rms_allowed = max(TRANSFORM_RMS, min(IN_ORDER * lost.rms, CONTRACTION_MAX))  # where terms are alike
     max_allowed = max(TRANSFORM_MAX, IN_ORDER * lost.max)
     excess = error.rms / rms_allowed
+    is_beyond = by_element > CONTRACTION_MAX
     if is_beyond.any():
-        beyond = scaled_error(x[is_beyond], truth[is_beyond], norm[is_beyond], u, 0.0)
         of_largest = scaled_error(x[is_beyond], truth[is_beyond], largest[is_beyond], u, 0.0)
-        others = rms_of_the_rest(beyond, int(is_beyond.sum())) if is_beyond.sum() > 1 else 0.0
-        outlier = max(FAST_PRODUCT_ALONE, TRANSFORM_OUTLIER * others)
-        excess = max(excess, of_largest.max / max_allowed, beyond.max / outlier)
+        of_norm = np.where(is_beyond, np.abs(x.astype(np.float64) - truth) / (u * norm), 0.0)
+        excess = max(excess, of_largest.max / max_allowed, _alone(of_norm, by_element))
     rule = f"norm-wise, u norm(A) norm(B): rms <= {rms_allowed:.3g}, max <= {max_allowed:.3g}"
     return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+
+
+def _alone(beyond: npt.NDArray[np.float64], by_element: npt.NDArray[np.float64]) -> float:
+    """By how much those exceed what is granted them that are beyond their own bounds in no one's company.
+
+    beyond: errors in units of the norm, 0 where an element is within its own bound; company is another such element in
+    its row or column, or others of like size.  by_element: errors in units of u|A||B|.
+    """
+    is_beyond = beyond > 0
+    in_row, in_column = (is_beyond.sum(axis, keepdims=True) for axis in (-1, -2))
+    others = np.sqrt(np.maximum(np.square(beyond).sum() - np.square(beyond), 0.0) / max(is_beyond.sum() - 1, 1))
+    granted = beyond / np.maximum(TRANSFORM_RMS, CONTRACTION_MAX * others)
+    excess = np.minimum(granted, by_element / (2 * CONTRACTION_MAX))
+    return float(np.max(excess, where=is_beyond & (in_row == 1) & (in_column == 1), initial=0.0))
 
 
 def of_transforms(noise: RoundingSpread) -> RoundingSpread:

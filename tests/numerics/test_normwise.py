@@ -46,8 +46,15 @@ def test_a_fast_product_is_off_everywhere_or_nowhere() -> None:
     off[4:] = 2 * unit
     assert is_explained(off) and not is_explained(2 * off)
     off[4:] = 0.0
-    off[5, 5] = 7 * unit[0, 0]
+    off[5, 5] = 1.9 * unit[0, 0]
     assert is_explained(off) and not is_explained(1.2 * off)
+    off[5, 5] *= 5
+    off[5, 6] = off[5, 5]  # its row has another
+    assert is_explained(off)
+    off[5, 6], off[6, 6] = 0.0, off[5, 5]  # one as large
+    assert is_explained(off)
+    off[6, 6] /= 20
+    assert not is_explained(off)
     assert not is_explained(np.where(off > 0, np.inf, 0.0))
     zero = product_norms(a, 0 * b)
     assert not fast_product_bound(off, 0 * truth, 0 * scale, zero, FLOAT32).is_explained
