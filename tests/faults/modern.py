@@ -263,7 +263,7 @@ class Penalized(keras.Model):
             tape.watch(x)
             value = self(x)
         norm = tf.sqrt(tf.reduce_sum(tf.square(tape.gradient(value, x)), -1) + 1e-6)
-        return tf.reduce_mean(tf.square(y_pred - y)) + 10.0 * tf.reduce_mean(tf.square(norm - 1.0))
+        return tf.reduce_mean(tf.square(tf.cast(y_pred, y.dtype) - y)) + 10.0 * tf.reduce_mean(tf.square(norm - 1.0))
 
 
 def penalized() -> keras.Model:

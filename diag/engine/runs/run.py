@@ -155,9 +155,10 @@ class LockstepRun:
         """
         for number in range(self.next_step, self.settings.numbers.stop):
             step = self.step(number, self.batches[number])
-            self.next_step = number + 1
+            self.next_step, losses = number + 1, step.losses
             yield step
-            self.progress(number + 1, "comparing the places", *step.losses)
+            del step  # its tensors go before those of the next come
+            self.progress(number + 1, "comparing the places", *losses)
 
     def step(self, number: int, batch: Batch) -> FinishedStep:
         """One step, from the state that the lanes are in.
