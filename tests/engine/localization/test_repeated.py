@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from diag.engine.localization.repeated import chance_of
 from diag.verdict.findings import Verdict
@@ -18,7 +19,7 @@ def telescope(answers):
     left = iter(answers)
 
     def run_units(run, units):
-        yield SimpleNamespace(candidate=[next(left)], run=run, unit=units[0])
+        yield SimpleNamespace(candidate=[tf.constant(next(left))], run=run, unit=units[0])
 
     def judge(unit_run, truth_wanted, propagated):
         is_right = np.array_equal(unit_run.candidate[0], RIGHT)
@@ -29,7 +30,7 @@ def telescope(answers):
 
 
 def chance_after(*answers):
-    wrong = SimpleNamespace(candidate=[WRONG], run=None, unit=None)
+    wrong = SimpleNamespace(candidate=[tf.constant(WRONG)], run=None, unit=None)
     return chance_of(telescope(answers), wrong, 0)
 
 
