@@ -1,7 +1,7 @@
 """From controls to chances: fit the tail of their excess, and see how well it foretells controls that it has not seen.
 
-`fit` writes diag/data/controls.toml from what `python -m benchmarks.controls` wrote; `figure` draws the reliability
-curve, for which the models are dealt into folds, each foretold by the others; `table` prints the same in figures.
+`table` prints what `python -m benchmarks.controls` found; `fit` writes diag/data/controls.toml from it; `figure` draws
+the reliability curve, for which the models are dealt into folds, each foretold by the others; `reliability` prints it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,9 @@ IN_TAIL = 0.2  # this share of the largest values is the tail
 FEWEST_IN_TAIL = 20
 FOLDS = 6
 FORETOLD = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+KEYS = ("model", "policy", "candidate", "tf32", "seed")
+NOTHING, NOT_RUN = "changed nothing", "not run"
+VERDICTS = ("identical", "rounding", "divergence", NOTHING, NOT_RUN)
 DRAWN = {"layer": "#4477AA", "contraction": "#EE6677", "function": "#228833", "composite": "#AA3377"}
 
 
@@ -70,6 +74,66 @@ def _key(line: dict[str, Any], family: str) -> tuple[Any, ...]:
 def ended(path: Path) -> list[dict[str, Any]]:
     """The controls that were run to their end."""
     return [line for line in lines_of(path) if line["exit"] in (0, 1)]
+
+
+def table(options: argparse.Namespace) -> int:
+    """Every control, then how many there were of each place, and what was said of those that were reported."""
+    lines = sorted(lines_of(options.controls), key=lambda line: [str(line[name]) for name in KEYS])
+    _print_rows(("model", "policy", "place", "seed", "verdict", "largest excess", "seconds"), map(_row, lines))
+    places = dict.fromkeys(map(_place, lines))
+    print()
+    _print_rows(
+        ("place", *VERDICTS, "largest excess"), (_counts(p, [x for x in lines if _place(x) == p]) for p in places)
+    )
+    for line in lines:
+        if line["exit"] != 0:
+            print(f"\n{', '.join(map(str, _row(line)[:4]))}: {_said(line)}")
+    return 0
+
+
+def _print_rows(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    for row in (head, ["---"] * len(head), *rows):
+        print(f"| {' | '.join(map(str, row))} |")
+
+
+def _row(line: dict[str, Any]) -> Sequence[object]:
+    model = str(line["model"]).rpartition("/")[2].replace(".py:", ":")
+    return model, line["policy"], _place(line), line["seed"], _verdict(line), _most(line), round(line["seconds"])
+
+
+def _counts(place: str, lines: Sequence[dict[str, Any]]) -> Sequence[object]:
+    verdicts = [_verdict(line) for line in lines]
+    return place, *map(verdicts.count, VERDICTS), _most(*lines)
+
+
+def _place(line: dict[str, Any]) -> str:
+    place = re.sub(r"sim:.*/(\w+).py:", r"sim:\1:", line["candidate"])
+    return place if line.get("tf32") is None else f"{place}, TF32 {line['tf32']}"
+
+
+def _verdict(line: dict[str, Any]) -> str:
+    """Of one that did nothing of its own, or was not run to its end, that."""
+    return NOTHING if line.get("changed") == 0 else line.get("verdict", NOT_RUN)
+
+
+def _most(*lines: dict[str, Any]) -> str:
+    """The largest excess and what it is of; a correctly rounded result is at its bound by construction."""
+    found = [
+        (float(each[1]), family) for line in lines for family, each in line.get("largest", {}).items()
+        if float(each[1]) > 1 or family != "rounded once"
+    ]  # fmt: skip
+    return "{:.3g} ({})".format(*max(found)) if found else ""
+
+
+def _said(line: dict[str, Any]) -> str:
+    first = line.get("first")
+    if first is None:
+        return " ".join(line.get("said", "").split())
+    where = [f"step {first['step']}", *(str(first[name]) for name in ("phase", "layer", "op_type", "op_index"))]
+    cured = f", cured by {', '.join(first['cured_by'])}" if first["cured_by"] else ""
+    others = f"; {line['divergences']} in all" if line["divergences"] > 1 else ""
+    excess = float(first["excess"])
+    return f"{' '.join(where)}: {first['cause']}, blame {first['blame']}, excess {excess:.3g}{cured}{others}"
 
 
 def fit(options: argparse.Namespace) -> int:
@@ -125,7 +189,7 @@ def reliability(lines: Sequence[dict[str, Any]]) -> Iterator[tuple[str, int, lis
             yield family, chances.size, [float(np.mean(chances <= p)) for p in FORETOLD]
 
 
-def table(options: argparse.Namespace) -> int:
+def print_reliability(options: argparse.Namespace) -> int:
     print("| family | controls | " + " | ".join(f"{p:g}" for p in FORETOLD) + " |")
     for family, size, shares in reliability(ended(options.controls)):
         print(f"| {family} | {size} | " + " | ".join(f"{share:.3f}" for share in shares) + " |")
@@ -164,9 +228,12 @@ def figure(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     made = argparse.ArgumentParser("python -m benchmarks.significance", description=__doc__)
     commands = made.add_subparsers(required=True)
-    for name, command, to in (("fit", fit, DATA), ("table", table, None), ("figure", figure, FIGURE)):
+    for name, command, to in (
+        ("table", table, None), ("fit", fit, DATA), ("figure", figure, FIGURE),
+        ("reliability", print_reliability, None),
+    ):  # fmt: skip
         asked = commands.add_parser(name)
-        asked.add_argument("controls", type=Path, metavar="FILE.jsonl", help="what benchmarks.controls wrote")
+        asked.add_argument("controls", type=Path, metavar="FOLDER", help="what benchmarks.controls wrote")
         if to is not None:
             asked.add_argument("--to", type=Path, default=to, metavar="FILE", help="(default: %(default)s)")
         asked.set_defaults(command=command)

@@ -269,6 +269,7 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float, events: Event
             )
             state = {"run": carried(run), "recording": recording.carried()}
             checkpoints.write(header, state, RUN_DATA, recording.writer.path)
+        del step, record  # whose tensors are not needed beside those of the next step
 
 
 def _attributed(

@@ -41,6 +41,8 @@ MOSTLY_RIGHT = 0.5
 NEARLY_ALL = 0.9
 # A factor found from results that were rounded once is itself off by as much as one of them.
 FITTED = 2.0
+# One factor fits one number as it likes; that it fits two more, with eight correct bits or more, is no chance.
+MORE_THAN_FITTED = 3
 # Widths of operands that no format has: tried in both roundings, they assume more than any other hypothesis.
 OF_NO_FORMAT = frozenset(way.name for way in OTHER_WAYS)
 # Ops that tell whether numbers are finite.
@@ -118,7 +120,11 @@ def nonfinite(case: WrongOutput) -> Iterator[Cause]:
 
 
 def scaled(case: WrongOutput) -> Iterator[Cause]:
-    """A constant factor; of the change, where the output is a variable's new value."""
+    """A constant factor; of the change, where the output is a variable's new value.
+
+    It has to explain what no factor, with the same allowance, does not: results that are all cut off have one, too,
+    but it is 1 to within a rounding.
+    """
     if case.judge is None or not case.is_floating or case.output.size < 2:
         return
     base = np.zeros_like(case.truth) if case.before is None else case.before.astype(np.float64)
@@ -132,11 +138,19 @@ def scaled(case: WrongOutput) -> Iterator[Cause]:
     factors = (_round(factor), factor, _middle(change, expected))
     tried = {each: case.excess_against(base + each * expected) for each in factors if math.isfinite(each)}
     allowed = FITTED if case.bound.error_class is ErrorClass.ROUNDED_ONCE else 1.0
+    if case.excess_against(case.truth) <= allowed:
+        return
     factor = min(tried, key=lambda each: (tried[each] > allowed, each != _round(factor), tried[each]))
     excess = tried[factor]
     if excess <= allowed:
-        summary = f"{factor:.6g} times what is right"
+        summary = f"{_in_digits(factor)} times what is right"
         yield Cause("scaled", summary, {"factor": factor, "remaining_excess": excess})
+
+
+def _in_digits(factor: float) -> str:
+    """As many as tell it from 1."""
+    near_one = f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.3g}"
+    return near_one if 0 < abs(factor - 1) < 1e-4 else f"{factor:.6g}"
 
 
 def _middle(change: Truth, expected: Truth) -> float:
@@ -164,17 +178,20 @@ def approximate(case: WrongOutput) -> Iterator[Cause]:
     yield Cause("approximate-function", f"{bits:.1f} correct bits everywhere", facts)
 
 
-def approximate_few(case: WrongOutput) -> Iterator[Cause]:
-    """The same of so few numbers that their being numbers of a narrower format may be chance."""
-    if not has_distinct(case.output, ENOUGH_VALUES):
-        yield from approximate(case)
+def of_few(case: WrongOutput) -> Iterator[Cause]:
+    """So few numbers that their being numbers of a narrower format may be chance: one factor for all, or none."""
+    if has_distinct(case.output, ENOUGH_VALUES):
+        return
+    if has_distinct(case.output, MORE_THAN_FITTED):
+        yield from scaled(case)
+    yield from approximate(case)
 
 
 # What needs no second opinion: bits that are equal, or a replay that is right.
 CONCLUSIVE: tuple[Hypothesis, ...] = (skipped, missed_nonfinite, unrepeated, depends_on_history, unapplied)
 # What brings the error back into the bound when the op is computed again.
 EXPLAINING: tuple[Hypothesis, ...] = (
-    narrow_operands, narrow_accumulator, approximate_few, computed_in, cut_off, flushed_subnormals, scaled, weighed,
+    narrow_operands, narrow_accumulator, of_few, computed_in, cut_off, flushed_subnormals, scaled, weighed,
     permuted, left_out, stale,
 )  # fmt: skip
 # The same, where nothing cheaper does.

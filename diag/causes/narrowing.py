@@ -55,6 +55,8 @@ AS_GOOD = 2.0
 ENOUGH_VALUES = 16
 # Of the results of an op that rounds once, the share that rounding twice may move by an ULP.
 MOVED = 0.05
+# It runs in no dtype but the two that it is given: a narrower one on the way is the kernel's own.
+CONVERSION = "Cast"
 # A sample sorts out, the whole op decides: what is this far out of bound in a sample is not computed as a whole.
 UNREFUTED, MOST_LIKELY = 4.0, 6
 
@@ -196,7 +198,7 @@ def computed_in(case: WrongOutput) -> Iterator[Cause]:
         tried = {flushed: _excess_in(case, form, flushed, rounds_inputs=True) for flushed in (False, True)}
         flushed = min(tried, key=lambda each: tried[each])
         only_result = _excess_in(case, form, False, rounds_inputs=False)
-        if tried[flushed] <= min(1.0, only_result):
+        if tried[flushed] <= min(1.0, only_result) and case.op_type != CONVERSION:
             words = f"inputs and result are numbers of {form.name}" + (", without subnormals" if flushed else "")
             facts = {"computed_in": form.name, "flushed": flushed, "remaining_excess": tried[flushed]}
             yield Cause(f"format:{name}", words, facts, in_other_dtype=True)

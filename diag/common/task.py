@@ -42,6 +42,8 @@ ENDING = 5.0
 """Seconds that a process has to end in when nothing more is asked of it."""
 IDLE = 60.0
 """Seconds that a process waits for its next task."""
+MOST_SHARED = 24
+"""Tasks of one process: what Keras and TensorFlow keep of models that are gone grows."""
 LAST_WORDS = 2000  # characters of what a process printed, kept where it died
 LONGEST_KEY = 200  # characters; a file's name has 255 bytes, and here an ending
 _KEY = re.compile(r"\w[\w.+=,@-]*", re.ASCII)
@@ -161,7 +163,7 @@ class Process:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
-        self._used = time.monotonic()
+        self._used, self._num_tasks = time.monotonic(), 0
         self._printed = tempfile.TemporaryFile()  # noqa: SIM115  as long as the process lives
         tasks, told = os.pipe()
         said, results = os.pipe()
@@ -182,6 +184,8 @@ class Process:
 
     def fits(self, task: Task) -> bool:
         """Whether a task may share it."""
+        if self._num_tasks >= MOST_SHARED:
+            return False
         is_waiting = time.monotonic() - self._used < IDLE / 2 and self._process.poll() is None
         return is_waiting and task.shares_process and dict(task.environment) == self._environment
 
@@ -195,6 +199,7 @@ class Process:
             self._tasks.flush()
         line, is_in_time = self._line(task, is_wanted)
         self._used = time.monotonic()
+        self._num_tasks += 1
         if line.endswith(b"\n"):
             return json.loads(line)  # type: ignore[no-any-return]
         self.is_alive = False

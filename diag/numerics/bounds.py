@@ -31,10 +31,6 @@ CONTRACTION_MAX_PER_SQRT_N = 4.0
 # A kernel whose errors are small everywhere does not sum in one long run and cannot claim the sqrt(n)
 # law for one element.  Of 10^8 normal deviates the largest is 5.7 rms; 32 is far outside.
 OUTLIER_RMS = 32.0
-# Convolutions by a transform, error over u times the op on its operands' largest neighbours: Winograd's F(4x4,3x3)
-# measured rms 0.07 to 0.26 and at most 14, on images from dense to one bright spot; TF32 rms 26 to 72 and at least
-# 134 (python -m benchmarks.transforms).  One element far from the rest is no transform: largest over rms reached 63.
-TRANSFORM_RMS, TRANSFORM_MAX, TRANSFORM_OUTLIER = 2.0, 32.0, 256.0
 # What a sum may lose, by what plain sums of the same terms lose: no kernel measured lost more (docs/BOUNDS.md).
 IN_ORDER = 2.0
 # Plain sums: one after the other; in so many running sums side by side; in blocks of so many terms.
@@ -137,12 +133,12 @@ def contraction_bound(
     hidden = 0.0
     if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
         hidden = _rms_behind_last_rounding(x, truth, scale, arithmetic)
-        truth = _without_last_rounding(x, truth)
+        truth = without_last_rounding(x, truth)
     error = scaled_error(x, truth, scale, arithmetic.unit_roundoff, num_terms * arithmetic.underflow)
     if math.isinf(error.max):
         rule = "finite, and no error where |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
-    rest = max(hidden, _rms_of_the_rest(error, x.size))
+    rest = max(hidden, rms_of_the_rest(error, x.size))
     rms_allowed, serial = contraction_limits(num_terms, in_order)
     words = f", {IN_ORDER:g} x what a plain sum loses" if rms_allowed > CONTRACTION_RMS else ""
     max_allowed = min(serial, max(CONTRACTION_MAX, OUTLIER_RMS * rest))
@@ -196,7 +192,7 @@ def contraction_error(
 ) -> npt.NDArray[np.float64]:
     """The error that `contraction_bound` limits, element by element, in units of u(|A||B|)."""
     if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
-        truth = _without_last_rounding(x, truth)
+        truth = without_last_rounding(x, truth)
     unit = arithmetic.unit_roundoff * np.asarray(scale, np.float64) + arithmetic.underflow
     with np.errstate(invalid="ignore"):
         error = np.abs(x.astype(np.float64) - truth) / unit
@@ -204,7 +200,7 @@ def contraction_error(
     return np.where(same, 0.0, np.where(np.isfinite(error), error, np.inf))
 
 
-def _without_last_rounding(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def without_last_rounding(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Truth moved towards x by up to half an ULP: what x was before it was rounded, at best."""
     half = 0.5 * ulp(truth, format_of(x.dtype))
     with np.errstate(invalid="ignore"):
@@ -228,58 +224,7 @@ def _rms_behind_last_rounding(
     return float(math.sqrt(math.pi / 2) * showing / chances) if chances > 0 and np.isfinite(chances) else 0.0
 
 
-def norms_of(scale: npt.ArrayLike, mixed: tuple[int, ...] | None = None) -> npt.NDArray[np.float64]:
-    """The rms of |A||B| over the axes that a transform mixes, None for all of them; read-only, of |A||B|'s shape."""
-    sizes = np.asarray(scale, np.float64)
-    return np.broadcast_to(np.sqrt(np.mean(np.square(sizes), axis=mixed, keepdims=True)), sizes.shape)
-
-
-def normwise_bound(
-    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], arithmetic: Format
-) -> Bound:
-    """Error in units of u times `norms_of` |A||B|: fine in norm, not per element.
-
-    Winograd and FFT convolutions mix elements before they sum, so that an element with small terms
-    inherits the rounding of its neighbours' large ones (Barabasz et al. 2020, Error analysis and
-    improving the accuracy of Winograd convolution).  What is mixed are the spatial axes; images and channels
-    stay apart, and their sizes may differ by orders of magnitude.  One wrong element is still an outlier.
-    """
-    u = arithmetic.unit_roundoff
-    if format_of(x.dtype).unit_roundoff > u:
-        truth = _without_last_rounding(x, truth)
-    error = scaled_error(x, truth, norms, u, 0.0)
-    if math.isinf(error.max):
-        rule = "finite, and no error where all of |A||B| is zero"
-        return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
-    max_allowed = max(CONTRACTION_MAX, OUTLIER_RMS * error.rms)
-    excess = max(error.rms / CONTRACTION_RMS, error.max / max_allowed)
-    rule = f"norm-wise, u rms(|A||B|): rms <= {CONTRACTION_RMS:g}, max <= {max_allowed:.3g}"
-    return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
-
-
-def transform_bound(
-    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], mixed_scale: npt.ArrayLike, arithmetic: Format
-) -> Bound:
-    """Error in units of u times the op on the largest absolute values near each of its operands' elements.
-
-    A tile of a Winograd convolution multiplies every element of an input tile with every tap of the kernel, so an
-    element inherits the rounding of what lies near, however small its own terms are.  `mixed_scale` is the op on
-    operands each of whose elements is the largest of a neighbourhood of the size of a tile.
-    """
-    u = arithmetic.unit_roundoff
-    if format_of(x.dtype).unit_roundoff > u:
-        truth = _without_last_rounding(x, truth)
-    error = scaled_error(x, truth, mixed_scale, u, 0.0)
-    if math.isinf(error.max):
-        rule = "finite, and no error where all near |A||B| is zero"
-        return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
-    max_allowed = max(min(TRANSFORM_MAX, TRANSFORM_OUTLIER * _rms_of_the_rest(error, x.size)), 0.5)
-    excess = max(error.rms / TRANSFORM_RMS, error.max / max_allowed)
-    rule = f"norm-wise, u max|A| max|B| nearby: rms <= {TRANSFORM_RMS:g}, max <= {max_allowed:.3g}"
-    return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
-
-
-def _rms_of_the_rest(error: ScaledError, size: int) -> float:
+def rms_of_the_rest(error: ScaledError, size: int) -> float:
     """The rms of all elements but the worst."""
     return math.sqrt(max(error.rms**2 * size - error.max**2, 0.0) / (size - 1)) if size > 1 else math.inf
 
@@ -331,14 +276,6 @@ def composite_limits(
         COMPOSITE * rms_unit + 2 * COMPOSITE_ULP * u * size + underflow,
         COMPOSITE * max_unit + 2 * COMPOSITE_ULP * u * largest + underflow,
     )
-
-
-def of_transforms(noise: RoundingSpread) -> RoundingSpread:
-    """The spread of a composite from noise that is uniform in u times what a transform mixes into each element.
-
-    So scaled that `composite_bound` allows the result of a convolution what `transform_bound` does.
-    """
-    return RoundingSpread(noise.rms * math.sqrt(3) * TRANSFORM_RMS / COMPOSITE, noise.max * TRANSFORM_MAX / COMPOSITE)
 
 
 def of_underflow(noise: RoundingSpread) -> RoundingSpread:

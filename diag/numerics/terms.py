@@ -74,9 +74,22 @@ def terms_of(
 # -- products of matrices --------------------------------------------------------------------------
 
 
+MATRIX_PRODUCTS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
+
+
+def are_transposed(attrs: Attributes) -> tuple[bool, bool]:
+    """Whether the factors of a matrix product are."""
+    return bool(attrs.get("transpose_a") or attrs.get("adj_x")), bool(attrs.get("transpose_b") or attrs.get("adj_y"))
+
+
+def factors_of(inputs: Sequence[Array], attrs: Attributes) -> tuple[Array, Array]:
+    """What a matrix product multiplies, (..., m, k) and (..., k, n)."""
+    a, b = (np.swapaxes(x, -1, -2) if flip else x for x, flip in zip(inputs, are_transposed(attrs), strict=True))
+    return a, b
+
+
 def _matrix_product(inputs: Sequence[Array], attrs: Attributes, shape: tuple[int, ...], at: Array) -> Terms:
-    flips = [bool(attrs.get(a) or attrs.get(b)) for a, b in (("transpose_a", "adj_x"), ("transpose_b", "adj_y"))]
-    a, b = (np.swapaxes(x, -1, -2) if flip else x for x, flip in zip(inputs, flips, strict=True))
+    a, b = factors_of(inputs, attrs)
     batch = shape[:-2]
     a = np.broadcast_to(a, (*batch, *a.shape[-2:]))
     b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
@@ -337,7 +350,7 @@ def _shape_last(shape: tuple[int, ...], attrs: Attributes) -> tuple[int, ...]:
 
 
 _WRITTEN_OUT: dict[str, Callable[[Sequence[Array], Attributes, tuple[int, ...], Array], Terms | None]] = {
-    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _matrix_product),
+    **dict.fromkeys(MATRIX_PRODUCTS, _matrix_product),
     "Einsum": _einsum,
     "Sum": _sum,
     "Mean": _mean,

@@ -5,6 +5,7 @@
 | 1 | an op, alone and on the same inputs, is out of its bound | divergence | `blame_of_op` |
 | 1b | a layer is out of its bound, and an op of it that has no float64 truth makes a difference | divergence | kernel |
 | 2 | a compiled layer is out of its bound, each of its ops is within | divergence | `blame_of_layer` |
+| 2b | that layer is within its bound in one of three more runs on the same inputs | divergence | kernel |
 | 3 | the compiled step is out of its bound, each layer is within | divergence | `blame_of_layer` |
 | 4 | the step's own run is out of its bound, the same step run again is not | divergence | kernel |
 | 5 | a random stream repeats itself, or another, or is not of its law | divergence | random-stream |

@@ -11,8 +11,8 @@ import tensorflow as tf
 from diag.causes.patterns import describe_elements
 from diag.common.wording import counted
 from diag.engine.graphs.tf_errors import reason
-from diag.numerics.bounds import norms_of, normwise_bound
 from diag.numerics.formats import FLOAT32, format_of
+from diag.numerics.normwise import norms_of, normwise_bound
 from probes.exact.case import (
     LIMITS,
     Case,

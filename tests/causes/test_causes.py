@@ -131,6 +131,30 @@ def test_a_constant_factor(factor):
     assert (cause.name, cause.evidence["factor"]) == ("scaled", pytest.approx(factor))
 
 
+def test_results_that_are_cut_off_have_no_factor():
+    """They are all too small, by up to a step of the format: "1 times what is right" explains nothing."""
+    exact = np.abs(normal(20, seed=3)).astype(np.float64) * (1 + 2.0**-24 - 2.0**-30)  # just below the next number
+    output = np.abs(normal(20, seed=3))
+    output[7] = np.nextafter(output[7], np.float32(9))  # but for one, so that it is not the format's rounding
+    assert explain(case(output, exact, ErrorClass.ROUNDED_ONCE, bits=25)).name != "scaled"
+
+
+@pytest.mark.parametrize("size", [3, 20])
+def test_a_scalar_that_was_rounded_is_a_factor_and_no_approximation(size):
+    """0.001 in bfloat16, times a few numbers as well as many."""
+    scalar, x = np.float32(0.001), normal(size)
+    output = x * nearest_even(np.full(1, scalar), 16)
+    cause = explain(case(output, x.astype(np.float64) * scalar, ErrorClass.ROUNDED_ONCE, bits=23))
+    assert cause.name == "scaled"
+    assert cause.evidence["factor"] == pytest.approx(float(nearest_even(np.full(1, scalar), 16)[0] / scalar), rel=1e-6)
+
+
+def test_a_factor_next_to_one_is_said_in_digits_that_tell_it_from_one():
+    truth = normal(20)
+    cause = explain(case((truth * (1 - 2.0**-17)).astype(np.float32), truth, ErrorClass.COMPOSITE, bits=23))
+    assert cause.name == "scaled" and cause.summary.startswith("1 - 7.6")
+
+
 def test_all_zeros_are_not_scaled_by_zero():
     assert explain(case(np.zeros(20, np.float32), normal(20), ErrorClass.COMPOSITE)).name == "unknown"
 

@@ -103,6 +103,16 @@ def test_a_coarse_result_of_exact_inputs_is_another_matter():
     assert "computed_in" not in cause.evidence
 
 
+def test_a_cast_through_a_narrower_format_has_not_run_in_it():
+    x = normal(200)
+    through = x.astype(ml_dtypes.bfloat16).astype(np.float16)
+    found = case(
+        through, x, ErrorClass.ROUNDED_ONCE, inputs=[x.astype(np.float64)], recompute=lambda x: x[0], op_type="Cast"
+    )
+    cause = explain(found)
+    assert (cause.name, cause.in_other_dtype) == ("format:bf16", False)
+
+
 # ---- subnormals
 
 TINY = 2.0**-14  # the smallest normal number of float16

@@ -82,17 +82,18 @@ def test_a_folder_of_other_tasks_is_refused(swept, tmp_path):
             Task(key, "x:y")
 
 
-def test_a_process_is_shared_by_tasks_that_say_so_in_one_environment(tmp_path):
-    names = ("first", "second", "alone", "elsewhere", "last")
+def test_a_process_is_shared_by_tasks_that_say_so_in_one_environment(tmp_path, monkeypatch):
+    monkeypatch.setattr("diag.common.task.MOST_SHARED", 2)
+    names = ("first", "second", "third", "alone", "elsewhere", "last")
     tasks = [
         Task(
             name, "os:getpid", {}, {"LOCKSTEP_TEST": "1"} if name == "elsewhere" else {}, shares_process=name != "alone"
         )
         for name in names
     ]
-    first, second, alone, elsewhere, last = (done.value for done in run(tasks, tmp_path, jobs=1))
+    first, second, third, alone, elsewhere, last = (done.value for done in run(tasks, tmp_path, jobs=1))
     assert first == second
-    assert len({first, alone, elsewhere, last}) == 4
+    assert len({first, third, alone, elsewhere, last}) == 5
     assert not _are_running("diag.common.task", "-P", str(os.getpid()))
 
 

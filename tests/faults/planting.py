@@ -54,7 +54,13 @@ class Strikes:
     """All that one fault changed in one run."""
 
     by_op: set[Strike] = field(default_factory=set)
+    eagerly: set[Strike] = field(default_factory=set)
     by_rewriter: set[Strike] = field(default_factory=set)
+
+    @property
+    def all_of_them(self) -> tuple[Strike, ...]:
+        """Of a fault of chance, which may strike the look at an op by itself and not the step."""
+        return tuple(sorted(s for s in self.by_op | self.eagerly if s.is_no_rounding))
 
     def first(self, least_steps: int = 0) -> tuple[Strike, ...]:
         """The first change that is no rounding, and before it those of so few steps that they may be one."""
@@ -108,8 +114,9 @@ def _recording(simulation: Simulation, strikes: Strikes, aim: Aim | None) -> Sim
             return None
         changed = fault(call)
         size = 0.0 if changed is None else max(map(_change, call.outputs, changed))
-        if changed is not None and size and call.execution != "eager":
-            strikes.by_op.add(_strike(call, size, max(map(_steps, call.outputs, changed))))
+        if changed is not None and size:
+            seen = strikes.eagerly if call.execution == "eager" else strikes.by_op
+            seen.add(_strike(call, size, max(map(_steps, call.outputs, changed))))
         return changed
 
     def recording_rewriter(graph_def: Any) -> Any:

@@ -94,14 +94,14 @@ def score(planting: Planting, folder: Path) -> Score:
     if code not in (0, 1):
         raise RuntimeError(f"{planting.name}: exit code {code}: {err.getvalue()[-2000:]}")
     report = json.loads((folder / "report.json").read_text())
-    struck = strikes.first(planting.least_steps)
+    struck = strikes.all_of_them if planting.is_chance else strikes.first(planting.least_steps)
     named = {name: method(seen.steps) for name, method in METHODS.items()}
     return Score(
         planting,
         struck,
         report["verdict"],
         report["first_divergence"],
-        " ".join(out.getvalue().split()),
+        " ".join([json.dumps(report["notes"]), *out.getvalue().split()]),
         seconds,
         named,
         {

@@ -45,14 +45,20 @@ def product_in_float16(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _accumulated(call: Call) -> list[np.ndarray] | None:
     right = call.outputs[0]
-    if right.dtype != np.float16:
-        return None
+    factors = factors_of(call) if right.dtype == np.float16 else None
+    return None if factors is None else [product_in_float16(*factors).reshape(right.shape)]
+
+
+def factors_of(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
+    """The matrices, or stacks of them, whose product a MatMul, a Conv2D or one of its gradients is, but for its shape.
+
+    None of other ops, and of convolutions that are grouped or have channels first.
+    """
     if call.op_type in _MATMULS:
         flips = [call.attrs[name] for name in _FLIPS if name in call.attrs]
         a, b = (np.swapaxes(x, -1, -2) if flip else x for x, flip in zip(call.inputs, flips, strict=True))
-        return [product_in_float16(a, b)]
-    factors = _CONVOLUTIONS[call.op_type](call)
-    return None if factors is None else [product_in_float16(*factors).reshape(right.shape)]
+        return a, b
+    return _CONVOLUTIONS[call.op_type](call) if call.op_type in _CONVOLUTIONS else None
 
 
 def _forward(call: Call) -> tuple[np.ndarray, np.ndarray] | None:
@@ -117,14 +123,22 @@ class _Shuffle:
         return [total.reshape(right.shape).astype(right.dtype)]
 
 
-def _chunks_of_sum(call: Call) -> list[np.ndarray]:
-    return _chunk_sums(call.inputs[0], np.atleast_1d(call.inputs[1]))
+def terms_of(call: Call) -> np.ndarray:
+    """What a Sum, a Mean or a BiasAddGrad adds up: (*kept axes, terms), the reduced axes as one in row-major order."""
+    array = call.inputs[0]
+    if call.op_type == "BiasAddGrad":
+        axes = np.delete(np.arange(array.ndim), 1 if call.attrs["data_format"] == "NCHW" else array.ndim - 1)
+    else:
+        axes = np.atleast_1d(call.inputs[1])
+    reduced = sorted({int(axis) % array.ndim for axis in axes})
+    kept = [axis for axis in range(array.ndim) if axis not in reduced]
+    count = int(np.prod([array.shape[axis] for axis in reduced], dtype=int))
+    return np.transpose(array, [*kept, *reduced]).reshape(*(array.shape[axis] for axis in kept), count)
 
 
-def _chunks_of_bias(call: Call) -> list[np.ndarray]:
-    num_axes = call.inputs[0].ndim
-    channel = 1 if call.attrs["data_format"] == "NCHW" else num_axes - 1
-    return _chunk_sums(call.inputs[0], np.delete(np.arange(num_axes), channel))
+def _chunks_of_terms(call: Call) -> list[np.ndarray]:
+    rows = terms_of(call)
+    return [rows[..., i : i + _CHUNK].sum(-1, dtype=np.float32) for i in range(0, rows.shape[-1], _CHUNK)]
 
 
 def _chunks_of_kernel(call: Call) -> list[np.ndarray] | None:
@@ -135,17 +149,8 @@ def _chunks_of_kernel(call: Call) -> list[np.ndarray] | None:
     return [a[:, i : i + _CHUNK] @ b[i : i + _CHUNK] for i in range(0, len(b), _CHUNK)]
 
 
-def _chunk_sums(array: np.ndarray, axes: np.ndarray) -> list[np.ndarray]:
-    """Sums over chunks of the reduced axes, which are taken as one in row-major order."""
-    reduced = sorted(int(axis) % array.ndim for axis in axes)
-    kept = [axis for axis in range(array.ndim) if axis not in reduced]
-    count = int(np.prod([array.shape[axis] for axis in reduced], dtype=int))
-    rows = np.transpose(array, [*kept, *reduced]).reshape(*(array.shape[axis] for axis in kept), count)
-    return [rows[..., i : i + _CHUNK].sum(-1, dtype=np.float32) for i in range(0, count, _CHUNK)]
-
-
 _SUMS: dict[str, Callable[[Call], list[np.ndarray] | None]] = {
-    "BiasAddGrad": _chunks_of_bias,
+    "BiasAddGrad": _chunks_of_terms,
     "Conv2DBackpropFilter": _chunks_of_kernel,
-    "Sum": _chunks_of_sum,
+    "Sum": _chunks_of_terms,
 }

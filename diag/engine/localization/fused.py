@@ -16,6 +16,7 @@ from diag.engine.graphs.graph import Node, Port
 from diag.engine.lanes.step_results import StepRun, UnitRun
 from diag.engine.localization.bisection import Region, smallest_failing_region, watched_away
 from diag.engine.localization.explainers import UnitExplainer
+from diag.engine.localization.repeated import chance_of
 from diag.engine.localization.tf32_cure import cures_of_unit
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.step.fusion_groups import all_fusion_groups
@@ -92,6 +93,11 @@ class FusedFaults:
     def _named(self, suspect: _Suspect, with_region: bool) -> Divergence:
         observation, unit_run = suspect.observation, suspect.unit_run
         is_step = unit_run.unit.layer == STEP
+        chance = None if is_step else chance_of(self.telescope, unit_run, observation.where.output)
+        if chance is not None:
+            where = self._where_across(suspect, None) if unit_run.unit.joined else observation.where
+            found = Divergence.of(where, chance, "kernel", observation.excess)
+            return found.with_evidence(ops_innocent=True, output_name=observation.where.name)
         is_across = bool(unit_run.unit.joined) or (is_step and unit_run.run.with_boundaries)  # else it is only watched
         region = self._region(unit_run) if is_across or (with_region and not is_step) else None
         if is_step and region is not None:

@@ -16,6 +16,7 @@ from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
 from diag.engine.lanes.step_results import LaneStep, StepRun, UnitRun
+from diag.engine.localization.repeated import REPEATS
 from diag.engine.lockstep.telescope import Telescope
 from diag.numerics.bits import same_bits
 from diag.verdict.findings import Cause, Observation, Verdict
@@ -25,8 +26,6 @@ StepJudge = Callable[[Telescope, UnitRun, bool, Mapping[Any, Any]], Sequence[Obs
 
 # A second run that is this many times nearer to the reference does not have the first one's error.
 NEARER = 8.0
-# What is wrong now and then may be wrong twice running.
-REPEATS = 3
 
 
 @dataclass(frozen=True)

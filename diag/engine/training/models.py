@@ -203,6 +203,8 @@ def prepare_training(model: keras.Model, inputs: Any, targets: Any) -> Training:
         losses = [ChosenLoss("all", loss_of_its_own, "the model came with it")]
         if not came_with_optimizer:
             model.compile(optimizer=optimizer, loss=None, jit_compile=False)
+        if model.loss is None:  # what a loss of its own reads in the targets is not known
+            specs = ()
     else:
         chosen = _choose_losses(specs, outputs, targets)
         losses = [description for description, _ in chosen]

@@ -34,10 +34,11 @@ from diag.engine.graphs.tf_runtime import (
 from diag.engine.truth.own_decisions import decided
 from diag.engine.truth.rounding_nodes import OperandRounding, constant_node, rounding_nodes
 from diag.engine.truth.sum_orders import loss_in_order, merged_terms
-from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale
+from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale, nodes_of_product_norm
 from diag.numerics.definitions import defined, has_definition
 from diag.numerics.formats import FLOAT32
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
+from diag.numerics.terms import MATRIX_PRODUCTS
 
 _NARROW = "/lockstep_narrow"
 DOUBLES = (tf.float64, tf.complex128)
@@ -47,9 +48,10 @@ class Noise(Enum):
     """Which results are moved at random, and by how much.
 
     ROUNDING: all that round, by up to one rounding.  PRODUCTS: of those the results of products and sums alone, which
-    is most of it at a third of the cost.  TRANSFORMS: the results of convolutions alone, by up to u times what a
-    transform mixes into each element (diag/engine/truth/transforms.py).  ORDERS: the results of products and sums, all
-    elements of one alike, by what a sum of one term after the other loses (diag/engine/truth/sum_orders.py).
+    is most of it at a third of the cost.  TRANSFORMS: the results of convolutions and matrix products alone, by up to u
+    times what a transform or a fast product mixes into each element (diag/engine/truth/transforms.py).  ORDERS: the
+    results of products and sums, all elements of one alike, by what a sum of one term after the other loses
+    (diag/engine/truth/sum_orders.py).
     UNDERFLOW: all that round, by up to the smallest normal number, as a kernel does that flushes subnormal ones.
     """
 
@@ -232,7 +234,10 @@ class _PromotedBody:
     def _size(self, proto: Any, node: Node) -> str | None:
         """What a result's noise is a part of, where that is not the result itself."""
         if self.promotion.noise is Noise.TRANSFORMS:
-            size, added = nodes_of_mixed_scale(proto, node, self.known.shape(Port(node.name, 0)).rank)
+            if node.op in MATRIX_PRODUCTS:
+                size, added = nodes_of_product_norm(proto, node)
+            else:
+                size, added = nodes_of_mixed_scale(proto, node, self.known.shape(Port(node.name, 0)).rank)
             self.added += added
             return size
         if self.promotion.noise is Noise.UNDERFLOW:
@@ -268,7 +273,7 @@ class _PromotedBody:
 
     def _is_moved(self, node: Node) -> bool:
         noise = self.promotion.noise
-        if noise is Noise.ORDERS and any(dtype in COMPLEXES for dtype in node.dtypes):
+        if noise in (Noise.ORDERS, Noise.TRANSFORMS) and any(dtype in COMPLEXES for dtype in node.dtypes):
             return False  # what they lose is not known of complex numbers
         return noise is not None and noise.moves(node.op) and node.name not in self.promotion.still
 

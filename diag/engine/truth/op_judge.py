@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from diag.engine.graphs.tf_runtime import (
     to_numpy,
 )
 from diag.engine.lanes.eager import EagerPlace
-from diag.engine.truth.axes import axis_names
+from diag.engine.truth.in_norm import InNorm
 from diag.engine.truth.kinds import is_on_cpu, kinds_of
 from diag.engine.truth.not_unique import DECISION_FLIP, settle_ties, settled
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
@@ -40,9 +40,6 @@ from diag.numerics.bounds import (
     composite_bound,
     contraction_bound,
     exact_bound,
-    norms_of,
-    normwise_bound,
-    transform_bound,
     where_both_overflow,
 )
 from diag.numerics.definitions import private_outputs
@@ -110,8 +107,7 @@ class OpEvidence:
     candidate_inputs: Sequence[Any] = ()
     inherited: float = 0.0
     in_order: dict[tuple[int, Format], InOrder | None] = field(default_factory=dict)
-    mixed_scale: list[npt.NDArray[Any] | None] = field(default_factory=list)  # empty until it is asked for
-    norms: dict[tuple[int, tuple[int, ...] | None], npt.NDArray[Any]] = field(default_factory=dict)
+    in_norm: InNorm | None = None
 
     @cached_property
     def error_class(self) -> ErrorClass:
@@ -259,7 +255,7 @@ class OpJudge:
                 statistics = statistics if expected is raw else _statistics(x, expected)
             bound = self._bound(evidence, index, x, expected, statistics, row)
             note = ""
-            if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected)) is not None:
+            if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected, bound)) is not None:
                 bound, note = normwise, NORMWISE
             if (
                 not bound.is_explained
@@ -305,28 +301,17 @@ class OpJudge:
         return composite_bound(x, expected, evidence.spreads_by(self.truth)[index], error)
 
     def _normwise(
-        self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64]
+        self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64], bound: Bound
     ) -> Bound | None:
-        """The bound of a convolution that was computed by way of a transform, where that explains it."""
-        measures, node = evidence.measures, evidence.node
-        if measures is None or measures.scale is None or not node.op.startswith(("Conv", "DepthwiseConv")):
+        """The bound in norm of a transform or a fast product, where that explains what came of it."""
+        measures = evidence.measures
+        if measures is None or measures.scale is None or not InNorm.is_for(evidence.node.op):
             return None
-        sums = sums_in(evidence, index)
-        if not evidence.mixed_scale:
-            evidence.mixed_scale.append(self.truth.mixed_scale(node, evidence.inputs))
-        if (mixed_scale := evidence.mixed_scale[0]) is not None:
-            bound = transform_bound(x, expected, mixed_scale, sums)
-            if bound.is_explained:
-                return bound
-        names = axis_names(node, x.ndim)
-        spatial = tuple(axis for axis, name in enumerate(names) if name.endswith(("height", "width")))
-        for mixed in (spatial or None, None):
-            if (index, mixed) not in evidence.norms:
-                evidence.norms[index, mixed] = norms_of(measures.scale[index], mixed)
-            bound = normwise_bound(x, expected, evidence.norms[index, mixed], sums)
-            if bound.is_explained:
-                return bound
-        return None
+        if evidence.in_norm is None:
+            evidence.in_norm = InNorm(evidence.node, evidence.inputs, measures.scale[index], self.truth)
+        lost = partial(lost_in_order, evidence, index, bound)
+        found = evidence.in_norm.bounds(x, expected, sums_in(evidence, index), lost)
+        return next((each for each in found if each.is_explained), None)
 
 
 def _bound(
@@ -345,16 +330,20 @@ def _bound(
             return replace(bound, error_class=kind, rule=bound.rule.replace("u|A||B|", SOFTMAX_UNIT))
         if bound.is_explained or not math.isfinite(bound.excess):
             return bound
-        key = (index, sums)
-        if key not in evidence.in_order:
-            evidence.in_order[key] = in_order(evidence, index, bound)
-        return contraction_bound(x, expected, scale, terms, sums, evidence.in_order[key])
+        return contraction_bound(x, expected, scale, terms, sums, lost_in_order(evidence, index, bound))
     assert row is not None
     return allowance_bound(statistics, row.ulp, kind)
 
 
-def in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
-    """What plain sums lose on some of the elements, the worst among them; None for ops not written out."""
+def lost_in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
+    """What plain sums lose on some of the elements, the worst among them, once; None for ops not written out."""
+    key = (index, sums_in(evidence, index))
+    if key not in evidence.in_order:
+        evidence.in_order[key] = _lost_in_order(evidence, index, bound)
+    return evidence.in_order[key]
+
+
+def _lost_in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
     measures, proto = evidence.measures, evidence.node.proto
     assert measures is not None and measures.sums_in is not None
     inputs = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
@@ -398,8 +387,7 @@ def _working_format(evidence: OpEvidence) -> Format:
 
 
 def _float_dtypes(evidence: OpEvidence) -> list[Any]:
-    dtypes = [t.dtype for t in evidence.inputs if is_float(t)] + [d for d in evidence.node.dtypes if d in FLOATS]
-    return dtypes
+    return [t.dtype for t in evidence.inputs if is_float(t)] + [d for d in evidence.node.dtypes if d in FLOATS]
 
 
 def _all_equal(evidence: OpEvidence) -> bool:

@@ -15,22 +15,22 @@ import numpy.typing as npt
 
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import UnitRun
-from diag.engine.truth.op_judge import DECISION_FLIP, OpEvidence, OpJudge, OpJudgement, in_order, num_terms
+from diag.engine.truth.in_norm import InNorm
+from diag.engine.truth.op_judge import DECISION_FLIP, OpEvidence, OpJudge, OpJudgement, lost_in_order, num_terms
 from diag.engine.truth.unit_judge import OTHER_ALGORITHMS, UnitJudge, UnitSpreads
 from diag.errors import UserError
 from diag.numerics.bounds import (
     CONTRACTION_MAX,
     CONTRACTION_RMS,
-    TRANSFORM_MAX,
-    TRANSFORM_RMS,
     composite_limits,
     contraction_limits,
-    norms_of,
     where_both_overflow,
 )
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.formats import Format, format_of
+from diag.numerics.normwise import TRANSFORM_MAX, TRANSFORM_RMS, norms_of
 from diag.numerics.op_classes import ErrorClass
+from diag.numerics.terms import MATRIX_PRODUCTS
 from diag.numerics.ulp import ulp
 
 Wide = npt.NDArray[np.float64]
@@ -121,11 +121,17 @@ def _of_contraction(
     assert measures is not None and measures.scale is not None and bound is not None
     x, scale, u = evidence.candidate[index], np.asarray(measures.scale[index], np.float64), sums.unit_roundoff
     terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
-    rms, most = contraction_limits(terms, in_order(evidence, index, bound))
+    rms, most = contraction_limits(terms, lost_in_order(evidence, index, bound))
     if not bound.is_explained and bound.rms <= rms and bound.max <= most:
         most = CONTRACTION_MAX  # few elements stand out: `OUTLIER_RMS`
     limits = [Limit(u * scale + terms * sums.underflow, rms, most)]
-    if op.startswith(("Conv", "DepthwiseConv")):
+    if op in MATRIX_PRODUCTS:
+        norms = InNorm(evidence.node, evidence.inputs, scale, judge.truth).product_norms
+        ratios = (norms.largest / np.maximum(norms.rms, TINY))[norms.rms > 0]
+        limits.append(
+            Limit(u * np.broadcast_to(norms.rms, x.shape), TRANSFORM_RMS, TRANSFORM_MAX * min(ratios, default=1.0))
+        )
+    elif InNorm.is_for(op):
         mixed = judge.truth.mixed_scale(evidence.node, evidence.inputs)
         if mixed is not None:
             limits.append(Limit(u * np.asarray(mixed, np.float64), TRANSFORM_RMS, TRANSFORM_MAX))

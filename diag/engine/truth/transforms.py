@@ -1,7 +1,8 @@
-"""Convolutions by way of a transform (Winograd, FFT), which are right in norm and not element by element.
+"""Convolutions by way of a transform (Winograd, FFT) and fast products of matrices: right in norm, not by element.
 
 A tile of such a convolution multiplies every element of an input tile with every tap of the kernel, so an element
 inherits the rounding of what lies near.  Here is how large what lies near is: of single ops, and as nodes of a graph.
+A fast product (Strassen's) mixes rows and columns, whatever lies between them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import tensorflow as tf
 
 from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.graph import Node
+from diag.engine.graphs.tf_runtime import readable_attributes
+from diag.numerics.terms import MATRIX_PRODUCTS, are_transposed
 
 NORMWISE = "algorithm:normwise"
 # What the inputs of a convolution are.
@@ -30,7 +33,7 @@ TILE_REACH = 3  # elements to each side; a tile of F(4x4, 3x3) reads 6 x 6 eleme
 
 def is_transformable(op_type: str) -> bool:
     """Whether kernels of an op may go by way of a transform."""
-    return op_type in ROLES
+    return op_type in ROLES or op_type in MATRIX_PRODUCTS
 
 
 def is_channels_first(proto: Any) -> bool:
@@ -45,6 +48,31 @@ def largest_near(absolute: tf.Tensor, role: str, channels_first: bool) -> tf.Ten
     order = [0, *range(2, axes + 2), 1] if channels_first else list(range(axes + 2))
     pooled = tf.nn.max_pool(tf.transpose(absolute, order), 2 * TILE_REACH + 1, 1, "SAME")
     return tf.transpose(pooled, [order.index(axis) for axis in range(axes + 2)])
+
+
+def nodes_of_product_norm(proto: Any, node: Node) -> tuple[str, list[Any]]:
+    """Of the factors of a matrix product in a float64 graph: |A||B| / sqrt(mn) in Frobenius norms, (..., 1, 1).
+
+    Returns the output that holds it, and the nodes that compute it.
+    """
+    added: list[Any] = []
+
+    def add(name: str, op: str, *inputs: str, **attrs: Any) -> str:
+        added.append(make_node(f"{node.name}/lockstep_{name}", op, list(inputs), **attrs))
+        return f"{added[-1].name}:0"
+
+    def over(axis: int, name: str, op: str, x: str) -> str:
+        value = tf.compat.v1.AttrValue(tensor=tf.make_tensor_proto([axis], tf.int32))
+        axes = add(f"{name}_axis", "Const", dtype=tf.int32, value=value)
+        return add(name, op, x, axes, T=tf.float64, Tidx=tf.int32, keep_dims=True)
+
+    squares = []
+    for position, is_transposed in enumerate(are_transposed(readable_attributes(proto))):
+        summed = -1 if (position == 0) != is_transposed else -2  # the axis that the product sums over
+        square = add(f"square{position}", "Square", proto.input[position], T=tf.float64)
+        sums = over(summed, f"sums{position}", "Sum", square)
+        squares.append(over(-3 - summed, f"mean{position}", "Mean", sums))
+    return add("norm", "Sqrt", add("norms", "Mul", *squares, T=tf.float64), T=tf.float64), added
 
 
 def nodes_of_mixed_scale(proto: Any, node: Node, rank: int) -> tuple[str, list[Any]]:

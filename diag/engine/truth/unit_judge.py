@@ -30,13 +30,13 @@ from diag.numerics.bounds import (
     composite_bound_of,
     exact_bound,
     of_orders,
-    of_transforms,
     of_underflow,
     where_both_overflow,
 )
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError, PairStatistics, TruthStatistics
 from diag.numerics.formats import format_of
+from diag.numerics.normwise import of_transforms
 from diag.numerics.statistics import against_truth, compare
 from diag.verdict.findings import SHARED_ERROR, Observation, Verdict
 

@@ -14,6 +14,7 @@ from diag.engine.truth.op_judge import OpEvidence, OpJudge
 from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import OpTruth
 from diag.numerics.bounds import Bound
+from tests.faults.healthy import strassen_product
 
 
 def matmul_node(dtype: tf.DType, shapes: tuple[tuple[int, int], tuple[int, int]]) -> Node:
@@ -113,6 +114,33 @@ def test_a_winograd_convolution_of_a_bright_spot_is_right_in_norm_and_a_fault_be
         wrong = output.copy()
         wrong[0, 25, 25, 3] += 2.0**-12 * np.abs(plain[0, 20:, 20:]).max()  # far from the spot
         assert judgement(wrong) == (False, "")
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_strassen_product_is_right_in_norm_and_a_fault_in_it_is_not(levels):
+    random = np.random.default_rng(0)
+    a, b = (random.standard_normal((64, 64)).astype(np.float32) for _ in range(2))
+    a[20] *= 1000  # its partner, 32 or 16 rows away, inherits what is rounded there
+    specs = [tf.TensorSpec(x.shape, tf.float32) for x in (a, b)]
+    graph = tf.function(lambda x, y: tf.matmul(x, y, transpose_b=True)).get_concrete_function(*specs).graph
+    node = node_of(next(op for op in graph.get_operations() if op.type == "MatMul"))
+    inputs, plain, fast = [tf.constant(a), tf.constant(b.T.copy())], a @ b, strassen_product(a, b, levels)
+
+    def judgement(output: np.ndarray) -> tuple[bool, str]:
+        (found,) = OpJudge().judge(OpEvidence(node, inputs, [output], [plain]))
+        assert found.bound is not None
+        return found.bound.is_explained, found.note
+
+    assert judgement(plain) == (True, "")
+    assert judgement(fast) == (True, NORMWISE)
+    cut = [(x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32) for x in (a, b)]
+    assert judgement(cut[0] @ cut[1]) == (False, "")
+    for output in (plain, fast):
+        for row in (20, 21):
+            wrong = output.copy()
+            wrong[row, 3] += 2.0**-12 * np.std(plain[row])
+            # what the rounding of a row a thousand times as large hides in a fast product, a plain one does not
+            assert judgement(wrong)[0] is (output is fast and row == 21)
 
 
 def test_the_scale_of_a_transform_is_of_the_largest_near_each_operand():

@@ -53,23 +53,40 @@ def step_at(place: str, program: Program, unit: Unit, given: Batch) -> LaneStep:
     return LaneStep(before, values, lane.state())
 
 
-def gradients_at(place: str, program: Program) -> list[Observation]:
+def gradients_at(place: str, program: Program, given: Batch) -> list[Observation]:
     """Of the kernels, computed in one go at a place."""
     unit = whole_step(program, tuple(program.gradients.values()))
-    run = StepRun(0, [], step_at("CPU:0", program, unit, batch()), step_at(place, program, unit, batch()))
+    run = StepRun(0, [], step_at("CPU:0", program, unit, given), step_at(place, program, unit, given))
     observations = UnitJudge(program).judge(whole_step_run(unit, run), True, {})
     return [o for o in observations if o.where.name.startswith("gradient") and "kernel" in o.where.name]
 
 
 def test_gradients_that_went_by_way_of_a_transform_are_right_in_norm(program):
-    observations = gradients_at("sim:winograd-4x4", program)
+    observations = gradients_at("sim:winograd-4x4", program, batch())
     assert all(o.verdict is Verdict.ROUNDING for o in observations)
     assert NORMWISE in [o.note for o in observations]
 
 
 def test_gradients_that_were_computed_in_tf32_are_not(program):
-    observations = gradients_at("sim:tf32", program)
+    observations = gradients_at("sim:tf32", program, batch())
     assert any(o.verdict is Verdict.DIVERGENCE for o in observations)
+
+
+def test_gradients_of_strassen_products_are_right_in_norm_and_those_of_tf32_are_not():
+    """One row a thousand times the others: their outputs, and so the gradients of all, take its rounding."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(64, 32)).astype(np.float32)
+    rows[20] *= 1e3
+    given = Batch(tf.constant(rows), tf.constant(random.normal(size=(64, 16)), tf.float32))
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(32, name="first"), keras.layers.UnitNormalization(), keras.layers.Dense(16)]
+    model = keras.Sequential([keras.Input((32,)), *layers])
+    model.compile("sgd", "mse")
+    dense = trace(model, given)
+    observations = gradients_at("sim:tests/faults/healthy.py:strassen", dense, given)
+    assert all(o.verdict is Verdict.ROUNDING for o in observations)
+    assert NORMWISE in [o.note for o in observations]
+    assert any(o.verdict is Verdict.DIVERGENCE for o in gradients_at("sim:tf32", dense, given))
 
 
 PIXELS = Batch(tf.fill((64, 28, 28), 0.7), tf.zeros((64, 28, 28)))

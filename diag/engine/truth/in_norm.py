@@ -1,0 +1,74 @@
+"""What a contraction is measured by in norm: where the bound per element fails, and no other algorithm is at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diag.engine.graphs.graph import Node
+from diag.engine.graphs.tf_runtime import readable_attributes, to_numpy
+from diag.engine.truth.axes import axis_names
+from diag.engine.truth.transforms import is_transformable
+from diag.engine.truth.truth import OpTruth, widened
+from diag.numerics.bounds import Bound, InOrder
+from diag.numerics.formats import Format
+from diag.numerics.normwise import (
+    ProductNorms,
+    fast_product_bound,
+    norms_of,
+    normwise_bound,
+    product_norms,
+    transform_bound,
+)
+from diag.numerics.terms import MATRIX_PRODUCTS, factors_of
+
+Wide = npt.NDArray[np.float64]
+
+
+class InNorm:
+    """A convolution, or a product of matrices, on its inputs; each measure is taken once.
+
+    scale: |A||B|.
+    """
+
+    def __init__(self, node: Node, inputs: Sequence[Any], scale: npt.NDArray[Any], op_truth: OpTruth) -> None:
+        self._node, self._inputs, self._scale, self._truth = node, inputs, scale, op_truth
+        self._norms: dict[tuple[int, ...] | None, Wide] = {}
+
+    @staticmethod
+    def is_for(op_type: str) -> bool:
+        return is_transformable(op_type)
+
+    def bounds(
+        self, x: npt.NDArray[Any], truth: Wide, sums: Format, lost: Callable[[], InOrder | None]
+    ) -> Iterator[Bound]:
+        """The output held to the bound of each algorithm that may have been used.
+
+        sums: the format that sums are kept in.  lost: measures what plain sums lose.
+        """
+        if self._node.op in MATRIX_PRODUCTS:
+            yield fast_product_bound(x, truth, self._scale, self.product_norms, sums)
+            yield fast_product_bound(x, truth, self._scale, self.product_norms, sums, lost())
+            return
+        if self.mixed_scale is not None:
+            yield transform_bound(x, truth, self.mixed_scale, sums)
+        names = axis_names(self._node, x.ndim)
+        spatial = tuple(axis for axis, name in enumerate(names) if name.endswith(("height", "width")))
+        for mixed in (spatial or None, None):
+            if mixed not in self._norms:
+                self._norms[mixed] = norms_of(self._scale, mixed)
+            yield normwise_bound(x, truth, self._norms[mixed], sums)
+
+    @cached_property
+    def mixed_scale(self) -> npt.NDArray[Any] | None:
+        return self._truth.mixed_scale(self._node, self._inputs)
+
+    @cached_property
+    def product_norms(self) -> ProductNorms:
+        return product_norms(
+            *factors_of([to_numpy(widened(x)) for x in self._inputs], readable_attributes(self._node.proto))
+        )
