@@ -3,11 +3,16 @@
 Of each killed run's trace every whole step must read back, with every value as its checksum says; no
 step may be missing that another process had seen before the kill; and the steps that runs have in common
 must have the same checksums. Ends with 1 where one of these fails.
+
+`--command study` kills small studies, each with all of its group, and starts them again until they end: their tables
+must be that of a study that nobody killed, but for the seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import os
 import random
 import signal
 import subprocess
@@ -26,6 +31,10 @@ from traces.checksums import tensor_checksum
 from traces.encoding import Array
 from traces.reader import TraceReader
 
+STUDY = (
+    "--model", "two-hidden", "--image-size", "16", "--samples", "200", "--epochs", "6", "--seeds", "1",
+    "--policies", "float32,mixed_bfloat16", "--places", "CPU:0,sim:tf32", "--quiet",
+)  # fmt: skip
 LONGEST_START = 300.0
 """Seconds until the trace is there: TensorFlow's import and the tracing of the step, on a busy machine."""
 
@@ -53,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "python -m benchmarks.kills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    made.add_argument("--command", choices=("lockstep", "study"), default="lockstep", help="(default: %(default)s)")
     made.add_argument("--kills", type=partial(at_least, 1), default=30, metavar="N", help="(default: %(default)s)")
     made.add_argument(
         "--at-once", type=partial(at_least, 1), default=2, metavar="N", help="runs at a time (default: %(default)s)"
@@ -141,8 +151,67 @@ def disagreements(kills: list[Kill]) -> list[str]:
     ]
 
 
+# -- studies ---------------------------------------------------------------------------------------
+
+
+def kill_studies(num_kills: int, seed: int) -> int:
+    """Kill one study after the other, each as often as it is still there at a moment that was drawn; the exit code."""
+    moments, killed, different = random.Random(seed), 0, 0
+    with TemporaryDirectory() as folder:
+        begun = time.monotonic()
+        outlives(Path(folder, "whole"), None)
+        seconds = time.monotonic() - begun
+        whole = table_of(Path(folder, "whole"))
+        print(f"a study that nobody kills: {len(whole)} rows in {seconds:.0f} s", flush=True)
+        while killed < num_kills:
+            out, at = Path(folder, f"killed{killed}"), []
+            while len(at) < num_kills - killed and outlives(out, moment := moments.uniform(0, seconds)):
+                at.append(f"after {moment:.1f} s with {num_epochs(out)} epochs")
+            outlives(out, None)
+            is_alike = table_of(out) == whole
+            different += not is_alike
+            killed += len(at)
+            told = ", ".join(at) or "never, it was faster"
+            print(f"killed {told}: the table is {'the same' if is_alike else 'ANOTHER'}", flush=True)
+    print(f"{killed} kills, {different} tables unlike that of the study that nobody killed")
+    return 1 if different else 0
+
+
+def outlives(out: Path, moment: float | None) -> bool:
+    """Whether a study begun in a folder, or gone on with, is there after so many seconds; it is killed then.
+
+    moment: None to let it come to its end.  Raises UserError where it ends otherwise than with its table.
+    """
+    command = [sys.executable, "-m", "diag.study", *STUDY, "--out", str(out)]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as study:
+        try:
+            _, said = study.communicate(timeout=moment)
+        except subprocess.TimeoutExpired:
+            os.killpg(study.pid, signal.SIGKILL)
+            return True
+    if study.returncode not in (0, 1):
+        raise UserError(f"The study in {out} ended with {study.returncode}: {said.strip()}")
+    return False
+
+
+def table_of(out: Path) -> list[dict[str, str]]:
+    """The rows of a study's table, without what a clock said."""
+    with open(out / "results.csv", newline="") as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def num_epochs(out: Path) -> int:
+    """Epochs that a study has kept, over all runs."""
+    kept = [[int(path.stem[-4:]) for path in run.glob("epoch-*.npz")] for run in (out / "runs").glob("*")]
+    return sum(max(epochs, default=0) for epochs in kept)
+
+
 def main() -> int:
     options = parser().parse_args()
+    if options.command == "study":
+        return kill_studies(options.kills, options.seed)
     moments = [random.Random(options.seed + kill).uniform(0, options.latest) for kill in range(options.kills)]
     with ThreadPoolExecutor(options.at_once) as pool:
         kills = []

@@ -202,6 +202,7 @@ def run(model: str, candidate: str, steps: int = STEPS) -> dict[str, Any]:
             marks.append((time.perf_counter(), cpu_seconds()))
             told.setdefault("peak", _peak())
             yield step
+            del step  # which the run itself lets go of, too
         told.update(ops=len(self.program.graph.by_name), peak=_peak(), zoomed=list(self.findings.zoomed))
         if steps > 1:
             told.update(_plain(self))

@@ -83,9 +83,14 @@ def choose_candidate(request: LockstepRequest) -> tuple[Place, Notices]:
     """The named place, else the first GPU, else a simulated one, and what to say about it."""
     if request.candidate is not None:
         return request.candidate, ()
+    return default_candidate(request.execution, request.policy)
+
+
+def default_candidate(execution: str | None = None, policy: str | None = None) -> tuple[Place, Notices]:
+    """The first GPU, else a simulated place, and what to say about it."""
     if tf.config.list_logical_devices("GPU"):
-        return parse_place("GPU:0", request.execution, request.policy), ()
-    place = parse_place(SIMULATED_BY_DEFAULT, request.execution, request.policy)
+        return parse_place("GPU:0", execution, policy), ()
+    place = parse_place(SIMULATED_BY_DEFAULT, execution, policy)
     text = (
         f"SIMULATED: this machine has no GPU that TensorFlow sees, so the candidate is {place}: the CPU with a known "
         "fault of a real stack planted in it. What follows shows what the tool does, not what your hardware does; "
@@ -264,6 +269,7 @@ def _run_all(run: LockstepRun, recording: Recording, begun: float, events: Event
             )
             state = {"run": carried(run), "recording": recording.carried()}
             checkpoints.write(header, state, RUN_DATA, recording.writer.path)
+        del step, record  # whose tensors are not needed beside those of the next step
 
 
 def _attributed(

@@ -19,6 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,7 +95,7 @@ def kill_one(line: tuple[str, ...], number: int, moment: float, own_codes: tuple
                 _, err = process.communicate()
             found.seconds = time.monotonic() - sent
         found.failures += _ending(number, process.returncode, err, own_codes)
-        found.failures += _orphans(process.pid)
+        found.failures += _orphans(places["tmp"])
         found.failures += _left(places["out"], places["tmp"])
         for trace in places["out"].rglob("trace.h5"):
             inspected = inspect(trace, moment, 0, was_killed=True)
@@ -120,24 +121,22 @@ def _ending(number: int, code: int, err: str, own_codes: tuple[int, ...]) -> lis
     ]
 
 
-def _orphans(session: int) -> list[str]:
-    """Processes of a session that live on; those that see that their starter is gone have a moment for it."""
+def _orphans(temporary: Path) -> list[str]:
+    """Processes of a run that live on; those that see that their starter is gone have a moment for it."""
     deadline = time.monotonic() + GRACE
-    while (living := list(_members(session))) and time.monotonic() < deadline:
+    while (living := list(_begun_with(temporary))) and time.monotonic() < deadline:
         time.sleep(0.05)
     for pid in living:
         os.kill(pid, signal.SIGKILL)
     return [f"{len(living)} processes live on"] if living else []
 
 
-def _members(session: int) -> Iterator[int]:
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, number = path.read_text(errors="replace").rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(number) == session and state != "Z":
-            yield int(path.parent.name)
+def _begun_with(temporary: Path) -> Iterator[int]:
+    """Processes of any session that have this folder in their environment; one that has ended has none."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if f"TMPDIR={temporary}".encode() in path.read_bytes().split(b"\0"):
+                yield int(path.parent.name)
 
 
 def _left(out: Path, temporary: Path) -> list[str]:

@@ -345,3 +345,32 @@ def failing() -> keras.Model:
     model = Failing()
     model.compile("sgd")
     return model
+
+
+class Guarded(layers.Layer):
+    """A check that the data fail in training; or a loss in the layer's dtype, which Keras adds to one in float32."""
+
+    def __init__(self, adds_loss: bool) -> None:
+        super().__init__()
+        self.adds_loss = adds_loss
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        if self.adds_loss:
+            self.add_loss(tf.reduce_mean(x))
+        elif training:
+            return tf.debugging.check_numerics(tf.math.log(x - x), "no numbers")
+        return x
+
+
+def guarded() -> keras.Model:
+    inputs = keras.Input((4,))
+    return classifier(inputs, Guarded(False)(inputs))
+
+
+def loss_in_float16() -> keras.Model:
+    inputs = keras.Input((4,), dtype="float16")
+    return classifier(inputs, layers.Dense(3)(Guarded(True)(inputs)))
+
+
+def four_numbers() -> tuple[np.ndarray, np.ndarray]:
+    return _random().normal(size=(8, 4)).astype(np.float32), np.arange(8, dtype=np.int32) % 3

@@ -180,3 +180,18 @@ def test_a_line_of_the_models_own_that_fails_is_named(tmp_path, capsys):
     assert lockstep.main([*arguments, "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err.strip()
     assert "fails at kinds.py:" in said and "compute_loss: ValueError: None values" in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("model", "policy", "words"),
+    [
+        ("guarded", "float32", "fails as the model is, at the reference as well"),
+        ("loss_in_float16", "mixed_float16", "compute_loss of Keras: TypeError"),
+    ],
+)
+def test_what_fit_refuses_as_well_is_no_bug_of_ours(model, policy, words, tmp_path, capsys):
+    """TensorFlow gives up in the step as `fit` runs it; and Keras in what it calls itself."""
+    given = ["--model", f"tests/kinds.py:{model}", "--data", "tests/kinds.py:four_numbers", "--policy", policy]
+    assert lockstep.main([*given, "--candidate", "CPU:0", "--out", str(tmp_path / "run"), "--steps", "1"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said and said.endswith("`fit` would as well") and "\n" not in said

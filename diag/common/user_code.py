@@ -19,6 +19,7 @@ from diag.common.source_lines import is_their_own
 from diag.common.wording import did_you_mean, first_line
 from diag.errors import UserError
 
+_PROGRAM = Path(__file__).parents[1]
 FORMS = "FILE.py:FUNCTION or package.module:FUNCTION"
 _IMPORT_STRING = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -154,6 +155,16 @@ def line_of_their_own(error: BaseException) -> str | None:
         if is_their_own(frame.filename):
             return f"{Path(frame.filename).name}:{frame.lineno}, {frame.name}"
     return None
+
+
+def line_of_keras(error: BaseException) -> str | None:
+    """Where Keras, called by this program, led to an error of its own or TensorFlow's; None where this program did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = max((n for n, frame in enumerate(frames) if Path(frame.filename).is_relative_to(_PROGRAM)), default=-1)
+    called = frames[last + 1] if last + 1 < len(frames) else None
+    if called is None or "keras" not in Path(called.filename).parts:
+        return None
+    return f"{Path(called.filename).name}:{called.lineno}, {called.name}"
 
 
 def summary_of(error: BaseException, path: Path) -> str:

@@ -31,6 +31,8 @@ OTHERS = (
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|_KEY$|_AUTH$")
 DRIVER = Path("/proc/driver/nvidia/version")
 PROCESSORS = Path("/proc/cpuinfo")
+WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1"}
+"""The environment of a process that computes on none: each that sees one takes seconds and memory for it."""
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """The same training at several places, in several dtype policies, from several seeds: which differ by more than chance?
 
-With no arguments: a small convolutional network on generated images, 3 policies, 3 seeds, CPU against the place that
---places names second.  Writes results.csv (and .parquet), curves.h5, figures, report.json and report.html.  Started
-again with the same flags and --out it goes on where it was.  Exit code 0: no candidate leaves what chance does to the
-reference, 1: one does, or --diagnose finds a divergence, 2: the question could not be asked, 3: a bug of ours.
+With no arguments: a small convolutional network on generated images, 3 policies, 3 seeds, the CPU against the first
+GPU, or against a simulated place where there is none.  Writes results.csv (and .parquet), curves.h5, figures,
+report.json and report.html.  Started again with the same flags and --out it goes on where it was.  Exit code 0: no
+candidate leaves what chance does to the reference, 1: one does, or --diagnose finds a divergence, 2: the question could
+not be asked, 3: a bug of ours.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from diag.study.request import DEFAULT_POLICIES, StudyRequest, request_of
 
 LEFT = 1
 MOST_RUNS = 1000
-DEFAULT_PLACES = "CPU:0,sim:metal-fused-dense"
 
 
 def parser() -> OneLineParser:
@@ -70,7 +70,11 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
         help="of the data, where --validation names none (default: %(default)s)",
     )
     group.add_argument(
-        "--image-size", type=whole(1, 1024), default=150, metavar="N", help="of generated images (default: %(default)s)"
+        "--image-size",
+        type=whole(1, 1024),
+        default=150,
+        metavar="N",
+        help="of generated images, and for a preset of a folder's, which are resized (default: %(default)s)",
     )
     group.add_argument(
         "--samples", type=positive, default=2400, metavar="N", help="generated images (default: %(default)s)"
@@ -85,9 +89,8 @@ def _add_run_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--places",
-        default=DEFAULT_PLACES,
         metavar="PLACE,...",
-        help="the reference first, then the candidates (default: %(default)s)",
+        help="the reference first, then the candidates (default: CPU:0 and the first GPU, or a simulated place)",
     )
     group.add_argument(
         "--policies", default=",".join(DEFAULT_POLICIES), metavar="POLICY,...", help="(default: %(default)s)"

@@ -15,7 +15,7 @@ from diag.engine.graphs.graph import graph_of, port_of
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.lane import Lane
 from diag.engine.step.batch import Batch
-from diag.engine.step.keras_calls import body_graph
+from diag.engine.step.keras_calls import body_graph, keras_own_loops
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import BatchKey, flat_batch, key_of, packed
 
@@ -56,7 +56,7 @@ class Evaluation:
             loss = self._model.compute_loss(inputs, targets, outputs, weights, training=False)
             return [loss, *tf.nest.flatten(outputs)]
 
-        with tf.device(None):
+        with tf.device(None), keras_own_loops(self._model):
             outer = forward.get_concrete_function(*(tf.TensorSpec(a.shape, a.dtype) for a in flat)).graph
         graph, graph_def = graph_of(outer), outer.as_graph_def()
         indices = {id(variable.value.handle): i for i, variable in enumerate(self._program.keras_variables)}

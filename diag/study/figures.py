@@ -44,9 +44,11 @@ def write_figures(folder: Path, figures: dict[str, Figure]) -> None:
 def curves(findings: StudyFindings) -> Figure:
     """Accuracy and loss by epoch, for training (dashed) and validation, all policies: the mean over seeds."""
     plan = findings.plan
-    figure, axes = _grid(findings, 2, "Accuracy and loss by place: mean over seeds (line), and all of them (shade)")
+    measures = ("accuracy", "loss") if findings.shown.endswith("accuracy") else ("loss",)
+    title = f"{' and '.join(measures).capitalize()} by place: mean over seeds (line), and all of them (shade)"
+    figure, axes = _grid(findings, len(measures), title)
     for row, place in zip(axes, plan.places, strict=True):
-        for axis, measure in zip(row, ("accuracy", "loss"), strict=True):
+        for axis, measure in zip(row, measures, strict=True):
             for colour, policy in zip(cycle(COLOURS), _policies(findings, place), strict=False):
                 for name, style in ((f"validation_{measure}", "-"), (measure, "--")):
                     values = findings.array(place, policy, name)
@@ -60,11 +62,10 @@ def curves(findings: StudyFindings) -> Figure:
 
 
 def policies(findings: StudyFindings) -> Figure:
-    """Validation accuracy of each policy by itself: every seed, the twins, and the band of what chance does."""
-    plan = findings.plan
-    title = (
-        "Validation accuracy by dtype policy: each seed (line), the reference's twins (dots), what chance does (grey)"
-    )
+    """The measure of each policy by itself: every seed, the twins, and the band of what chance does."""
+    plan, measure = findings.plan, JUDGED[findings.shown]
+    explained = "each seed (line), the reference's twins (dots), what chance does (grey)"
+    title = f"{measure.capitalize()} by dtype policy: {explained}"
     figure, axes = _grid(findings, len(plan.policies), title)
     left = {(each.place, each.policy): each for each in findings.departures}
     for row, place in zip(axes, plan.places, strict=True):
@@ -75,18 +76,20 @@ def policies(findings: StudyFindings) -> Figure:
                 text = f" epoch {departure.epoch}: {JUDGED[departure.measure]} leaves "
                 side = "left" if departure.epoch <= plan.epochs / 2 else "right"
                 axis.text(departure.epoch, 0.02, text, fontsize=7, ha=side, transform=axis.get_xaxis_transform())
-            _label(axis, f"{place}: {policy}", "validation accuracy")
+            _label(axis, f"{place}: {policy}", measure)
     _alike(axes)
     return figure
 
 
 def _seeds(axis: Axes, findings: StudyFindings, place: str, policy: str, colour: str) -> None:
     """Every run of a place in a policy, over the band of the reference."""
-    measure, plan = "validation_accuracy", findings.plan
+    measure, plan = findings.shown, findings.plan
     epochs, band = np.arange(1, plan.epochs + 1), findings.band(policy, measure)
     if band is not None:
-        low, high = np.clip(band.low, 0, 1), np.clip(band.high, 0, 1)
-        axis.fill_between(epochs, low, high, color=BAND, alpha=0.5, linewidth=0)
+        most = 1 if measure.endswith("accuracy") else None
+        axis.fill_between(
+            epochs, np.clip(band.low, 0, most), np.clip(band.high, 0, most), color=BAND, alpha=0.5, linewidth=0
+        )
     for curves in findings.curves:
         if (curves.run.place, curves.run.policy) == (place, policy):
             style = {"color": "black", "linewidth": 1, "linestyle": ":"} if curves.run.twin else {"color": colour}
@@ -94,15 +97,16 @@ def _seeds(axis: Axes, findings: StudyFindings, place: str, policy: str, colour:
 
 
 def best(findings: StudyFindings) -> Figure:
-    """Best validation accuracy and seconds an epoch by policy: the mean of the seeds as a bar, each seed as a dot."""
-    figure, axes = _grid(findings, 2, "Best validation accuracy, and seconds an epoch, by dtype policy")
+    """The best of the measure and seconds an epoch by policy: the mean of the seeds as a bar, each seed as a dot."""
+    measure = f"best {JUDGED[findings.shown]}"
+    figure, axes = _grid(findings, 2, f"{measure.capitalize()}, and seconds an epoch, by dtype policy")
     for row, place in zip(axes, findings.plan.places, strict=True):
         shown = [each for each in findings.summaries if each.place == place]
         for position, (each, colour) in enumerate(zip(shown, cycle(COLOURS), strict=False)):
             row[0].bar(position, np.nanmean(each.best), color=colour, alpha=0.6)
             row[0].plot([position] * len(each.best), each.best, "k.", markersize=4)
             row[1].bar(position, each.seconds, color=colour, alpha=0.6)
-        for axis, what in zip(row, ("best validation accuracy", "seconds an epoch (median)"), strict=True):
+        for axis, what in zip(row, (measure, "seconds an epoch (median)"), strict=True):
             axis.set_xticks(range(len(shown)), [each.policy for each in shown], fontsize=8)
             axis.set_title(f"{place}: {what}", fontsize=8)
             axis.set_ylim(0)

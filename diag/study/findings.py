@@ -18,10 +18,11 @@ JUDGED = {"validation_accuracy": "validation accuracy", "validation_loss": "vali
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one place in one policy: best validation accuracy of each seed's run, and seconds of an epoch, the median."""
+    """Of one place in one policy: best and last of a measure in each seed's run, and seconds of an epoch, median."""
 
     place: str
     policy: str
+    measure: str
     best: tuple[float, ...]
     last: tuple[float, ...]
     seconds: float
@@ -37,6 +38,12 @@ class StudyFindings:
     summaries: tuple[Summary, ...]
     is_judged: bool
     num_validation: int
+
+    @property
+    def shown(self) -> str:
+        """The measure that is shown first: validation accuracy, or the loss where there is none."""
+        accuracy, loss = JUDGED
+        return accuracy if any(np.isfinite(c.of[accuracy]).any() for c in self.curves) else loss
 
     def array(self, place: str, policy: str, measure: str, twins: bool = False) -> np.ndarray:
         """(runs, epochs) of a place in a policy; twins: with those that were perturbed."""
@@ -83,20 +90,20 @@ class StudyFindings:
 
 
 def findings_of(plan: StudyPlan, curves: Sequence[Curves], num_validation: int) -> StudyFindings:
-    keys = dict.fromkeys((c.run.place, c.run.policy) for c in curves)
+    bare = StudyFindings(plan, tuple(curves), (), (), False, num_validation)
+    keys, shown = dict.fromkeys((c.run.place, c.run.policy) for c in curves), bare.shown
     summaries = []
     for place, policy in keys:
         runs = [c for c in curves if (c.run.place, c.run.policy) == (place, policy) and not c.run.twin]
-        best, last = ([c.best_accuracy for c in runs], [float(c.of["validation_accuracy"][-1]) for c in runs])
-        summaries.append(Summary(place, policy, tuple(best), tuple(last), float(np.median([c.seconds for c in runs]))))
-    bare = StudyFindings(plan, tuple(curves), (), tuple(summaries), False, num_validation)
+        best, last = tuple(c.best(shown) for c in runs), tuple(float(c.of[shown][-1]) for c in runs)
+        summaries.append(Summary(place, policy, shown, best, last, float(np.median([c.seconds for c in runs]))))
     is_judged = bool(plan.candidates) and bare.band(plan.policies[0], next(iter(JUDGED))) is not None
     departures = []
     for place in plan.candidates:
         for policy in plan.policies:
             found = [left for measure in JUDGED if (left := bare.departure(place, policy, measure)) is not None]
             departures += [min(found, key=lambda each: each.epoch)] if found else []
-    return replace(bare, departures=tuple(departures), is_judged=is_judged)
+    return replace(bare, departures=tuple(departures), summaries=tuple(summaries), is_judged=is_judged)
 
 
 def sentences(findings: StudyFindings) -> list[str]:

@@ -16,16 +16,15 @@ from diag.common.wording import counted, figure, percent
 from diag.machine.places import parse_place
 from diag.report.html import study_page_of
 from diag.study.diagnosis import StudyDiagnosis
-from diag.study.findings import StudyFindings, sentences
+from diag.study.findings import JUDGED, StudyFindings, sentences
 
 SCHEMA = "lockstep-study/1"
 TITLES = {
     "curves": "Accuracy and loss by place",
-    "policies": "Validation accuracy by dtype policy",
-    "best": "Best validation accuracy, and seconds an epoch",
+    "policies": "Each seed by dtype policy",
+    "best": "The best by dtype policy, and seconds an epoch",
 }
 COLUMNS = ("place", "policy", "best", "of seeds", "last", "s/epoch")
-CAPTION = "Validation accuracy, best and last, means over seeds; seconds an epoch, median"
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,20 @@ class StudyReport:
         return [f"SIMULATED: {', '.join(simulated)} is no real device; a fault is planted in it"] if simulated else []
 
     @property
+    def caption(self) -> str:
+        measure = JUDGED[self.findings.shown]
+        return f"{measure.capitalize()}, best and last, means over seeds; seconds an epoch, median"
+
+    @property
     def rows(self) -> list[tuple[str, ...]]:
+        number = percent if self.findings.shown.endswith("accuracy") else figure
         return [
             (
                 each.place,
                 each.policy,
-                percent(float(np.nanmean(each.best))) if np.isfinite(each.best).any() else "-",
-                f"{percent(min(each.best))} to {percent(max(each.best))}" if np.isfinite(each.best).all() else "-",
-                percent(float(np.mean(each.last))) if np.isfinite(each.last).all() else "-",
+                number(float(np.nanmean(each.best))) if np.isfinite(each.best).any() else "-",
+                f"{number(min(each.best))} to {number(max(each.best))}" if np.isfinite(each.best).all() else "-",
+                number(float(np.mean(each.last))) if np.isfinite(each.last).all() else "-",
                 figure(each.seconds),
             )
             for each in self.findings.summaries
@@ -102,14 +107,14 @@ class StudyReport:
             {
                 "headline": self.headline, "is_bad": self.is_bad, "banners": self.banners, "chips": self.about,
                 "notes": self.notes, "sentences": sentences(self.findings), "diagnoses": self.diagnoses,
-                "figures": encoded, "columns": COLUMNS, "caption": CAPTION, "rows": self.rows,
+                "figures": encoded, "columns": COLUMNS, "caption": self.caption, "rows": self.rows,
             }
         )  # fmt: skip
 
     def show(self, console: ReportConsole, folder: str) -> None:
         for line in (*self.banners, self.headline, ""):
             console.print(line)
-        console.print(CAPTION)
+        console.print(self.caption)
         table = Table(box=None, padding=(0, 2, 0, 0))
         for name in COLUMNS:
             table.add_column(name, no_wrap=True)

@@ -12,9 +12,11 @@ from typing import Any
 
 from diag.common.command import is_on
 from diag.common.files import write_json
-from diag.common.task import Task
+from diag.common.streams import say
+from diag.common.task import Task, run_task
 from diag.common.wording import shortened
 from diag.errors import UserError
+from diag.machine.hardware import WITHOUT_GPU
 from diag.machine.places import POLICIES, parse_place
 from diag.request import output_folder
 from diag.study.run import RunRequest, Trainable
@@ -22,6 +24,7 @@ from diag.study.run import RunRequest, Trainable
 SCHEMA = "lockstep-study/1"
 PLAN = "study.json"
 TRAIN_ONE = "diag.study.run:train_one"
+DEFAULT_CANDIDATE = "diag.study.run:default_candidate"
 FLOAT64 = "float64"
 CPU = "CPU:0"
 DEFAULT_POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -97,13 +100,12 @@ class StudyRequest:
 
 
 def _task(key: str, run: RunRequest) -> Task:
-    """What does not train on a GPU sees none: each process that does takes some of its memory."""
     is_on_gpu = parse_place(run.place).device.startswith("GPU")
     return Task(
         key,
         TRAIN_ONE,
         run.arguments,
-        environment={} if is_on_gpu else {"CUDA_VISIBLE_DEVICES": "-1"},
+        environment={} if is_on_gpu else WITHOUT_GPU,
         resources={"GPU": 1} if is_on_gpu else {},
         shares_process=True,
     )
@@ -119,27 +121,33 @@ def request_of(options: argparse.Namespace) -> StudyRequest:
 
     Raises UserError where it cannot be asked so.
     """
-    places = _listed(options.places, "--places")
     policies = _listed(options.policies, "--policies")
     for policy in policies:
         if policy not in POLICIES:
             raise UserError(f"--policies {policy}: expected some of {', '.join(POLICIES)}, with commas between")
+    trainable = Trainable(
+        options.model, options.data, options.validation, _share(options.validation_split), options.image_size,
+        options.samples, options.batch_size, options.trust,
+    )  # fmt: skip
+    begun = _begun(options.out)
+    folder = output_folder(options.out) if begun is None else options.out
+    named = options.places
+    if named is None:
+        named = ",".join(_default_places(options) if begun is None else begun["places"])
+    places = _listed(named, "--places")
     for place in places:
         if (parsed := parse_place(place)).policy is not None:
             raise UserError(f"--places {place} names the policy {parsed.policy}; policies are those of --policies")
     if len({_named(place).casefold() for place in places}) < len(places):
-        raise UserError(f"--places {options.places}: two of them have one name; expected different places")
+        raise UserError(f"--places {named}: two of them have one name; expected different places")
     if options.diagnose and len(places) < 2:
-        raise UserError(f"--diagnose with --places {options.places}: expected a candidate after the reference")
+        raise UserError(f"--diagnose with --places {named}: expected a candidate after the reference")
     plan = StudyPlan(
-        Trainable(
-            options.model, options.data, options.validation, _share(options.validation_split), options.image_size,
-            options.samples, options.batch_size, options.trust,
-        ),
-        places, policies, options.truth and FLOAT64 not in policies, options.seeds, options.twins, options.epochs,
-        is_on(options.tf32), options.deterministic,
+        trainable, places, policies, options.truth and FLOAT64 not in policies, options.seeds, options.twins,
+        options.epochs, is_on(options.tf32), options.deterministic,
     )  # fmt: skip
-    folder = _folder(options.out, plan)
+    if begun is not None:
+        _refuse_another(folder, begun, plan)
     return StudyRequest(
         plan, folder, options.jobs, options.cluster, options.diagnose, options.json, options.quiet or options.json
     )
@@ -170,22 +178,42 @@ def _listed(text: str, flag: str) -> tuple[str, ...]:
     return words
 
 
-def _folder(named: Path | None, plan: StudyPlan) -> Path:
-    """A new folder, or that of the same study, to go on with."""
-    if named is None or not (named / PLAN).exists():
-        return output_folder(named)
+def _default_places(options: argparse.Namespace) -> tuple[str, str]:
+    """The CPU, and what lockstep would hold against it here, which is said.
+
+    Raises UserError where workers would train, whose devices are not known here.
+    """
+    if options.cluster is not None:
+        raise UserError(f"--cluster {options.cluster} needs --places, such as CPU:0,GPU:0: its workers have their own")
+    done = run_task(Task("default", DEFAULT_CANDIDATE))  # a process that sees a GPU takes some of its memory
+    if done.error is not None:
+        raise UserError(f"the devices here cannot be told: {done.error}; name some with --places")
+    if not options.quiet and not options.json:
+        say(done.value["says"])
+    return CPU, done.value["place"]
+
+
+def _begun(folder: Path | None) -> dict[str, Any] | None:
+    """The plan of the study in a folder, None where there is none; raises UserError for one that cannot be read."""
+    if folder is None or not (folder / PLAN).exists():
+        return None
     try:
-        document = json.loads((named / PLAN).read_text(encoding="utf-8"))
-        begun, schema = document["plan"], document["schema"]
+        document = json.loads((folder / PLAN).read_text(encoding="utf-8"))
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {document['schema']!r}, not {SCHEMA}")
+        return {**document["plan"], "places": list(map(str, document["plan"]["places"]))}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--out {named}: {PLAN} there cannot be read ({error}); name another folder") from error
+        raise UserError(f"--out {folder}: {PLAN} there cannot be read ({error}); name another folder") from error
+
+
+def _refuse_another(folder: Path, begun: dict[str, Any], plan: StudyPlan) -> None:
+    """Raises UserError where the study in a folder is not the one that is asked for."""
     asked = json.loads(json.dumps(asdict(plan)))
-    if schema != SCHEMA or begun != asked:
+    if begun != asked:
         raise UserError(
-            f"--out {named} holds a study that was begun otherwise ({_difference(begun, asked)}); name another folder, "
-            "or give the flags that it was begun with to go on"
+            f"--out {folder} holds a study that was begun otherwise ({_difference(begun, asked)}); name another "
+            "folder, or give the flags that it was begun with to go on"
         )
-    return named
 
 
 def _difference(begun: dict[str, Any], asked: dict[str, Any]) -> str:

@@ -79,3 +79,15 @@ def train_one(**arguments: Any) -> dict[str, Any]:
     from diag.study.training import trained
 
     return trained(RunRequest.of(arguments))
+
+
+def default_candidate() -> dict[str, str]:
+    """The candidate that `python -m diag.lockstep` takes here by itself: `place` as it is written, what it `says`."""
+    from diag.machine.tensorflow_import import import_tensorflow
+
+    import_tensorflow()
+    from diag.lockstep_run import default_candidate as of_lockstep
+
+    place, notices = of_lockstep()
+    says = " ".join(notice.text for notice in notices) or f"the candidate is {place}, the first GPU here"
+    return {"place": str(place).removesuffix(f"/{place.execution}"), "says": says}

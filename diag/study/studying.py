@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from diag.errors import UserError
 from diag.study.diagnosis import diagnose
 from diag.study.findings import findings_of
 from diag.study.report import StudyReport
-from diag.study.request import StudyRequest, begin
+from diag.study.request import PLAN, StudyRequest, begin
 from diag.study.table import Curves, rows_of, write_curves, write_table
 
 BETWEEN_LOOKS = 1.0
@@ -36,7 +37,11 @@ def studied(request: StudyRequest) -> StudyReport:
     """
     with claimed(request.folder):
         begin(request)
-        values = _values(request)
+        try:
+            values = _values(request)
+        except UserError:
+            _forget_unless_begun(request)
+            raise
         curves = [Curves.out_of(key, run, values[key]) for key, run in request.runs.items()]
         first = next(iter(values.values()))
         findings = findings_of(request.plan, curves, int(first["num_validation"]))
@@ -77,6 +82,13 @@ def _written(request: StudyRequest, report: StudyReport) -> StudyReport:
     write_json(request.folder / FILES["report"], report.to_json())
     write_report(request.folder / FILES["html"], report.page(images))
     return report
+
+
+def _forget_unless_begun(request: StudyRequest) -> None:
+    """A study of which nothing was done leaves no plan, so that its folder may be named with other flags."""
+    if not _epochs_done(request):
+        shutil.rmtree(request.folder / "runs", ignore_errors=True)
+        (request.folder / PLAN).unlink(missing_ok=True)
 
 
 def _say(request: StudyRequest) -> Any:

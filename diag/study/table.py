@@ -33,10 +33,12 @@ class Curves:
         found = {name: np.array([float(x) for x in numbers]) for name, numbers in value["curves"].items()}
         return cls(key, run, found)
 
-    @property
-    def best_accuracy(self) -> float:
-        values = self.of["validation_accuracy"]
-        return float(np.nanmax(values)) if np.isfinite(values).any() else float("nan")
+    def best(self, measure: str) -> float:
+        """Of all epochs: the highest accuracy, or the lowest loss."""
+        values = self.of[measure]
+        if np.isnan(values).all():
+            return float("nan")
+        return float(np.nanmax(values) if measure.endswith("accuracy") else np.nanmin(values))
 
     @property
     def seconds(self) -> float:

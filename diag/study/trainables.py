@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from diag.common.user_code import FORMS, names_function
+from diag.common.wording import did_you_mean
 from diag.engine.step.batch import Batch
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import Programs
@@ -75,8 +78,11 @@ def ready(what: Trainable, policy: str, seed: int) -> Ready:
     if what.validation is None:
         validation = _part(whole, held_out)
     else:
-        others = _batches(what, what.validation, model, seed)
-        others.check_labels(training.num_classes)
+        try:
+            others = _batches(what, what.validation, model, seed)
+            others.check_labels(training.num_classes)
+        except UserError as error:
+            raise UserError(str(error).replace("--data", "--validation", 1)) from error
         validation = others.samples()
     source = what.data or GENERATED
     programs = Programs(model)
@@ -89,6 +95,11 @@ def _model(what: Trainable) -> keras.Model:
     shape, classes = shape or (what.image_size, what.image_size, 3), classes or NUM_CLASSES
     if what.model in PRESETS:
         return PRESETS[what.model](shape, classes)
+    if not names_function(what.model) and not Path(what.model).suffix and not Path(what.model).exists():
+        raise UserError(
+            f"--model {what.model}: expected one of {', '.join(PRESETS)}, {FORMS}, or a .keras file"
+            f"{did_you_mean(what.model, PRESETS)}"
+        )
     return load_model(what.model, image_shape=shape, num_classes=classes, is_trusted=what.is_trusted)
 
 

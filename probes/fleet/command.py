@@ -24,6 +24,7 @@ from diag.common.task import Task, key_of
 from diag.common.terminal import ReportConsole
 from diag.common.wording import counted
 from diag.errors import UserError
+from diag.machine.hardware import WITHOUT_GPU
 from diag.machine.places import Place, parse_place
 from probes.fleet.answers import device_of
 from probes.fleet.siblings import SCHEMA, FleetComparison, compare, to_document
@@ -153,9 +154,10 @@ def _devices(places: Sequence[Place], gpus: Sequence[dict[str, Any]], execution:
     """Label, place and environment of each device that is asked for on one host."""
     by_label = {gpu["label"]: gpu for gpu in gpus}
     for place in places or [parse_place(label, execution) for label in by_label]:
-        known = by_label.get(place.device) if not place.is_simulated else None
-        device = str(place) if known is None else str(replace(place, device=known["place"]))
-        yield {"label": str(place), "place": device, "environment": {} if known is None else known["environment"]}
+        alone = WITHOUT_GPU if place.device.startswith("CPU") else {}
+        known = by_label.get(place.device, {"place": place.device, "environment": alone})
+        device = str(replace(place, device=known["place"]))
+        yield {"label": str(place), "place": device, "environment": known["environment"]}
 
 
 def _gpus(hosts: Sequence[str | None], request: FleetRequest, folder: Path) -> dict[str | None, list[dict[str, Any]]]:

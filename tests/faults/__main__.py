@@ -18,6 +18,7 @@ from typing import Any
 from diag.common.command import OneLineParser, file_path, positive, run_command
 from diag.common.sweep import results, run
 from diag.common.task import Task, key_of
+from diag.machine.hardware import WITHOUT_GPU
 from tests.faults.baselines import METHODS
 from tests.faults.catalogue import Planting, plantings
 from tests.faults.scoring import Score, score_in
@@ -61,7 +62,9 @@ def plant(options: argparse.Namespace) -> int:
 
 
 def task_of(planting: Planting) -> Task:
-    return Task(key_of(planting.name), "tests.faults.scoring:score_of", {"name": planting.name}, shares_process=True)
+    """Every planting is on the CPU."""
+    arguments = {"name": planting.name}
+    return Task(key_of(planting.name), "tests.faults.scoring:score_of", arguments, WITHOUT_GPU, shares_process=True)
 
 
 @contextmanager

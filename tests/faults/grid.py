@@ -15,6 +15,7 @@ DATA: dict[str, str | None] = {
     "two_towers": f"{MODERN}:partners", "recommender": f"{MODERN}:ratings",
 }  # fmt: skip
 MODELS = tuple(DATA)
+SCALED = tuple(model for model in MODELS if model != "llama")  # where Keras's own Adafactor fails under a loss scale
 IMAGES = ("convnext", "inverted_residual", "residual", "unet", "vit")
 ADAM = ("convnext", "unet", "bigru", "tied", "vae", "penalized")
 
@@ -31,8 +32,8 @@ def _formats() -> Iterator[Planting]:
     yield from _each("sim:tf32", MODELS, "format:tf32-rne")
     yield from _each("sim:tf32-truncate", MODELS, "format:tf32-rz")
     yield from _each("sim:bf16-inputs", MODELS, "format:bf16")
-    yield from _each("sim:gemm-11bit", MODELS, "format:tf32-rz", "format:11bit")
-    yield from _each("sim:fp16-accumulate", MODELS, "accumulate:fp16", policy=F16, least_steps=1)
+    yield from _each("sim:gemm-11bit", MODELS[:-1], "format:tf32-rz", "format:11bit")
+    yield from _each("sim:fp16-accumulate", SCALED, "accumulate:fp16", policy=F16, least_steps=1)
 
 
 def _aimed() -> Iterator[Planting]:
@@ -62,10 +63,10 @@ def _functions() -> Iterator[Planting]:
 
 
 def _updates() -> Iterator[Planting]:
-    yield from _each("sim:skipped-update", MODELS, "skipped-update", blame="state-update")
-    yield from _each("sim:skipped-update", MODELS[::3], "skipped-update", blame="state-update", policy=BF16)
+    yield from _each("sim:skipped-update", MODELS[:-1], "skipped-update", blame="state-update")
+    yield from _each("sim:skipped-update", MODELS[:-1:3], "skipped-update", blame="state-update", policy=BF16)
     yield from _each("sim:fused-adam-no-bias-correction", ADAM, "missing-op", "scaled", blame="graph-rewriter")
-    yield from _each("sim:fp16-adam-epsilon", MODELS, "nonfinite", "format:fp16", blame="framework")
+    yield from _each("sim:fp16-adam-epsilon", SCALED, "nonfinite", "format:fp16", blame="framework")
     yield planted("sim:metal-fused-dense", "two_heads", "missing-op", blame="graph-rewriter")
 
 
@@ -84,7 +85,7 @@ def _outside() -> Iterator[Planting]:
     for name in ("factor_in_bfloat16", "factor_in_float16"):
         yield from each(name, ("residual", "tied", "penalized", "inverted_residual"), "scaled")
     yield from each("scalars_in_bfloat16", ADAM[::2], "format:bf16", "approximate-function")
-    yield from each("window_in_bfloat16", ("convnext", "inverted_residual"), "scaled")
+    yield from each("window_in_bfloat16", ("convnext",), "scaled")
     for name in ("border_of_neighbours", "border_mirrored", "border_from_other_side"):
         yield from each(name, ("inverted_residual", "residual", "unet"), "wrong-elements")
     yield from each("cast_through_bfloat16", ("convnext", "vit", "two_heads", "unet"), "format:bf16", policy=F16)
@@ -100,7 +101,7 @@ def _outside() -> Iterator[Planting]:
     yield from each("gate_forgotten", ("inverted_residual",), "missing-op")
     yield from each("shortcut_forgotten", ("convnext", "inverted_residual", "vit", "llama"), "missing-op")
     yield from each("gradients_not_added", ("convnext", "unet", "tied", "penalized", "two_heads"), "missing-op")
-    yield from each("clipped_by_twice_the_norm", ("bigru", "tied"), "scaled", "wrong-elements", "unknown")
+    yield from each("clipped_by_twice_the_norm", ("tied",), "wrong-elements")
 
 
 def _again() -> Iterator[Planting]:
@@ -129,8 +130,8 @@ def _again() -> Iterator[Planting]:
 def _controls() -> Iterator[Planting]:
     for place in ("CPU:0/eager", "CPU:0/xla", "sim:reordered-sums"):
         yield from _each(place, MODELS)
-    for policy in (F16, BF16):
-        yield from _each("CPU:0/eager", MODELS, policy=policy)
+    yield from _each("CPU:0/eager", SCALED, policy=F16)
+    yield from _each("CPU:0/eager", MODELS, policy=BF16)
 
 
 FAMILIES = (_formats, _aimed, _elements, _functions, _updates, _streams, _outside, _again, _controls)

@@ -196,8 +196,8 @@ class Sampling(layers.Layer):
         self.random = keras.random.SeedGenerator(5)
 
     def call(self, mean, log_variance):
-        divergence = tf.exp(log_variance) + tf.square(mean) - 1 - log_variance
-        self.add_loss(0.05 * tf.reduce_mean(tf.reduce_sum(tf.cast(divergence, tf.float32), -1)))
+        divergence = tf.cast(tf.exp(log_variance) + tf.square(mean) - 1 - log_variance, tf.float32)
+        self.add_loss(0.05 * tf.reduce_mean(tf.reduce_sum(divergence, -1)))
         return mean + tf.exp(0.5 * log_variance) * keras.random.normal(
             tf.shape(mean), dtype=mean.dtype, seed=self.random
         )
@@ -253,7 +253,7 @@ class Penalized(keras.Model):
         super().__init__()
         self.first = layers.Dense(12, activation="tanh", name="first")
         self.second = layers.Dense(8, activation="softplus", name="second")
-        self.value = layers.Dense(1, name="value")
+        self.value = layers.Dense(1, dtype="float32", name="value")
 
     def call(self, x):
         return self.value(self.second(self.first(x)))

@@ -101,7 +101,7 @@ def score(planting: Planting, folder: Path) -> Score:
         struck,
         report["verdict"],
         report["first_divergence"],
-        " ".join(out.getvalue().split()),
+        " ".join([json.dumps(report["notes"]), *out.getvalue().split()]),
         seconds,
         named,
         {

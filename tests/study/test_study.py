@@ -2,13 +2,15 @@
 
 import csv
 import json
+from pkgutil import resolve_name
 
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from diag.common.task import Done
-from diag.study import figures, studying
+from diag.study import figures, request, studying
 from diag.study.__main__ import main
 
 EPOCHS = 4
@@ -87,12 +89,43 @@ def test_it_goes_on_with_the_same_flags_alone(runs, tmp_path, capsys):
 def test_only_what_trains_on_a_gpu_sees_and_waits_for_one(runs, tmp_path):
     words = ["--epochs", str(EPOCHS), "--seeds", "1", "--quiet", "--out", str(tmp_path / "out")]
     main([*words, "--places", "CPU:0,GPU:0/xla", "--policies", "float32"])
-    hidden = {"CUDA_VISIBLE_DEVICES": "-1"}
+    hidden = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1"}
     assert [(task.environment, task.resources) for task in runs] == [(hidden, {}), (hidden, {}), ({}, {"GPU": 1})]
 
 
-def test_a_healthy_candidate_stays(runs, tmp_path):
+@pytest.mark.parametrize(("gpus", "place"), [(["GPU:0"], "GPU:0"), ([], "sim:metal-fused-dense")])
+def test_without_places_the_candidate_is_that_of_lockstep_also_when_the_study_goes_on(
+    gpus, place, runs, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(request, "run_task", lambda task: Done(task.key, resolve_name(task.function)()))
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: gpus)
+    words = ["--epochs", "1", "--seeds", "1", "--policies", "float32", "--out", str(tmp_path / "out")]
+    main(words)
+    assert [task.arguments["place"] for task in runs] == ["CPU:0", "CPU:0", place]
+    assert place in capsys.readouterr().err.splitlines()[0]
+    monkeypatch.delattr(request, "run_task")  # its folder says which places
+    main([*words, "--quiet"])
+    assert [task.arguments["place"] for task in runs[3:]] == ["CPU:0", "CPU:0", place]
+
+
+def test_a_healthy_candidate_stays(runs, tmp_path, capsys):
     assert main([*WORDS, "--out", str(tmp_path / "out"), "--policies", "mixed_float16"]) == 0
+    assert "Validation accuracy, best and last" in capsys.readouterr().out
+
+
+def test_of_a_model_without_accuracy_the_loss_is_shown(runs, monkeypatch, tmp_path, capsys):
+    whole = curves_of
+
+    def without(arguments):
+        value = whole(arguments)
+        nothing = dict.fromkeys(("accuracy", "validation_accuracy"), ["nan"] * EPOCHS)
+        return {**value, "curves": {**value["curves"], **nothing}}
+
+    monkeypatch.setitem(globals(), "curves_of", without)
+    assert main([*WORDS, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().out
+    (row,) = [line.split() for line in said.splitlines() if line.split()[:2] == ["CPU:0", "float32"]]
+    assert "Validation loss, best and last" in said and float(row[2]) == pytest.approx(0.3, abs=0.01)
 
 
 def test_figures(made_up, tmp_path):
@@ -114,6 +147,7 @@ def test_figures(made_up, tmp_path):
         (["--validation-split", "1"], "above 0 and below 1"),
         (["--places", "CPU:0", "--diagnose"], "expected a candidate"),
         (["--places", ","], "names none"),
+        (["--cluster", "tcp://127.0.0.1:1"], "needs --places"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(words, said, capsys, tmp_path):
@@ -130,3 +164,4 @@ def test_a_run_that_cannot_be_done_ends_the_study_in_one_line(monkeypatch, tmp_p
     monkeypatch.setattr(studying.sweep, "run", run)
     assert main([*WORDS, "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "study: --model none.keras: there is no such file\n"
+    assert not (tmp_path / "out").exists()  # it may be asked for otherwise

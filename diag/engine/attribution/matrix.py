@@ -6,31 +6,27 @@ hangs costs one trial, and the rest of its trials begin again in a new one.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import os
-import queue
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from diag.common.child import environment_of_children
+from diag.common.jsonable import json_safe
+from diag.common.task import Process, Task, Unwanted
 from diag.engine.attribution.trial import trial_in
 from diag.errors import UserError
 from diag.machine.places import Place
-from diag.machine.switches import is_final, process_of
+from diag.machine.switches import is_final, merged_environment, process_of
 from diag.verdict.attribution import Trial
 
-TRIAL = "diag.engine.attribution.trial"
-TRIAL_LIMIT = 300.0  # seconds without a word from a process, which covers loading TensorFlow too
+TRIAL = "diag.engine.attribution.trial:tried"
+TRIAL_LIMIT = 300.0  # seconds of a trial, which covers loading TensorFlow too
 OUT_OF_TIME = "the time was up"
 Names = tuple[str, ...]
 OnTrial = Callable[[Trial], None]
@@ -63,33 +59,6 @@ class TrialResults:
     location: dict[str, Any] | None = None
 
 
-class _Processes:
-    """The processes that trials run in.  When this is left, by Ctrl-C too, they are ended and no other begins."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._begun: list[subprocess.Popen[str]] = []
-        self.are_ended = False
-
-    def __enter__(self) -> _Processes:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self.are_ended = True
-            for process in self._begun:
-                process.kill()
-
-    def begin(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE  # its input is a lifeline: it ends with this process
-        with self._lock:
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
-            self._begun.append(process)
-            if self.are_ended:
-                process.kill()
-        return process
-
-
 def num_workers(place: Place) -> int:
     """Processes at a time: half of the cores, two where there are no more; one on a GPU, whose memory they share."""
     num_cores = os.cpu_count() or 1
@@ -104,6 +73,7 @@ class _SoFar:
         self._lock = threading.Lock()
         self._results = TrialResults({}, request.location)
         self.has_one = threading.Event()
+        self.is_ended = threading.Event()  # by Ctrl-C too: then no process goes on, and none begins
 
     def add(self, location: dict[str, Any] | None, trial: Trial) -> None:
         with self._lock:
@@ -137,13 +107,16 @@ def run_trials(request: TrialRequest, wanted: Sequence[Names], on_trial: OnTrial
     workers = num_workers(request.place)
     groups = _shared_processes(wanted, 1 if request.is_brief else max(1, workers // 2))
     so_far = _SoFar(request, on_trial)
-    with ThreadPoolExecutor(workers) as pool, _Processes() as processes:
-        first = pool.submit(_run_group, so_far, groups[0], processes)
-        first.add_done_callback(lambda _: so_far.has_one.set())
-        so_far.has_one.wait()
-        others = groups[1:] if so_far.has_more_to_try else []
-        for future in [first, *(pool.submit(_run_group, so_far, group, processes) for group in others)]:
-            future.result()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            first = pool.submit(_run_group, so_far, groups[0])
+            first.add_done_callback(lambda _: so_far.has_one.set())
+            so_far.has_one.wait()
+            others = groups[1:] if so_far.has_more_to_try else []
+            for future in [first, *(pool.submit(_run_group, so_far, group) for group in others)]:
+                future.result()
+        finally:
+            so_far.is_ended.set()
     found = so_far.results
     return replace(found, trials={names: found.trials[names] for names in wanted if names in found.trials})
 
@@ -159,103 +132,62 @@ def _shared_processes(wanted: Sequence[Names], workers: int) -> list[list[Names]
     return sorted(groups, key=lambda group: wanted[0] not in group)
 
 
-def _run_group(so_far: _SoFar, group: Sequence[Names], processes: _Processes) -> None:
-    waiting = list(group)
-    while waiting and not processes.are_ended:
-        request = so_far.request
-        if request.time_left() <= 0:
-            for names in waiting:
-                so_far.add(None, Trial(names, reason=OUT_OF_TIME, skipped=True))
-            return
-        for location, trial in _one_process(request, tuple(waiting), processes):
+def _run_group(so_far: _SoFar, group: Sequence[Names]) -> None:
+    """The trials of one process; when it ends before its last, the rest begin again in a new one."""
+    waiting, process = list(group), None
+    try:
+        while waiting and not so_far.is_ended.is_set():
+            request = so_far.request
+            if request.time_left() <= 0:
+                for names in waiting:
+                    so_far.add(None, Trial(names, reason=OUT_OF_TIME, skipped=True))
+                return
+            if process is None or not process.is_alive:
+                process = Process(merged_environment(process_of(group[0])))
+            location, trial = _tried(request, waiting[0], process, so_far)
             waiting.remove(trial.switches)
             so_far.add(location, trial)
             so_far.on_trial(trial)
             if not trial.switches and not trial.wrong:
                 return  # nothing to cure
-
-
-def _one_process(
-    request: TrialRequest, group: Sequence[Names], processes: _Processes
-) -> Iterator[tuple[dict[str, Any] | None, Trial]]:
-    """The trials of one process, as they come, and where it looked; where it ends before its last, one that says so."""
-    location, begun, done = None, 0, 0
-    with contextlib.closing(_lines(request, group, processes)) as lines:  # ended as soon as nothing more is to come
-        for line in lines:
-            if "refused" in line:
-                raise UserError(line["refused"])
-            if "location" in line:
-                location = line["location"]
-                if location is None:
-                    yield None, Trial((), unit=0.0)  # nothing is out of its bound
-                    return
-            begun = line.get("begun", begun)
-            if "trial" in line:
-                done = line["trial"] + 1
-                yield location, trial_in(group[line["trial"]], line)
-                if done == len(group):
-                    return
-            if "ended" in line:
-                yield (
-                    location,
-                    Trial(group[max(begun, done)], reason=line["ended"], skipped=line["ended"] == OUT_OF_TIME),
-                )
-
-
-def _lines(
-    request: TrialRequest, group: Sequence[Names], processes: _Processes
-) -> Generator[dict[str, Any], None, None]:
-    """What a process prints, and last how it ended; closing this ends it."""
-    command = [
-        sys.executable,
-        "-m",
-        TRIAL,
-        str(request.trace),
-        "--step",
-        str(request.step),
-        "--lane",
-        request.lane,
-        "--place",
-        str(request.place),
-        *(["--trust"] if request.is_trusted else []),
-        "--switches",
-        json.dumps(group),
-        "--location",
-        json.dumps(request.location),
-        "--known",
-        json.dumps([asdict(trial) for trial in request.known]),
-        *(["--brief"] if request.is_brief else []),
-    ]
-    process = processes.begin(command, environment_of_children())
-    printed: queue.Queue[str | None] = queue.Queue()
-    errors: list[str] = []
-    threads = [
-        threading.Thread(target=_read_into, args=(process.stdout, printed), daemon=True),
-        threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True),
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        while (text := printed.get(timeout=max(min(request.limit, request.time_left()), 0.0))) is not None:
-            with contextlib.suppress(json.JSONDecodeError):  # a plug-in that prints to stdout
-                line = json.loads(text)
-                if isinstance(line, dict):
-                    yield line
-        if processes.are_ended:
-            return
-        threads[1].join(timeout=5)
-        last = next((text.strip() for text in reversed(errors) if text.strip()), "it said nothing")
-        yield {"ended": f"its process ended with code {process.wait(timeout=30)}: {last[:200]}"}
-    except (queue.Empty, subprocess.TimeoutExpired):
-        yield {"ended": OUT_OF_TIME if request.time_left() <= 0 else f"no result within {request.limit:.0f} s"}
+    except Unwanted:
+        return
     finally:
-        process.kill()
-        for thread in threads:
-            thread.join()
-        process.__exit__(None, None, None)  # closes what it printed to, and waits
+        if process is not None:
+            process.end()
 
 
-def _read_into(stream: Any, printed: queue.Queue[str | None]) -> None:
-    for text in stream:
-        printed.put(text)
-    printed.put(None)
+def _tried(
+    request: TrialRequest, names: Names, process: Process, so_far: _SoFar
+) -> tuple[dict[str, Any] | None, Trial]:
+    """What comes of one trial in a process, and where it looked.
+
+    Raises:
+      UserError: the trace cannot answer the question.
+      Unwanted: all is ended.
+    """
+    limit = max(min(request.limit, request.time_left()), 0.0)
+    said = process.said_of(_task(request, names, limit), lambda: not so_far.is_ended.is_set())
+    if "value" in said:
+        value = said["value"]
+        if value["location"] is None:
+            return None, Trial((), unit=0.0)  # nothing is out of its bound
+        return value["location"], trial_in(names, value)
+    if process.is_alive and "details" not in said:
+        raise UserError(said["error"])
+    process.end()  # after an error it can try nothing more
+    process.is_alive = False
+    if request.time_left() <= 0:
+        return None, Trial(names, reason=OUT_OF_TIME, skipped=True)
+    last_words = said.get("details", "").strip().rpartition("\n")[2] if said.get("died") else ""
+    return None, Trial(names, reason=": ".join(filter(None, [said["error"], last_words[:200]])))
+
+
+def _task(request: TrialRequest, names: Names, limit: float) -> Task:
+    step = {
+        "trace": str(request.trace), "step": request.step, "lane": request.lane, "place": str(request.place),
+        "is_trusted": request.is_trusted, "is_brief": request.is_brief,
+    }  # fmt: skip
+    known = json_safe([asdict(trial) for trial in request.known])
+    arguments = {"step": step, "names": names, "location": request.location, "known": known}
+    return Task("trial", TRIAL, arguments, shares_process=True, limit=limit if math.isfinite(limit) else None)

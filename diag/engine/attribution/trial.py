@@ -1,87 +1,94 @@
-"""One recorded step in this fresh process, under given switches: a JSON line for each trial.
+"""One recorded step, tried under given switches: what the process of a trial is asked, one call a trial.
 
-    python -m diag.engine.attribution.trial TRACE --step K --place P --location JSON --switches JSON --known JSON
-
-`--switches` is a list of trials, each a list of names; all of them must agree on what TensorFlow reads when it
-is loaded.  A line `{"begun": I}` stands before the result of trial I, so that whoever waits knows which one
-ended the process, if one did.  `--known` are trials of other processes, so that none is run that they answer.
-`--brief`: no trial goes on once it is known to be no cure.  Where standard input is a pipe, the process ends with it.
+Whoever begins the process (diag/common/task.py) has set what TensorFlow reads when it is loaded; trials of one process
+agree on it, and are of one step.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
+import contextlib
+import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diag.common.command import OneLineParser, command_parser
-from diag.common.jsonable import json_number
-from diag.common.lifeline import end_with_starter
-from diag.common.wording import one_line
 from diag.errors import UserError
 from diag.machine.places import parse_place
-from diag.machine.switches import REWRITING, SWITCHES, merged_environment
+from diag.machine.switches import REWRITING
 from diag.verdict.attribution import Trial, implied
 from traces.reader import TraceReader
 
+if TYPE_CHECKING:
+    from diag.engine.attribution.trial_runner import FlaggedUnit, TrialRunner
 
-def parser() -> OneLineParser:
-    parser = command_parser("diag.engine.attribution.trial", __doc__)
-    parser.add_argument("trace", type=Path)
-    parser.add_argument("--step", type=int, required=True)
-    parser.add_argument("--lane", default="reference")
-    parser.add_argument("--place", required=True)
-    parser.add_argument("--trust", action="store_true")
-    parser.add_argument("--location", type=json.loads, default=None)
-    parser.add_argument("--switches", type=json.loads, required=True)
-    parser.add_argument("--known", type=json.loads, default=[])
-    parser.add_argument("--brief", action="store_true")
-    return parser
+FIGURES = ("op", "unit", "step", "step_seconds")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    end_with_starter()
+def tried(
+    step: Mapping[str, Any],
+    names: Sequence[str],
+    location: Mapping[str, Any] | None,
+    known: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """A trial as JSON, with the `location` that was looked at; only that, None, where nothing is out of its bound.
+
+    Args:
+      step: arguments of `_runner_of`.
+      names: of the switches and edits.
+      location: what was flagged; None to look for it.
+      known: trials before this one, of other processes too: none is made that they answer.
+
+    Raises:
+      UserError: the trace cannot answer.  After an error the process can try nothing more.
+    """
     try:
-        for line in run(options):
-            print(json.dumps(line), flush=True)
-    except UserError as error:
-        print(json.dumps({"refused": one_line(error)}), flush=True)
-        return error.exit_code
-    return 0
+        runner = _runner_of(**step)
+        unit = _flagged(runner, location)
+        if unit is None:
+            return {"location": None}
+        done = [trial_in(tuple(line["switches"]), line) for line in known]
+        reason = what_is_implied(names, done)
+        figures = {"reason": reason, "skipped": True} if reason else _tried(runner, names, unit, done)
+        return {"location": unit.to_dict(), **figures}
+    except BaseException:
+        _open.__exit__(*sys.exc_info())  # a RecordedRun makes of what its step raises an error for the person
+        raise
 
 
-def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+_open = contextlib.ExitStack()
+"""The trace, and the settings that it was recorded under, for as long as the process lives."""
+
+
+@functools.cache
+def _runner_of(trace: str, step: int, lane: str, place: str, is_trusted: bool, is_brief: bool) -> TrialRunner:
+    """The runner of the one step that this process tries."""
     from diag.machine.hardware import restore_variables
 
-    known = [name for names in options.switches for name in names if name in SWITCHES]
-    os.environ.update(merged_environment(known))
-    with TraceReader(options.trace) as reader:
+    with TraceReader(trace) as reader:
         environment = reader.environment("candidate")
-    restore_variables(environment)  # as recorded, but for what was just set
+    restore_variables(environment)  # as recorded, but for what was set for this process
     from diag.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    from diag.engine.attribution.trial_runner import FlaggedUnit, TrialRunner
+    from diag.engine.attribution.trial_runner import TrialRunner
     from diag.engine.recordings.recorded_run import RecordedRun
     from diag.machine.settings import as_recorded
 
-    with as_recorded(environment), RecordedRun(options.trace, options.trust) as recorded:
-        place = parse_place(options.place)
-        runner = TrialRunner(recorded, options.step, options.lane, place, is_brief=options.brief)
-        location = FlaggedUnit(**options.location) if options.location else runner.first_location()
-        yield {"location": None if location is None else location.to_dict()}
-        done = [trial_in(tuple(line["switches"]), line) for line in options.known]
-        for index, names in enumerate(options.switches if location is not None else []):
-            yield {"begun": index}
-            reason = what_is_implied(names, done)
-            line = {"reason": reason, "skipped": True} if reason else _tried(runner, names, location, done)
-            done.append(trial_in(tuple(names), line))
-            yield {"trial": index, **line}
+    _open.enter_context(as_recorded(environment))
+    recorded = _open.enter_context(RecordedRun(Path(trace), is_trusted))
+    return TrialRunner(recorded, step, lane, parse_place(place), is_brief=is_brief)
+
+
+def _flagged(runner: TrialRunner, location: Mapping[str, Any] | None) -> FlaggedUnit | None:
+    from diag.engine.attribution.trial_runner import FlaggedUnit
+
+    return FlaggedUnit(**location) if location else _first_location(runner)
+
+
+@functools.cache
+def _first_location(runner: TrialRunner) -> FlaggedUnit | None:
+    return runner.first_location()
 
 
 def what_is_implied(names: Sequence[str], done: Sequence[Trial]) -> str:
@@ -94,31 +101,23 @@ def baseline_of(done: Sequence[Trial]) -> Trial | None:
     return next((trial for trial in done if not trial.switches), None)
 
 
-def trial_in(names: tuple[str, ...], line: dict[str, Any]) -> Trial:
-    """The trial that a line tells of."""
-    figures = {key: line.get(key) for key in ("op", "unit", "step", "step_seconds")}
+def trial_in(names: tuple[str, ...], line: Mapping[str, Any]) -> Trial:
+    """The trial that JSON tells of, in which infinities are texts."""
+    figures = {key: line.get(key) for key in FIGURES}
     numbers = {key: None if value is None else float(value) for key, value in figures.items()}
     return Trial(names, reason=line.get("reason", ""), skipped=bool(line.get("skipped")), **numbers)
 
 
-def _tried(runner: Any, names: Sequence[str], location: Any, done: Sequence[Trial]) -> dict[str, Any]:
+def _tried(runner: TrialRunner, names: Sequence[str], unit: FlaggedUnit, done: Sequence[Trial]) -> dict[str, Any]:
     import tensorflow as tf
 
     from diag.engine.graphs.tf_errors import reason_of
 
     try:
-        trial = runner.trial(names, location, baseline_of(done))
+        trial = runner.trial(names, unit, baseline_of(done))
     except (UserError, tf.errors.OpError, NotImplementedError, ValueError) as error:
         reason = reason_of(error)
         if "execution=xla" in names and not isinstance(error, UserError):
             reason = f"XLA cannot compile this step: {reason}"
         return {"reason": reason}
-    return {
-        name: None if value is None else json_number(value)
-        for name in ("op", "unit", "step", "step_seconds")
-        for value in (getattr(trial, name),)
-    }
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return {name: getattr(trial, name) for name in FIGURES}

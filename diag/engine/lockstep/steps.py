@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+import tensorflow as tf
+
 from diag.common.carried import Carried
 from diag.common.parallel import both
 from diag.engine.graphs.graph import Port
@@ -107,6 +109,14 @@ class LockstepSteps(Carried):
         self.reference.load(reference)
         self.candidate.load(candidate)
         return self.run(run.step, run.batch, with_boundaries, with_unwatched)
+
+    def fails_unwatched(self, batch: Sequence[Any]) -> bool:
+        """Whether TensorFlow gives up on the reference's step, too, compiled as `fit` compiles it and not watched."""
+        try:
+            self.compiled["reference"].run(batch, (), is_kept=False)
+        except tf.errors.OpError:
+            return True
+        return False
 
     def _reference_step(
         self, step: int, batch: Sequence[Any], with_boundaries: bool, with_unwatched: bool

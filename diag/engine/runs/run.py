@@ -155,22 +155,28 @@ class LockstepRun:
         """
         for number in range(self.next_step, self.settings.numbers.stop):
             step = self.step(number, self.batches[number])
-            self.next_step = number + 1
+            self.next_step, losses = number + 1, step.losses
             yield step
-            self.progress(number + 1, "comparing the places", *step.losses)
+            del step  # its tensors go before those of the next come
+            self.progress(number + 1, "comparing the places", *losses)
 
     def step(self, number: int, batch: Batch) -> FinishedStep:
         """One step, from the state that the lanes are in.
 
         Raises:
-          UserError: the candidate cannot run it.
+          UserError: the candidate cannot run it, or no place can.
         """
-        telescope = self.telescope_for(batch, number)
+        telescope, values = self.telescope_for(batch, number), [tf.constant(value) for value in flat_batch(batch)]
         self.reference.begin(number)
         self._align()
         try:
-            step = self._one_step(number, telescope, [tf.constant(value) for value in flat_batch(batch)])
+            step = self._one_step(number, telescope, values)
         except tf.errors.OpError as error:
+            if telescope.steps.fails_unwatched(values):
+                raise UserError(
+                    f"step {number} fails as the model is, at the reference as well: {short_reason(error)}; "
+                    "`fit` would as well"
+                ) from error
             raise self._reason(error, number) from error
         self._check_faults()
         for losses, loss in zip(self.findings.losses.values(), step.losses, strict=True):

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from diag.common.modes import PREDICT, STEP, TRAIN
 from diag.common.source_lines import SourceLine
-from diag.common.user_code import line_of_their_own
+from diag.common.user_code import line_of_keras, line_of_their_own
 from diag.common.wording import type_and_message
 from diag.engine.graphs.graph import OPAQUE, Graph, Port, graph_of
 from diag.engine.graphs.locations import LOSS_LAYER, PREDICT_LAYER
@@ -136,7 +136,7 @@ def _graph_of(step: Any, flat: list[tf.TensorSpec], mode: str) -> Any:
 
     Raises:
       UserError: the model has names that TensorFlow takes in no graph, so that Keras does not compile it either, or a
-        line of the person's own fails.
+        line of the person's own fails, or of Keras.
     """
     try:
         return step.get_concrete_function(*flat).graph
@@ -148,9 +148,11 @@ def _graph_of(step: Any, flat: list[tf.TensorSpec], mode: str) -> Any:
                 f"The model cannot be compiled: {found[0]} in TensorFlow; expected names of layers made of letters, "
                 "digits and _ . > -; give the layer another name."
             ) from error
-        if line := line_of_their_own(error):
+        theirs, in_keras = line_of_their_own(error), line_of_keras(error)
+        if theirs or in_keras:
+            where = theirs or f"{in_keras} of Keras"
             raise UserError(
-                f"The {STEP[mode]} fails at {line}: {type_and_message(error)}; `{CALLS[mode]}` would as well"
+                f"The {STEP[mode]} fails at {where}: {type_and_message(error)}; `{CALLS[mode]}` would as well"
             ) from error
         raise
 

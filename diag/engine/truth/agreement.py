@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ class KnownWrong:
 
 # An output once found wrong, and as far off again within this factor, is held against truth only every so often.
 AS_WRONG_AS_BEFORE, BELIEVED = 4.0, 10
+ELEMENTS_AT_A_TIME = 1 << 15
 
 
 class Agreement(Carried):
@@ -94,7 +96,7 @@ class Agreement(Carried):
         else:
             excess = 0.5 * distance / self._calibrations[unit_run.unit.name, index].rms
             rule = "half of what truth allowed at an earlier step, from the reference"
-        size = _rms(to_numpy(unit_run.reference[index]).astype(np.float64))
+        size = _rms(to_numpy(unit_run.reference[index]))
         return Bound(ErrorClass.COMPOSITE, excess, distance * size, statistics.max_absolute_difference, rule)
 
     def calibrate(self, unit_run: UnitRun, index: int, reference_error: AbsoluteError, bound: Bound) -> None:
@@ -107,6 +109,12 @@ class Agreement(Carried):
 
 
 def _rms(values: Any) -> float:
-    """Of those that are finite; 0 where none is."""
-    finite = values[np.isfinite(values)]
-    return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
+    """Of those that are finite; 0 where none is.  By parts, of which a cache holds the float64 numbers."""
+    total, count = 0.0, 0
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, ELEMENTS_AT_A_TIME):
+        part = flat[start : start + ELEMENTS_AT_A_TIME].astype(np.float64)
+        finite = np.isfinite(part)
+        total += float(np.square(part, out=part).sum(where=finite))
+        count += int(np.count_nonzero(finite))
+    return math.sqrt(total / count) if count else 0.0

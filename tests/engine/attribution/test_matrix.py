@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,29 +26,25 @@ PLACE = Place("CPU:0")
 TRIAL = """
 import json, os, sys, time
 from pathlib import Path
-given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
-trials = json.loads(given["--switches"])
-with Path(sys.argv[1]).with_name("asked").open("a") as log:
-    log.write(json.dumps(trials) + "\\n")
-with Path(sys.argv[1]).with_name("known").open("a") as log:
-    log.write(given["--known"] + "\\n")
-print("a plug-in that talks")
-print(json.dumps(["not", "an", "object"]))
-if os.environ.get("REFUSE"):
-    print(json.dumps({"refused": "no such step"}))
-    sys.exit(2)
-print(json.dumps({"location": {"layer": "dense"}}), flush=True)
-for index, names in enumerate(trials):
-    print(json.dumps({"begun": index}), flush=True)
+from diag.errors import UserError
+
+def tried(step, names, location, known):
+    folder = Path(step["trace"]).parent
+    with (folder / "asked").open("a") as log:
+        log.write(json.dumps([os.getpid(), names, known]) + "\\n")
+    print("a plug-in that talks")
+    if os.environ.get("REFUSE"):
+        raise UserError("no such step")
     if "die" in names:
         sys.stderr.write("something of C++\\n")
         os._exit(3)
     if "hang" in names:
-        with Path(sys.argv[1]).with_name("hanging").open("a") as log:
+        with (folder / "hanging").open("a") as log:
             log.write(f"{os.getpid()}\\n")
         time.sleep(60)
-    unit = os.environ.get("BASELINE", "5.0") if not names else "0.5"
-    print(json.dumps({"trial": index, "unit": float(unit), "step": "inf", "step_seconds": 0.25}), flush=True)
+    unit = float(os.environ.get("BASELINE", "5.0") if not names else "0.5")
+    step = float(os.environ.get("STEP", "inf"))
+    return {"location": {"layer": "dense"}, "unit": unit, "step": step, "step_seconds": 0.25}
 """
 
 
@@ -55,18 +52,26 @@ for index, names in enumerate(trials):
 def trial_request(tmp_path, monkeypatch) -> TrialRequest:
     (tmp_path / "a_trial_of_tests.py").write_text(TRIAL)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(matrix, "TRIAL", "a_trial_of_tests")
+    monkeypatch.setattr(matrix, "TRIAL", "a_trial_of_tests:tried")
     monkeypatch.setattr(matrix, "num_workers", lambda place: 1)
     return TrialRequest(tmp_path / "trace.h5", 3, "reference", PLACE)
 
 
-def asked(trial_request: TrialRequest) -> list[str]:
-    return Path(trial_request.trace).with_name("asked").read_text().splitlines()
+def asked(trial_request: TrialRequest) -> list[list[list[str]]]:
+    """The trials of each process, in order."""
+    by_process: dict[int, list[list[str]]] = {}
+    for process, names, _ in _lines(trial_request):
+        by_process.setdefault(process, []).append(names)
+    return list(by_process.values())
+
+
+def _lines(trial_request: TrialRequest) -> list[Any]:
+    return [json.loads(line) for line in Path(trial_request.trace).with_name("asked").read_text().splitlines()]
 
 
 def test_trials_that_can_share_a_process_do_and_figures_come_back(trial_request):
     results = run_trials(trial_request, [(), ("execution=eager",), ("onednn=off",), ("grappler=off",)])
-    assert asked(trial_request) == ['[[], ["execution=eager"], ["grappler=off"]]', '[["onednn=off"]]']
+    assert asked(trial_request) == [[[], ["execution=eager"], ["grappler=off"]], [["onednn=off"]]]
     assert results.trials[()].unit == 5.0
     assert results.trials[("onednn=off",)].step == float("inf")
     assert results.trials[("grappler=off",)].step_seconds == 0.25
@@ -75,14 +80,14 @@ def test_trials_that_can_share_a_process_do_and_figures_come_back(trial_request)
 
 def test_what_cannot_be_taken_back_comes_last_in_its_process(trial_request):
     run_trials(trial_request, [(), ("deterministic=on",), ("grappler=off",)])
-    assert asked(trial_request) == ['[[], ["grappler=off"], ["deterministic=on"]]']
+    assert asked(trial_request) == [[[], ["grappler=off"], ["deterministic=on"]]]
 
 
-def test_a_later_process_is_told_what_is_known_and_runs_nothing_that_this_answers(trial_request):
+def test_a_later_trial_is_told_what_is_known_and_runs_nothing_that_this_answers(trial_request):
     run_trials(trial_request, [(), ("execution=eager",), ("onednn=off",)])
-    first, second = map(json.loads, Path(trial_request.trace).with_name("known").read_text().splitlines())
-    assert first == []
-    known = [trial_in(tuple(line["switches"]), line) for line in second]
+    told = [known for _, _, known in _lines(trial_request)]
+    assert [len(known) for known in told] == [0, 1, 2]
+    known = [trial_in(tuple(line["switches"]), line) for line in told[-1]]
     assert [trial.switches for trial in known] == [(), ("execution=eager",)]
     assert what_is_implied(("grappler=off",), known)  # eager leaves the step as it was, and does more
     assert not what_is_implied(("grappler=off",), known[:1]) and not what_is_implied(("onednn=off",), known)
@@ -91,7 +96,7 @@ def test_a_later_process_is_told_what_is_known_and_runs_nothing_that_this_answer
 def test_a_process_that_dies_costs_one_trial(trial_request):
     results = run_trials(trial_request, [(), ("a",), ("die",), ("b",)])
     assert results.trials[("a",)].unit == results.trials[("b",)].unit == 0.5
-    assert "code 3" in results.trials[("die",)].reason
+    assert "exit code 3" in results.trials[("die",)].reason
     assert "something of C++" in results.trials[("die",)].reason
     assert len(asked(trial_request)) == 2
 
@@ -99,7 +104,7 @@ def test_a_process_that_dies_costs_one_trial(trial_request):
 def test_a_process_that_hangs_is_ended(trial_request):
     slow = TrialRequest(trial_request.trace, 3, "reference", PLACE, limit=2.0)
     results = run_trials(slow, [(), ("hang",)])
-    assert results.trials[("hang",)].reason == "no result within 2 s"
+    assert results.trials[("hang",)].reason == "it was not done within 2 s, and was ended"
 
 
 def test_when_the_time_is_up_what_was_tried_stays_and_the_rest_is_named(trial_request):
@@ -114,8 +119,7 @@ def test_when_the_time_is_up_what_was_tried_stays_and_the_rest_is_named(trial_re
 
 def test_a_step_that_is_right_as_recorded_is_tried_no_further(trial_request, monkeypatch):
     monkeypatch.setenv("BASELINE", "0.5")
-    text = (trial_request.trace.parent / "a_trial_of_tests.py").read_text()
-    (trial_request.trace.parent / "a_trial_of_tests.py").write_text(text.replace('"inf"', "0.5"))
+    monkeypatch.setenv("STEP", "0.5")
     results = run_trials(trial_request, [(), ("a",), ("onednn=off",)])
     assert list(results.trials) == [()]
 
@@ -138,7 +142,7 @@ import sys
 from pathlib import Path
 from diag.engine.attribution import matrix
 from diag.machine.places import Place
-matrix.TRIAL, matrix.num_workers = "a_trial_of_tests", lambda place: 2
+matrix.TRIAL, matrix.num_workers = "a_trial_of_tests:tried", lambda place: 2
 wanted = [(), ("hang",), ("a",), ("b",), ("onednn=off", "hang")]
 request = matrix.TrialRequest(Path(sys.argv[1]), 3, "reference", Place("CPU:0"))
 matrix.run_trials(request, wanted, lambda trial: print(trial.name, flush=True))
