@@ -76,6 +76,7 @@ SUITED = {
     f"{UNSEEN}:other_signs": "spectral signed",
     f"{STREAMS}:numpys": "cnn transformer two_blocks attentive noisy vae",
 }
+SPLIT = {f"{HEALTHY}:{name}" for name in ("three_tf32", "nine_bf16")}  # narrower operands are what they split into
 FAMILIES = ("contraction", "function", "composite", "rounded once", "exact", "layer", "step")
 STEPS = 2
 
@@ -172,7 +173,7 @@ def planned(options: argparse.Namespace) -> list[Task]:
     wanted = [
         Control(*each, options.attribute)
         for each in product(options.models, options.policies, options.candidates, seeds, options.tf32 or [None])
-        if each[2] not in SUITED or each[0].rpartition(":")[2] in SUITED[each[2]].split()
+        if _has_something_to_do(*each[:3])
     ]
     random.Random(0).shuffle(wanted)
     wanted.sort(key=lambda control: (control.seed, control.tf32 or ""))
@@ -180,6 +181,11 @@ def planned(options: argparse.Namespace) -> list[Task]:
         Task(control.key, "benchmarks.controls:outcome", asdict(control), control.environment, {}, True, options.limit)
         for control in wanted
     ]
+
+
+def _has_something_to_do(model: str, policy: str, candidate: str) -> bool:
+    suits = candidate not in SUITED or model.rpartition(":")[2] in SUITED[candidate].split()
+    return suits and (policy == "float32" or candidate not in SPLIT)
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def chance_text(known: Significance) -> str:
 
 CAUSE_WORDS = {
     "rounding": "rounding alone",
-    "algorithm:normwise": "right in norm but not element by element, as Winograd and FFT are",
+    "algorithm:normwise": "right in norm but not element by element, as Winograd, FFT and Strassen are",
     "subnormal-flush": "subnormal numbers became zero",
     "approximate-function": "a cruder approximation of the function than any published one",
     "decision-flip": "a tie, or the side of zero, was decided the other way",

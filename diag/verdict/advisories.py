@@ -14,7 +14,7 @@ from diag.verdict.findings import SHARED_ERROR, Observation, Verdict
 # all the same: by the note of its observation.
 BENIGN = {
     "decision-flip": "ties were decided the other way (decision-flip)",
-    "algorithm:normwise": "right in norm but not element by element, as Winograd and FFT are (algorithm:normwise)",
+    "algorithm:normwise": "right in norm, not by element, as Winograd, FFT and Strassen are (algorithm:normwise)",
     "long-sum": "a long sum, which loses digits in whatever order it is added (long-sum)",
     "own-decision": "float64 takes another branch than its format does, whose branch it is held to (own-decision)",
     "subnormal-flush": "subnormal numbers inside became zero, as on most devices (subnormal-flush)",
