@@ -133,6 +133,8 @@ def _op(part: OpReplay, program: Program, place: Place) -> _Made:
     names = _parameters(node.op, attributes)
     if names is None:
         raise UserError(f"--emit: tf.raw_ops cannot run {node.op} by itself; name its layer with --layer")
+    if tf.variant in [tensor.dtype for tensor in evidence.inputs]:
+        raise UserError(f"--emit: {node.op} reads a list, which no file can hold; name its layer with --layer")
     inferred = {a for arg in definition.input_arg for a in (arg.type_attr,) if a}
     try:
         attribute_code = literal({name: value for name, value in attributes.items() if name not in inferred})
