@@ -136,3 +136,11 @@ def test_a_gradient_whose_square_overflows_in_both_is_none_of_the_device(models,
     code, report = judged(models, tmp_path, "exploding", "far", "--candidate", "CPU:0", "--batch-size", "8")
     assert (code, report["verdict"], report["first_divergence"]) == (0, "identical", None)
     assert report["shared_errors"]
+
+
+@pytest.mark.slow
+def test_a_decision_about_what_a_loop_gives(tmp_path):
+    """A clipped norm compares gradients that come out of a list: in the step's truth that holds float64 numbers."""
+    model = ["--model", "tests/faults/modern.py:bigru", "--data", "tests/faults/various.py:padded_sentences"]
+    given = [*model, "--candidate", "sim:tf32", "--units", "step", "--steps", "1", "--batch-size", "4", "--quiet"]
+    assert lockstep.main([*given, "--dump", "none", "--out", str(tmp_path / "run")]) == 1

@@ -51,7 +51,7 @@ def decided(graph: Graph, protos: Iterable[Any]) -> tuple[list[Any], dict[str, s
     made = decisions(graph)
     start = [node.name for node in made]
     inside = reachable(start, lambda name: _sources(graph, name))
-    kept = {name for name in inside if not _is_given(graph.by_name[name])}
+    kept = {name for name in inside if not _is_given(graph, graph.by_name[name])}
     added: dict[str, Any] = {}
 
     def read(port: Port) -> str:
@@ -105,10 +105,14 @@ def _copied(proto: Any, node: Node, read: Callable[[Port], str]) -> Any:
     return copy
 
 
-def _is_given(node: Node) -> bool:
-    """Whether a node's results are read from the graph in float64 and not computed anew."""
+def _is_given(graph: Graph, node: Node) -> bool:
+    """Whether a node's results are read from the graph in float64 and not computed anew.
+
+    What reads a list is: a loop has put numbers of float64 there.
+    """
     return (
-        node.op in ("Placeholder", *READ_OPS, *CONTROL_FLOW_OPS)
+        any(graph.dtype(port) == tf.variant for port in node.inputs)
+        or node.op in ("Placeholder", *READ_OPS, *CONTROL_FLOW_OPS)
         or node.op.endswith("PartitionedCall")
         or is_random(node.op)
         or has_effect(node.op)
@@ -117,4 +121,4 @@ def _is_given(node: Node) -> bool:
 
 def _sources(graph: Graph, name: str) -> list[str]:
     node = graph.by_name[name]
-    return [] if _is_given(node) else [port.node for port in node.inputs]
+    return [] if _is_given(graph, node) else [port.node for port in node.inputs]
