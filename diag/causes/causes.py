@@ -171,8 +171,8 @@ def approximate(case: WrongOutput) -> Iterator[Cause]:
         return
     relative = np.abs(case.output.astype(np.float64) - case.truth) / np.abs(case.truth)
     finite = relative[np.isfinite(relative)]
-    if finite.size == 0 or finite.max() > APPROXIMATE or case.share_wrong <= MOSTLY_RIGHT:
-        return
+    if finite.size == 0 or finite.max() > APPROXIMATE or np.mean(case.wrong[case.truth != 0]) <= MOSTLY_RIGHT:
+        return  # where the right result is 0 an approximation shows nothing
     bits = float(-np.log2(finite.max()))
     facts = {"max_relative_error": float(finite.max()), "correct_bits": bits}
     yield Cause("approximate-function", f"{bits:.1f} correct bits everywhere", facts)

@@ -24,6 +24,9 @@ def weighed(case: WrongOutput) -> Iterator[Cause]:
     """The result is linear in an operand, and has that operand times another number than one: zero, or two."""
     if case.recompute is None or case.judge is None or case.is_contraction or not _is_telling(case):
         return
+    allowed = TWO_ROUNDINGS if case.bound.error_class is ErrorClass.ROUNDED_ONCE else 1.0
+    if case.excess_against(case.truth) <= allowed:  # to count once explains as much
+        return
     numbers = [position for position, x in enumerate(case.inputs) if x.dtype == np.float64]
     for position in numbers if len(numbers) > 1 else ():
         if not case.inputs[position].any():
@@ -35,7 +38,6 @@ def weighed(case: WrongOutput) -> Iterator[Cause]:
         weight = float(np.vdot(change, share) / np.vdot(share, share)) if share.any() else math.nan
         if not math.isfinite(weight) or abs(weight - 1) < 2.0**-20:
             continue
-        allowed = TWO_ROUNDINGS if case.bound.error_class is ErrorClass.ROUNDED_ONCE else 1.0
         nearest = float(round(weight))
         found = nearest if case.excess_against(without + nearest * share) <= allowed else weight
         excess = case.excess_against(without + found * share)

@@ -7,7 +7,9 @@ from pathlib import Path
 import h5py
 import hdf5plugin  # noqa: F401  registers the filters the tensors are compressed with
 import numpy as np
+import pytest
 
+from benchmarks import kills
 from benchmarks.kills import Kill, disagreements, inspect
 from traces.schema import RunDocuments, StepRecord, TensorSpec, TraceLayout
 from traces.writer import TraceWriter
@@ -62,3 +64,21 @@ def test_runs_that_differ_are_found() -> None:
     assert disagreements([same, whole]) == []
     (found,) = disagreements([same, other, whole])
     assert "step 0" in found and "1.50 s" in found
+
+
+@pytest.mark.parametrize(("last", "code"), [("0.5", 0), ("0.25", 1)])
+def test_a_study_whose_table_is_another_after_kills_is_found(monkeypatch, capsys, last, code):
+    lives = []
+
+    def outlives(out, moment):
+        """Killed in its first two lives; the seconds of each are others."""
+        lives.append(moment)
+        out.mkdir(exist_ok=True)
+        value = last if len(lives) > 1 else "0.5"
+        (out / "results.csv").write_text(f"epoch,loss,seconds\n1,{value},{len(lives)}\n")
+        return moment is not None and len(lives) < 4
+
+    monkeypatch.setattr(kills, "outlives", outlives)
+    assert kills.kill_studies(2, seed=0) == code
+    assert ("ANOTHER" in capsys.readouterr().out) == bool(code)
+    assert [moment is None for moment in lives] == [True, False, False, True]

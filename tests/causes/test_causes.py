@@ -167,6 +167,14 @@ def test_a_function_with_twelve_right_bits():
     assert cause.evidence["correct_bits"] == pytest.approx(12.0, abs=0.01)
 
 
+def test_an_approximation_is_told_where_results_are_not_zero():
+    """Most quotients of an embedding's gradient are 0, however they are divided."""
+    truth = np.where(np.arange(200) % 8 == 0, normal(200).astype(np.float64), 0.0)
+    sign = np.where(np.arange(200) % 16, 1.0, -1.0)
+    cause = explain(case((truth * (1 + sign * 2.0**-12)).astype(np.float32), truth, ErrorClass.ROUNDED_ONCE))
+    assert cause.name == "approximate-function"
+
+
 def test_a_function_with_four_right_bits_is_not_approximate():
     truth = np.exp(normal(200).astype(np.float64))
     sign = np.where(np.arange(200) % 2, 1.0, -1.0)

@@ -29,6 +29,17 @@ def test_a_bias_that_is_subtracted_counts_minus_once():
     assert (cause.name, cause.evidence["factor"]) == ("scaled", -1.0)
 
 
+def test_a_sum_that_is_cut_off_counts_no_operand_once():
+    """Each result within a step of the right one: no weight explains more than one does."""
+    wide = [1024 * X.astype(np.float64), BIAS.astype(np.float64)]
+    exact = wide[0] + wide[1]
+    nearest = exact.astype(np.float32)
+    output = np.where(np.abs(nearest) > np.abs(exact), np.nextafter(nearest, np.float32(0)), nearest)
+    output[0, 0] = np.nextafter(output[0, 0], np.float32(np.inf))  # so that it is not the format's rounding
+    found = case(output, exact, ONCE, bits=24, inputs=wide, recompute=lambda x: x[0] + x[1])
+    assert 1 < found.bound.excess <= 2 and explain(found).name != "scaled"
+
+
 def test_a_result_that_is_an_operand_was_not_computed():
     cause = explain(added(X.copy(), op_type="BiasAdd"))
     assert cause.name == "missing-op"

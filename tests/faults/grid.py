@@ -16,7 +16,9 @@ DATA: dict[str, str | None] = {
 }  # fmt: skip
 MODELS = tuple(DATA)
 SCALED = tuple(model for model in MODELS if model != "llama")  # where Keras's own Adafactor fails under a loss scale
-IMAGES = ("convnext", "inverted_residual", "residual", "unet", "vit")
+# Seeds that draw what leaves no bit of a step another: a norm under a maximum, an op that the model has not, zeros.
+NOWHERE = (165, 172, 309, 314)
+PRODUCTS = tuple(model for model in MODELS if model not in ("unet", "recommender"))  # matrices, two rows and more
 ADAM = ("convnext", "unet", "bigru", "tied", "vae", "penalized")
 
 
@@ -32,32 +34,35 @@ def _formats() -> Iterator[Planting]:
     yield from _each("sim:tf32", MODELS, "format:tf32-rne")
     yield from _each("sim:tf32-truncate", MODELS, "format:tf32-rz")
     yield from _each("sim:bf16-inputs", MODELS, "format:bf16")
-    yield from _each("sim:gemm-11bit", MODELS[:-1], "format:tf32-rz", "format:11bit")
-    yield from _each("sim:fp16-accumulate", SCALED, "accumulate:fp16", policy=F16, least_steps=1)
+    yield from _each("sim:gemm-11bit", PRODUCTS, "format:tf32-rz", "format:11bit")
+    yield from _each("sim:fp16-accumulate", SCALED[:-1], "accumulate:fp16", policy=F16, least_steps=1)
 
 
 def _aimed() -> Iterator[Planting]:
-    for start, (place, cause) in (
-        (100, ("sim:tf32", "format:tf32-rne")),
-        (120, ("sim:tf32-truncate", "format:tf32-rz")),
-        (140, ("sim:bf16-inputs", "format:bf16")),
-        (160, ("sim:rsqrt-12bit", "approximate-function")),
-    ):
-        for number, model in enumerate(MODELS):
-            yield planted(place, model, cause, steps=3, seed=start + number, is_aimed=True)
+    for start, place, cause in (
+        (100, "sim:tf32", "format:tf32-rne"), (120, "sim:tf32-truncate", "format:tf32-rz"),
+        (140, "sim:bf16-inputs", "format:bf16"), (160, "sim:rsqrt-12bit", "approximate-function"),
+    ):  # fmt: skip
+        yield from _drawn(place, start, cause, is_aimed=True)
+
+
+def _drawn(place: str, start: int, cause: str, **more: Any) -> Iterator[Planting]:
+    """At a step and an op that the seed draws, another one for each model."""
+    for seed, model in enumerate(MODELS, start):
+        if seed not in NOWHERE:
+            yield planted(place, model, cause, steps=3, seed=seed, **more)
 
 
 def _elements() -> Iterator[Planting]:
-    for seed in (201, 302):
-        for number, model in enumerate(MODELS):
-            yield planted("sim:one-bit", model, "wrong-elements", steps=3, seed=seed + number)
+    for start in (201, 302):
+        yield from _drawn("sim:one-bit", start, "wrong-elements")
     yield from _each("sim:filter-grad-tail", ("convnext", "residual", "unet", "vit"), "wrong-elements", "stale-data")
-    yield from _each("sim:strided-read", ("vit", "bigru", "tied", "llama"), "permuted")
+    yield from _each("sim:strided-read", ("vit", "bigru", "llama"), "permuted")
 
 
 def _functions() -> Iterator[Planting]:
-    yield from _each("sim:rsqrt-12bit", MODELS, "approximate-function")
-    exponential = ("residual", "bigru", "tied", "llama", "vae", "two_heads", "penalized", "two_towers")
+    yield from _each("sim:rsqrt-12bit", MODELS[:-1], "approximate-function")
+    exponential = ("bigru", "vae", "two_heads", "penalized", "two_towers")
     yield from _each("sim:exp-log-approx", exponential, "approximate-function")
     yield from _each("sim:flush-subnormals", MODELS)
 
@@ -95,6 +100,7 @@ def _outside() -> Iterator[Planting]:
         yield from each(name, models, "nondeterminism", steps=3, is_chance=True)
     yield from each("earlier_result", ("convnext", "llama", "vae", "penalized"), "stale-data", "nondeterminism")
     yield from each("coarse_gates", ("bigru", "residual", "llama"), "approximate-function", "unknown")
+    yield from each("list_items_rolled", ("bigru",), "permuted")
     yield from each("mask_ignored", ("bigru",), "wrong-elements", "missing-op")
     yield from each("not_reversed", ("bigru",), "missing-op", "permuted")
     yield from each("scale_forgotten", ("convnext",), "missing-op")
@@ -119,8 +125,8 @@ def _again() -> Iterator[Planting]:
     yield from each("softmax_of_columns", ("tied", "vit"), "unknown", "wrong-elements")
     yield from each("overlap_twice", ("unet",), "wrong-elements")
     yield from each("neighbours_gathered", ("bigru", "tied"), "permuted", "wrong-elements")
-    yield from each("duplicates_lost", ("tied", "recommender"), "wrong-elements")
-    yield from each("one_row_of_garbage", ("llama", "two_towers"), "wrong-elements")
+    yield from each("duplicates_lost", ("tied",), "unknown", "wrong-elements")  # most elements, without a pattern
+    yield from each("one_row_of_garbage", ("tied", "two_towers"), "wrong-elements")
     yield from each("nan_in_a_block", ("inverted_residual", "unet"), "nonfinite")
     yield from each("epsilon_forgotten", ("vae", "bigru"), "missing-op")
     yield from each("division_by_reciprocal", ("vae", "recommender"), "approximate-function")

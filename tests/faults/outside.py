@@ -198,6 +198,12 @@ def coarse_gates(call):
     return [np.asarray(np.round(call.outputs[0] * 512) / 512, call.outputs[0].dtype)]
 
 
+def list_items_rolled(call):
+    """What a loop takes from a list of its inputs, one place further."""
+    is_it = _is(call, "TensorListGetItem") and call.outputs[0].ndim > 1 and call.outputs[0].dtype == np.float32
+    return [np.roll(call.outputs[0], 1, -1)] if is_it else None
+
+
 def mask_ignored(call):
     """What padding computes is taken."""
     if not _is(call, "SelectV2", layer="both_ways") or call.inputs[1].dtype != np.float32:

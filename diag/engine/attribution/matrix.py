@@ -21,6 +21,7 @@ from diag.common.jsonable import json_safe
 from diag.common.task import Process, Task, Unwanted
 from diag.engine.attribution.trial import trial_in
 from diag.errors import UserError
+from diag.machine.hardware import WITHOUT_GPU
 from diag.machine.places import Place
 from diag.machine.switches import is_final, merged_environment, process_of
 from diag.verdict.attribution import Trial
@@ -143,7 +144,8 @@ def _run_group(so_far: _SoFar, group: Sequence[Names]) -> None:
                     so_far.add(None, Trial(names, reason=OUT_OF_TIME, skipped=True))
                 return
             if process is None or not process.is_alive:
-                process = Process(merged_environment(process_of(group[0])))
+                hidden = WITHOUT_GPU if request.place.device.startswith("CPU") else {}
+                process = Process({**hidden, **merged_environment(process_of(group[0]))})
             location, trial = _tried(request, waiting[0], process, so_far)
             waiting.remove(trial.switches)
             so_far.add(location, trial)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from diag.causes.causes import explain
 from diag.causes.narrowing import INPUT_FORMATS
 from diag.causes.wrong_output import WrongOutput
-from diag.engine.graphs.graph import ASSIGN_OPS, Node, Port
+from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node, Port
 from diag.engine.graphs.reachability import ancestors
 from diag.engine.graphs.tf_runtime import FLOATS, readable_attributes, to_numpy
 from diag.engine.lanes.step_results import UnitRun
@@ -62,10 +62,15 @@ class OpExplainer:
     def wrong_output(self, record: OpRecord) -> WrongOutput:
         evidence, output, bound = record.evidence, record.output, record.observation.bound
         assert bound is not None
+        if evidence.truth is None:  # what only hands on numbers: as the reference does
+            evidence = replace(evidence, truth=evidence.reference)
+        assert evidence.truth is not None
         x, reference, node = evidence.candidate[output], evidence.reference[output], evidence.node
-        raw = (evidence.truth[output] if evidence.truth is not None else reference).astype(np.float64, copy=False)
+        raw = evidence.truth[output].astype(np.float64, copy=False)
         truth = where_both_overflow(x, reference, raw)
-        wide = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
+        shown = [t for t in evidence.inputs if t.dtype not in OPAQUE]  # a list is no array
+        has_list = len(shown) < len(evidence.inputs)
+        wide = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in shown]
         attrs = readable_attributes(node.proto)
         own_error = cache(lambda: absolute_error(x, raw).rms)
         return WrongOutput(
@@ -76,7 +81,7 @@ class OpExplainer:
             inputs=wide,
             judge=lambda other: self._judge(evidence, output, other, own_error),
             judge_other=lambda other: self._judge_other(evidence, output, other),
-            recompute=lambda inputs: self._recompute(node, inputs, output),
+            recompute=None if has_list else lambda inputs: self._recompute(node, inputs, output),
             out_of_bound=out_of_bound(evidence, output, truth, bound),
             before=to_numpy(evidence.inputs[0]) if node.op in ASSIGN_OPS else None,
             op_type=node.op,

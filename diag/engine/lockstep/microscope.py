@@ -36,6 +36,9 @@ from diag.numerics.op_classes import is_random
 from diag.numerics.statistics import compare
 from diag.verdict.findings import SHARED_ERROR, Observation, Relation, Verdict
 
+# What hands on tensors of a list, which a loop keeps its inputs and outputs in: copies, judged by the reference's.
+LIST_READERS = frozenset({"TensorListGetItem", "TensorListStack"})
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -127,9 +130,15 @@ class Microscope:
             return []
         if not node.dtypes:
             return []
-        if node.location.index is None or self._is_opaque(node, inputs):
+        is_seen = not self._is_opaque(node, inputs) or (node.op in LIST_READERS and self._is_one_device)
+        if node.location.index is None or not is_seen:
             return self._plumb(node, inputs)
         return self._observe(node, inputs)
+
+    @property
+    def _is_one_device(self) -> bool:
+        """Whether a list of one lane can be read in the other as it is."""
+        return self.lanes[0].place.device == self.lanes[1].place.device
 
     @staticmethod
     def _is_opaque(node: Node, inputs: Sequence[Any]) -> bool:

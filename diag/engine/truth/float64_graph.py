@@ -31,7 +31,7 @@ from diag.engine.graphs.tf_runtime import (
     readable_attributes,
     type_attributes,
 )
-from diag.engine.truth.own_decisions import decided
+from diag.engine.truth.own_decisions import close_gates, decided
 from diag.engine.truth.rounding_nodes import OperandRounding, constant_node, rounding_nodes
 from diag.engine.truth.sum_orders import loss_in_order, merged_terms
 from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale, nodes_of_product_norm
@@ -128,6 +128,8 @@ class Promotion:
                 node.input.extend(inputs)
         if function_name is None:
             self._wide |= replaced
+            if self.own_decisions:
+                close_gates(body)
         return body
 
 

@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from diag.engine.graphs.graph import Node
 from diag.engine.graphs.tf_runtime import REALS, format_of_dtype, to_numpy
-from diag.numerics.bounds import Bound
+from diag.engine.truth.own_decisions import GATES
+from diag.numerics.bounds import Bound, exact_bound
 from diag.numerics.decompositions import THRESHOLD, ratio_of
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass
@@ -44,6 +45,8 @@ def settled(
     """
     if node.op in ("ArgMax", "ArgMin", "TopKV2") and outputs[index].dtype.kind in "iu":
         return _among_equals(node, inputs, outputs[index], expected)
+    if node.op in GATES:
+        return _by_a_closed_gate(node, inputs, outputs[index], expected)
     return _by_residuals(node, inputs, outputs)
 
 
@@ -68,6 +71,19 @@ def _among_equals(
         f"{taken[first].item():.6g} is at {found[first]} and at {right[first]}"
     )
     return Settled(Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, _AMONG_EQUALS), decided)
+
+
+def _by_a_closed_gate(
+    node: Node, inputs: Sequence[Any], x: npt.NDArray[Any], expected: npt.NDArray[Any]
+) -> Settled | None:
+    """Whether a kernel passes over what a closed gate holds back, which others multiply by zero into NaN."""
+    feature, (least, most) = to_numpy(inputs[1]), GATES[node.op]
+    passed_over = np.isnan(expected) & (x == 0) & ((feature <= least) | (feature >= most))
+    bound = exact_bound(x, np.where(passed_over, 0.0, expected).astype(x.dtype))
+    decided = (
+        f"{int(passed_over.sum()):,} of {x.size:,} gradients are not finite behind a closed gate, and are zero here"
+    )
+    return Settled(bound, decided)
 
 
 def _by_residuals(node: Node, inputs: Sequence[Any], outputs: Sequence[npt.NDArray[Any]]) -> Settled | None:

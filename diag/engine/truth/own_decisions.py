@@ -2,6 +2,9 @@
 
 A square that underflows, an exponential that overflows, the lowest number of a format: truth of what follows is taken
 by the decision that the format's own arithmetic comes to, on the unit's own inputs.
+
+A gate that is closed, such as a relu's gradient, is multiplied by zero by some kernels of TensorFlow and passed over by
+others: of an infinite or NaN gradient the former make NaN, the latter zero.  Here it is zero.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from diag.engine.graphs.editing import make_node
+from diag.engine.graphs.editing import Body, make_node
 from diag.engine.graphs.graph import CONTROL_FLOW_OPS, READ_OPS, Graph, Node, Port
 from diag.engine.graphs.reachability import reachable
 from diag.engine.graphs.runtime_functions import has_effect
@@ -23,6 +27,14 @@ _PREFIX = "lockstep_wide/decided"
 _DECISIONS = frozenset(
     ("Equal", "Greater", "GreaterEqual", "IsFinite", "IsInf", "IsNan", "Less", "LessEqual", "NotEqual")
 )
+
+GATES = {"ReluGrad": (0.0, np.inf), "Relu6Grad": (0.0, 6.0)}
+"""Gradients that pass where the feature, the second input, lies between these."""
+
+
+def has_decisions(graph: Graph) -> bool:
+    """Whether anything in a graph hangs on what a format can hold."""
+    return bool(decisions(graph)) or any(node.op in GATES for node in graph)
 
 
 def decisions(graph: Graph) -> list[Node]:
@@ -58,6 +70,30 @@ def decided(graph: Graph, protos: Iterable[Any]) -> tuple[list[Any], dict[str, s
         if proto.name in kept:
             added[proto.name] = _copied(proto, graph.by_name[proto.name], read)
     return list(added.values()), {f"{name}:0": f"{_PREFIX}/{name}:0" for name in start}
+
+
+def close_gates(body: Body) -> None:
+    """Have the gates of a float64 graph, whose nodes are changed, pass zero where they are closed."""
+    for node in [
+        node for node in body.nodes if node.op in GATES and node.attr["T"].type == tf.float64.as_datatype_enum
+    ]:
+        base, feature = f"{_PREFIX}/{node.name}", node.input[1]
+        closed = []
+        for op, edge in zip(("LessEqual", "GreaterEqual"), GATES[node.op], strict=True):
+            body.nodes += [_constant(f"{base}/{op}/edge", edge), make_node(
+                f"{base}/{op}", op, [feature, f"{base}/{op}/edge:0"], T=tf.float64)]  # fmt: skip
+            closed.append(f"{base}/{op}:0")
+        body.nodes += [
+            make_node(f"{base}/closed", "LogicalOr", closed),
+            _constant(f"{base}/zero", 0.0),
+            make_node(f"{base}/gated", "SelectV2", [f"{base}/closed:0", f"{base}/zero:0", node.input[0]], T=tf.float64),
+        ]
+        node.input[0] = f"{base}/gated:0"
+
+
+def _constant(name: str, value: float) -> Any:
+    tensor = tf.make_tensor_proto(value, tf.float64)
+    return make_node(name, "Const", [], dtype=tf.float64, value=tf.compat.v1.AttrValue(tensor=tensor))
 
 
 def _copied(proto: Any, node: Node, read: Callable[[Port], str]) -> Any:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from diag.engine.graphs.editing import Body, body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.graphs.executable import Executable, ends_of
-from diag.engine.graphs.graph import ASSIGN_OPS, READ_OPS, Node, Port, parse_input
+from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, READ_OPS, Node, Port, parse_input
 from diag.engine.graphs.locations import PHASES
 from diag.engine.graphs.reachability import reachable
 from diag.engine.graphs.runtime_functions import has_effect
@@ -129,7 +129,7 @@ class OpTruth:
             return [to_numpy(widened(inputs[0]))]
         if node.op == "Cast" and not {node.dtypes[0], inputs[0].dtype} & set(COMPLEXES):
             return self._cast(node, inputs)
-        if takes_handle(node.op):
+        if takes_handle(node.op) or any(tensor.dtype in OPAQUE for tensor in inputs):
             return None
         return self._run(node, [widened(tensor) for tensor in inputs])
 

@@ -19,7 +19,7 @@ from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
 from diag.engine.truth.float64_graph import Noise
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
-from diag.engine.truth.own_decisions import OWN_DECISION, decisions
+from diag.engine.truth.own_decisions import OWN_DECISION, has_decisions
 from diag.engine.truth.sum_orders import LONG_SUM
 from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.truth import Arrays, UnitTruth
@@ -123,6 +123,12 @@ class _OutputJudgement:
         """Whether rounding explains both lanes' errors."""
         return self.bound.is_explained and (self.of_reference is None or self.of_reference.is_explained)
 
+    def or_by_decisions(self, own: _OutputJudgement) -> _OutputJudgement:
+        """Each lane by the truth that explains it, this one's or that of decisions in the formats' own arithmetic."""
+        best = self if self.bound.is_explained or not own.bound.is_explained else replace(own, note=OWN_DECISION)
+        known = [each for each in (self.of_reference, own.of_reference) if each is not None]
+        return replace(best, of_reference=next((each for each in known if each.is_explained), self.of_reference))
+
 
 _Distance = tuple[AbsoluteError, TruthStatistics]
 
@@ -194,12 +200,9 @@ class UnitJudge:
             numbers = {index: port for index, port in enumerate(unit_run.unit.outputs) if port in kept}
             distances = self._distances(unit_run, local, numbers)
             bounds = self._bounds(unit_run, distances)
-            if not all(b.is_explained for b in bounds) and decisions(unit_run.unit.executable.graph):
+            if not all(b.is_explained for b in bounds) and has_decisions(unit_run.unit.executable.graph):
                 by_own = self._bounds(unit_run, self._distances(unit_run, local, (), own_decisions=True))
-                bounds = [
-                    b if b.is_explained or not own.bound.is_explained else replace(own, note=OWN_DECISION)
-                    for b, own in zip(bounds, by_own, strict=True)
-                ]
+                bounds = [plain.or_by_decisions(own) for plain, own in zip(bounds, by_own, strict=True)]
             for index, port in numbers.items():
                 truths[port] = OutputTruth(*distances.kept[index], bounds[index].explained_error)
         observations = []

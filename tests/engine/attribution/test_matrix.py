@@ -31,7 +31,7 @@ from diag.errors import UserError
 def tried(step, names, location, known):
     folder = Path(step["trace"]).parent
     with (folder / "asked").open("a") as log:
-        log.write(json.dumps([os.getpid(), names, known]) + "\\n")
+        log.write(json.dumps([os.getpid(), names, known, os.environ.get("CUDA_VISIBLE_DEVICES")]) + "\\n")
     print("a plug-in that talks")
     if os.environ.get("REFUSE"):
         raise UserError("no such step")
@@ -60,7 +60,7 @@ def trial_request(tmp_path, monkeypatch) -> TrialRequest:
 def asked(trial_request: TrialRequest) -> list[list[list[str]]]:
     """The trials of each process, in order."""
     by_process: dict[int, list[list[str]]] = {}
-    for process, names, _ in _lines(trial_request):
+    for process, names, *_ in _lines(trial_request):
         by_process.setdefault(process, []).append(names)
     return list(by_process.values())
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_taken_back_comes_last_in_its_process(trial_request):
 
 def test_a_later_trial_is_told_what_is_known_and_runs_nothing_that_this_answers(trial_request):
     run_trials(trial_request, [(), ("execution=eager",), ("onednn=off",)])
-    told = [known for _, _, known in _lines(trial_request)]
+    told = [known for _, _, known, _ in _lines(trial_request)]
     assert [len(known) for known in told] == [0, 1, 2]
     known = [trial_in(tuple(line["switches"]), line) for line in told[-1]]
     assert [trial.switches for trial in known] == [(), ("execution=eager",)]
@@ -130,9 +130,13 @@ def test_a_trace_that_cannot_answer_is_the_persons_to_know(trial_request, monkey
         run_trials(trial_request, [()])
 
 
-def test_one_process_at_a_time_on_a_gpu():
+@pytest.mark.parametrize(("place", "seen"), [(PLACE, "-1"), (Place("GPU:1"), "0,1")])
+def test_one_process_at_a_time_on_a_gpu_and_on_the_cpu_none_sees_one(trial_request, monkeypatch, place, seen):
     assert num_workers(Place("GPU:0")) == 1
     assert num_workers(PLACE) >= 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    run_trials(replace(trial_request, place=place), [()])
+    assert [line[-1] for line in _lines(trial_request)] == [seen]
 
 
 # ---- interrupted

@@ -195,13 +195,15 @@ def test_what_rounding_of_the_inputs_does_is_a_part_of_what_rounding_does(step):
         assert parts[index].rms <= 1.5 * wholes[index].rms, name  # samples of either, not the same ones
 
 
-def promote(function: Any, *specs: tf.TensorSpec, noise: Noise | None = None) -> tuple[Promotion, Any]:
+def promote(
+    function: Any, *specs: tf.TensorSpec, noise: Noise | None = None, own_decisions: bool = False
+) -> tuple[Promotion, Any]:
     """A function in float64, and what its promotion noted."""
     from diag.engine.graphs.graph import graph_of
 
     concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
     graph, graph_def = graph_of(concrete.graph), concrete.graph.as_graph_def()
-    promotion = Promotion(graph, {}, noise)
+    promotion = Promotion(graph, {}, noise, own_decisions=own_decisions)
     wide = promotion.apply(graph_def)
     noisy = {f"lockstep_wide/{port.node}/noise{port.index}" for port in graph.outputs}
     (output,) = (str(port) for port in graph.outputs)
@@ -312,3 +314,17 @@ def test_operands_are_rounded_in_the_graph_as_in_numpy(mode):
         return tf.graph_util.import_graph_def(made, {"x": given}, ["rounded:0"], name="")[0]
 
     np.testing.assert_array_equal(rounded(tf.constant(x)).numpy(), round_to(x, TF32, mode))
+
+
+def test_a_closed_gate_passes_zero_by_its_own_decision():
+    """And makes NaN of what is infinite by TensorFlow's own kernel on the CPU, which multiplies by zero."""
+    spec = tf.TensorSpec([3], tf.float16)
+    gradients, features = np.array([np.inf, np.inf, 2], np.float16), np.array([1, 7, 7], np.float16)
+
+    def gated(g: Any, f: Any) -> Any:
+        return tf.raw_ops.Relu6Grad(gradients=g, features=f)
+
+    np.testing.assert_array_equal(
+        promote(gated, spec, spec, own_decisions=True)[1](gradients, features), [np.inf, 0, 0]
+    )
+    np.testing.assert_array_equal(promote(gated, spec, spec)[1](gradients, features), [np.inf, np.nan, 0])

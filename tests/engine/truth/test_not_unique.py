@@ -53,3 +53,18 @@ def test_eigenvectors_of_other_signs():
     assert found.bound.is_explained and found.note == DECISION_FLIP and "other signs" in found.decided
     found = _judged(tf.linalg.eigh, [square], lambda values, vectors: [values, vectors * signs * np.float32(1.001)])
     assert not found.bound.is_explained
+
+
+@pytest.mark.parametrize(("function", "feature"), [(tf.raw_ops.ReluGrad, -1.0), (tf.raw_ops.Relu6Grad, 7.0)])
+def test_behind_a_closed_gate_what_is_not_finite_may_be_passed_over(function, feature):
+    """TensorFlow's kernels multiply by zero, which makes NaN of an infinity, or select."""
+    inputs = [np.array([np.inf, np.nan, 2, np.inf], np.float32), np.array([feature, feature, feature, 1], np.float32)]
+
+    def gradient(g, f):
+        return function(gradients=g, features=f)
+
+    for candidate, is_right in (
+        ([0, 0, 0, np.inf], True), ([0, np.nan, 0, np.inf], True), ([0, 0, 0, 0], False), ([0, 0, 2, np.inf], False),
+    ):  # fmt: skip
+        found = _judged(gradient, inputs, lambda _, made=candidate: [np.array(made, np.float32)])
+        assert found.bound.is_explained == is_right, candidate
