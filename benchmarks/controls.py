@@ -113,10 +113,11 @@ class Control:
         ]  # fmt: skip
 
 
-def largest(trace: Path) -> dict[str, tuple[int, float]]:
+def largest(trace: Path, verdict: str) -> dict[str, tuple[int, float]]:
     """Of each family of outputs that were held against truth, how many there were and the largest excess.
 
-    But for what both lanes get wrong with the same bits: that is no divergence, and no rounding.
+    But for what both lanes get wrong with the same bits, and, where nothing was reported, what another choice among
+    equals explains: that is no divergence, and no rounding.
     """
     from diag.numerics.op_classes import class_of
     from traces.reader import TraceReader
@@ -128,7 +129,7 @@ def largest(trace: Path) -> dict[str, tuple[int, float]]:
     ]
     excess = np.concatenate([ops["excess"], units["excess"]])
     verdicts = np.array([*ops["verdict"], *units["verdict"]], str)
-    excess[(verdicts == "identical") & (excess > 1)] = np.nan
+    excess[((verdicts == "identical") | (verdict != "divergence")) & (excess > 1)] = np.nan
     found = {}
     for family in FAMILIES:
         of_family = excess[np.array([each == family for each in families], bool)]
@@ -158,7 +159,7 @@ def outcome(**control: Any) -> dict[str, Any]:
             "first": _first(report["first_divergence"]),
             "divergences": len(report["divergences"]),
             "drift": report.get("drift"),
-            "largest": largest(Path(name) / "trace.h5"),
+            "largest": largest(Path(name) / "trace.h5", report["verdict"]),
         }
 
 
