@@ -31,9 +31,10 @@ CONTRACTION_MAX_PER_SQRT_N = 4.0
 # A kernel whose errors are small everywhere does not sum in one long run and cannot claim the sqrt(n)
 # law for one element.  Of 10^8 normal deviates the largest is 5.7 rms; 32 is far outside.
 OUTLIER_RMS = 32.0
+SPREAD_OF_RMS = 6.0  # standard deviations: seen once in 10^9 elements
 # What a sum may lose, by what plain sums of the same terms lose: no kernel measured lost more (docs/BOUNDS.md).
 IN_ORDER = 2.0
-# Plain sums: one after the other; in so many running sums side by side; in blocks of so many terms.
+# Plain sums: one after the other, from either end; in so many running sums side by side; in blocks of so many terms.
 SIDE_BY_SIDE, IN_BLOCKS = 8, 256
 SIZES = (1.0, 1.1875, 1.40625, 1.6875)
 # Benign candidates on eight kinds of Keras layer stayed below 5 (eager, graph, XLA; x86 CPU).
@@ -139,19 +140,26 @@ def contraction_bound(
         rule = "finite, and no error where |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
     rest = max(hidden, rms_of_the_rest(error, x.size))
-    rms_allowed, serial = contraction_limits(num_terms, in_order)
-    words = f", {IN_ORDER:g} x what a plain sum loses" if rms_allowed > CONTRACTION_RMS else ""
+    rms_allowed, serial = contraction_limits(num_terms, x.size, in_order)
+    is_by_plain_sums = in_order is not None and rms_allowed == IN_ORDER * in_order.rms
+    words = f", {IN_ORDER:g} x what a plain sum loses" if is_by_plain_sums else ""
     max_allowed = min(serial, max(CONTRACTION_MAX, OUTLIER_RMS * rest))
     excess = max(error.rms / rms_allowed, error.max / max_allowed)
     rule = f"u|A||B|: rms <= {rms_allowed:.3g}, max <= {max_allowed:.3g}{words}"
     return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
 
 
-def contraction_limits(num_terms: float, in_order: InOrder | None = None) -> tuple[float, float]:
-    """How large the rms and the largest of the errors in units of u(|A||B|) may be, of sums in one long run."""
+def contraction_limits(num_terms: float, num_elements: int, in_order: InOrder | None = None) -> tuple[float, float]:
+    """How large the rms and the largest of the errors in units of u(|A||B|) may be, of sums in one long run.
+
+    The rms of few elements is no mean: that of m normal deviates is off by up to SPREAD_OF_RMS / sqrt(2m) of itself.
+    Of one sum of n terms of one sign, each addition rounded by up to u of the total so far, it is sqrt(n) / 3.
+    """
     serial = max(CONTRACTION_MAX, CONTRACTION_MAX_PER_SQRT_N * math.sqrt(num_terms))
-    if in_order is None or IN_ORDER * in_order.rms <= CONTRACTION_RMS:
-        return CONTRACTION_RMS, serial
+    of_few = (1 + SPREAD_OF_RMS / math.sqrt(2 * max(num_elements, 1))) * min(CONTRACTION_RMS, math.sqrt(num_terms) / 3)
+    rms = max(CONTRACTION_RMS, of_few)
+    if in_order is None or IN_ORDER * in_order.rms <= rms:
+        return rms, serial
     return IN_ORDER * in_order.rms, max(serial, IN_ORDER * in_order.max)
 
 
@@ -168,7 +176,8 @@ def lost_in_order(terms: Terms, arithmetic: Format) -> InOrder:
         errors = []
         for size in SIZES:
             products = (size * terms.products).astype(dtype)
-            sums = [_running(products), *(_running(_running(_grouped(products, n))) for n in (SIDE_BY_SIDE, IN_BLOCKS))]
+            in_groups = (_running(_running(_grouped(products, n))) for n in (SIDE_BY_SIDE, IN_BLOCKS))
+            sums = [_running(products), _running(products[..., ::-1]), *in_groups]
             right = (size * terms.products).sum(axis=1, dtype=np.longdouble)
             errors += [np.abs(each.astype(np.longdouble) - right).astype(np.float64) / (size * unit) for each in sums]
     worst = np.max([np.where(np.isfinite(error), error, 0.0) for error in errors], axis=0, initial=0.0)

@@ -231,6 +231,18 @@ def test_an_outlier_is_one_however_long_the_sum():
     assert (bound.excess > 1, bound.worst_index) == (True, (7,))
 
 
+def test_a_sum_is_judged_by_what_its_own_order_may_lose_from_either_end():
+    """72 squares, the last first: 8.2 u were reported of a healthy kernel, of one sum."""
+    terms = np.r_[np.full(40, 2.0**-20), 1.0][None]  # the ones that come behind the large one are lost
+    backwards = lost_in_order(Terms(terms, np.ones_like(terms), ()), BFLOAT16)
+    assert backwards.max == pytest.approx(40 * 2.0**-20 / (2.0**-8 * terms.sum()), rel=1e-6)
+    truth, u = np.array([[1.0]]), 2.0**-24
+    assert contraction_bound(floats(1 + 8.19 * u)[None], truth, truth, 72, FLOAT32).is_explained
+    assert not contraction_bound(floats(1 + 16 * u)[None], truth, truth, 72, FLOAT32).is_explained
+    many = np.ones((100, 100))
+    assert not contraction_bound(np.full_like(many, 1 + 10 * u, np.float32), many, many, 72, FLOAT32).is_explained
+
+
 # ---- narrow results of wide sums
 
 

@@ -1,4 +1,4 @@
-"""Eigen- and singular vectors that the candidate's own step has with other signs than the reference's.
+"""Eigen- and singular vectors that the candidate's own step has with other signs than the reference's, or than truth.
 
 What a model makes of them may hang on the sign, so that the whole step is another and as right.
 """
@@ -14,6 +14,7 @@ from diag.engine.graphs.graph import Node, Port
 from diag.engine.graphs.tf_runtime import REALS, format_of_dtype, to_numpy
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
+from diag.engine.truth.truth import OpTruth
 from diag.numerics.decompositions import THRESHOLD, is_decomposition, ratio_of
 
 TURNED = 0.1  # of the largest element: rounding does less, another sign more
@@ -52,6 +53,8 @@ def _is_right(node: Node, values: Mapping[Port, Any]) -> bool:
 
 
 def _is_turned(node: Node, values: Mapping[Port, Any], run: StepRun) -> bool:
-    reference = run.unit_source.values
-    pairs = [(to_numpy(values[p]), to_numpy(reference[p])) for p in _outputs(node) if p in reference]
+    ports, reference = _outputs(node), run.unit_source.values
+    found = [to_numpy(values[port]) for port in ports]
+    pairs = [(x, to_numpy(reference[port])) for x, port in zip(found, ports, strict=True) if port in reference]
+    pairs += zip(found, OpTruth().outputs(node, [values[node.inputs[0]]]) or (), strict=False)
     return any(np.max(np.abs(a - b), initial=0.0) > TURNED * np.max(np.abs(b), initial=0.0) for a, b in pairs)

@@ -121,7 +121,7 @@ def _of_contraction(
     assert measures is not None and measures.scale is not None and bound is not None
     x, scale, u = evidence.candidate[index], np.asarray(measures.scale[index], np.float64), sums.unit_roundoff
     terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
-    rms, most = contraction_limits(terms, lost_in_order(evidence, index, bound))
+    rms, most = contraction_limits(terms, x.size, lost_in_order(evidence, index, bound))
     if not bound.is_explained and bound.rms <= rms and bound.max <= most:
         most = CONTRACTION_MAX  # few elements stand out: `OUTLIER_RMS`
     limits = [Limit(u * scale + terms * sums.underflow, rms, most)]
