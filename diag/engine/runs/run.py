@@ -297,7 +297,8 @@ class LockstepRun:
         if layers:
             self.findings.note(
                 f"the candidate's vectors in {', '.join(layers)} have other signs than the reference's, or than "
-                f"float64's, at step {step.run.step} (decision-flip) and are right by their residuals: the step as a whole is not judged"
+                f"float64's, at step {step.run.step} (decision-flip) and are right by their residuals: the step as a "
+                "whole is not judged"
             )
         return bool(layers)
 
