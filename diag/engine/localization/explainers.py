@@ -154,6 +154,8 @@ class UnitExplainer:
         self.truth = truth
 
     def explain(self, run: UnitRun, output: int, bound: Bound) -> Cause:
+        if to_numpy(run.candidate[output]).dtype.kind in "biu":
+            return self._of_integers(run, output, bound)
         of_candidate = self.truth.outputs(run.of_candidate)
         of_reference = self.truth.outputs(run.of_reference)
         spread = self.truth.spreads(run.of_reference, of_reference, [output])[output]
@@ -173,6 +175,16 @@ class UnitExplainer:
             return result
         hypotheses = (self._operand_format, self._passed_over_nan, self._missing_op)
         return next((cause for each in hypotheses if (cause := each(run, output, judge)) is not None), result)
+
+    @staticmethod
+    def _of_integers(run: UnitRun, output: int, bound: Bound) -> Cause:
+        """What has no rounding: held against the reference's."""
+        x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
+        expected = reference.astype(np.float64)
+        return explain(WrongOutput(
+            x, reference, expected, bound, judge=lambda other: exact_bound(x, other.astype(x.dtype)),
+            out_of_bound=np.asarray(x != reference),
+        ))  # fmt: skip
 
     @staticmethod
     def _before(run: UnitRun, output: int) -> npt.NDArray[Any] | None:

@@ -137,13 +137,14 @@ _Distance = tuple[AbsoluteError, TruthStatistics]
 class _Distances:
     """Both lanes' distances from truth, whatever rounding explains of them, and how much it may explain.
 
-    candidate, reference: by output, None of integers, which have no truth but the other lane's.  kept: the truth of
-    some outputs, by their number.
+    candidate, reference: by output, None of integers.  exact: of these, how the candidate's are to be.  kept: the truth
+    of some outputs, by their number.
     """
 
     candidate: Sequence[_Distance | None]
     reference: Sequence[_Distance | None]
     spreads: UnitSpreads
+    exact: Mapping[int, Bound]
     kept: Mapping[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]]
 
 
@@ -262,7 +263,8 @@ class UnitJudge:
             spreads.let_go()
             truth = unit_truth.outputs(unit_run.of_candidate)
         candidate = [known[i] or _distance(x, r, i, each, truth) for i, each in enumerate(local)]
-        return _Distances(candidate, reference, spreads, {i: (of_reference[i], truth[i]) for i in kept})
+        exact = {i: _exact_bound(x[i], r[i], truth[i]) for i, found in enumerate(candidate) if found is None}
+        return _Distances(candidate, reference, spreads, exact, {i: (of_reference[i], truth[i]) for i in kept})
 
     def _spreads_of(self, unit_run: UnitRun, unit_truth: UnitTruth) -> UnitSpreads:
         """By the reference's results."""
@@ -304,7 +306,7 @@ class UnitJudge:
             distances.reference[index],
         )
         if of_candidate is None or of_reference is None:
-            return _OutputJudgement(exact_bound(to_numpy(x), to_numpy(unit_run.reference[index])))
+            return _OutputJudgement(distances.exact[index])
         (error, statistics), (reference_error, reference_statistics) = of_candidate, of_reference
         format = format_of(to_numpy(x).dtype)
         bound = composite_bound_of(error, format, spread, reference_error)
@@ -333,6 +335,12 @@ def _distance(
     if local.classes.num_without_distance:
         truth = where_both_overflow(x, to_numpy(others[index]), truth)
     return absolute_error(x, truth), against_truth(x, truth, flushed=True)
+
+
+def _exact_bound(x: Any, other: Any, truth: npt.NDArray[Any]) -> Bound:
+    """Integers and decisions are the other lane's, or truth's: a lane may keep what the other flushes to zero."""
+    x, other = to_numpy(x), to_numpy(other)
+    return exact_bound(x, np.where(x == truth, x, other))
 
 
 def _became_nonfinite(unit_run: UnitRun, x: tf.Tensor, local: PairStatistics) -> bool:

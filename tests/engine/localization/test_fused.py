@@ -10,12 +10,17 @@ import json
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from diag import lockstep
 from diag.engine.localization import tf32_cure as switches
+from diag.engine.localization.explainers import UnitExplainer
+from diag.numerics.bounds import exact_bound
 
 FILE = '''
 from collections import Counter
@@ -176,3 +181,12 @@ def test_the_optimizer_s_rewriter_strikes_where_something_is_compiled(run):
     ran = run("sim:fused-adam-no-bias-correction", "one_kernel")
     assert ran.named("unit", "phase", "variable", "blame") == ("layer", "optimizer", "only/kernel", "graph-rewriter")
     assert run("sim:fused-adam-no-bias-correction/eager", "one_kernel").code == 0
+
+
+def test_a_layers_wrong_decisions_have_no_rounding_to_look_for():
+    """Booleans that leave a compiled layer: they have no float64 truth, and the run ended as a bug of ours."""
+    reference = np.array([True, False, True, True])
+    candidate = np.array([True, True, False, True])
+    run = SimpleNamespace(candidate=[tf.constant(candidate)], reference=[tf.constant(reference)])
+    cause = UnitExplainer(None).explain(run, 0, exact_bound(candidate, reference))
+    assert (cause.name, cause.facts["num_wrong"]) == ("unknown", 2)
