@@ -189,4 +189,4 @@ def test_a_layers_wrong_decisions_have_no_rounding_to_look_for():
     candidate = np.array([True, True, False, True])
     run = SimpleNamespace(candidate=[tf.constant(candidate)], reference=[tf.constant(reference)])
     cause = UnitExplainer(None).explain(run, 0, exact_bound(candidate, reference))
-    assert (cause.name, cause.facts["num_wrong"]) == ("unknown", 2)
+    assert (cause.name, cause.facts["num_wrong"]) == ("wrong-elements", 2)
