@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from diag.engine.graphs.editing import Body, make_node
@@ -28,8 +27,8 @@ _DECISIONS = frozenset(
     ("Equal", "Greater", "GreaterEqual", "IsFinite", "IsInf", "IsNan", "Less", "LessEqual", "NotEqual")
 )
 
-GATES = {"ReluGrad": (0.0, np.inf), "Relu6Grad": (0.0, 6.0)}
-"""Gradients that pass where the feature, the second input, lies between these."""
+GATES = frozenset({"ReluGrad", "Relu6Grad"})
+"""Gradients that pass as they are or not at all: what becomes of a gradient of 1 tells by which feature."""
 
 
 def has_decisions(graph: Graph) -> bool:
@@ -74,26 +73,21 @@ def decided(graph: Graph, protos: Iterable[Any]) -> tuple[list[Any], dict[str, s
 
 def close_gates(body: Body) -> None:
     """Have the gates of a float64 graph, whose nodes are changed, pass zero where they are closed."""
-    for node in [
-        node for node in body.nodes if node.op in GATES and node.attr["T"].type == tf.float64.as_datatype_enum
-    ]:
-        base, feature = f"{_PREFIX}/{node.name}", node.input[1]
-        closed = []
-        for op, edge in zip(("LessEqual", "GreaterEqual"), GATES[node.op], strict=True):
-            body.nodes += [_constant(f"{base}/{op}/edge", edge), make_node(
-                f"{base}/{op}", op, [feature, f"{base}/{op}/edge:0"], T=tf.float64)]  # fmt: skip
-            closed.append(f"{base}/{op}:0")
+    gates = [node for node in body.nodes if node.op in GATES and node.attr["T"].type == tf.float64.as_datatype_enum]
+    for node in gates:
+        gradient, feature = node.input[:2]
+        base = f"{_PREFIX}/{node.name}"
+        ones, zeros, passed, is_closed, gated = (
+            f"{base}/{name}" for name in ("ones", "zeros", "passed", "is_closed", "gated")
+        )
         body.nodes += [
-            make_node(f"{base}/closed", "LogicalOr", closed),
-            _constant(f"{base}/zero", 0.0),
-            make_node(f"{base}/gated", "SelectV2", [f"{base}/closed:0", f"{base}/zero:0", node.input[0]], T=tf.float64),
+            make_node(ones, "OnesLike", [feature], T=tf.float64),
+            make_node(zeros, "ZerosLike", [feature], T=tf.float64),
+            make_node(passed, node.op, [f"{ones}:0", feature], T=tf.float64),
+            make_node(is_closed, "Equal", [f"{passed}:0", f"{zeros}:0"], T=tf.float64),
+            make_node(gated, "SelectV2", [f"{is_closed}:0", f"{zeros}:0", gradient], T=tf.float64),
         ]
-        node.input[0] = f"{base}/gated:0"
-
-
-def _constant(name: str, value: float) -> Any:
-    tensor = tf.make_tensor_proto(value, tf.float64)
-    return make_node(name, "Const", [], dtype=tf.float64, value=tf.compat.v1.AttrValue(tensor=tensor))
+        node.input[0] = f"{gated}:0"
 
 
 def _copied(proto: Any, node: Node, read: Callable[[Port], str]) -> Any:

@@ -328,3 +328,11 @@ def test_a_closed_gate_passes_zero_by_its_own_decision():
         promote(gated, spec, spec, own_decisions=True)[1](gradients, features), [np.inf, 0, 0]
     )
     np.testing.assert_array_equal(promote(gated, spec, spec)[1](gradients, features), [np.inf, np.nan, 0])
+
+    def of_relu(g: Any, f: Any) -> Any:
+        return tf.raw_ops.ReluGrad(gradients=g, features=f)
+
+    features = np.array([np.inf, np.nan, -1], np.float16)  # open, closed, closed
+    np.testing.assert_array_equal(
+        promote(of_relu, spec, spec, own_decisions=True)[1](gradients, features), [np.inf, 0, 0]
+    )

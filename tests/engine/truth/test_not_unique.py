@@ -68,3 +68,19 @@ def test_behind_a_closed_gate_what_is_not_finite_may_be_passed_over(function, fe
     ):  # fmt: skip
         found = _judged(gradient, inputs, lambda _, made=candidate: [np.array(made, np.float32)])
         assert found.bound.is_explained == is_right, candidate
+
+
+@pytest.mark.parametrize(
+    ("function", "feature", "is_closed"),
+    [
+        (tf.raw_ops.ReluGrad, np.inf, False), (tf.raw_ops.ReluGrad, np.nan, True), (tf.raw_ops.ReluGrad, 0.0, True),
+        (tf.raw_ops.Relu6Grad, np.inf, True), (tf.raw_ops.Relu6Grad, 6.0, True),
+    ],
+)  # fmt: skip
+def test_a_gate_is_closed_where_a_gradient_of_one_does_not_pass(function, feature, is_closed):
+    """An infinite feature leaves a relu open: zero is wrong there, where the gradient is NaN."""
+    inputs = [np.full(2, np.nan, np.float32), np.full(2, feature, np.float32)]
+    found = _judged(
+        lambda g, f: function(gradients=g, features=f), inputs, lambda _: [np.array([0, np.nan], np.float32)]
+    )
+    assert found.bound.is_explained == is_closed
