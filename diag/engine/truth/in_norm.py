@@ -36,12 +36,13 @@ class InNorm:
     """
 
     def __init__(self, node: Node, inputs: Sequence[Any], scale: npt.NDArray[Any], op_truth: OpTruth) -> None:
-        self._node, self._inputs, self._scale, self._truth = node, inputs, scale, op_truth
+        self._node, self._inputs, self.scale, self._truth = node, inputs, scale, op_truth
         self._norms: dict[tuple[int, ...] | None, Wide] = {}
 
     @staticmethod
-    def is_for(op_type: str) -> bool:
-        return is_transformable(op_type)
+    def is_for(op_type: str, shape: Sequence[int]) -> bool:
+        """Whether another algorithm may have computed an output of a shape: a product with a vector has none to mix."""
+        return is_transformable(op_type) and not (op_type in MATRIX_PRODUCTS and 1 in shape[-2:])
 
     def bounds(
         self, x: npt.NDArray[Any], truth: Wide, sums: Format, lost: Callable[[], InOrder | None]
@@ -51,8 +52,8 @@ class InNorm:
         sums: the format that sums are kept in.  lost: measures what plain sums lose.
         """
         if self._node.op in MATRIX_PRODUCTS:
-            yield fast_product_bound(x, truth, self._scale, self.product_norms, sums)
-            yield fast_product_bound(x, truth, self._scale, self.product_norms, sums, lost())
+            yield fast_product_bound(x, truth, self.scale, self.product_norms, sums)
+            yield fast_product_bound(x, truth, self.scale, self.product_norms, sums, lost())
             return
         if self.mixed_scale is not None:
             yield transform_bound(x, truth, self.mixed_scale, sums)
@@ -60,7 +61,7 @@ class InNorm:
         spatial = tuple(axis for axis, name in enumerate(names) if name.endswith(("height", "width")))
         for mixed in (spatial or None, None):
             if mixed not in self._norms:
-                self._norms[mixed] = norms_of(self._scale, mixed)
+                self._norms[mixed] = norms_of(self.scale, mixed)
             yield normwise_bound(x, truth, self._norms[mixed], sums)
 
     @cached_property

@@ -305,7 +305,7 @@ class OpJudge:
     ) -> Bound | None:
         """The bound in norm of a transform or a fast product, where that explains what came of it."""
         measures = evidence.measures
-        if measures is None or measures.scale is None or not InNorm.is_for(evidence.node.op):
+        if measures is None or measures.scale is None or not InNorm.is_for(evidence.node.op, x.shape):
             return None
         if evidence.in_norm is None:
             evidence.in_norm = InNorm(evidence.node, evidence.inputs, measures.scale[index], self.truth)

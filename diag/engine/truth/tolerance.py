@@ -125,18 +125,20 @@ def _of_contraction(
     if not bound.is_explained and bound.rms <= rms and bound.max <= most:
         most = CONTRACTION_MAX  # few elements stand out: `OUTLIER_RMS`
     limits = [Limit(u * scale + terms * sums.underflow, rms, most)]
-    if op in MATRIX_PRODUCTS:
-        norms = InNorm(evidence.node, evidence.inputs, scale, judge.truth).product_norms
-        ratios = (norms.largest / np.maximum(norms.rms, TINY))[norms.rms > 0]
-        limits.append(
-            Limit(u * np.broadcast_to(norms.rms, x.shape), TRANSFORM_RMS, TRANSFORM_MAX * min(ratios, default=1.0))
-        )
-    elif InNorm.is_for(op):
-        mixed = judge.truth.mixed_scale(evidence.node, evidence.inputs)
-        if mixed is not None:
-            limits.append(Limit(u * np.asarray(mixed, np.float64), TRANSFORM_RMS, TRANSFORM_MAX))
-        limits.append(Limit(u * norms_of(scale).max(keepdims=True), CONTRACTION_RMS, CONTRACTION_MAX))
+    if InNorm.is_for(op, x.shape):
+        limits += _in_norm(InNorm(evidence.node, evidence.inputs, scale, judge.truth), op, x.shape, u)
     return [Limit(np.maximum(each.unit, TINY), each.rms, each.max) for each in limits]
+
+
+def _in_norm(measures: InNorm, op: str, shape: tuple[int, ...], u: float) -> list[Limit]:
+    if op in MATRIX_PRODUCTS:
+        norms = measures.product_norms
+        ratios = (norms.largest / np.maximum(norms.rms, TINY))[norms.rms > 0]
+        most = TRANSFORM_MAX * min(ratios, default=1.0)
+        return [Limit(u * np.broadcast_to(norms.rms, shape), TRANSFORM_RMS, most)]
+    mixed = measures.mixed_scale
+    near = [] if mixed is None else [Limit(u * np.asarray(mixed, np.float64), TRANSFORM_RMS, TRANSFORM_MAX)]
+    return [*near, Limit(u * norms_of(measures.scale).max(keepdims=True), CONTRACTION_RMS, CONTRACTION_MAX)]
 
 
 def tolerances_of_unit(unit_run: UnitRun, judge: UnitJudge) -> list[Tolerance]:

@@ -143,6 +143,18 @@ def test_a_strassen_product_is_right_in_norm_and_a_fault_in_it_is_not(levels):
             assert judgement(wrong)[0] is (output is fast and row == 21)
 
 
+@pytest.mark.parametrize("is_row", [False, True])
+def test_a_product_with_a_vector_has_no_other_algorithm(is_row):
+    """Two results a hundred-thousandth of the others are zero: in norm that is nothing, and no Strassen did it."""
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((64, 256)).astype(np.float32), random.standard_normal((256, 1)).astype(np.float32)
+    a[[7, 9]] *= 1e-5
+    wrong = a @ b
+    wrong[[7, 9]] = 0
+    factors, outputs = ((b.T, a.T), (wrong.T, (a @ b).T)) if is_row else ((a, b), (wrong, a @ b))
+    assert not judged(*(x.copy() for x in factors), *outputs).is_explained
+
+
 def test_the_scale_of_a_transform_is_of_the_largest_near_each_operand():
     """One pixel of -1 and a kernel with one tap of -2: an output is 2 for each tap that finds the pixel near."""
     image, kernel = np.zeros((1, 16, 16, 1), np.float32), np.zeros((3, 3, 1, 1), np.float32)
