@@ -338,9 +338,12 @@ def _distance(
 
 
 def _exact_bound(x: Any, other: Any, truth: npt.NDArray[Any]) -> Bound:
-    """Integers and decisions are the other lane's, or truth's: a lane may keep what the other flushes to zero."""
+    """Integers and decisions are the other lane's, or truth's: a lane may keep what the other flushes to zero.
+
+    Truth of numbers that are found may be of more or fewer of them, and is none.
+    """
     x, other = to_numpy(x), to_numpy(other)
-    return exact_bound(x, np.where(x == truth, x, other))
+    return exact_bound(x, np.where(x == truth, x, other) if x.shape == truth.shape else other)
 
 
 def _became_nonfinite(unit_run: UnitRun, x: tf.Tensor, local: PairStatistics) -> bool:
