@@ -225,7 +225,10 @@ def _sentence(result: RunResult) -> str:
         where = result.first_bit_difference.where
         parts.append(f"first bit difference at {moment_of(where)}, {name_of(where)}")
     largest = max((o.excess for o in (*result.worst, *result.path) if o.bound is not None), default=None)
-    if largest is not None:
+    if largest is not None and largest > 1:  # a tie, another algorithm, or both lanes alike
+        parts[0] = f"No divergence in {steps}: the two places differ by rounding, and by what the notes name"
+        parts.append(f"the largest error: {times_explained(largest)} by itself (--verbose has why)")
+    elif largest is not None:
         parts.append(f"the largest error is {over_bound(largest)} of what rounding can explain")
     return "; ".join(parts) + "."
 
