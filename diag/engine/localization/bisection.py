@@ -27,7 +27,7 @@ from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
 from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.units import Unit
-from diag.engine.truth.truth import UnitTruth
+from diag.engine.truth.unit_truth import UnitTruth
 from diag.numerics.bounds import composite_bound, exact_bound, where_both_overflow
 from diag.numerics.errors_against_truth import absolute_error
 

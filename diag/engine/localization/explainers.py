@@ -24,7 +24,7 @@ from diag.engine.step.units import Unit
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.op_judge import OpEvidence, OpJudge, sums_in
 from diag.engine.truth.rounding_nodes import OperandRounding
-from diag.engine.truth.truth import SELECTING, UnitTruth
+from diag.engine.truth.unit_truth import SELECTING, UnitTruth
 from diag.numerics.bounds import (
     CONTRACTION_MAX,
     CONTRACTION_RMS,

@@ -27,8 +27,8 @@ from diag.engine.recordings.replaying_units import LayerReplay, OpReplay
 from diag.engine.step.program import Program
 from diag.engine.truth.naming import where_of
 from diag.engine.truth.op_judge import OpJudge
+from diag.engine.truth.op_truth import CPU
 from diag.engine.truth.tolerance import Tolerance, tolerances_of_op, tolerances_of_unit
-from diag.engine.truth.truth import CPU
 from diag.errors import UserError
 from diag.machine.places import Place
 

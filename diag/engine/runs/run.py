@@ -172,7 +172,7 @@ class LockstepRun:
         try:
             step = self._one_step(number, telescope, values)
         except tf.errors.OpError as error:
-            if telescope.steps.fails_unwatched(values):
+            if ON_XLA not in reason_of(error) and telescope.steps.fails_unwatched(values):
                 raise UserError(
                     f"step {number} fails as the model is, at the reference as well: {short_reason(error)}; "
                     "`fit` would as well"

@@ -14,7 +14,7 @@ from diag.engine.graphs.graph import Node, Port
 from diag.engine.graphs.tf_runtime import REALS, format_of_dtype, to_numpy
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
-from diag.engine.truth.truth import OpTruth
+from diag.engine.truth.op_truth import OpTruth
 from diag.numerics.decompositions import THRESHOLD, is_decomposition, ratio_of
 
 TURNED = 0.1  # of the largest element: rounding does less, another sign more

@@ -25,10 +25,10 @@ from diag.engine.lanes.eager import EagerPlace
 from diag.engine.truth.in_norm import InNorm
 from diag.engine.truth.kinds import is_on_cpu, kinds_of
 from diag.engine.truth.not_unique import DECISION_FLIP, settle_ties, settled
+from diag.engine.truth.op_truth import CPU, Arrays, OpTruth
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
 from diag.engine.truth.sum_orders import lost_by_op, num_terms
 from diag.engine.truth.transforms import NORMWISE
-from diag.engine.truth.truth import CPU, Arrays, OpTruth
 from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
 from diag.numerics.bits import same_bits

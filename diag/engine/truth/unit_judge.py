@@ -19,10 +19,11 @@ from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
 from diag.engine.truth.float64_graph import Noise
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
+from diag.engine.truth.op_truth import Arrays
 from diag.engine.truth.own_decisions import OWN_DECISION, has_decisions
 from diag.engine.truth.sum_orders import LONG_SUM
 from diag.engine.truth.transforms import NORMWISE
-from diag.engine.truth.truth import Arrays, UnitTruth
+from diag.engine.truth.unit_truth import UnitTruth
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
     Bound,
