@@ -140,7 +140,7 @@ def contraction_bound(
         rule = "finite, and no error where |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
     rest = max(hidden, rms_of_the_rest(error, x.size))
-    rms_allowed, serial = contraction_limits(num_terms, x.size, in_order)
+    rms_allowed, serial = contraction_limits(num_terms, left_of(scale, truth), x.size, in_order)
     is_by_plain_sums = in_order is not None and rms_allowed == IN_ORDER * in_order.rms
     words = f", {IN_ORDER:g} x what a plain sum loses" if is_by_plain_sums else ""
     max_allowed = min(serial, max(CONTRACTION_MAX, OUTLIER_RMS * rest))
@@ -149,14 +149,26 @@ def contraction_bound(
     return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
 
 
-def contraction_limits(num_terms: float, num_elements: int, in_order: InOrder | None = None) -> tuple[float, float]:
+def left_of(scale: npt.ArrayLike, truth: npt.NDArray[np.float64]) -> float:
+    """The most that is left of |A||B| in any sum: 1 of terms of one sign, little where they cancel."""
+    with np.errstate(all="ignore"):
+        shares = np.abs(truth) / np.asarray(scale, np.float64)
+    return float(min(1.0, np.max(np.where(np.isfinite(shares), shares, 0.0), initial=0.0)))
+
+
+def contraction_limits(
+    num_terms: float, left: float, num_elements: int, in_order: InOrder | None = None
+) -> tuple[float, float]:
     """How large the rms and the largest of the errors in units of u(|A||B|) may be, of sums in one long run.
 
     The rms of few elements is no mean: that of m normal deviates is off by up to SPREAD_OF_RMS / sqrt(2m) of itself.
-    Of one sum of n terms of one sign, each addition rounded by up to u of the total so far, it is sqrt(n) / 3.
+    Of one sum of n terms, each addition rounded by up to u of the total so far, which grows to what is `left` of
+    |A||B|, it is left * sqrt(n) / 3.
     """
     serial = max(CONTRACTION_MAX, CONTRACTION_MAX_PER_SQRT_N * math.sqrt(num_terms))
-    of_few = (1 + SPREAD_OF_RMS / math.sqrt(2 * max(num_elements, 1))) * min(CONTRACTION_RMS, math.sqrt(num_terms) / 3)
+    of_few = (1 + SPREAD_OF_RMS / math.sqrt(2 * max(num_elements, 1))) * min(
+        CONTRACTION_RMS, left * math.sqrt(num_terms) / 3
+    )
     rms = max(CONTRACTION_RMS, of_few)
     if in_order is None or IN_ORDER * in_order.rms <= rms:
         return rms, serial
@@ -244,12 +256,14 @@ def where_both_overflow(
     """Truth, but what both lanes hold where they hold the same NaN or infinity.
 
     A narrow format overflows inside an op where float64 does not; a place that does what the
-    reference does there has introduced nothing.
+    reference does there has introduced nothing.  Nor has one that overflows to truth's side where the reference
+    has NaN.
     """
     if x.dtype.kind in "biu" or np.isfinite(x).all():
         return truth
     with np.errstate(invalid="ignore"):
-        same = ~np.isfinite(x) & ((x == reference) | (np.isnan(x) & np.isnan(reference)))
+        of_nan = np.isnan(reference) & (np.isnan(x) | (np.sign(x) == np.sign(truth)))
+        same = ~np.isfinite(x) & ((x == reference) | of_nan)
     return np.where(same, x.astype(np.float64), truth) if same.any() else truth
 
 

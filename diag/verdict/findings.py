@@ -14,6 +14,7 @@ from diag.numerics.figures import PairStatistics, TruthStatistics
 
 # Both lanes have the same bits, and are wrong: the computation, not the device.
 SHARED_ERROR = "shared-error"
+NORMWISE = "algorithm:normwise"
 
 
 class Verdict(str, Enum):

@@ -25,7 +25,7 @@ import numpy as np
 
 from diag.numerics.formats import FLOAT32, format_of
 from diag.verdict.advisories import is_inconclusive
-from diag.verdict.findings import AMPLIFIES, PHASE_ORDER, Cause, Divergence, Observation, Relation, Verdict
+from diag.verdict.findings import AMPLIFIES, NORMWISE, PHASE_ORDER, Cause, Divergence, Observation, Relation, Verdict
 from diag.verdict.result import Amplifier
 
 # Rung 1: whose fault an op's error is, where the cause or the op says that it is no arithmetic.
@@ -57,6 +57,8 @@ def blame_of_op(cause: Cause, observation: Observation) -> str:
 
 
 _OF_KERNELS = ("format:tf32", "accumulate:")
+# By how much a layer with an op that is right in norm may be out of its bound: a healthy H100 was by 2.3.
+MOST_BY_NORM = 16.0
 
 
 def blame_of_layer(cause: str, execution: str) -> str:
@@ -78,13 +80,15 @@ def unexplained_layers(
     """Of the layers out of bound, the first output of each that no guilty op of its own explains.
 
     `ops_of` gives the indices of the ops of a layer's unit.  A guilty op explains what its layer
-    hands on in the same phase or a later one.
+    hands on in the same phase or a later one; one that is right in norm alone, no more than a little: what such ops do
+    to a layer is in its bound already.
     """
     found: dict[tuple[str | None, str | None], Observation] = {}
     for observation in sorted(flagged, key=lambda o: o.where.sort_key):
         own = ops_of(observation)
         phase = PHASE_ORDER[observation.where.phase]
-        if any(op.where.op_index in own and PHASE_ORDER[op.where.phase] <= phase for op in guilty):
+        before = (op for op in guilty if op.where.op_index in own and PHASE_ORDER[op.where.phase] <= phase)
+        if any(op.note != NORMWISE or observation.excess <= MOST_BY_NORM for op in before):
             continue
         found.setdefault((observation.where.layer, observation.where.variable), observation)
     if len(found) > 1:  # the whole step is named only where no layer is

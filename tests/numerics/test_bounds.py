@@ -239,6 +239,8 @@ def test_a_sum_is_judged_by_what_its_own_order_may_lose_from_either_end():
     truth, u = np.array([[1.0]]), 2.0**-24
     assert contraction_bound(floats(1 + 8.19 * u)[None], truth, truth, 72, FLOAT32).is_explained
     assert not contraction_bound(floats(1 + 16 * u)[None], truth, truth, 72, FLOAT32).is_explained
+    cancelled = np.array([[0.125]])  # an eighth of the terms is left: no total comes near to their sum
+    assert not contraction_bound(floats(0.125 + 9 * u)[None], cancelled, truth, 72, FLOAT32).is_explained
     many = np.ones((100, 100))
     assert not contraction_bound(np.full_like(many, 1 + 10 * u, np.float32), many, many, 72, FLOAT32).is_explained
 

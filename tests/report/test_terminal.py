@@ -313,10 +313,11 @@ def test_rounding_says_where_bits_differ_first_and_how_near_the_bound_it_came():
         "forward, conv2d; the largest error is 0.21 of what rounding can explain."
     )
     beyond = replace(ROUNDING.worst[0], bound=replace(ROUNDING.worst[0].bound, excess=1.5e4))
-    assert sentence(replace(ROUNDING, worst=(beyond,))) == (  # a step behind a tie, or a product that is right in norm
-        "No divergence in 50 steps: the two places differ by rounding, and by what the notes name; first bit difference "
-        "at step 0, forward, conv2d; the largest error: 15,000 times what rounding can explain by itself (--verbose has "
-        "why)."
+    # a step behind a tie, or a product that is right in norm
+    assert sentence(replace(ROUNDING, worst=(beyond,))) == (
+        "No divergence in 50 steps: the two places differ by rounding, and by what the notes name; first bit "
+        "difference at step 0, forward, conv2d; the largest error: 15,000 times what rounding can explain by itself "
+        "(--verbose has why)."
     )
     assert "900 of 1,000 elements differ, by at most 12 ULP; worst at [3, 7]" in flat(rendered(ROUNDING))
 

@@ -11,7 +11,7 @@ import pytest
 
 from diag.numerics.bounds import Bound
 from diag.numerics.op_classes import ErrorClass
-from diag.verdict.findings import Cause, Divergence, Observation, Verdict, Where
+from diag.verdict.findings import NORMWISE, Cause, Divergence, Observation, Verdict, Where
 from diag.verdict.ladder import (
     amplifiers_in,
     blame_of_layer,
@@ -106,6 +106,15 @@ def test_a_guilty_op_of_the_backward_pass_does_not_explain_the_forward_pass():
     assert unexplained_layers([forward], [op(phase="backward", op_index=INSIDE)], own_ops) == [forward]
     assert unexplained_layers([backward], [op(phase="backward", op_index=INSIDE)], own_ops) == []
     assert unexplained_layers([backward], [op(phase="forward", op_index=INSIDE)], own_ops) == []
+
+
+def test_an_op_that_is_right_in_norm_explains_a_little():
+    """A row that a kernel lost was right in norm, and its layer off by a million times its bound."""
+    in_norm = replace(op(op_index=INSIDE), note=NORMWISE)
+    little, much = (replace(seen(), bound=replace(seen().bound, excess=excess)) for excess in (2.0, 1e6))
+    assert unexplained_layers([little], [in_norm], own_ops) == []
+    assert unexplained_layers([much], [in_norm], own_ops) == [much]
+    assert unexplained_layers([much], [replace(in_norm, note="")], own_ops) == []
 
 
 def test_an_op_in_a_branch_explains_the_unit_that_holds_the_branch():

@@ -17,8 +17,7 @@ from diag.engine.runs.random_draws import RandomStreams
 from diag.engine.runs.settings import Settings
 from diag.engine.step.program import Program
 from diag.engine.truth.not_unique import DECISION_FLIP
-from diag.engine.truth.transforms import NORMWISE
-from diag.verdict.findings import Cause, Divergence, Observation, Verdict
+from diag.verdict.findings import NORMWISE, Cause, Divergence, Observation, Verdict
 from diag.verdict.ladder import blame_of_op
 
 # What explains a layer that is out of its bound although no op of it is at fault.

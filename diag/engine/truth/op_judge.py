@@ -28,7 +28,6 @@ from diag.engine.truth.not_unique import DECISION_FLIP, settle_ties, settled
 from diag.engine.truth.op_truth import CPU, Arrays, OpTruth
 from diag.engine.truth.softmaxes import SOFTMAXES, sizes_of
 from diag.engine.truth.sum_orders import lost_by_op, num_terms
-from diag.engine.truth.transforms import NORMWISE
 from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
 from diag.numerics.bits import same_bits
@@ -48,6 +47,7 @@ from diag.numerics.figures import AbsoluteError, TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 from diag.numerics.statistics import against_truth
+from diag.verdict.findings import NORMWISE
 
 NONDETERMINISM = "nondeterminism"
 OF_A_KERNEL = "what a kernel hands to its own gradient"

@@ -24,6 +24,7 @@ from diag.numerics.bounds import (
     CONTRACTION_RMS,
     composite_limits,
     contraction_limits,
+    left_of,
     where_both_overflow,
 )
 from diag.numerics.errors_against_truth import absolute_error
@@ -118,10 +119,11 @@ def _of_contraction(
     evidence: OpEvidence, judge: OpJudge, index: int, judged: OpJudgement, sums: Format
 ) -> Sequence[Limit]:
     measures, op, bound = evidence.measures, evidence.node.op, judged.bound
-    assert measures is not None and measures.scale is not None and bound is not None
+    assert evidence.truth is not None and measures is not None and measures.scale is not None and bound is not None
     x, scale, u = evidence.candidate[index], np.asarray(measures.scale[index], np.float64), sums.unit_roundoff
     terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
-    rms, most = contraction_limits(terms, x.size, lost_in_order(evidence, index, bound))
+    left = left_of(scale, evidence.truth[index])
+    rms, most = contraction_limits(terms, left, x.size, lost_in_order(evidence, index, bound))
     if not bound.is_explained and bound.rms <= rms and bound.max <= most:
         most = CONTRACTION_MAX  # few elements stand out: `OUTLIER_RMS`
     limits = [Limit(u * scale + terms * sums.underflow, rms, most)]

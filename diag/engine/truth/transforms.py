@@ -16,7 +16,6 @@ from diag.engine.graphs.graph import Node
 from diag.engine.graphs.tf_runtime import readable_attributes
 from diag.numerics.terms import MATRIX_PRODUCTS, are_transposed
 
-NORMWISE = "algorithm:normwise"
 # What the inputs of a convolution are.
 _IMAGE, _KERNEL = "image", "kernel"
 ROLES: dict[str, tuple[str | None, ...]] = {

@@ -22,7 +22,6 @@ from diag.engine.truth.naming import propagated_key, tensor_role, where_of
 from diag.engine.truth.op_truth import Arrays
 from diag.engine.truth.own_decisions import OWN_DECISION, has_decisions
 from diag.engine.truth.sum_orders import LONG_SUM
-from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.unit_truth import UnitTruth
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
@@ -39,7 +38,7 @@ from diag.numerics.figures import AbsoluteError, PairStatistics, TruthStatistics
 from diag.numerics.formats import format_of
 from diag.numerics.normwise import of_transforms
 from diag.numerics.statistics import against_truth, compare
-from diag.verdict.findings import SHARED_ERROR, Observation, Verdict
+from diag.verdict.findings import NORMWISE, SHARED_ERROR, Observation, Verdict
 
 FLUSHED = "subnormal-flush"
 NO_SPREAD = RoundingSpread(0.0, 0.0)

@@ -8,7 +8,6 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import tensorflow as tf
-from diag.engine.truth.unit_truth import UnitTruth
 
 from diag.engine.graphs.editing import make_node
 from diag.engine.lanes.lane import CompiledSteps, Lane
@@ -18,6 +17,7 @@ from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.step.units import Unit, whole_step
 from diag.engine.truth.float64_graph import Noise, Promotion
 from diag.engine.truth.rounding_nodes import OperandRounding, rounding_nodes
+from diag.engine.truth.unit_truth import UnitTruth
 from diag.machine.places import parse_place
 from diag.numerics.formats import TF32, Rounding, round_to
 from tests import zoo

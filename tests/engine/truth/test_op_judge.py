@@ -6,14 +6,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
-from diag.engine.truth.op_truth import OpTruth
 
 from diag.engine.faults.winograd import filtered as winograd
 from diag.engine.graphs.graph import Node, node_of
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.truth.op_judge import OpEvidence, OpJudge
-from diag.engine.truth.transforms import NORMWISE
+from diag.engine.truth.op_truth import OpTruth
 from diag.numerics.bounds import Bound
+from diag.verdict.findings import NORMWISE
 from tests.faults.healthy import strassen_product
 
 

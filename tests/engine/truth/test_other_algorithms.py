@@ -18,10 +18,9 @@ from diag.engine.step.program import Program
 from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.step.units import Unit, whole_step
 from diag.engine.truth.sum_orders import LONG_SUM
-from diag.engine.truth.transforms import NORMWISE
 from diag.engine.truth.unit_judge import UnitJudge
 from diag.machine.places import parse_place
-from diag.verdict.findings import Observation, Verdict
+from diag.verdict.findings import NORMWISE, Observation, Verdict
 
 
 @pytest.fixture(scope="module")
