@@ -290,7 +290,6 @@ def fault(model: str, place: str) -> dict[str, Any]:
 def least(model: str, candidate: str) -> dict[str, Any]:
     """What no way round is known of: trace, both places' steps compiled and run, truth once, one pass of statistics."""
     import tensorflow as tf
-    from diag.engine.truth.unit_truth import UnitTruth
 
     from diag.engine.graphs.tf_runtime import to_numpy
     from diag.engine.lanes.lane import CompiledSteps, Lane
@@ -298,6 +297,7 @@ def least(model: str, candidate: str) -> dict[str, Any]:
     from diag.engine.lockstep.steps import batch_values
     from diag.engine.step.tracing import flat_batch, trace
     from diag.engine.step.units import whole_step
+    from diag.engine.truth.unit_truth import UnitTruth
     from diag.machine.places import parse_place
     from diag.numerics.statistics import against_truth, compare
 

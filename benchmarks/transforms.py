@@ -42,10 +42,10 @@ def images() -> Iterator[tuple[str, Floats]]:
 def convolutions() -> Iterator[tuple[str, str, Bound, Bound]]:
     """Image, kernel that computed it, and the bounds by element and in norm."""
     import tensorflow as tf
-    from diag.engine.truth.op_truth import OpTruth
 
     from diag.engine.faults.winograd import filtered
     from diag.engine.graphs.graph import node_of
+    from diag.engine.truth.op_truth import OpTruth
 
     def convolve(image: Any, kernel: Any) -> Any:
         return tf.nn.conv2d(image, kernel, 1, "VALID")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from diag.engine.truth.op_truth import CPU, widened
 
 from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Graph, graph_from_def
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.compiled import build
 from diag.engine.truth.float64_graph import Noise, Promotion
+from diag.engine.truth.op_truth import CPU, widened
 from diag.numerics.formats import format_of
 from probes.frame.device import Computation
 
