@@ -27,6 +27,7 @@ from diag.numerics.bounds import (
     without_last_rounding,
 )
 from diag.numerics.errors_against_truth import scaled_error
+from diag.numerics.figures import ScaledError
 from diag.numerics.formats import Format, format_of
 from diag.numerics.op_classes import ErrorClass
 
@@ -42,6 +43,15 @@ def norms_of(scale: npt.ArrayLike, mixed: tuple[int, ...] | None = None) -> npt.
     return np.broadcast_to(np.sqrt(np.mean(np.square(sizes), axis=mixed, keepdims=True)), sizes.shape)
 
 
+def _in_units_of(
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], sizes: npt.ArrayLike, arithmetic: Format
+) -> ScaledError:
+    """The error in units of u times sizes; of a narrower result what its last rounding leaves of it."""
+    if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
+        truth = without_last_rounding(x, truth)
+    return scaled_error(x, truth, sizes, arithmetic.unit_roundoff, 0.0)
+
+
 def normwise_bound(
     x: npt.NDArray[Any], truth: npt.NDArray[np.float64], norms: npt.NDArray[np.float64], arithmetic: Format
 ) -> Bound:
@@ -52,10 +62,7 @@ def normwise_bound(
     improving the accuracy of Winograd convolution).  What is mixed are the spatial axes; images and channels
     stay apart, and their sizes may differ by orders of magnitude.  One wrong element is still an outlier.
     """
-    u = arithmetic.unit_roundoff
-    if format_of(x.dtype).unit_roundoff > u:
-        truth = without_last_rounding(x, truth)
-    error = scaled_error(x, truth, norms, u, 0.0)
+    error = _in_units_of(x, truth, norms, arithmetic)
     if math.isinf(error.max):
         rule = "finite, and no error where all of |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
@@ -74,10 +81,7 @@ def transform_bound(
     element inherits the rounding of what lies near, however small its own terms are.  `mixed_scale` is the op on
     operands each of whose elements is the largest of a neighbourhood of the size of a tile.
     """
-    u = arithmetic.unit_roundoff
-    if format_of(x.dtype).unit_roundoff > u:
-        truth = without_last_rounding(x, truth)
-    error = scaled_error(x, truth, mixed_scale, u, 0.0)
+    error = _in_units_of(x, truth, mixed_scale, arithmetic)
     if math.isinf(error.max):
         rule = "finite, and no error where all near |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
