@@ -22,6 +22,8 @@ MAX_SHIFTS = 512
 # Two of a few elements that differ by more than this are not the same value rounded twice.
 ALIKE, FEW = 2.0**-9, 64
 MAX_STARTS = 64
+# Gates of recurrent layers: Keras has z r h in a GRU and i f c o in an LSTM, PyTorch r z n and ONNX i o f c.
+GATES = (3, 4)
 # So many numbers on a grid are there by no chance.
 FEW_LEVELS = 16
 
@@ -62,10 +64,29 @@ def _moves(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
         for shift in range(1, min(length, MAX_SHIFTS)):
             yield f"{name}: rolled by {shift} of {length}", np.roll(truth, shift, axis)
         yield f"{name}: reversed", np.flip(truth, axis)
+        yield from _regrouped(truth, axis, name)
+    for pair in itertools.combinations(range(truth.ndim), 2):
+        yield f"{names[pair[0]]} and {names[pair[1]]}: reversed", np.flip(truth, pair)
     for order in itertools.permutations(range(truth.ndim)):
         if order != tuple(range(truth.ndim)):
             words = " x ".join(names[axis] for axis in order)
             yield f"written in the order {words}", np.transpose(truth, order).reshape(truth.shape)
+
+
+def _regrouped(truth: Truth, axis: int, name: str) -> Iterator[tuple[str, Truth]]:
+    """Gates of a recurrent layer in another order; and an axis of p x q places read as one of q x p, as the rows of a
+    dense layer are where images were flattened channels first.
+    """
+    length = truth.shape[axis]
+    for number in (each for each in GATES if length % each == 0 and length > each):
+        parts = np.split(truth, number, axis)
+        for order in itertools.permutations(range(number)):
+            words = " ".join(map(str, order))
+            yield f"{name}: its {number} parts in the order {words}", np.concatenate([parts[i] for i in order], axis)
+    lying = np.moveaxis(truth, axis, 0)
+    for rows in (each for each in range(2, length // 2 + 1) if length % each == 0):
+        read = lying.reshape(rows, length // rows, *lying.shape[1:]).swapaxes(0, 1).reshape(lying.shape)
+        yield f"{name}: {rows} x {length // rows} read as {length // rows} x {rows}", np.moveaxis(read, 0, axis)
 
 
 def _is_alike(case: WrongOutput, truth: Truth) -> bool:

@@ -9,6 +9,7 @@ from diag.common.text import as_text
 from diag.common.wording import counted, figure, percent
 from diag.numerics.tails import LEAST_EXTRAPOLATED
 from diag.report.growth import growth_sentence
+from diag.report.weights import weights_sentence
 from diag.verdict.drift import Drift
 from diag.verdict.findings import Divergence, Verdict, Where
 from diag.verdict.result import RunResult
@@ -190,7 +191,23 @@ def subject_of(where: Where) -> str:
 
 def sentence(result: RunResult) -> str:
     """The verdict, what to do about it, and what errs on one side everywhere."""
-    return " ".join([_sentence(result), *map(drift_sentence, result.drift)])
+    if result.weights is None:
+        return " ".join([_sentence(result), *map(drift_sentence, result.drift)])
+    return " ".join([weights_sentence(result.weights), _of_same_weights(result), *map(drift_sentence, result.drift)])
+
+
+def _of_same_weights(result: RunResult) -> str:
+    """What there is to say of the places, by units and ops that both compute with the reference's weights."""
+    if result.first_fault is not None:
+        return _sentence_of(result.first_fault, result)
+    if result.reference_errors:
+        return _sentence_of_reference(result)
+    if not num_judged(result):
+        return f"Nothing was judged in {counted(result.steps, 'step')}, so nothing else was shown to be right."
+    largest = max((o.excess for o in (*result.worst, *result.path) if o.bound is not None), default=0.0)
+    return (
+        f"Given the same weights, no layer and no op is wrong: the largest error is {over_bound(largest)} of its bound."
+    )
 
 
 def drift_sentence(drift: Drift) -> str:
