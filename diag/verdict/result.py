@@ -127,6 +127,9 @@ class RunResult:
     @property
     def first_fault(self) -> Divergence | None:
         """The first divergence that a part of the stack is to blame for: weights are nobody's fault."""
+        first = self.first_divergence
+        if first is None or first.blame != NOBODY:
+            return first
         return next((each for each in self.divergences if each.blame != NOBODY), None)
 
     @property
