@@ -103,7 +103,7 @@ def test_what_they_do_to_layers_and_predictions(folder, report, capsys):
         ours, theirs = (model.predict(file["x"], verbose=0).astype(np.float64) for model in (a, b))
     found = report["weights"]["predictions"]
     assert found["difference"] == pytest.approx(np.linalg.norm(theirs - ours) / np.linalg.norm(ours), rel=1e-5)
-    assert found["largest"] == pytest.approx(np.abs(theirs - ours).max(), rel=1e-5) and found["num_samples"] == 12
+    assert found["largest"] == pytest.approx(np.abs(theirs - ours).max(), rel=1e-5) and found["num_classified"] == 12
     assert found["num_other_class"] == np.count_nonzero(ours.argmax(1) != theirs.argmax(1))
     first, *_, last = report["weights"]["layers"]
     assert first["own"] == pytest.approx(first["apart"], rel=1e-3) and 1e-5 < first["own"] < 1e-3
@@ -166,8 +166,9 @@ def test_what_a_killed_run_has_found_goes_on_and_what_was_not_judged_is_said():
     layers = (LayerDifference("a", 1e-6, 0.5, 1e-6, 0.0), LayerDifference("b", 0.0, 0.0, 1e-3, 1e-6))
     x, y = np.array([[1.0, 2.0], [3.0, 1.0]]), np.array([[2.0, 1.0], [3.0, 1.0]])
     predictions = PredictionDifference().with_step([(x, y)]).with_step([(x, x)])
-    assert (predictions.num_other_class, predictions.num_samples, predictions.largest) == (1, 4, 1.0)
+    assert (predictions.num_other_class, predictions.num_classified, predictions.largest) == (1, 4, 1.0)
     assert predictions.relative == np.sqrt(2 / 30)
+    assert predictions.with_step([(x, np.full_like(x, np.nan))]).largest == np.inf
     known = WeightComparison("b.keras", 1, (weight,), layers, predictions, ("a/kernel",))
     assert RUN_DATA.decode(*RUN_DATA.encode(known)) == known
     said = weights_sentence(known)

@@ -141,12 +141,15 @@ class WeightedLayerRecord(TypedDict):
 
 
 class PredictionsRecord(TypedDict):
-    """Of all steps.  difference: relative, in norm.  num_other_class: null of outputs that are no scores."""
+    """Of all steps.  difference: relative, in norm.  largest: in absolute value.
+
+    num_classified: rows of scores; num_other_class: those of them whose largest is another one's.
+    """
 
     difference: Number
     largest: Number
-    num_samples: int
-    num_other_class: int | None
+    num_classified: int
+    num_other_class: int
 
 
 class WeightsRecord(TypedDict):

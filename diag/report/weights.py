@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ def report(known: WeightComparison) -> WeightsRecord:
         "predictions": {
             "difference": predictions.relative,
             "largest": predictions.largest,
-            "num_samples": predictions.num_samples,
+            "num_classified": predictions.num_classified,
             "num_other_class": predictions.num_other_class,
         },
     }
@@ -84,7 +85,7 @@ def weights_sentence(known: WeightComparison) -> str:
     grows = next((layer for layer in known.layers if layer.amplifies), None)
     if grows is not None:
         parts.append(
-            f"In {grows.layer} outputs are apart by {percent(grows.apart)}, far more than weights and inputs are."
+            f"In {grows.layer} outputs are apart by {_apart(grows.apart)}, far more than weights and inputs are."
         )
     return as_text(" ".join([*parts, _predictions(known)]))
 
@@ -94,7 +95,7 @@ def _ways(differing: Sequence[WeightDifference]) -> str:
     counts = Counter(map(way_of, differing))
     if len(counts) == 1 and len(differing) > 1:
         largest = max(differing, key=lambda weight: weight.difference)
-        of_largest = f"at most {percent(largest.difference)} in norm, {largest.variable}"
+        of_largest = f"at most {_apart(largest.difference)} in norm, {largest.variable}"
         return f"each of them {way_of(largest)} ({of_largest})"
     said = []
     for way, number in counts.most_common()[:MOST_WAYS]:
@@ -102,6 +103,11 @@ def _ways(differing: Sequence[WeightDifference]) -> str:
         said.append(f"{_first(differing, way)}{more} ({way})")
     left = sum(number for _, number in counts.most_common()[MOST_WAYS:])
     return ", ".join([*said, *([f"{left:,} in other ways"] if left else [])])
+
+
+def _apart(difference: float) -> str:
+    """Relative, in norm."""
+    return percent(difference) if math.isfinite(difference) else "inf"
 
 
 def _first(differing: Sequence[WeightDifference], way: str) -> str:
@@ -116,10 +122,10 @@ def way_of(weight: WeightDifference) -> str:
 
 def _predictions(known: WeightComparison) -> str:
     found = known.predictions
-    apart = f"Predictions differ by {percent(found.relative)} in norm, at most by {figure(found.largest)}"
-    if found.num_other_class is None:
+    apart = f"Predictions differ by {_apart(found.relative)} in norm, at most by {figure(found.largest)}"
+    if not found.num_classified:
         return f"{apart}."
-    return f"{apart}; {found.num_other_class:,} of {counted(found.num_samples, 'sample')} get another class."
+    return f"{apart}; {found.num_other_class:,} of {found.num_classified:,} have another class on top."
 
 
 def rows_of(known: WeightComparison) -> list[tuple[str, str, str, str, str, str]]:
@@ -130,9 +136,9 @@ def rows_of(known: WeightComparison) -> list[tuple[str, str, str, str, str, str]
     rows = []
     for weight in known.differing:
         layer = layers.get(weight.layer or "")
-        of_layer = ("-", "-") if layer is None else (figure(layer.excess), percent(layer.apart))
+        of_layer = ("-", "-") if layer is None else (figure(layer.excess), _apart(layer.apart))
         names = as_text(weight.variable), as_text(weight.cause.name), as_text(way_of(weight))
-        rows.append((*names, percent(weight.difference), *of_layer))
+        rows.append((*names, _apart(weight.difference), *of_layer))
     return rows
 
 

@@ -52,13 +52,17 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class PredictionDifference:
-    """Of all predictions of all steps; num_other_class: samples whose largest score is another's, None of no scores."""
+    """Of all predictions of all steps.
+
+    largest: of |b - a|.  num_classified: rows of scores of several classes; num_other_class: those whose largest score
+    is another one's.
+    """
 
     squares: float = 0.0
     reference_squares: float = 0.0
     largest: float = 0.0
-    num_samples: int = 0
-    num_other_class: int | None = None
+    num_classified: int = 0
+    num_other_class: int = 0
 
     @property
     def relative(self) -> float:
@@ -69,19 +73,22 @@ class PredictionDifference:
 
     def with_step(self, pairs: Sequence[tuple[Wide, Wide]]) -> PredictionDifference:
         """With the outputs of one more step, the reference's and the candidate's of each."""
-        with np.errstate(invalid="ignore"):
-            apart = [np.where(a == b, 0.0, np.abs(b - a)) for a, b in pairs]
-        a, b = pairs[0]
-        is_scores, others = a.ndim >= 2 and a.shape[-1] > 1, self.num_other_class
-        if is_scores:
-            others = (others or 0) + int(np.count_nonzero(a.argmax(-1) != b.argmax(-1)))
+        apart = [_distances(a, b) for a, b in pairs]
+        classes = [a.argmax(-1) != b.argmax(-1) for a, b in pairs if a.ndim >= 2 and a.shape[-1] > 1]
         return PredictionDifference(
             self.squares + sum(float(np.square(each).sum()) for each in apart),
-            self.reference_squares + sum(float(np.square(each).sum()) for each, _ in pairs),
+            self.reference_squares + sum(float(np.square(a[np.isfinite(a)]).sum()) for a, _ in pairs),
             max(self.largest, *(float(each.max(initial=0.0)) for each in apart)),
-            self.num_samples + (a[..., 0].size if is_scores else len(np.atleast_1d(a))),
-            others,
+            self.num_classified + sum(each.size for each in classes),
+            self.num_other_class + sum(int(each.sum()) for each in classes),
         )
+
+
+def _distances(a: Wide, b: Wide) -> Wide:
+    """|b - a|; infinite where one side alone is not finite."""
+    with np.errstate(invalid="ignore"):
+        apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(b - a))
+    return np.where(np.isnan(apart), np.inf, apart)
 
 
 @dataclass(frozen=True)
