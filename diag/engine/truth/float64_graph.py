@@ -33,7 +33,7 @@ from diag.engine.graphs.tf_runtime import (
 )
 from diag.engine.truth.own_decisions import close_gates, decided
 from diag.engine.truth.rounding_nodes import OperandRounding, constant_node, rounding_nodes
-from diag.engine.truth.sum_orders import loss_in_order, merged_terms
+from diag.engine.truth.sum_orders import PLAIN_SUMS, loss_in_order, merged_terms, sum_of_sizes
 from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale, nodes_of_product_norm
 from diag.numerics.definitions import defined, has_definition
 from diag.numerics.formats import FLOAT32
@@ -245,20 +245,10 @@ class _PromotedBody:
         if self.promotion.noise is Noise.UNDERFLOW:
             return None
         is_sum = node.op in PLAIN_SUMS or self.promotion.noise is Noise.ORDERS
-        return self._sum_of_sizes(proto, node) if is_sum and node.dtypes[0] in REALS else None
-
-    def _sum_of_sizes(self, proto: Any, node: Node) -> str:
-        """|A||B|, the op on absolute values: each of its additions may round by u of that."""
-        sizes = type(proto)()
-        sizes.CopyFrom(proto)
-        sizes.name = f"{proto.name}/lockstep_sizes"
-        for position, port in enumerate(node.inputs):
-            if self.known.dtype(port) in FLOATS:
-                absolute = f"{proto.name}/lockstep_absolute{position}"
-                self.added.append(make_node(absolute, "Abs", [proto.input[position]], T=tf.float64))
-                sizes.input[position] = f"{absolute}:0"
-        self.added.append(sizes)
-        return f"{sizes.name}:0"
+        if not is_sum or node.dtypes[0] not in REALS:
+            return None
+        self.added += sum_of_sizes(proto, node, self.known)
+        return f"{self.added[-1].name}:0"
 
     def _lost_in_order(self, node: Node, size: str) -> str:
         """A number: what the op's sums lose that are made one term after the other, in units of u|A||B|."""
@@ -415,10 +405,6 @@ EMPTY_IS_LIMIT: dict[str, Callable[[tf.DType], float]] = {
     "UnsortedSegmentMax": lambda dtype: float(dtype.min),
     "UnsortedSegmentMin": lambda dtype: float(dtype.max),
 }
-
-
-# Sums of their input alone, in its own format: where terms cancel, what they lose is no part of the result.
-PLAIN_SUMS = {"Sum", "Mean", "BiasAddGrad", "SegmentSum", "SegmentSumV2", "UnsortedSegmentSum", "Cumsum"}
 
 
 def rounds_most(op_type: str) -> bool:
