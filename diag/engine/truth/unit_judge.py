@@ -17,9 +17,9 @@ from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
-from diag.engine.truth.float64_graph import Noise
 from diag.engine.truth.format_range import OUT_OF_RANGE, nearest
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
+from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import Arrays
 from diag.engine.truth.own_decisions import OWN_DECISION, has_decisions
 from diag.engine.truth.sum_orders import LONG_SUM

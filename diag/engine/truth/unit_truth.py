@@ -24,8 +24,9 @@ from diag.engine.lanes.compiled import CompiledRun, build
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import VariableSpec
 from diag.engine.step.units import Unit
-from diag.engine.truth.float64_graph import Noise, Promotion
+from diag.engine.truth.float64_graph import Promotion
 from diag.engine.truth.format_range import with_ranges
+from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import CPU, FEW_PERTURBED, LARGE, NUM_PERTURBED, Arrays, spread_of, widened
 from diag.engine.truth.rounding_nodes import OperandRounding
 from diag.numerics.bounds import RoundingSpread
