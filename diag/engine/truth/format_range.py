@@ -25,7 +25,11 @@ from diag.numerics.op_classes import is_product
 
 OUT_OF_RANGE = "intermediate-overflow"
 _PREFIX = "lockstep_range"
-_PRODUCTS = frozenset({"Mul", "RealDiv", "Square"})
+# Of ops that multiply, the input that each factor is; RealDiv multiplies by the reciprocal of its second.
+_PRODUCTS = {
+    "Mul": (0, 1), "RealDiv": (0, 1), "Square": (0, 0), "RsqrtGrad": (0, 0, 0, 1), "InvGrad": (0, 0, 1),
+    "ReciprocalGrad": (0, 0, 1),
+}  # fmt: skip
 # What hands a factor on, as its first input.
 _CARRIERS = frozenset(
     {"BroadcastTo", "Cast", "ExpandDims", "Identity", "Neg", "Reshape", "Squeeze", "Tile", "Transpose"}
@@ -102,15 +106,12 @@ class _Sizes:
     def _measure(self, value: str) -> tuple[str, str]:
         proto = self.protos.get(value.removesuffix(":0"))
         if proto is not None and proto.op in _PRODUCTS:
-            factors = [self.of(_with_index(text)) for text in proto.input if not text.startswith("^")]
-            (large, small), (other_large, other_small) = factors[0], factors[-1]
+            factors = [self.of(_with_index(proto.input[position])) for position in _PRODUCTS[proto.op]]
+            above, below = (list(sizes) for sizes in zip(*factors, strict=True))
             if proto.op == "RealDiv":
-                other_large, other_small = other_small, other_large
-            kind = "RealDiv" if proto.op == "RealDiv" else "Mul"
-            return (
-                self._make(kind, [large, other_large], value, "large"),
-                self._make(kind, [small, other_small], value, "small"),
-            )
+                above[1], below[1] = below[1], above[1]
+            op = "RealDiv" if proto.op == "RealDiv" else "Mul"
+            return self._product(op, above, f"{value}/large"), self._product(op, below, f"{value}/small")
         if proto is not None and proto.op in _CARRIERS and _is_wide(proto):
             large, small = self.of(_with_index(proto.input[0]))
             return self._carried(proto, large, "large"), self._carried(proto, small, "small")
@@ -125,6 +126,12 @@ class _Sizes:
         name = f"{_PREFIX}/sizes/{_named(value)}/{what}"
         self.added.append(make_node(name, op, inputs, T=tf.float64))
         return f"{name}:0"
+
+    def _product(self, op: str, factors: list[str], name: str) -> str:
+        result = factors[0]
+        for number, factor in enumerate(factors[1:], start=1):
+            result = self._make(op, [result, factor], name, str(number))
+        return result
 
     def _carried(self, proto: Any, size: str, what: str) -> str:
         copy = type(proto)()
@@ -160,7 +167,7 @@ def _is_wide(proto: Any) -> bool:
 
 
 def _named(value: str) -> str:
-    return value.removesuffix(":0").replace(":", "_")
+    return value.replace(":0", "").replace(":", "_")
 
 
 def _with_index(text: str) -> str:
