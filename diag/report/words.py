@@ -191,9 +191,10 @@ def subject_of(where: Where) -> str:
 
 def sentence(result: RunResult) -> str:
     """The verdict, what to do about it, and what errs on one side everywhere."""
+    of_places = [*_range_sentences(result), *map(drift_sentence, result.drift)]
     if result.weights is None:
-        return " ".join([_sentence(result), *map(drift_sentence, result.drift)])
-    return " ".join([weights_sentence(result.weights), _of_same_weights(result), *map(drift_sentence, result.drift)])
+        return " ".join([_sentence(result), *of_places])
+    return " ".join([weights_sentence(result.weights), _of_same_weights(result), *of_places])
 
 
 def _of_same_weights(result: RunResult) -> str:
@@ -205,9 +206,22 @@ def _of_same_weights(result: RunResult) -> str:
     if not num_judged(result):
         return f"Nothing was judged in {counted(result.steps, 'step')}, so nothing else was shown to be right."
     largest = max((o.excess for o in (*result.worst, *result.path) if o.bound is not None), default=0.0)
-    return (
-        f"Given the same weights, no layer and no op is wrong: the largest error is {over_bound(largest)} of its bound."
-    )
+    judged = "no layer and no op" if result.judged.op_outputs else "no layer"
+    return f"Given the same weights, {judged} is wrong: the largest error is {over_bound(largest)} of its bound."
+
+
+def _range_sentences(result: RunResult) -> list[str]:
+    """Of the first layer that a format is too narrow for inside, whichever place comes through it."""
+    known = [benign for benign in result.judged.benign if benign["cause"] == "intermediate-overflow"]
+    if not known:
+        return []
+    places = {key: value for key, value in known[0].items() if key not in ("cause", "decided")}
+    where = Where(**places)
+    return [as_text(
+        f"Overflow: inside {subject_of(where)}, at {moment_of(where)}, a number leaves the range of its format, which "
+        f"may hang on the order of products and sums ({known[0]['decided']}): no place is to blame. Scale the layer "
+        "down, or compute it in a format of more range."
+    )]  # fmt: skip
 
 
 def drift_sentence(drift: Drift) -> str:
