@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
+from itertools import islice, permutations
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,9 @@ def permuted(case: WrongOutput) -> Iterator[Cause]:
         moves = [move for move, truth in _moves(case) if _is_alike(case, truth) and case.excess_against(truth) <= 1]
         others = {"also_by": moves[1:]} if len(moves) > 1 else {}
         yield Cause("permuted", moves[0] if moves else "", {**others, "num_moved": int(case.wrong.sum())})
+    elif is_telling and not case.output.all():
+        shifts = (shift for shift, truth in _shifts(case) if _is_alike(case, truth) and case.excess_against(truth) <= 1)
+        yield from (Cause("permuted", shift, {"num_moved": int(case.wrong.sum())}) for shift in islice(shifts, 1))
     yield from _read_elsewhere(case)
 
 
@@ -53,8 +56,7 @@ def _as_ordered(case: WrongOutput) -> Truth:
 
 
 def _moves(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
-    truth = case.truth
-    names = list(case.axes) if len(case.axes) == truth.ndim else [f"axis {axis}" for axis in range(truth.ndim)]
+    truth, names = case.truth, _axis_names(case)
     for axis, name in enumerate(names):
         length = truth.shape[axis]
         if length % 2 == 0 and length > 2:
@@ -62,10 +64,26 @@ def _moves(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
         for shift in range(1, min(length, MAX_SHIFTS)):
             yield f"{name}: rolled by {shift} of {length}", np.roll(truth, shift, axis)
         yield f"{name}: reversed", np.flip(truth, axis)
-    for order in itertools.permutations(range(truth.ndim)):
+    for order in permutations(range(truth.ndim)):
         if order != tuple(range(truth.ndim)):
             words = " x ".join(names[axis] for axis in order)
             yield f"written in the order {words}", np.transpose(truth, order).reshape(truth.shape)
+
+
+def _shifts(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
+    """Moved along one axis by at most half of it, with zeros where nothing came from."""
+    for axis, name in enumerate(_axis_names(case)):
+        length = case.truth.shape[axis]
+        for shift in range(1, min(length // 2, MAX_SHIFTS) + 1):
+            for start, words in ((0, "later"), (length - shift, "earlier")):
+                moved = np.roll(case.truth, shift if start == 0 else -shift, axis)
+                np.moveaxis(moved, axis, 0)[start : start + shift] = 0
+                yield f"{name}: {shift} of {length} {words}, zeros left behind", moved
+
+
+def _axis_names(case: WrongOutput) -> list[str]:
+    named = len(case.axes) == case.truth.ndim
+    return list(case.axes) if named else [f"axis {axis}" for axis in range(case.truth.ndim)]
 
 
 def _is_alike(case: WrongOutput, truth: Truth) -> bool:
