@@ -190,7 +190,21 @@ def subject_of(where: Where) -> str:
 
 def sentence(result: RunResult) -> str:
     """The verdict, what to do about it, and what errs on one side everywhere."""
-    return " ".join([_sentence(result), *map(drift_sentence, result.drift)])
+    return " ".join([_sentence(result), *_range_sentences(result), *map(drift_sentence, result.drift)])
+
+
+def _range_sentences(result: RunResult) -> list[str]:
+    """Of the first layer that a format is too narrow for inside, whichever place comes through it."""
+    known = [benign for benign in result.judged.benign if benign["cause"] == "intermediate-overflow"]
+    if not known:
+        return []
+    places = {key: value for key, value in known[0].items() if key not in ("cause", "decided")}
+    where = Where(**places)
+    return [as_text(
+        f"Overflow: inside {subject_of(where)}, at {moment_of(where)}, a number leaves the range of its format, which "
+        f"may hang on the order of products and sums ({known[0]['decided']}): no place is to blame. Scale the layer "
+        "down, or compute it in a format of more range."
+    )]  # fmt: skip
 
 
 def drift_sentence(drift: Drift) -> str:
