@@ -99,14 +99,15 @@ def narrow_operands(case: WrongOutput) -> Iterator[Cause]:
     """Operands rounded to a narrower format: all alike, or each of a sum of products in its own way."""
     if case.recompute is None or case.judge is None:
         return
+    are_many = has_distinct(case.output, ENOUGH_VALUES)  # zeros alone are what any short range makes of small operands
     if case.is_contraction:
         yield from (
             _all_alike(case, WAYS, WAYS)
             or _each_in_its_own_way(case)
-            or _all_alike(case, (*OTHER_WAYS, *EIGHT_BITS), ())
+            or _all_alike(case, (*OTHER_WAYS, *EIGHT_BITS) if are_many else OTHER_WAYS, ())
             or _split(case)
         )
-    elif case.bound.error_class is ErrorClass.COMPOSITE and has_distinct(case.output, ENOUGH_VALUES):
+    elif case.bound.error_class is ErrorClass.COMPOSITE and are_many:
         yield from _all_alike(case, WAYS, WAYS)
 
 

@@ -51,6 +51,8 @@ def test_eight_bits_are_known_by_their_range(dtype, name):
     assert explain(product(small, B, multiplied(small.astype(dtype), B.astype(dtype)))).name == name
     rounded = explain(product(A, B, multiplied(nearest_even(A, 20), nearest_even(B, 20))))
     assert rounded.name == "format:4bit-rne"
+    tiny = A * np.float32(2.0**-14)  # a result that was never written is not for want of range
+    assert explain(product(tiny, B, np.zeros((16, 8), np.float32))).name == "wrong-elements"
 
 
 @pytest.mark.parametrize(("dropped", "how", "name"), [(16, nearest_even, "bf16"), (13, truncated, "tf32-rz")])
