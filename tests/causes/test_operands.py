@@ -96,7 +96,6 @@ def test_the_branches_of_a_selection_in_each_others_place():
     assert (cause.name, cause.evidence["summary"]) == ("permuted", "operands 1 and 2 in each other's place")
 
 
-
 def test_an_image_that_lies_one_pixel_off():
     """A sum over a plane of two taps in a corner, written out in integers: the oracle is slicing."""
     image = np.random.default_rng(6).integers(-8, 9, (2, 6, 6, 3)).astype(np.float64)

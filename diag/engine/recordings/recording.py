@@ -24,7 +24,7 @@ from diag.engine.recordings.dump_policy import ALL, AUTO, FLAGGED, DumpPolicy
 from diag.engine.recordings.earlier_run import EarlierRun, batch_arrays
 from diag.engine.recordings.forecast import Forecast, bytes_of, bytes_of_file, bytes_of_marks, bytes_of_table
 from diag.engine.runs.attention import MAX_ZOOMS
-from diag.engine.runs.run import FinishedStep
+from diag.engine.runs.finished_step import FinishedStep
 from diag.engine.runs.settings import RunPlan
 from diag.engine.step.description import described_ops
 from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, Shown, longest_series, series_of
