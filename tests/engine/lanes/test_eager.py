@@ -9,6 +9,9 @@ import tensorflow as tf
 from diag.engine.graphs.graph import node_of
 from diag.engine.lanes.eager import EagerPlace
 from diag.machine.places import parse_place
+from diag.numerics.allowances import allowance
+from diag.numerics.formats import format_of
+from diag.numerics.ulp import ulp_error
 
 
 def test_what_the_cpu_has_no_kernel_for_is_run_by_xla():
@@ -36,3 +39,14 @@ def test_what_the_cpu_has_no_kernel_for_is_run_by_xla():
     np.testing.assert_array_equal(found, tf.concat(halves, 3))
     with pytest.raises(tf.errors.InvalidArgumentError, match="Conv2DBackpropInput"):  # in TensorFlow's own words
         place.run(node, [tf.constant([1, 9, 9, 4]), kernel, given], ())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_one_number_alone_is_within_what_its_place_is_allowed(dtype):
+    """The end of an array is not computed as the rest of it: 1 / sqrt(x) is rounded to 16 bits twice."""
+    numbers = tf.bitcast(tf.constant(np.arange(0x400, 0x7C00, 31, np.uint16)), dtype)
+    alone = tf.stack([tf.math.rsqrt(number[None])[0] for number in numbers])
+    truth = 1 / np.sqrt(tf.cast(numbers, tf.float64).numpy())
+    off = np.abs(ulp_error(alone.numpy(), truth, format_of(alone.dtype.as_numpy_dtype)))
+    row = allowance("Rsqrt", dtype, "tensorflow-cpu")
+    assert row is not None and 1 < off.max() <= row.ulp
