@@ -14,6 +14,8 @@ from diag.causes.wrong_output import A_LOOK, Array, WrongOutput, has_distinct
 from diag.numerics.bounds import COMPOSITE_ULP, CONTRACTION_MAX, CONTRACTION_RMS
 from diag.numerics.formats import (
     BFLOAT16,
+    E4M3,
+    E5M2,
     FLOAT16,
     FLOAT32,
     TF32,
@@ -89,15 +91,24 @@ OTHER_WAYS = tuple(
     for bits in OTHER_WIDTHS
     for short, mode in SHORT.items()
 )  # fmt: skip
+# Within their range they are four and three bits; what says that it is them are operands below it.
+EIGHT_BITS = (_Way("format:e4m3", E4M3), _Way("format:e5m2", E5M2))
 
 
 def narrow_operands(case: WrongOutput) -> Iterator[Cause]:
-    """Operands of a sum of products rounded to a narrower format: all alike, or each in its own way."""
-    if not case.is_contraction or case.recompute is None or case.judge is None:
+    """Operands rounded to a narrower format: all alike, or each of a sum of products in its own way."""
+    if case.recompute is None or case.judge is None:
         return
-    yield from (
-        _all_alike(case, WAYS, WAYS) or _each_in_its_own_way(case) or _all_alike(case, OTHER_WAYS, ()) or _split(case)
-    )
+    are_many = has_distinct(case.output, ENOUGH_VALUES)  # zeros alone are what any short range makes of small operands
+    if case.is_contraction:
+        yield from (
+            _all_alike(case, WAYS, WAYS)
+            or _each_in_its_own_way(case)
+            or _all_alike(case, (*OTHER_WAYS, *EIGHT_BITS) if are_many else OTHER_WAYS, ())
+            or _split(case)
+        )
+    elif case.bound.error_class is ErrorClass.COMPOSITE and are_many:
+        yield from _all_alike(case, WAYS, WAYS)
 
 
 def _all_alike(case: WrongOutput, ways: Sequence[_Way], unsorted: Sequence[_Way]) -> list[Cause]:

@@ -22,7 +22,9 @@ DISTINCT = 4
 
 def weighed(case: WrongOutput) -> Iterator[Cause]:
     """The result is linear in an operand, and has that operand times another number than one: zero, or two."""
-    if case.recompute is None or case.judge is None or case.is_contraction or not _is_telling(case):
+    if case.recompute is None or case.judge is None or not _is_telling(case):
+        return
+    if case.is_contraction or case.bound.error_class is ErrorClass.EXACT:
         return
     allowed = TWO_ROUNDINGS if case.bound.error_class is ErrorClass.ROUNDED_ONCE else 1.0
     if case.excess_against(case.truth) <= allowed:  # to count once explains as much
@@ -63,6 +65,8 @@ def misread(case: WrongOutput) -> Iterator[Cause]:
     """An operand with its elements in another order, or two operands in each other's place."""
     if case.recompute is None or case.judge is None or not _is_telling(case):
         return
+    if case.bound.error_class is ErrorClass.EXACT and not has_distinct(case.output, DISTINCT):
+        return
     work = 0.0
     for words, inputs in _misreadings(case):
         work += _cost(case)
@@ -82,6 +86,8 @@ def _misreadings(case: WrongOutput) -> Iterator[tuple[str, list[Array]]]:
             continue
         inputs[first], inputs[second] = inputs[second], inputs[first]
         yield f"operands {first} and {second} in each other's place", inputs
+    if case.bound.error_class is ErrorClass.EXACT:  # whose results in other places are known as such
+        return
     for position in sorted(floating, key=lambda each: case.inputs[each].size):
         for words, other in _other_orders(case.inputs[position]):
             if not np.array_equal(other, case.inputs[position]):
@@ -132,7 +138,7 @@ def _moved(x: Array, step: int, axis: int) -> Array:
 
 
 def _is_telling(case: WrongOutput) -> bool:
-    return case.is_floating and case.output.size >= DISTINCT and case.bound.error_class is not ErrorClass.EXACT
+    return case.is_floating and case.output.size >= DISTINCT
 
 
 def _floating(case: WrongOutput) -> Sequence[int]:

@@ -38,6 +38,10 @@ def permuted(case: WrongOutput) -> Iterator[Cause]:
         moves = list(itertools.islice(found, None if case.output.size <= A_LOOK else 1))  # each is as long
         others = {"also_by": moves[1:]} if len(moves) > 1 else {}
         yield Cause("permuted", moves[0] if moves else "", {**others, "num_moved": int(case.wrong.sum())})
+    elif is_telling and not case.output.all():
+        found = (shift for shift, truth in _shifts(case) if _is_alike(case, truth) and case.excess_against(truth) <= 1)
+        for shift in itertools.islice(found, 1):
+            yield Cause("permuted", shift, {"num_moved": int(case.wrong.sum())})
     yield from _read_elsewhere(case)
 
 
@@ -56,8 +60,7 @@ def _as_ordered(case: WrongOutput) -> Truth:
 
 
 def _moves(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
-    truth = case.truth
-    names = list(case.axes) if len(case.axes) == truth.ndim else [f"axis {axis}" for axis in range(truth.ndim)]
+    truth, names = case.truth, _axis_names(case)
     for axis, name in enumerate(names):  # few, where an axis can be rolled in as many ways as it is long
         yield from _read_otherwise(truth, axis, name)
     for axis, name in enumerate(names):
@@ -74,6 +77,22 @@ def _moves(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
         if order != tuple(range(truth.ndim)):
             words = " x ".join(names[axis] for axis in order)
             yield f"written in the order {words}", np.transpose(truth, order).reshape(truth.shape)
+
+
+def _shifts(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
+    """Moved along one axis by at most half of it, with zeros where nothing came from."""
+    for axis, name in enumerate(_axis_names(case)):
+        length = case.truth.shape[axis]
+        for shift in range(1, min(length // 2, MAX_SHIFTS) + 1):
+            for start, words in ((0, "later"), (length - shift, "earlier")):
+                moved = np.roll(case.truth, shift if start == 0 else -shift, axis)
+                np.moveaxis(moved, axis, 0)[start : start + shift] = 0
+                yield f"{name}: {shift} of {length} {words}, zeros left behind", moved
+
+
+def _axis_names(case: WrongOutput) -> list[str]:
+    named = len(case.axes) == case.truth.ndim
+    return list(case.axes) if named else [f"axis {axis}" for axis in range(case.truth.ndim)]
 
 
 def _read_otherwise(truth: Truth, axis: int, name: str) -> Iterator[tuple[str, Truth]]:

@@ -83,6 +83,9 @@ FLOAT32 = Format("float32", precision=24, min_exponent=-126, max_exponent=127)
 TF32 = Format("tf32", precision=11, min_exponent=-126, max_exponent=127)
 FLOAT16 = Format("float16", precision=11, min_exponent=-14, max_exponent=15)
 BFLOAT16 = Format("bfloat16", precision=8, min_exponent=-126, max_exponent=127)
+# OCP, 8-bit Floating Point Specification (2023).  The largest E4M3 is 448: the number that would be 480 is its NaN.
+E4M3 = Format("e4m3", precision=4, min_exponent=-6, max_exponent=8)
+E5M2 = Format("e5m2", precision=3, min_exponent=-14, max_exponent=15)
 
 _BY_DTYPE_NAME = {each.name: each for each in (FLOAT64, FLOAT32, FLOAT16, BFLOAT16)}
 

@@ -162,6 +162,14 @@ def _sum_of_tensors(inputs: Sequence[Array], attrs: Attributes, shape: tuple[int
     return Terms(left, np.ones_like(left), (("input", len(inputs)),))
 
 
+def _segment_sum(inputs: Sequence[Array], attrs: Attributes, shape: tuple[int, ...], at: Array) -> Terms:
+    """Of all rows, those of other segments as zeros."""
+    data, segments = inputs[0], inputs[1].reshape(-1)
+    rows = data.reshape(len(segments), *shape[1:])[(slice(None), *at[:, 1:].T)]  # (rows, elements)
+    left = np.where(segments == at[:, :1], rows.T if at.shape[1] > 1 else rows, 0.0)
+    return Terms(left, np.ones_like(left), (("row", len(segments)),))
+
+
 # -- convolutions ----------------------------------------------------------------------------------
 #
 # Images are (batch, *space, channels), kernels (*space, channels in, channels out), both with channels last.
@@ -356,6 +364,7 @@ _WRITTEN_OUT: dict[str, Callable[[Sequence[Array], Attributes, tuple[int, ...], 
     "Mean": _mean,
     "BiasAddGrad": _bias_gradient,
     "AddN": _sum_of_tensors,
+    **dict.fromkeys(("SegmentSum", "SegmentSumV2", "UnsortedSegmentSum"), _segment_sum),
     **dict.fromkeys(("Conv2D", "Conv3D"), _convolution),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolution_to_image),
     **dict.fromkeys(("Conv2DBackpropFilter", "Conv3DBackpropFilterV2"), _to_kernel),

@@ -25,19 +25,20 @@ def next_commands(result: RunResult, given: Sequence[str], script: Sequence[str]
     first, is_trained = result.first_fault, result.mode == TRAIN
     if first is None and result.weights is not None:
         return []  # which weights differ has been told
+    op_by_op = [] if "--units" in given else [again("--units", "op")]
     if first is None:
         further = [again("--follow", "free")] if is_trained else []
         if result.twins is not None:
             further = [again("--twins", str(MORE_TWINS))] if result.twins.is_inconclusive else []
-        return [*further, again("--units", "op")]
+        return [*further, *op_by_op]
     commands = []
     if result.attribution is None and "trace" in result.files:
         commands.append(attribute_command(result))
     elif first.where.unit in ("layer", "op") and first.where.layer and "--substitute" not in given and is_trained:
         name = f"{first.where.variable or first.where.layer}=reference"
         commands.append(again(*shlex.split(flag_of("--substitute", name))))
-    if first.where.unit != "op" and "--units" not in given:
-        commands.append(again("--units", "op"))
+    if first.where.unit != "op":
+        commands += op_by_op
     if "--execution" not in given and first.blame in ("graph-rewriter", "xla"):
         commands.append(again("--execution", "eager"))
     return [*commands, again("--follow", "candidate")] if "--follow" not in given and is_trained else commands

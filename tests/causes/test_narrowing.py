@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from scipy import special
 
 from diag.causes.causes import explain
 from diag.numerics.op_classes import ErrorClass
@@ -39,6 +40,33 @@ def test_each_operand_in_its_own_way(first, second, name):
 )  # fmt: skip
 def test_widths_that_no_format_has(dropped, how, name):
     assert explain(product(A, B, multiplied(how(A, dropped), how(B, dropped)))).name == name
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(ml_dtypes.float8_e4m3fn, "format:e4m3"), (ml_dtypes.float8_e5m2, "format:e5m2")]
+)
+def test_eight_bits_are_known_by_their_range(dtype, name):
+    """Operands from 2^-12 on lie below both."""
+    small = A * np.exp2(-np.arange(64, dtype=np.float32) / 2)
+    assert explain(product(small, B, multiplied(small.astype(dtype), B.astype(dtype)))).name == name
+    rounded = explain(product(A, B, multiplied(nearest_even(A, 20), nearest_even(B, 20))))
+    assert rounded.name == "format:4bit-rne"
+    tiny = A * np.float32(2.0**-14)  # a result that was never written is not for want of range
+    assert explain(product(tiny, B, np.zeros((16, 8), np.float32))).name == "wrong-elements"
+
+
+@pytest.mark.parametrize(("dropped", "how", "name"), [(16, nearest_even, "bf16"), (13, truncated, "tf32-rz")])
+def test_operands_of_an_op_that_is_no_sum(dropped, how, name):
+    """A softmax that reads its logits in another format."""
+    logits = 4 * normal(8, 9)
+    output = special.softmax(how(logits, dropped).astype(np.float64), -1).astype(np.float32)
+
+    def recompute(inputs):
+        return special.softmax(inputs[0], -1)
+
+    given = {"inputs": [logits.astype(np.float64)], "recompute": recompute}
+    found = case(output, recompute(given["inputs"]), ErrorClass.COMPOSITE, **given)
+    assert explain(found).name == f"format:{name}"
 
 
 def test_eleven_bits_cut_off_are_tf32_truncated():

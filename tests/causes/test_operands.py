@@ -88,6 +88,14 @@ def test_operands_in_each_others_place():
     assert (cause.name, cause.evidence["summary"]) == ("permuted", "operands 0 and 1 in each other's place")
 
 
+def test_the_branches_of_a_selection_in_each_others_place():
+    chosen, wide = normal(16, 8) > 0, [normal(16, 8, seed=at).astype(np.float64) for at in (1, 2)]
+    given = {"inputs": [chosen, *wide], "recompute": lambda x: np.where(*x)}
+    found = case(np.where(chosen, *wide[::-1]).astype(np.float32), np.where(chosen, *wide), ErrorClass.EXACT, **given)
+    cause = explain(found)
+    assert (cause.name, cause.evidence["summary"]) == ("permuted", "operands 1 and 2 in each other's place")
+
+
 def test_an_image_that_lies_one_pixel_off():
     """A sum over a plane of two taps in a corner, written out in integers: the oracle is slicing."""
     image = np.random.default_rng(6).integers(-8, 9, (2, 6, 6, 3)).astype(np.float64)

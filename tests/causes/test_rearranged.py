@@ -32,6 +32,23 @@ def test_moves_by_name(move, words):
     assert cause.evidence["num_moved"] == np.count_nonzero(output != truth)
 
 
+@pytest.mark.parametrize(
+    ("axis", "kept", "left", "words"),
+    [
+        (2, slice(0, 5), slice(1, 6), "width: 1 of 6 later, zeros left behind"),
+        (1, slice(2, 5), slice(0, 3), "height: 2 of 5 earlier, zeros left behind"),
+    ],
+)
+def test_what_a_move_left_behind_is_zero(axis, kept, left, words):
+    """The wrong padding of a transposed convolution."""
+    truth, output = normal(2, 5, 6, 8), np.zeros((2, 5, 6, 8), np.float32)
+    np.moveaxis(output, axis, 0)[left] = np.moveaxis(truth, axis, 0)[kept]
+    cause = explain(case(output, truth, ErrorClass.COMPOSITE, axes=IMAGE))
+    assert (cause.name, cause.evidence.get("summary")) == ("permuted", words)
+    np.moveaxis(output, axis, 0)[left] += 1
+    assert explain(case(output, truth, ErrorClass.COMPOSITE, axes=IMAGE)).name == "unknown"
+
+
 def test_values_that_were_computed_anew_are_permuted_as_well():
     """Each is a rounding away from the one that belongs elsewhere."""
     truth = normal(6, 8)

@@ -80,6 +80,16 @@ def test_gradients_of_a_bias(data_format):
     assert found.left.shape == ((5, 24) if data_format == "NHWC" else (3, 40))
 
 
+@pytest.mark.parametrize("rest", [(), (3,), (2, 3)])
+def test_sums_of_segments(rest):
+    """A row of a negative segment goes nowhere; one segment has none; rows may be of any shape."""
+    segments = np.array([[1, 0, 4, 1], [1, -1, 4, 2]], np.int32)
+    given = {"segment_ids": segments, "num_segments": 5}
+    found = check(lambda x: raw.UnsortedSegmentSum(data=x, **given), [normal(2, 4, *rest)])
+    assert found.axes == (("row", 8),)
+    check(lambda x: raw.SegmentSum(data=x, segment_ids=[0, 0, 1, 3]), [normal(4, *rest)])
+
+
 def test_sums_of_tensors():
     assert check(lambda *x: raw.AddN(inputs=list(x)), [normal(2, 3, seed=i) for i in range(4)]).left.shape == (6, 4)
 

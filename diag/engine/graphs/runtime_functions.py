@@ -29,7 +29,7 @@ from tensorflow.python.framework.auto_control_deps import LEGACY_RANDOM_OPS
 from diag.engine.graphs.editing import XLA, outputs_of
 from diag.engine.graphs.graph import READ_OPS, parse_input
 from diag.engine.graphs.reachability import in_order_of_reading, reachable
-from diag.engine.graphs.tf_runtime import op_def
+from diag.engine.graphs.tf_runtime import full_device, op_def
 
 _counter = itertools.count()
 _READ_ONLY = {*READ_OPS, "VariableShape", "VarIsInitializedOp", "ResourceGather", "ResourceGatherNd"}
@@ -71,6 +71,17 @@ class RuntimeFunction:
             attrs = current.function_call_options.as_attrs()
         flat = tuple(itertools.chain(*attrs.items()))
         return list(eager_execute.execute(self.name, self.num_outputs, list(inputs), flat, current) or ())
+
+
+def execute_by_xla(proto: Any, inputs: Sequence[Any], num_outputs: int, device: str) -> list[Any]:
+    """Outputs of one op, a NodeDef, on eager tensors, as XLA compiles it by itself."""
+    alone = type(proto)()
+    alone.CopyFrom(proto)
+    alone.ClearField("input")
+    arguments = [Argument(f"input_{at}", tensor.dtype, tensor.shape) for at, tensor in enumerate(inputs)]
+    alone.input.extend(argument.node for argument in arguments)
+    results = [f"{alone.name}:{at}" for at in range(num_outputs)]
+    return RuntimeFunction.of(Definition([alone], arguments, results, full_device(device), is_xla=True))(inputs)
 
 
 def _forget(name: str, owner: Any) -> None:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from diag.engine.faults.simulation import Simulation
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node
 from diag.engine.graphs.pinning import is_pinned
+from diag.engine.graphs.runtime_functions import execute_by_xla
 from diag.engine.graphs.tf_runtime import KnownAttributes, as_array, execute, readable_attributes
 from diag.engine.graphs.variables import write
 from diag.machine.places import Place
@@ -47,7 +48,7 @@ class EagerPlace:
     def run(self, node: Node, inputs: Sequence[Any], variables: Sequence[tf.Variable]) -> list[Any]:
         """Outputs of an op that writes nothing.  `inputs` are tensors or VariableRefs."""
         handles = [variables[x.index].handle if isinstance(x, VariableRef) else x for x in inputs]
-        outputs = execute(node.op, handles, self.attributes.of(node.proto), len(node.dtypes), self.device(node))
+        outputs = self._executed(node, handles)
         if node.location.index is None or not self.is_faulty(node):
             return outputs
         if not node.dtypes or any(dtype in OPAQUE for dtype in node.dtypes):
@@ -55,6 +56,19 @@ class EagerPlace:
         visible = [variables[x.index] if isinstance(x, VariableRef) else x for x in inputs]
         arrays = [as_array(x) for x in visible if x.dtype not in OPAQUE]
         return self._faulty(node, arrays, [as_array(output) for output in outputs])
+
+    def _executed(self, node: Node, inputs: Sequence[Any]) -> list[Any]:
+        """By XLA where the place has no kernel for it: the CPU has none for the gradients of a grouped convolution in
+        float16, and Keras leaves those to XLA.
+        """
+        device = self.device(node)
+        try:
+            return execute(node.op, inputs, self.attributes.of(node.proto), len(node.dtypes), device)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            try:
+                return execute_by_xla(node.proto, inputs, len(node.dtypes), device)
+            except tf.errors.OpError:
+                raise error from None
 
     def write(self, node: Node, inputs: Sequence[Any], variable: tf.Variable) -> None:
         """Execute an op that assigns to a variable; a fault decides the value it leaves."""

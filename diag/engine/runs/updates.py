@@ -99,9 +99,16 @@ def _loss_scale(program: Program, state: Sequence[Any]) -> float | None:
 
 
 def _is_applied(program: Program, run: StepRun) -> bool:
-    """Whether loss scaling applied the gradients, in both lanes: one that is not finite leaves all weights alone."""
+    """Whether loss scaling is known to have applied the gradients, in both lanes.
+
+    One that is not finite leaves all weights alone, and one that is not watched may not be finite.
+    """
     lanes = (run.reference.values, run.candidate.values)
-    return all(np.isfinite(to_numpy(lane[port])).all() for lane in lanes for port in program.gradients.values())
+    return all(
+        port in lane and np.isfinite(to_numpy(lane[port])).all()
+        for lane in lanes
+        for port in program.gradients.values()
+    )
 
 
 def _rate_and_iteration(program: Program, state: Sequence[Any]) -> tuple[float, int] | None:

@@ -93,6 +93,21 @@ def test_a_rate_that_is_no_variable_is_left_alone():
     assert study_updates(settings, replace(program, variables=named), run, truth) == []
 
 
+def test_a_gradient_that_is_not_watched_may_have_overflowed():
+    """As one that a compiled function of Keras's own gives, of a grouped convolution."""
+    model, batch = zoo.made(zoo.perceptron, "mixed_float16"), zoo.batch_for(zoo.perceptron)
+    program = trace(model, batch)
+    lanes = [Lane.at(name, parse_place("CPU:0"), program, 0) for name in ("reference", "candidate")]
+    telescope = Telescope(program, *lanes)
+    run = telescope.steps.run(0, [tf.constant(value) for value in flat_batch(batch)], with_boundaries=False)
+    truth, settings = gradient_truths(telescope, run), adam_settings_of(model)
+    assert study_updates(settings, program, run, truth)
+    hidden = program.gradients["hidden/kernel"]
+    values = {port: value for port, value in run.candidate.values.items() if port != hidden}
+    unwatched = replace(run, candidate=replace(run.candidate, values=values))
+    assert study_updates(settings, program, unwatched, truth) == []
+
+
 def test_under_loss_scaling_the_gradients_are_those_without_the_scale():
     """float16: what is held against the truth is the gradient that Adam is given."""
     found = studied(zoo.cnn, "CPU:0/eager", num_steps=12, policy="mixed_float16")  # the first overflow
