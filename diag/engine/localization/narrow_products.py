@@ -37,8 +37,8 @@ WAYS = _ways()
 MOST_TRIES = 200
 # Elements that effects are told apart by: many more than a unit has products.
 SAMPLE = 4096
-# The right products leave what rounding does, and the operands that it tips to the next number of the narrow format: a few
-# hundredths of the error in rms.  Of few elements, wrong ones leave less than half by chance.
+# The right products leave what rounding does, and the operands that it tips to the next number of the narrow format: a
+# few hundredths of the error in rms.  Of few elements, wrong ones leave less than half by chance.
 AT_MOST_LEFT = 0.125
 # The output shows whether a product is rounded where the error would at least double otherwise.
 DECIDED = 2.0
