@@ -35,9 +35,10 @@ Sizes = npt.NDArray[np.float64]
 
 # Convolutions by a transform, error over u times the op on its operands' largest neighbours: Winograd's F(4x4,3x3)
 # measured rms 0.07 to 0.26 and at most 14, on images from dense to one bright spot; TF32 rms 26 to 72 and at least
-# 134 (python -m benchmarks.transforms).  A few elements far from the rest are no transform: the largest reached 82
-# times what nine tenths of them stay below; a few wrong ones in a plain convolution began at 176.
-TRANSFORM_RMS, TRANSFORM_MAX, TRANSFORM_OUTLIER, NEARLY_ALL = 2.0, 32.0, 128.0, 0.9
+# 134 (python -m benchmarks.transforms).  A few elements far from the rest are no transform: the largest reached 63
+# times the rms of the others.  The largest few vouch for nobody; in small tensors these are one element of sixteen.
+TRANSFORM_RMS, TRANSFORM_MAX, TRANSFORM_OUTLIER = 2.0, 32.0, 256.0
+FEW, FEW_OF = 32, 16
 # The errors of a fast product are in proportion to what it mixes into each element.  In such units the largest reached
 # 48 times what three quarters stay below (Strassen, one level and two); few wrong ones in a plain product began at 169.
 OUT_OF_PROPORTION, MOST = 96.0, 0.75
@@ -93,8 +94,8 @@ def transform_bound(
     if math.isinf(error.max):
         rule = "finite, and no error where all near |A||B| is zero"
         return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
-    usual = _usual(_errors(x, truth, mixed_scale, arithmetic), x, arithmetic, NEARLY_ALL)
-    max_allowed = max(min(TRANSFORM_MAX, TRANSFORM_OUTLIER * usual), 0.5)
+    rest = _rms_of_most(_errors(x, truth, mixed_scale, arithmetic))
+    max_allowed = max(min(TRANSFORM_MAX, TRANSFORM_OUTLIER * rest), 0.5)
     excess = max(error.rms / TRANSFORM_RMS, error.max / max_allowed)
     rule = f"norm-wise, u max|A| max|B| nearby: rms <= {TRANSFORM_RMS:g}, max <= {max_allowed:.3g}"
     return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
@@ -204,7 +205,7 @@ def _out_of_proportion(
     excess = math.inf
     for walk in norms.random_walks():
         error = _errors(x, truth, walk, arithmetic)
-        usual = _usual(error, x, arithmetic, MOST) if x.size >= ENOUGH else 0.0  # nobody computes so few in another way
+        usual = _usual(error, x, arithmetic) if x.size >= ENOUGH else 0.0  # nobody computes so few in another way
         with np.errstate(all="ignore"):
             in_proportion = error / (OUT_OF_PROPORTION * usual)
         granted = np.minimum(in_proportion, by_element / (2 * CONTRACTION_MAX))
@@ -225,15 +226,22 @@ def _errors(x: npt.NDArray[Any], truth: npt.NDArray[np.float64], sizes: npt.Arra
         return np.abs(x.astype(np.float64) - truth) / (arithmetic.unit_roundoff * np.asarray(sizes, np.float64))
 
 
-def _usual(error: Sizes, x: npt.NDArray[Any], arithmetic: Format, share: float) -> float:
-    """What a share of the errors stay below; of a narrower result, of those that its last rounding does not hide.
+def _usual(error: Sizes, x: npt.NDArray[Any], arithmetic: Format) -> float:
+    """What `MOST` of the errors stay below; of a narrower result, of those that its last rounding does not hide.
 
     Infinite where too few are left to say.
     """
     counted = error[np.isfinite(error)]
     if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
         counted = counted[counted > 0]
-    return float(np.quantile(counted, share, method="lower")) if counted.size >= ENOUGH else math.inf
+    return float(np.quantile(counted, MOST, method="lower")) if counted.size >= ENOUGH else math.inf
+
+
+def _rms_of_most(error: Sizes) -> float:
+    """The rms of all errors but the largest few."""
+    counted = np.sort(error[np.isfinite(error)])
+    few = max(1, min(FEW, counted.size // FEW_OF))
+    return float(np.sqrt(np.mean(np.square(counted[:-few])))) if counted.size > 1 else math.inf
 
 
 def of_transforms(noise: RoundingSpread) -> RoundingSpread:

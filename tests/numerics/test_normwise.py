@@ -7,7 +7,14 @@ import math
 import numpy as np
 
 from diag.numerics.formats import FLOAT32
-from diag.numerics.normwise import fast_product_bound, norms_of, normwise_bound, product_norms, random_walk
+from diag.numerics.normwise import (
+    fast_product_bound,
+    norms_of,
+    normwise_bound,
+    product_norms,
+    random_walk,
+    transform_bound,
+)
 
 
 def test_a_transform_mixes_positions_and_keeps_channels_apart() -> None:
@@ -58,3 +65,14 @@ def test_a_fast_product_is_off_everywhere_or_nowhere() -> None:
     assert not is_explained(np.where(off > 0, np.inf, 0.0))
     zero = product_norms(a, 0 * b)
     assert not fast_product_bound(off, 0 * truth, 0 * scale, zero, FLOAT32).is_explained
+
+
+def test_two_wrong_elements_of_a_transform_do_not_vouch_for_each_other() -> None:
+    """The usual error is a twentieth of a unit: 12.8 are granted to the largest."""
+    x, sizes, unit = np.zeros((32, 32), np.float32), np.ones((32, 32)), 2.0**-24
+    for few in ((3, 3), (3, [3, 9]), (np.s_[3:5], np.s_[3:5]), (3, np.s_[:16])):
+        truth = np.full(x.shape, 0.05 * unit)
+        truth[few] = 12 * unit
+        assert transform_bound(x, truth, sizes, FLOAT32).is_explained
+        truth[few] = 14 * unit
+        assert not transform_bound(x, truth, sizes, FLOAT32).is_explained
