@@ -44,7 +44,7 @@ MODELS = {
     for file, names in {
         ZOO: "mlp decayed perceptron cnn convolutions lstm xception_block transformer two_blocks shared two_ways",
         VARIOUS: "pictures series=far_from_zero volumes square=large_numbers attentive=padded_sentences picking "
-        "choosing noisy spectral signed narrow double",
+        "choosing noisy spectral signed narrow double ranged=near_the_limit",
         OWN: "wide many_channels sorting turned broad",
         MODERN: "convnext inverted_residual residual unet=masked_pixels vit bigru tied=next_words llama=next_words "
         "vae=themselves two_heads=labels_and_sizes penalized=values two_towers=partners recommender=ratings",

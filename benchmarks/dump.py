@@ -88,7 +88,8 @@ def _trace(image_size: int, batch_size: int, folder: Path, portable: bool, dista
     from benchmarks.workload import motivating_training
     from diag.engine.recordings.dump_policy import parse_dump_policy
     from diag.engine.recordings.recording import Recording, RecordingOptions
-    from diag.engine.runs.run import FinishedStep, LockstepRun, Settings
+    from diag.engine.runs.finished_step import FinishedStep
+    from diag.engine.runs.run import LockstepRun, Settings
     from diag.engine.step.tracing import flat_batch
     from diag.machine.places import Place
 

@@ -39,7 +39,7 @@ from diag.machine.switches import SWITCHES
 from diag.machine.tensorflow_import import import_tensorflow
 from diag.report import attribution as reporting
 from diag.verdict.attribution import Attribution
-from diag.verdict.findings import Divergence
+from diag.verdict.findings import NOBODY, Divergence
 from traces.reader import TraceReader
 
 if TYPE_CHECKING:
@@ -200,7 +200,10 @@ def flagged_in(trace: Path, step: int | None) -> tuple[int, dict[str, Any] | Non
 
     with TraceReader(trace) as reader:
         report, steps = reader.report(), reader.steps
-    divergences = [Divergence.from_dict(each) for each in (report or {}).get("divergences") or []]
+    found = [Divergence.from_dict(each) for each in (report or {}).get("divergences") or []]
+    divergences = [each for each in found if each.blame != NOBODY]
+    if found and not divergences and step is None:
+        raise UserError(f"{trace}: its run found weights that differ, which no switch changes; name a step with --step")
     if step is None:
         if not divergences:
             raise UserError(f"{trace}: its run found no divergence; name a step with --step")

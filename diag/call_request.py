@@ -29,7 +29,7 @@ def add_call_flags(parser: argparse.ArgumentParser) -> None:
     allowance_file.add_allowances_flag(parser)
     flags.add_trace_flags(parser)
     flags.add_output_flags(parser)
-    parser.set_defaults(model=None, data=None, batch_size=32, seed=0, policy=None, mode=None)
+    parser.set_defaults(model=None, data=None, batch_size=32, seed=0, policy=None, mode=None, candidate_model=None)
 
 
 def call_request(options: argparse.Namespace, command: Sequence[str], mode: str = TRAIN) -> LockstepRequest:

@@ -16,7 +16,8 @@ from diag import allowance_file
 from diag.door import as_the_model_runs
 from diag.engine.lanes.lane import check_device
 from diag.engine.runs.findings import telling_excess
-from diag.engine.runs.run import FinishedStep, LockstepRun
+from diag.engine.runs.finished_step import FinishedStep
+from diag.engine.runs.run import LockstepRun
 from diag.engine.runs.settings import Settings
 from diag.engine.runs.updates import adam_settings_of
 from diag.engine.step.batch import Batch

@@ -55,8 +55,9 @@ def run(options: argparse.Namespace) -> int:
     for path in (options.reference, options.candidate):
         TraceReader(path).close()  # what is no trace is refused before TensorFlow is loaded
     import_tensorflow()
-    from diag.engine.recordings.comparison import RecordedSide, RunComparison
+    from diag.engine.recordings.comparison import RunComparison
     from diag.engine.recordings.recorded_run import RecordedRun
+    from diag.engine.recordings.recorded_side import RecordedSide
     from diag.report import json_report, terminal
     from diag.report.html import page_of
 

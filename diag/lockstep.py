@@ -25,6 +25,7 @@ from diag.resume import resumed_request
 def parser() -> OneLineParser:
     parser = command_parser("diag.lockstep", __doc__)
     flags.add_model_flags(parser)
+    flags.add_second_model_flag(parser)
     flags.add_place_flags(parser)
     flags.add_watch_flags(parser)
     allowance_file.add_allowances_flag(parser)

@@ -40,6 +40,7 @@ from diag.report.progress import StepProgress
 from diag.report.stored import report_with_record
 from diag.report.tensorboard import EventFiles
 from diag.request import LockstepRequest, refuse_earlier_run
+from diag.verdict.findings import NOBODY
 from diag.verdict.result import SIMULATED, Notice, RunResult, as_notes
 from diag.verdict.substitution import Substitution
 from traces.reader import TraceReader
@@ -104,7 +105,7 @@ def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, n
     steps = request.steps or DEFAULT_STEPS
     planned, checks = _as_begun(request, steps)
     if trained is None:
-        named = Named(request.model, request.data, request.is_trusted)
+        named = Named(request.model, request.data, request.is_trusted, request.candidate_model)
         traced = Traced(request.policy, "xla" in (request.reference.execution, candidate.execution), request.mode)
         trained = set_up(named, request.batch_size, planned, request.seed, traced)
     settings = Settings(
@@ -112,7 +113,7 @@ def _live(request: LockstepRequest, trained: Trained | None, candidate: Place, n
         candidate,
         steps,
         request.seed,
-        request.follow,
+        request.follow if request.candidate_model is None else "free",
         request.units,
         checks,
         twins=request.twins,
@@ -181,7 +182,7 @@ def record(
     begun, created = time.monotonic(), datetime.now(timezone.utc)
     try:
         with StepProgress(settings.steps, quiet=request.quiet, figure=FIGURE[settings.mode]) as progress:
-            run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference)
+            run = LockstepRun(trained.programs, trained.batches, settings, progress.update, reference, trained.second)
             if request.substitute is not None:
                 unit_named(request.substitute, run.program)  # refused before the run rather than after it
             recording, earlier = _opened(request, run, trained)
@@ -277,7 +278,7 @@ def _attributed(
 ) -> RunResult:
     """The first divergence with what cures it, from trials on the trace as it is so far; else how long these take."""
     first = result.first_divergence
-    if first is None:
+    if first is None or first.blame == NOBODY:
         return result
     attribute = False if request.attribute is None and request.quiet else request.attribute
     plan, step = recording.plan, first.where.step

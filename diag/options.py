@@ -74,6 +74,33 @@ def add_place_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--execution", choices=EXECUTIONS, help="of both places; under xla the reference runs as graph")
 
 
+def add_second_model_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--candidate-model",
+        metavar="SPEC",
+        type=nameable,
+        help=f"with --mode {PREDICT}: a second model of the same architecture, named as --model is; is it the same? "
+        "The candidate has its weights and, unless --candidate names another, the reference's place",
+    )
+
+
+def second_model(options: argparse.Namespace) -> str | None:
+    """What the candidate's own model is called; raises UserError where two models cannot be compared so."""
+    spec: str | None = options.candidate_model
+    wanted = {"--mode predict": options.mode == PREDICT, "--model": options.model is not None}
+    if spec is not None and (missing := [flag for flag, given in wanted.items() if not given]):
+        raise UserError(
+            f"--candidate-model {spec} without {missing[0]}: it compares what two models predict, and the first is "
+            f"--model's; give {missing[0]}"
+        )
+    if spec is not None and options.units == "step":
+        raise UserError(
+            f"--candidate-model {spec} with --units step: the weights of each layer are judged by that layer; leave "
+            "--units out"
+        )
+    return spec
+
+
 def add_watch_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it is watched")
     group.add_argument(
@@ -192,11 +219,14 @@ def refuse_paths(follow: str | None, twins: int | None, substitute: str | None, 
 
 def _with_trace(options: argparse.Namespace) -> Places:
     """A recorded reference: model, data, policy and seed are the trace's."""
-    given = [name for name in ("model", "data", "policy", "mode") if getattr(options, name) is not None]
+    given = [
+        name for name in ("model", "data", "policy", "mode", "candidate_model") if getattr(options, name) is not None
+    ]
     if given:
+        flag = f"--{given[0].replace('_', '-')}"
         raise UserError(
-            f"--reference {options.reference} with --{given[0]}: the training step and its batches come from the "
-            f"trace; leave --{given[0]} out"
+            f"--reference {options.reference} with {flag}: the training step and its batches come from the trace; "
+            f"leave {flag} out"
         )
     candidate = None if options.candidate is None else parse_place(options.candidate, options.execution, None)
     return Places(parse_place("CPU:0", "graph", None), candidate, Path(options.reference.removeprefix(TRACE)))
@@ -228,6 +258,8 @@ def places_of(options: argparse.Namespace) -> Places:
         return _with_trace(options)
     reference = parse_place(options.reference, "graph" if execution == "xla" else execution, options.policy)
     candidate = None if options.candidate is None else parse_place(options.candidate, execution, options.policy)
+    if candidate is None and options.candidate_model is not None:
+        candidate = reference  # the question is of models
     if candidate is not None and (candidate.policy or "float32") != (reference.policy or "float32"):
         raise UserError(
             f"--reference {reference} and --candidate {candidate} train in different policies; lockstep compares "

@@ -17,7 +17,7 @@ from diag.engine.recordings.dump_policy import DumpPolicy, parse_dump_policy
 from diag.errors import UserError
 from diag.machine.places import Place, names_execution
 from diag.numerics.allowances import AllowanceRow
-from diag.options import follow_and_twins, places_of, refuse_paths, substituted
+from diag.options import follow_and_twins, places_of, refuse_paths, second_model, substituted
 
 SMALLEST_FREE = 64 << 20  # bytes: room for a report and a small trace
 
@@ -31,10 +31,11 @@ class LockstepRequest:
     candidate: None for the first GPU, or a simulated place where there is none; execution and policy are then its.
     open_places: lanes that compute as the script itself does, if they can: what they were named without.
     trace: a recorded reference; `reference` is where its step is judged here.  is_trusted: whatever ops its step has.
-    mode: train or predict.  steps: None for the default number, or for all that `trace` holds.  follow, twins, units,
-    check_every: as in `diag.engine.runs.settings`.  substitute: names of units to compute by the reference in a second
-    training.  attribute: whether to look for cures, None for where that is quick.  tf32: None for TensorFlow's default.
-    quiet: no progress and no advice on stderr.  verbose: print all of the report.  tensorboard: where event files go.
+    candidate_model: whose weights the candidate has, None for the reference's.  mode: train or predict.  steps: None
+    for the default number, or for all that `trace` holds.  follow, twins, units, check_every: as in
+    `diag.engine.runs.settings`.  substitute: names of units to compute by the reference in a second training.
+    attribute: whether to look for cures, None for where that is quick.  tf32: None for TensorFlow's default.  quiet: no
+    progress and no advice on stderr.  verbose: print all of the report.  tensorboard: where event files go.
     is_resumed: go on with the run in `folder`, which was killed.
     """
 
@@ -44,6 +45,7 @@ class LockstepRequest:
     script: tuple[str, ...] = ()
     model: str | None = None
     data: str | None = None
+    candidate_model: str | None = None
     mode: str = TRAIN
     batch_size: int = 32
     steps: int | None = None
@@ -92,6 +94,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
     dump_policy = parse_dump_policy(options.dump, options.dump_steps)
     if places.trace is not None:
         _check_flags_with_trace(options, given)
+    candidate_model = second_model(options)
     follow, twins = follow_and_twins(options)
     substitute = substituted(options.substitute)
     if options.mode == PREDICT:
@@ -106,6 +109,7 @@ def request_of(options: argparse.Namespace, given: Sequence[str], resumed: Path 
         command=tuple(given),
         model=options.model,
         data=options.data,
+        candidate_model=candidate_model,
         mode=options.mode or TRAIN,
         batch_size=options.batch_size,
         steps=options.steps,

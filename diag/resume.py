@@ -17,7 +17,7 @@ from diag.options import TRACE
 from diag.request import LockstepRequest, request_of
 
 COMMAND = ["python", "-m", "diag.lockstep"]
-OF_CODE = ("model", "data", "reference", "candidate")
+OF_CODE = ("model", "data", "candidate_model", "reference", "candidate")
 OF_THE_PRINT = ("quiet", "json")  # what is printed of a run may be asked for anew
 TENSORBOARD = "tensorboard"  # a folder is written to because a person names it, not a file
 
@@ -85,7 +85,7 @@ def _only_given(parser: OneLineParser, words: Sequence[str]) -> dict[str, Any]:
 def _refuse_others(folder: Path, wanted: dict[str, Any], begun: dict[str, Any]) -> None:
     then = begun | {"out": folder}
     for name, value in wanted.items():
-        flag = f"--{name.replace('_', '-')}"
+        flag = _flag(name)
         if then[name] != value:
             raise UserError(
                 f"--resume {folder} with {flag} {value}: the run there was begun with {then[name]}, and goes on as it "
@@ -96,7 +96,7 @@ def _refuse_others(folder: Path, wanted: dict[str, Any], begun: dict[str, Any]) 
 def _refuse_unnamed(folder: Path, wanted: dict[str, Any], begun: dict[str, Any]) -> None:
     """That a person names the Python files that will run, and says that they trust a file: a trace cannot."""
     named = [name for name in OF_CODE if _names_code(name, begun[name] or "")]
-    flags = [flag_of(f"--{name}", begun[name]) for name in named if name not in wanted]
+    flags = [flag_of(_flag(name), begun[name]) for name in named if name not in wanted]
     flags += ["--trust"] if begun["trust"] and "trust" not in wanted else []
     if flags:
         raise UserError(
@@ -105,8 +105,12 @@ def _refuse_unnamed(folder: Path, wanted: dict[str, Any], begun: dict[str, Any])
         )
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _names_code(name: str, value: str) -> bool:
     """Whether what a flag names is Python code: a model's, data's, or that of a simulated place."""
-    if name in ("model", "data"):
+    if name in ("model", "data", "candidate_model"):
         return names_function(value)
     return not value.startswith(TRACE) and re.search(r"\.py(:|$)", value) is not None

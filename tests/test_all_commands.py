@@ -93,10 +93,10 @@ def test_bash_completes_commands_flags_choices_and_files(tmp_path):
     program = tmp_path / "completion.bash"
     program.write_text(
         f"{completion('bash')}\n"
-        "for words in lo 'lockstep --candi' 'lockstep --follow f' 'traces e' 'replay tra'; do\n"
+        "for words in lo 'lockstep --refe' 'lockstep --follow f' 'traces e' 'replay tra'; do\n"
         "  COMP_WORDS=(tf-lockstep $words); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n"
         "  _shtab_tf_lockstep; echo ${COMPREPLY[@]}\ndone\n"
     )
     done = subprocess.run(["bash", program], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.split("\n") == ["lockstep", "--candidate", "free", "export", "trace.h5", ""], done.stderr
+    assert done.stdout.split("\n") == ["lockstep", "--reference", "free", "export", "trace.h5", ""], done.stderr
     assert completion("zsh").startswith("#compdef tf-lockstep\n")

@@ -44,6 +44,12 @@ def remembers_an_object(call):
     call.memory.setdefault("counter", Counter()).calls += 1
     return [call.outputs[0] * np.float32(1.5)] if call.op_type == "Relu" and call.step > 3 else None
 
+def halved():
+    from tests import zoo
+    model = zoo.cnn()
+    model.layers[0].set_weights([x / 2 for x in model.layers[0].get_weights()])
+    return model
+
 def differs_by_run(call, draw=np.random.default_rng().random):
     return [call.outputs[0] * np.float32(1 + draw())] if call.op_type == "MatMul" else None
 """
@@ -179,6 +185,16 @@ def test_predictions_go_on_as_training_does(tmp_path, kept) -> None:
     kept(3)
     begin(tmp_path / "killed", *flags, after=5)
     assert_same(resume(tmp_path / "killed", *code_of(*flags)), whole(tmp_path / "whole", *flags))
+
+
+@pytest.mark.slow
+def test_two_models_go_on_each_with_its_weights(tmp_path, kept) -> None:
+    flags = (*DROPOUT, "--mode", "predict", "--candidate-model", "files.py:halved")
+    kept(3)
+    begin(tmp_path / "killed", *flags, after=5)
+    resumed = resume(tmp_path / "killed", *code_of(*flags))
+    assert_same(resumed, whole(tmp_path / "whole", *flags))
+    assert [each["cause"] for each in report(resumed)["weights"]["differing"]] == ["scaled"]
 
 
 @pytest.mark.slow

@@ -42,6 +42,13 @@ class Average(layers.Layer):
         return tf.reduce_mean(x, [1, 2])
 
 
+class Leaving(layers.Layer):
+    """300 x squared is infinite in float16 as it is written, and is not where the constants are put together."""
+
+    def call(self, x):
+        return (x * 300.0) * (x * 300.0) / 30000.0
+
+
 def model_with(layer):
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.Dense(1, name="out")(layer(layers.Dense(8, name="mix")(inputs))))
@@ -55,6 +62,10 @@ def capped():
 
 def unit():
     return model_with(Unit(name="layer"))
+
+
+def leaving():
+    return model_with(Leaving(name="layer"))
 
 
 def vectors():
@@ -136,6 +147,16 @@ def test_a_gradient_whose_square_overflows_in_both_is_none_of_the_device(models,
     code, report = judged(models, tmp_path, "exploding", "far", "--candidate", "CPU:0", "--batch-size", "8")
     assert (code, report["verdict"], report["first_divergence"]) == (0, "identical", None)
     assert report["shared_errors"]
+
+
+def test_a_number_that_leaves_its_format_on_the_way_at_one_place_is_told_and_no_fault(models, tmp_path, capsys):
+    places = ("--candidate", "CPU:0/eager", "--policy", "mixed_float16", "--batch-size", "16")
+    code, report = judged(models, tmp_path, "leaving", "vectors", *places)
+    assert (code, report["first_divergence"]) == (0, None)
+    benign = {each["layer"]: each for each in report["lanes"]["candidate"]["judged"]["benign"]}
+    assert benign["layer"]["cause"] == "intermediate-overflow"
+    assert benign["layer"]["decided"].startswith("not finite in 0 elements of the reference and ")
+    assert "Overflow: inside layer layer, at step 0, forward" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

@@ -22,6 +22,8 @@ MAX_SHIFTS = 512
 # Two of a few elements that differ by more than this are not the same value rounded twice.
 ALIKE, FEW = 2.0**-9, 64
 MAX_STARTS = 64
+# Gates of recurrent layers: Keras has z r h in a GRU and i f c o in an LSTM, PyTorch r z n and ONNX i o f c.
+GATES = (3, 4)
 # So many numbers on a grid are there by no chance.
 FEW_LEVELS = 16
 
@@ -32,7 +34,8 @@ def permuted(case: WrongOutput) -> Iterator[Cause]:
         return
     is_telling = has_distinct(case.truth, DISTINCT) and not _are_at_home(case)
     if is_telling and case.excess_against(_as_ordered(case)) <= 1:
-        moves = [move for move, truth in _moves(case) if _is_alike(case, truth) and case.excess_against(truth) <= 1]
+        found = (move for move, truth in _moves(case) if _is_alike(case, truth) and case.excess_against(truth) <= 1)
+        moves = list(itertools.islice(found, None if case.output.size <= A_LOOK else 1))  # each is as long
         others = {"also_by": moves[1:]} if len(moves) > 1 else {}
         yield Cause("permuted", moves[0] if moves else "", {**others, "num_moved": int(case.wrong.sum())})
     yield from _read_elsewhere(case)
@@ -55,6 +58,8 @@ def _as_ordered(case: WrongOutput) -> Truth:
 def _moves(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
     truth = case.truth
     names = list(case.axes) if len(case.axes) == truth.ndim else [f"axis {axis}" for axis in range(truth.ndim)]
+    for axis, name in enumerate(names):  # few, where an axis can be rolled in as many ways as it is long
+        yield from _read_otherwise(truth, axis, name)
     for axis, name in enumerate(names):
         length = truth.shape[axis]
         if length % 2 == 0 and length > 2:
@@ -62,10 +67,35 @@ def _moves(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
         for shift in range(1, min(length, MAX_SHIFTS)):
             yield f"{name}: rolled by {shift} of {length}", np.roll(truth, shift, axis)
         yield f"{name}: reversed", np.flip(truth, axis)
+        yield from _in_parts(truth, axis, name)
+    for pair in itertools.combinations(range(truth.ndim), 2):
+        yield f"{names[pair[0]]} and {names[pair[1]]}: reversed", np.flip(truth, pair)
     for order in itertools.permutations(range(truth.ndim)):
         if order != tuple(range(truth.ndim)):
             words = " x ".join(names[axis] for axis in order)
             yield f"written in the order {words}", np.transpose(truth, order).reshape(truth.shape)
+
+
+def _read_otherwise(truth: Truth, axis: int, name: str) -> Iterator[tuple[str, Truth]]:
+    """An axis of p x q places read as one of q x p, as the rows of a dense layer are where images were flattened
+    channels first.
+    """
+    length, lying = truth.shape[axis], np.moveaxis(truth, axis, 0)
+    for rows in (each for each in range(2, length // 2 + 1) if length % each == 0):
+        columns = length // rows
+        read = lying.reshape(rows, columns, *lying.shape[1:]).swapaxes(0, 1).reshape(lying.shape)
+        yield f"{name}: {rows} x {columns} read as {columns} x {rows}", np.moveaxis(read, 0, axis)
+
+
+def _in_parts(truth: Truth, axis: int, name: str) -> Iterator[tuple[str, Truth]]:
+    """The gates of a recurrent layer in another order."""
+    for number in GATES:
+        if truth.shape[axis] % number or truth.shape[axis] <= number:
+            continue
+        parts = np.split(truth, number, axis)
+        for order in itertools.permutations(range(number)):
+            words = " ".join(map(str, order))
+            yield f"{name}: its {number} parts in the order {words}", np.concatenate([parts[i] for i in order], axis)
 
 
 def _is_alike(case: WrongOutput, truth: Truth) -> bool:

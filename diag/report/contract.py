@@ -111,6 +111,62 @@ class UnitRecord(PlaceInStep):
     values: LaneValues | None
 
 
+class WeightRecord(TypedDict):
+    """A variable that holds other numbers in the candidate's model.
+
+    cause, evidence: how they follow from the reference's, as of a divergence.  difference: relative, in norm.
+    """
+
+    variable: str
+    layer: str | None
+    cause: str
+    evidence: dict[str, Any]
+    difference: Number
+    num_differing: int
+    size: int
+
+
+class WeightedLayerRecord(TypedDict):
+    """Of the first step, relative and in norm.  own: what the layer's own weights alone do to its output, on the
+    reference's inputs; excess: that over what rounding explains.  apart: with what it inherits from the layers before,
+    which are apart by at most `inherited`; amplifies: far more than its weights and these are.
+    """
+
+    layer: str
+    own: Number
+    excess: Number
+    apart: Number
+    inherited: Number
+    amplifies: bool
+
+
+class PredictionsRecord(TypedDict):
+    """Of all steps.  difference: relative, in norm.  largest: in absolute value.
+
+    num_classified: rows of scores; num_other_class: those of them whose largest is another one's.
+    """
+
+    difference: Number
+    largest: Number
+    num_classified: int
+    num_other_class: int
+
+
+class WeightsRecord(TypedDict):
+    """Two models of one architecture.  model: the candidate's, as named.  num_compared: variables that are read.
+
+    unjudged: of `differing`, those that no layer reads which can be run by itself.
+    """
+
+    model: str
+    sentence: str
+    num_compared: int
+    unjudged: list[str]
+    differing: list[WeightRecord]
+    layers: list[WeightedLayerRecord]
+    predictions: PredictionsRecord
+
+
 class NoteRecord(TypedDict):
     kind: Literal["simulated", "unfinished", "note"]
     text: str
@@ -170,3 +226,4 @@ class ReportDocument(TypedDict):
     drift: NotRequired[list[DriftRecord]]
     random_streams: NotRequired[list[dict[str, Any]]]
     twins: NotRequired[dict[str, Any]]
+    weights: NotRequired[WeightsRecord]

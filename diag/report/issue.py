@@ -74,7 +74,7 @@ def _switches(result: RunResult) -> list[str]:
 
 def _reproducer(result: RunResult) -> list[str]:
     """Commands, at most twenty lines."""
-    first = result.first_divergence
+    first = result.first_fault
     command = "" if first is None else reproducer_command(result, first)
     if not command:
         return []

@@ -9,7 +9,7 @@ from diag import NAME, __version__
 from diag.common.jsonable import json_safe
 from diag.common.modes import TRAIN, figure_key
 from diag.numerics.figures import PairStatistics
-from diag.report import attribution, rewrites, substitution
+from diag.report import attribution, rewrites, substitution, weights
 from diag.report.growth import growth_sentence
 from diag.report.words import drift_sentence, name_of
 from diag.verdict.chaos import Trajectories
@@ -56,6 +56,8 @@ def report(result: RunResult) -> ReportDocument:
         contents["attribution"] = attribution.report(result.attribution)
     if result.substitution is not None:
         contents["substitution"] = substitution.report(result.substitution)
+    if result.weights is not None:
+        contents["weights"] = weights.report(result.weights)
     if result.twins is not None:
         contents["twins"] = _twins(result.twins)
     safe: ReportDocument = json_safe(contents)

@@ -22,7 +22,9 @@ def next_commands(result: RunResult, given: Sequence[str], script: Sequence[str]
     def again(*flags: str) -> str:
         return shlex.join([*words, *flags, *script])
 
-    first, is_trained = result.first_divergence, result.mode == TRAIN
+    first, is_trained = result.first_fault, result.mode == TRAIN
+    if first is None and result.weights is not None:
+        return []  # which weights differ has been told
     if first is None:
         further = [again("--follow", "free")] if is_trained else []
         if result.twins is not None:

@@ -27,7 +27,7 @@ def path_of(result: RunResult, width: int) -> Iterator[RenderableType]:
     if not any(o.differs or is_beyond(o) for o in path):
         return
     first = index_of_first(result)
-    diverges = result.first_divergence is not None
+    diverges = result.first_fault is not None
     end = "loss" if result.mode == TRAIN else "predictions"
     title = f"from the first divergence to the {end}" if diverges else "how far the two places are apart"
     table = table_of(
@@ -67,8 +67,8 @@ def normwise(observation: Observation) -> float:
 
 
 def index_of_first(result: RunResult) -> int:
-    """The row of the first divergence; for an op, of the layer around it; or else of what differs first."""
-    path, first = result.path, result.first_divergence
+    """The row of the first fault; for an op, of the layer around it; or else of what differs first."""
+    path, first = result.path, result.first_fault
     tests: list[Callable[[Observation], bool]] = [lambda o: o.differs]
     if first is not None:
         location = first.where

@@ -22,7 +22,7 @@ def is_on_metal(lane: LaneInfo) -> bool:
 
 def what_to_send(result: RunResult) -> list[str]:
     """Lines for the end of the report; none where nothing diverges or no trace was kept."""
-    first = result.first_divergence
+    first = result.first_fault
     if first is None or "trace" not in result.files:
         return []
     trace = shlex.quote(result.files["trace"])

@@ -38,7 +38,7 @@ def rows_of(result: RunResult) -> list[Row]:
     rows, previous = [], -1
     for index in kept:
         rows += _gap(path[previous + 1 : index])
-        rows.append(_row(path[index], index == first and result.first_divergence is not None))
+        rows.append(_row(path[index], index == first and result.first_fault is not None))
         previous = index
     return [*rows, *_gap(path[previous + 1 :])]
 

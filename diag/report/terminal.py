@@ -16,6 +16,7 @@ from diag.report.attribution import Code
 from diag.report.made_at import made_at
 from diag.report.short_path import Row, rows_of
 from diag.report.to_do import Action, to_do
+from diag.report.weights import weights_table
 from diag.report.words import num_judged, sentence
 from diag.verdict.result import SIMULATED, RunResult
 
@@ -27,7 +28,7 @@ NAME_ROOM = 44
 def render(result: RunResult, console: Console, next_commands: Sequence[str] = (), is_verbose: bool = False) -> None:
     """Print the report.  `next_commands` are command lines worth trying."""
     console = _bounded(console)
-    for section in (_banner, _verdict):
+    for section in (_banner, _verdict, *(() if is_verbose else (weights_table,))):
         verbose.print_section(section(result, console.width), console)
     verbose.print_section(_to_do(to_do(result, next_commands), console.width), console)
     verbose.print_section(_path(result, console.width), console)

@@ -25,7 +25,7 @@ class Action:
 
 def to_do(result: RunResult, next_commands: Sequence[str] = ()) -> list[Action]:
     """In order of use; `next_commands` fill up."""
-    first = result.first_divergence
+    first = result.first_fault
     if first is None:
         return [Action(_why(command), command) for command in next_commands[:MOST]]
     actions = [*_cure(result), *_small_program(result, first)]

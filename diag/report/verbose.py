@@ -22,8 +22,9 @@ from diag.report.layout import table_of
 from diag.report.path import path_of
 from diag.report.sending import what_to_send
 from diag.report.updates import error_line, sign_lines
+from diag.report.weights import weights_table_in_full
 from diag.report.words import UNRELATED, chance_text, moment_of, name_of, over_bound, ulp_text
-from diag.verdict.findings import Divergence, Observation
+from diag.verdict.findings import NOBODY, Divergence, Observation
 from diag.verdict.result import NOTE, UNFINISHED, Amplifier, RunResult
 from diag.verdict.significance import chance_of_rounding
 
@@ -38,8 +39,8 @@ UNIT_WORDS = {ErrorClass.EXACT: "rms is the share of wrong elements", ErrorClass
 def details(result: RunResult, console: Console) -> None:
     """Print all that the short report leaves out or sums up."""
     sections = (
-        _facts, _rewrites, _attribution, _growth, path_of, _also_divergent, _worst, _amplifiers, _updates, _firsts,
-        _judged, _notes,
+        _facts, weights_table_in_full, _rewrites, _attribution, _growth, path_of, _also_divergent, _worst, _amplifiers,
+        _updates, _firsts, _judged, _notes,
     )  # fmt: skip
     for section in sections:
         print_section(section(result, console.width), console)
@@ -57,8 +58,8 @@ def print_section(parts: Iterator[RenderableType], console: Console) -> None:
 
 def _facts(result: RunResult, width: int) -> Iterator[RenderableType]:
     facts = [("steps", f"{result.steps:,}"), *_losses(result)]
-    if result.first_divergence is not None:
-        facts += _evidence(result.first_divergence)
+    if result.first_fault is not None:
+        facts += _evidence(result.first_fault)
     if (chance := chance_of_rounding(result)) is not None:
         name = "least likely error" if result.first_divergence is None else "chance of rounding alone"
         facts.append((name, chance_text(chance)))
@@ -140,8 +141,8 @@ def _growth(result: RunResult, width: int) -> Iterator[RenderableType]:
 
 
 def _also_divergent(result: RunResult, width: int) -> Iterator[RenderableType]:
-    first = result.first_divergence
-    others = [d for d in result.divergences if first is None or d.where != first.where]
+    first = result.first_fault
+    others = [d for d in result.divergences if first is not None and d.where != first.where and d.blame != NOBODY]
     if not others:
         return
     table = table_of("Diverging too", ("unit", "when", "cause", "blame"), ("error / bound",))

@@ -9,6 +9,7 @@ from diag.common.text import as_text
 from diag.common.wording import counted, figure, percent
 from diag.numerics.tails import LEAST_EXTRAPOLATED
 from diag.report.growth import growth_sentence
+from diag.report.weights import weights_sentence
 from diag.verdict.drift import Drift
 from diag.verdict.findings import Divergence, Verdict, Where
 from diag.verdict.result import RunResult
@@ -190,7 +191,37 @@ def subject_of(where: Where) -> str:
 
 def sentence(result: RunResult) -> str:
     """The verdict, what to do about it, and what errs on one side everywhere."""
-    return " ".join([_sentence(result), *map(drift_sentence, result.drift)])
+    of_places = [*_range_sentences(result), *map(drift_sentence, result.drift)]
+    if result.weights is None:
+        return " ".join([_sentence(result), *of_places])
+    return " ".join([weights_sentence(result.weights), _of_same_weights(result), *of_places])
+
+
+def _of_same_weights(result: RunResult) -> str:
+    """What there is to say of the places, by units and ops that both compute with the reference's weights."""
+    if result.first_fault is not None:
+        return _sentence_of(result.first_fault, result)
+    if result.reference_errors:
+        return _sentence_of_reference(result)
+    if not num_judged(result):
+        return f"Nothing was judged in {counted(result.steps, 'step')}, so nothing else was shown to be right."
+    largest = max((o.excess for o in (*result.worst, *result.path) if o.bound is not None), default=0.0)
+    judged = "no layer and no op" if result.judged.op_outputs else "no layer"
+    return f"Given the same weights, {judged} is wrong: the largest error is {over_bound(largest)} of its bound."
+
+
+def _range_sentences(result: RunResult) -> list[str]:
+    """Of the first layer that a format is too narrow for inside, whichever place comes through it."""
+    known = [benign for benign in result.judged.benign if benign["cause"] == "intermediate-overflow"]
+    if not known:
+        return []
+    places = {key: value for key, value in known[0].items() if key not in ("cause", "decided")}
+    where = Where(**places)
+    return [as_text(
+        f"Overflow: inside {subject_of(where)}, at {moment_of(where)}, a number leaves the range of its format, which "
+        f"may hang on the order of products and sums ({known[0]['decided']}): no place is to blame. Scale the layer "
+        "down, or compute it in a format of more range."
+    )]  # fmt: skip
 
 
 def drift_sentence(drift: Drift) -> str:

@@ -17,6 +17,8 @@ BENIGN = {
     "algorithm:normwise": "right in norm, not by element, as Winograd, FFT and Strassen are (algorithm:normwise)",
     "long-sum": "a long sum, which loses digits in whatever order it is added (long-sum)",
     "own-decision": "float64 takes another branch than its format does, whose branch it is held to (own-decision)",
+    "intermediate-overflow": "a number on the way leaves the range of its format, in this order of products and sums "
+    "or another (intermediate-overflow)",
     "subnormal-flush": "subnormal numbers inside became zero, as on most devices (subnormal-flush)",
     "nondeterminism": "other bits in a second run on the same inputs, each run within its bound (nondeterminism)",
 }

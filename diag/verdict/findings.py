@@ -15,6 +15,8 @@ from diag.numerics.figures import PairStatistics, TruthStatistics
 # Both lanes have the same bits, and are wrong: the computation, not the device.
 SHARED_ERROR = "shared-error"
 NORMWISE = "algorithm:normwise"
+NOBODY = "none"
+"""Whom to blame where no part of the stack is: for weights that differ."""
 
 
 class Verdict(str, Enum):

@@ -2,6 +2,7 @@
 
 | rung | what is seen | verdict | blame |
 |---|---|---|---|
+| 0 | of two models, a layer on the same inputs with the second's weights is out of its bound | divergence | none |
 | 1 | an op, alone and on the same inputs, is out of its bound | divergence | `blame_of_op` |
 | 1b | a layer is out of its bound, and an op of it that has no float64 truth makes a difference | divergence | kernel |
 | 2 | a compiled layer is out of its bound, each of its ops is within | divergence | `blame_of_layer` |

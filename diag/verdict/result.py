@@ -11,9 +11,10 @@ from diag.numerics.adam import AdamFigures
 from diag.verdict.attribution import Attribution
 from diag.verdict.chaos import Trajectories
 from diag.verdict.drift import Drift
-from diag.verdict.findings import Divergence, Observation
+from diag.verdict.findings import NOBODY, Divergence, Observation
 from diag.verdict.rewrites import Rewrites
 from diag.verdict.substitution import Substitution
+from diag.verdict.weights import WeightComparison
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ class RunResult:
     updates: what Adam made of each variable's gradient in the first step that was held against truth as
     a whole.  shared_errors: where both lanes are wrong alike.  reference_errors: where the reference is wrong and the
     candidate is not.  drift: errors within their bounds that are all on one side.  random_streams: random ops that
-    draw other numbers than the reference's.  command: that was given; created: when the run began, ISO 8601 in UTC;
-    seconds: that it took.  cure_seconds: about how long looking for a cure will take, 0 where that is not known.
+    draw other numbers than the reference's.  weights: of two models, which differ.  command: that was given; created:
+    when the run began, ISO 8601 in UTC; seconds: that it took.  cure_seconds: about how long looking for a cure will
+    take, 0 where that is not known.
     """
 
     verdict: str
@@ -107,6 +109,7 @@ class RunResult:
     reference_errors: tuple[dict[str, Any], ...] = ()
     drift: tuple[Drift, ...] = ()
     random_streams: tuple[dict[str, Any], ...] = ()
+    weights: WeightComparison | None = None
     attribution: Attribution | None = None  # of the first divergence
     substitution: Substitution | None = None
     rewrites: Rewrites | None = None  # of the layers of the first divergence, where the rewriter is to blame
@@ -120,6 +123,14 @@ class RunResult:
     first_step: int = 0
     numbers: Sequence[int] = ()  # of its steps, where they do not follow each other
     files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def first_fault(self) -> Divergence | None:
+        """The first divergence that a part of the stack is to blame for: weights are nobody's fault."""
+        first = self.first_divergence
+        if first is None or first.blame != NOBODY:
+            return first
+        return next((each for each in self.divergences if each.blame != NOBODY), None)
 
     @property
     def step_numbers(self) -> Sequence[int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from diag.numerics.op_classes import class_of
 from diag.numerics.tails import ParetoTail, TailedSample
-from diag.verdict.findings import Divergence, Where
+from diag.verdict.findings import NOBODY, Divergence, Where
 from diag.verdict.result import RunResult
 
 if sys.version_info >= (3, 11):
@@ -53,8 +53,8 @@ def family_of(where: Where) -> str:
 
 
 def significance(divergence: Divergence) -> Significance | None:
-    """None where no excess was measured, or no control has an output of its family."""
-    if divergence.cause in NO_EXCESS:
+    """None where no excess was measured, or no control has an output of its family, or had weights of its own."""
+    if divergence.cause in NO_EXCESS or divergence.blame == NOBODY:
         return None
     return significance_of(divergence.where, divergence.excess)
 

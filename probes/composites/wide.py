@@ -13,7 +13,8 @@ from diag.engine.graphs.executable import Executable
 from diag.engine.graphs.graph import Graph, graph_from_def
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.compiled import build
-from diag.engine.truth.float64_graph import Noise, Promotion
+from diag.engine.truth.float64_graph import Promotion
+from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import CPU, widened
 from diag.numerics.formats import format_of
 from probes.frame.device import Computation

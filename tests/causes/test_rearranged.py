@@ -20,7 +20,8 @@ IMAGE = ("batch", "height", "width", "channel")
         (lambda x: np.roll(x, 4, axis=3), "channel: halves swapped"),
         (lambda x: x[:, ::-1], "height: reversed"),
         (lambda x: x.transpose(0, 3, 1, 2).reshape(x.shape), "written in the order batch x channel x height x width"),
-        (lambda x: x[:, ::-1, ::-1], None),
+        (lambda x: x[:, ::-1, ::-1], "height and width: reversed"),
+        (lambda x: x[:, ::-1, ::-1, ::-1], None),
     ],
 )
 def test_moves_by_name(move, words):

@@ -71,6 +71,12 @@ def square() -> keras.Model:
     return model
 
 
+def ranged() -> keras.Model:
+    model = keras.Sequential([keras.Input((16,)), Ranged(name="ranged"), layers.Dense(3, name="classes")])
+    model.compile(optimizers.SGD(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
 def _relative_error(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.abs(y_true - y_pred) / (1.0 + tf.abs(y_true)), axis=-1)
 
@@ -222,6 +228,19 @@ def narrow() -> keras.Model:
     return model
 
 
+class Ranged(layers.Layer):
+    """Formulas with a square, a cube or a product on the way that leave float16's range where their value does not."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        by_rms = x / tf.sqrt(tf.reduce_mean(tf.square(x), -1, keepdims=True))
+        by_norm = x * tf.math.rsqrt(tf.reduce_sum(tf.square(x), -1, keepdims=True))
+        gelu = 0.5 * x * (1 + tf.tanh(tf.cast(0.798, x.dtype) * (x + tf.cast(0.0447, x.dtype) * x * x * x)))
+        turned = tf.reverse(x, [-1])
+        cosine = tf.reduce_sum(x * turned, -1, keepdims=True) / (tf.reduce_sum(x * x, -1, keepdims=True) + 1)
+        length = tf.sqrt(tf.square(x) + tf.square(turned)) / 100
+        return tf.concat([by_rms, by_norm, gelu / 100, cosine, length, (x * 300) * turned / 30000], -1)
+
+
 class Signed(layers.Layer):
     """Along eigenvectors, with their signs."""
 
@@ -290,6 +309,12 @@ def far_from_zero() -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     x = (1000 + random.normal(size=(8, 9, 4))).astype(np.float32)
     return x, random.normal(size=(8, 1)).astype(np.float32)
+
+
+def near_the_limit() -> tuple[np.ndarray, np.ndarray]:
+    """Inputs whose squares are about as large as a float16 can be."""
+    x, y = _numbers(16)
+    return x * np.float32(150), y
 
 
 def large_numbers() -> tuple[np.ndarray, np.ndarray]:

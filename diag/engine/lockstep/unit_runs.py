@@ -33,13 +33,14 @@ class UnitRunner:
         self.lane, self.is_fresh = lane, is_fresh
         self._built: dict[str, Any] = {}
 
-    def run(self, units: Sequence[Unit], run: StepRun) -> Iterator[UnitRun]:
-        """Each of these units when it is its turn, on the reference's inputs and state.
+    def run(self, units: Sequence[Unit], run: StepRun, state: Sequence[Any] | None = None) -> Iterator[UnitRun]:
+        """Each of these units when it is its turn, on the reference's inputs and state, or on another state.
 
         Who lets go of a unit's results before the next holds no more than one unit's.
         """
         scratch, source = self.lane.scratch, run.unit_source
-        self.lane.load_scratch(run.reference.before)
+        state = run.reference.before if state is None else state
+        self.lane.load_scratch(state)
         captured = Counter(index for unit in units for index in set(unit.executable.captures.values()))
         several = {index for index, number in captured.items() if number > 1}
         for unit in units:
@@ -47,7 +48,7 @@ class UnitRunner:
             outputs = self.outputs_of(unit, boundary)
             written = [read(scratch[index]) for index in unit.writes]
             for index in several.intersection(unit.writes):
-                write(scratch[index], run.reference.before[index])
+                write(scratch[index], state[index])
             reference = [source.values[port] for port in unit.outputs]
             reference += [source.after[index] for index in unit.writes]
             yield UnitRun(unit, run, boundary, [*outputs, *written], reference)

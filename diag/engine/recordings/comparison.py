@@ -22,7 +22,8 @@ from diag.engine.lanes.step_results import LaneStep, StepRun, UnitRun
 from diag.engine.localization.explainers import UnitExplainer, upstream_of
 from diag.engine.lockstep.steps import batch_values, reference_step
 from diag.engine.lockstep.unit_runs import UnitRunner, units_of, whole_step_run
-from diag.engine.recordings.recorded_run import RecordedRun, summary
+from diag.engine.recordings.recorded_run import summary
+from diag.engine.recordings.recorded_side import RecordedSide
 from diag.engine.runs.findings import Findings
 from diag.engine.step.named_tensors import DRAWS, Name, variable_names, watched_tensors
 from diag.engine.step.program import Program
@@ -40,41 +41,6 @@ from diag.verdict.result import Judged, LaneInfo, RunResult, as_notes
 from traces.checksums import tensor_checksum
 
 CPU = Place("CPU:0")
-
-
-@dataclass(frozen=True)
-class RecordedSide:
-    """One lane of one recording."""
-
-    run: RecordedRun
-    lane: str
-
-    def environment(self) -> dict[str, Any]:
-        return self.run.reader.environment(self.lane)
-
-    @property
-    def label(self) -> str:
-        return f"{self.run.path} ({self.lane}, {self.environment()['place']})"
-
-    def state(self, step: int) -> list[np.ndarray] | None:
-        return self.run.state(step, self.lane)
-
-    def checksum(self, step: int, name: Name) -> int | None:
-        return self.run.reader.checksum(step, self.lane, *name)
-
-    def tensor(self, step: int, name: Name) -> np.ndarray | None:
-        return self.run.tensor(step, self.lane, name)
-
-    def variables(self, step: int) -> dict[str, int | None]:
-        """Each variable, and the checksum of its value before a step, None where the trace does not hold it."""
-        reader = self.run.reader
-        known = reader.snapshot_checksums(step, self.lane) if step in reader.snapshots else {}
-        return {spec.name: known.get(spec.name) for spec in reader.layout.variables if spec.lane == self.lane}
-
-    @property
-    def specs(self) -> dict[Name, tuple[tuple[int, ...], str]]:
-        tensors = [spec for spec in self.run.reader.layout.tensors if spec.lane == self.lane]
-        return {(spec.kind, spec.name): (spec.shape, spec.dtype) for spec in tensors}
 
 
 @dataclass

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import chain
-from operator import attrgetter
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,12 @@ from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.graphs.variables import arrays_of
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
+from diag.engine.recordings.columns import COLUMNS, OP_COLUMNS, columns_of, columns_of_ops
 from diag.engine.recordings.dump_policy import ALL, AUTO, FLAGGED, DumpPolicy
 from diag.engine.recordings.earlier_run import EarlierRun, batch_arrays
 from diag.engine.recordings.forecast import Forecast, bytes_of, bytes_of_file, bytes_of_marks, bytes_of_table
 from diag.engine.runs.attention import MAX_ZOOMS
-from diag.engine.runs.run import FinishedStep
+from diag.engine.runs.finished_step import FinishedStep
 from diag.engine.runs.settings import RunPlan
 from diag.engine.step.description import described_ops
 from diag.engine.step.named_tensors import DRAWS, STATE, WEIGHTS, Series, Shown, longest_series, series_of
@@ -34,35 +33,15 @@ from diag.engine.step.serialization import NotStorable, dump, not_allowed_in
 from diag.engine.step.units import STEP
 from diag.engine.training.setup import Trained
 from diag.errors import UserError
-from diag.numerics.bounds import Bound
-from diag.numerics.figures import Statistics
 from diag.verdict.findings import Observation
 from traces.checksums import tensor_checksum
 from traces.described import rows_of
-from traces.schema import (
-    NODE_TABLES,
-    Column,
-    RunDocuments,
-    StepRecord,
-    TensorSpec,
-    TraceLayout,
-    op_columns,
-    unit_columns,
-)
+from traces.schema import NODE_TABLES, RunDocuments, StepRecord, TensorSpec, TraceLayout, unit_columns
 from traces.writer import TraceWriter
 
 LANES = ("reference", "candidate")
 AUTO_BYTES = 1 << 30  # what `--dump auto` keeps of all steps; beyond, only the first and the flagged
 SNAPSHOT_BYTES = 1 << 28  # what states take where no --snapshot-every is given
-FIGURES = tuple(
-    f.name for f in fields(Statistics) if f.name not in ("dtype", "histogram", "worst_index", "worst_values", "classes")
-)
-SOURCES = ("propagated", "local", "reference_local")
-COLUMNS_OF = {source: tuple(f"{source}_{figure}" for figure in FIGURES) for source in SOURCES}
-COLUMNS = tuple(chain.from_iterable(COLUMNS_OF.values()))
-figures_of = attrgetter(*FIGURES)
-# Of an op besides: the largest relative difference of its inputs, where its own comes from, what flipped.
-OP_COLUMNS = (*op_columns((*COLUMNS, "inherited")), Column("relation", "text"), Column("flipped", "text"))
 
 
 @dataclass(frozen=True)
@@ -364,10 +343,10 @@ class Recording(Carried):
         ops = [o for o in observations if o.where.unit == "op"]
         units = [o for o in observations if o.where.unit != "op"]
         if ops:
-            self.writer.append_ops(_columns(ops) | _columns_of_ops(ops))
+            self.writer.append_ops(columns_of(ops) | columns_of_ops(ops))
         if units:
             names = [f"{o.where.unit}:{o.where.name}" for o in units]
-            self.writer.append_units(_columns(units) | {"unit": names})
+            self.writer.append_units(columns_of(units) | {"unit": names})
 
     def keep(self, report: dict[str, Any]) -> None:
         """Put what is known so far on file, for whoever reads the trace meanwhile."""
@@ -388,45 +367,3 @@ def _stored(program: Program) -> bytes | NotStorable:
         return dump(program)
     except NotStorable as reason:
         return reason
-
-
-def _columns(observations: Sequence[Observation]) -> dict[str, Sequence[object]]:
-    """What the rows of ops and of units have in common, column by column: a step may have thousands of rows."""
-    places, bounds = [o.where for o in observations], [o.bound for o in observations]
-    columns: dict[str, Sequence[object]] = {
-        "step": [where.step for where in places],
-        "phase": [where.phase for where in places],
-        "layer": [where.layer for where in places],
-        "variable": [where.variable for where in places],
-        "dtype": [o.dtype for o in observations],
-        "shape": ["x".join(map(str, o.shape)) for o in observations],
-        "bound": [_allowed(bound) for bound in bounds],
-        "excess": [bound.excess if bound else None for bound in bounds],
-        "verdict": [o.verdict.value for o in observations],
-    }
-    for source, names in COLUMNS_OF.items():
-        figures = np.full((len(observations), len(names)), np.nan)
-        for row, observation in zip(figures, observations, strict=True):
-            statistics = getattr(observation, source)
-            if statistics is not None:
-                row[:] = figures_of(statistics)
-        columns.update(zip(names, figures.T, strict=True))
-    return columns
-
-
-def _columns_of_ops(ops: Sequence[Observation]) -> dict[str, Sequence[object]]:
-    return {
-        "index": [o.where.op_index for o in ops],
-        "output": [o.where.output for o in ops],
-        "op_type": [o.where.op_type for o in ops],
-        "inherited": [o.inherited for o in ops],
-        "relation": [o.relation.value for o in ops],
-        "flipped": [o.flipped for o in ops],
-    }
-
-
-def _allowed(bound: Bound | None) -> float | None:
-    """The largest error the bound allowed, in the units of its rule."""
-    if bound is None or not 0 < bound.excess < np.inf:
-        return None
-    return bound.max / bound.excess

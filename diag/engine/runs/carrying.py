@@ -21,12 +21,14 @@ from diag.verdict.chaos import Curve
 from diag.verdict.drift import DriftTally, OpErrors
 from diag.verdict.findings import Cause, Divergence, FusedOps, Observation, Verdict, Where
 from diag.verdict.result import Amplifier
+from diag.verdict.weights import LayerDifference, PredictionDifference, WeightComparison, WeightDifference
 
 RUN_DATA = PlainData(
     (
         AdamFigures, Advisories, Amplifier, Bound, Calibration, Cause, ClassCounts, Curve, Divergence, DriftTally,
-        Envelope, ErrorClass, FusedOps, KnownWrong, Observation, OpErrors, PairStatistics, PooledDraws, Port, Repeats,
-        Seen, Stream, TruthStatistics, Verdict, Where,
+        Envelope, ErrorClass, FusedOps, KnownWrong, LayerDifference, Observation, OpErrors, PairStatistics, PooledDraws,
+        Port, PredictionDifference, Repeats, Seen, Stream, TruthStatistics, Verdict, WeightComparison, WeightDifference,
+        Where,
     )
 )  # fmt: skip
 """What a run remembers is made of these."""

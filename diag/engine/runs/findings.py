@@ -14,6 +14,7 @@ from diag.verdict.drift import DriftTally
 from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.ladder import amplifying_ops, first_difference, first_nonfinite
 from diag.verdict.result import Amplifier
+from diag.verdict.weights import WeightComparison
 
 WORST_KEPT = 40
 
@@ -42,6 +43,7 @@ class Findings(Carried):
     amplifying: list[Amplifier] = field(default_factory=list)
     drift: DriftTally = field(default_factory=DriftTally)
     random_streams: list[dict[str, Any]] = field(default_factory=list)
+    weights: WeightComparison | None = None  # of two models
 
     def see_units(self, observations: Sequence[Observation]) -> None:
         """Outputs of units, or of the whole step, that were judged; until a fault is named their step is the path."""

@@ -30,7 +30,10 @@ def result_of(findings: Findings, settings: Settings, lanes: Sequence[Lane], twi
         divergences=tuple(findings.divergences),
         first_bit_difference=findings.first_bit,
         first_nonfinite=findings.first_nonfinite,
-        amplifiers=(*amplifiers_in(findings.path), *findings.amplifying[:WORST_KEPT]),
+        amplifiers=(
+            *(amplifiers_in(findings.path) if findings.weights is None else ()),
+            *findings.amplifying[:WORST_KEPT],
+        ),
         steps=settings.steps,
         first_step=settings.first_step,
         mode=settings.mode,
@@ -45,5 +48,6 @@ def result_of(findings: Findings, settings: Settings, lanes: Sequence[Lane], twi
         **findings.advisories.errors(),
         drift=findings.drift.found(),
         random_streams=tuple(findings.random_streams),
+        weights=findings.weights,
         twins=None if twins is None else twins.trajectories(bool(findings.divergences)),
     )

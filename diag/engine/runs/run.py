@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
@@ -19,12 +19,14 @@ from diag.engine.lockstep.telescope import Telescope
 from diag.engine.rewrites.around import rewrites_around
 from diag.engine.runs.attention import Attention
 from diag.engine.runs.findings import Findings
+from diag.engine.runs.finished_step import FinishedStep
 from diag.engine.runs.random_draws import RandomStreams, drawn_of
 from diag.engine.runs.reruns import is_hidden_by_watching, unlike_itself
 from diag.engine.runs.result import result_of
 from diag.engine.runs.settings import RunPlan, Settings
 from diag.engine.runs.turned_vectors import turned_layers
 from diag.engine.runs.twins import Twins
+from diag.engine.runs.two_models import TwoModels
 from diag.engine.runs.updates import study_updates
 from diag.engine.runs.zooming import Zoom
 from diag.engine.step.batch import Batch
@@ -32,6 +34,7 @@ from diag.engine.step.description import described_ops
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import BatchKey, flat_batch, key_of
 from diag.engine.step.watching import described
+from diag.engine.training.second_model import SecondModel
 from diag.errors import UserError
 from diag.numerics.figures import PairStatistics
 from diag.report.made_at import with_lines
@@ -39,39 +42,6 @@ from diag.verdict.findings import Divergence, Observation, Verdict
 from diag.verdict.result import RunResult
 
 Progress = Callable[[int, str, float, float], None]
-
-
-@dataclass
-class FinishedStep:
-    """One step of the run: what both lanes computed, and what was observed of its units and of its ops.
-
-    wrong_units: those with an output out of its bound; of the others nothing is held.
-    """
-
-    run: StepRun
-    telescope: Telescope
-    observations: list[Observation] = field(default_factory=list)
-    ops: list[Observation] = field(default_factory=list)
-    wrong_units: list[UnitRun] = field(default_factory=list)
-
-    @property
-    def flagged(self) -> list[Observation]:
-        """Outputs of units out of their bound."""
-        return [o for o in self.observations if o.verdict is Verdict.DIVERGENCE]
-
-    def judge_units(self, truth_wanted: bool, propagated: Propagated) -> None:
-        """Every unit by itself, one after the other."""
-        for unit_run in self.telescope.run_units(self.run):
-            found = self.telescope.judge.judge(unit_run, truth_wanted, propagated)
-            self.observations += found
-            if any(o.verdict is Verdict.DIVERGENCE for o in found):
-                self.wrong_units.append(unit_run)
-
-    @property
-    def losses(self) -> tuple[float, float]:
-        """Of the reference and of the candidate; in prediction what stands for them (`Program.figure`)."""
-        run, figure = self.run, self.telescope.program.figure
-        return figure(run.compared.values), figure(run.candidate.values)
 
 
 ON_XLA = "XLA_"
@@ -88,7 +58,9 @@ class LockstepRun:
         settings: Settings,
         progress: Progress | None = None,
         reference: Lane | None = None,
+        second: SecondModel | None = None,
     ) -> None:
+        """second: the model whose weights the candidate has; without one both lanes begin with the same."""
         self.programs, self.batches, self.settings = programs, batches, settings
         first = batches[settings.first_step]
         self.progress: Progress = progress or (lambda step, doing, reference, candidate: None)
@@ -97,6 +69,7 @@ class LockstepRun:
         self.candidate = Lane.at("candidate", settings.candidate, self.program, settings.seed)
         self.twins = Twins(settings.reference, settings.seed, settings.twins) if settings.twins else None
         self.findings = Findings()
+        self.models = None if second is None else TwoModels(second, self.program, self.candidate, self.findings)
         self.attention = Attention(self.findings, settings.follow, settings.units)
         self.streams = RandomStreams()
         self.history = History(settings.candidate)
@@ -227,6 +200,8 @@ class LockstepRun:
         step = FinishedStep(run, telescope)
         self._judge(step, propagated)
         self.findings.see_units(step.observations)
+        if self.models is not None:
+            self.models.see(telescope, run)
         self.attention.learn(propagated, run.with_boundaries, not step.flagged)
         if self.settings.units == "op" or self.attention.calls_for_microscope(step.observations):
             self.progress(number, "judging every op", *step.losses)
@@ -318,6 +293,8 @@ class LockstepRun:
 
     def _judge_whole(self, step: FinishedStep, propagated: Propagated) -> list[Observation]:
         """The step as one unit, against truth; only where it differs and both lanes started from one state."""
+        if self.models is not None:  # whose weights differ, so that the whole of each is another
+            return []
         is_later = step.run.step > self.settings.first_step
         if is_later and (self.settings.follow == "free" or not self.attention.is_suspicious(propagated)):
             return []

@@ -28,6 +28,7 @@ from diag.errors import UserError
 from traces.door.plain import Stored, datasets_of
 from traces.hdf5.chunks import Unsound
 
+MODEL_FLAG = "--model"
 CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 MEMBERS = (CONFIG, WEIGHTS, METADATA)
 ASSETS = "assets/"
@@ -65,10 +66,10 @@ _OWN = (
 _OLDER = "it is in Keras's older form, which can hold Python code and is read by functions of your own only"
 
 
-def read_model_file(path: Path, is_trusted: bool) -> Any:
+def read_model_file(path: Path, is_trusted: bool, flag: str = MODEL_FLAG) -> Any:
     """What Keras makes of a `.keras` file.
 
-    is_trusted: whatever code its configuration names is run.
+    is_trusted: whatever code its configuration names is run.  flag: what named the file, for messages.
 
     Raises:
         UserError: one line; the archive, the configuration or the weights are not as Keras writes them, or name or
@@ -88,15 +89,15 @@ def read_model_file(path: Path, is_trusted: bool) -> Any:
             print(f"note: --trust runs what {path} holds: {each}", file=sys.stderr)
         return keras.models.load_model(path, safe_mode=not is_trusted)
     except UserError as error:
-        raise UserError(f"--model {path}: {error}") from error
+        raise UserError(f"{flag} {path}: {error}") from error
     except Exception as error:
         raise UserError(
-            f"--model {path} cannot be read as a Keras 3 model: {type_and_message(error)}; if it holds classes or "
+            f"{flag} {path} cannot be read as a Keras 3 model: {type_and_message(error)}; if it holds classes or "
             "functions of your own, give FILE.py:FUNCTION that loads it"
         ) from error
 
 
-def refuse_other_forms(path: Path) -> None:
+def refuse_other_forms(path: Path, flag: str = MODEL_FLAG) -> None:
     """Raises UserError for what Keras saved in another form than `.keras`, with what to do: it may hold code."""
     if path.name.endswith(".weights.h5"):
         way = "it holds weights and no model; give FILE.py:FUNCTION that makes the model and calls its load_weights"
@@ -115,7 +116,7 @@ def refuse_other_forms(path: Path) -> None:
         )
     else:
         return
-    raise UserError(f"--model {path}: {way}")
+    raise UserError(f"{flag} {path}: {way}")
 
 
 def _refuse_keras_2(archive: zipfile.ZipFile) -> None:

@@ -21,7 +21,7 @@ from diag.common.user_code import FORMS, call_function, names_function
 from diag.common.wording import type_and_message
 from diag.engine.step.keras_steps import has_own_step
 from diag.engine.step.layer_lines import layers_watched
-from diag.engine.training.model_files import read_model_file, refuse_other_forms
+from diag.engine.training.model_files import MODEL_FLAG, read_model_file, refuse_other_forms
 from diag.engine.training.signature import OutputSpec, all_layers, loss_name, pair, signature_of
 from diag.errors import UserError
 from diag.machine.places import POLICIES
@@ -56,6 +56,7 @@ def load_model(
     image_shape: tuple[int, int, int] = (150, 150, 3),
     num_classes: int = 2,
     is_trusted: bool = False,
+    flag: str = MODEL_FLAG,
 ) -> keras.Model:
     """The model that `--model SPEC` names, its initial weights computed on the CPU.
 
@@ -63,6 +64,7 @@ def load_model(
         spec: a `.keras` file; FILE.py:FUNCTION or package.module:FUNCTION, called with no arguments,
             compiled or not, built or not; or None for the motivating CNN of `image_shape` and `num_classes`.
         is_trusted: whatever code a `.keras` file brings may run.
+        flag: what the person typed before `spec`, for messages.
 
     Raises:
         UserError: one line; see `call_function` for what can go wrong in a person's own file.
@@ -72,8 +74,8 @@ def load_model(
             return motivating_cnn(image_shape, num_classes)
         if names_function(spec):
             with layers_watched():
-                return _model_or_error(call_function(spec, flag="--model", expected="a Keras model"), spec)
-        return _model_or_error(_read_keras_file(spec, is_trusted), spec)
+                return _model_or_error(call_function(spec, flag=flag, expected="a Keras model"), spec, flag)
+        return _model_or_error(_read_keras_file(spec, is_trusted, flag), spec, flag)
 
 
 def _as_keras_takes(inputs: Any) -> Any:
@@ -135,24 +137,24 @@ def _all_variables(model: keras.Model) -> list[Any]:
     return [*model.variables, *(state for state in states if isinstance(state, keras.Variable))]
 
 
-def _read_keras_file(spec: str, is_trusted: bool) -> Any:
+def _read_keras_file(spec: str, is_trusted: bool, flag: str) -> Any:
     path = Path(spec)
     if path.suffix != ".keras":
-        refuse_other_forms(path)
+        refuse_other_forms(path, flag)
         state = "" if path.exists() else ", and there is no such file"
-        raise UserError(f"--model {spec} is neither a .keras file nor {FORMS}{state}; give one of these")
+        raise UserError(f"{flag} {spec} is neither a .keras file nor {FORMS}{state}; give one of these")
     if not path.is_file():
-        raise UserError(f"--model {spec}: there is no such file in {Path.cwd()}; expected one saved by Keras 3")
-    return read_model_file(path, is_trusted)
+        raise UserError(f"{flag} {spec}: there is no such file in {Path.cwd()}; expected one saved by Keras 3")
+    return read_model_file(path, is_trusted, flag)
 
 
-def _model_or_error(value: Any, spec: str) -> keras.Model:
+def _model_or_error(value: Any, spec: str, flag: str) -> keras.Model:
     if isinstance(value, keras.Model):
         return value
     kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
     given = "a class, not an instance of it" if isinstance(value, type) else f"a {kind}"
     hint = "; Keras 2 (tf_keras) models do not run here" if kind.startswith("tf_keras") else ""
-    raise UserError(f"--model {spec} gave {given}; expected a keras.Model{hint}")
+    raise UserError(f"{flag} {spec} gave {given}; expected a keras.Model{hint}")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from diag.engine.training.fit_calls import FitCall
 from diag.engine.training.given_texts import GivenTexts, without_texts
 from diag.engine.training.kept_batches import KeptBatches
 from diag.engine.training.models import apply_policy, build_on, build_optimizer, load_model, own_loss, prepare_training
+from diag.engine.training.second_model import SecondModel, TracedModel, load_second, paired
 from diag.engine.training.signature import signature_of
 from diag.errors import UserError
 
@@ -38,6 +39,7 @@ class Trained:
     data_description: str
     notes: tuple[str, ...]
     longest: tuple[Program, ...] = ()  # whose tensors are, together, the longest of the run; empty: the first's
+    second: SecondModel | None = None  # whose weights the candidate has
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ class Named:
     """The model and the data that a person named, None for our own.
 
     is_trusted: the model's file may bring code, as in `load_model`, and the data be as in `load_batches`.
+    second: the model whose weights the candidate predicts with, None for the same.
     """
 
     model: str | None = None
     data: str | None = None
     is_trusted: bool = False
+    second: str | None = None
 
 
 def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced = Traced()) -> Trained:
@@ -76,17 +80,29 @@ def set_up(named: Named, batch_size: int, steps: int, seed: int, traced: Traced 
         )
         by, rebuilt = _trained_by(named, model, batches) if traced.mode == TRAIN else _predicted_by(model, batches)
     programs, given, notes = without_texts(Programs(model, traced.is_xla, traced.mode), batches)
-    description = batches.description
+    description, program = batches.description, programs(given[0])
+    second = _second(named, traced, seed, batches, TracedModel(model, program, given[0]))
     return Trained(
         model,
         programs,
         given,
         model_config(model),
-        described(model, by, traced.mode),
+        described(model, by, traced.mode) + ("" if second is None else f", against {second.name}"),
         f"{description.source}: {description.num_samples} samples",
-        (*description.notes, *rebuilt, *notes, *_untrained(programs(given[0]))),
+        (*description.notes, *rebuilt, *notes, *_untrained(program)),
         _longest(programs, given, batches.longest(steps), steps),
+        second,
     )
+
+
+def _second(named: Named, traced: Traced, seed: int, batches: Batches, first: TracedModel) -> SecondModel | None:
+    """The model that is compared with the first, None where there is none."""
+    if named.second is None:
+        return None
+    with apply_policy(traced.policy):
+        model = load_second(named.second, batches[0].inputs, seed, named.is_trusted)
+    programs, given, _ = without_texts(Programs(model, traced.is_xla, traced.mode), batches)
+    return paired(named.second, first, TracedModel(model, programs(given[0]), given[0]))
 
 
 def _trained_by(named: Named, model: keras.Model, batches: Batches) -> tuple[str, tuple[str, ...]]:

@@ -8,11 +8,8 @@ to a narrower dtype still rounds, for both lanes read the rounded value and so m
 
 from __future__ import annotations
 
-import sys
-import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import tensorflow as tf
@@ -21,7 +18,6 @@ from diag.engine.graphs.editing import Body, edit, make_node, rewired
 from diag.engine.graphs.graph import CONTROL_FLOW_OPS, Graph, Node, Port
 from diag.engine.graphs.python_calls import python_call
 from diag.engine.graphs.tf_runtime import (
-    COMPLEXES,
     FLOATS,
     REALS,
     attributes,
@@ -31,43 +27,14 @@ from diag.engine.graphs.tf_runtime import (
     readable_attributes,
     type_attributes,
 )
+from diag.engine.truth.noise import Noise, NoiseNodes
 from diag.engine.truth.own_decisions import close_gates, decided
-from diag.engine.truth.rounding_nodes import OperandRounding, constant_node, rounding_nodes
-from diag.engine.truth.sum_orders import loss_in_order, merged_terms
-from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale, nodes_of_product_norm
+from diag.engine.truth.rounding_nodes import OperandRounding, rounding_nodes
 from diag.numerics.definitions import defined, has_definition
-from diag.numerics.formats import FLOAT32
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
-from diag.numerics.terms import MATRIX_PRODUCTS
 
 _NARROW = "/lockstep_narrow"
 DOUBLES = (tf.float64, tf.complex128)
-
-
-class Noise(Enum):
-    """Which results are moved at random, and by how much.
-
-    ROUNDING: all that round, by up to one rounding.  PRODUCTS: of those the results of products and sums alone, which
-    is most of it at a third of the cost.  TRANSFORMS: the results of convolutions and matrix products alone, by up to u
-    times what a transform or a fast product mixes into each element (diag/engine/truth/transforms.py).  ORDERS: the
-    results of products and sums, all elements of one alike, by what a sum of one term after the other loses
-    (diag/engine/truth/sum_orders.py).
-    UNDERFLOW: all that round, by up to the smallest normal number, as a kernel does that flushes subnormal ones.
-    """
-
-    ROUNDING = "rounding"
-    PRODUCTS = "products"
-    TRANSFORMS = "transforms"
-    ORDERS = "orders"
-    UNDERFLOW = "underflow"
-
-    def moves(self, op_type: str) -> bool:
-        """Whether results of an op have it."""
-        if self is Noise.TRANSFORMS:
-            return is_transformable(op_type)
-        if self is Noise.ORDERS:
-            return is_product(op_type) or op_type in PLAIN_SUMS
-        return self in (Noise.ROUNDING, Noise.UNDERFLOW) or rounds_most(op_type)
 
 
 @dataclass
@@ -143,7 +110,7 @@ class _PromotedBody:
         self.promotion, self.known, self.is_step = promotion, known, is_step
         self.replaced: dict[str, str] = {}
         self.added: list[Any] = []
-        self.scalars: set[str] = set()
+        self.noise = NoiseNodes(promotion.noise, known, promotion.still, self.added, promotion.alive)
 
     def add(self, proto: Any, node: Node) -> None:
         """One node in float64, or in its own dtype between casts."""
@@ -176,8 +143,8 @@ class _PromotedBody:
             if name in proto.attr:
                 _widen(proto.attr[name])
         self._round_operands(proto, node)
-        if class_of(node.op) is not ErrorClass.EXACT and self._is_moved(node):
-            size = self._size(proto, node)
+        if class_of(node.op) is not ErrorClass.EXACT and self.noise.moves(node):
+            size = self.noise.size_of(proto, node)
             for position in _floating(node):
                 self._move_at_random(node, position, size=size)
         self._keep_limit(node)
@@ -191,7 +158,7 @@ class _PromotedBody:
         inputs = [(text, _wide(self.known.dtype(port))) for text, port in zip(data, node.inputs, strict=True)]
         op, attrs, num, name = node.op, readable_attributes(proto), len(node.dtypes), f"{node.name}/lockstep_defined"
         results = [_wide(dtype) for dtype in node.dtypes]
-        lost = format_of_dtype(node.dtypes[0]).unit_roundoff if self._is_moved(node) else 0.0
+        lost = format_of_dtype(node.dtypes[0]).unit_roundoff if self.noise.moves(node) else 0.0
         call, kept = python_call(name, lambda *arrays: defined(op, arrays, attrs, lost)[:num], inputs, results)
         self._keep_narrow(proto, node)
         self.promotion.alive.append(kept)
@@ -210,8 +177,8 @@ class _PromotedBody:
         limit, own = EMPTY_IS_LIMIT[node.op](tf.float64), EMPTY_IS_LIMIT[node.op](node.dtypes[0])
         base, value = f"lockstep_wide/{node.name}/limit", f"{node.name}:0"
         self.added += [
-            make_node(f"{base}/is_empty", "Equal", [value, self._scalar(limit)], T=tf.float64),
-            make_node(base, "SelectV2", [f"{base}/is_empty:0", self._scalar(own), value], T=tf.float64),
+            make_node(f"{base}/is_empty", "Equal", [value, self.noise.scalar(limit)], T=tf.float64),
+            make_node(base, "SelectV2", [f"{base}/is_empty:0", self.noise.scalar(own), value], T=tf.float64),
         ]
         self.replaced[value] = f"{base}:0"
 
@@ -233,133 +200,9 @@ class _PromotedBody:
                 self.added += rounding_nodes(base, proto.input[position], rounding)
                 proto.input[position] = f"{base}:0"
 
-    def _size(self, proto: Any, node: Node) -> str | None:
-        """What a result's noise is a part of, where that is not the result itself."""
-        if self.promotion.noise is Noise.TRANSFORMS:
-            if node.op in MATRIX_PRODUCTS:
-                size, added = nodes_of_product_norm(proto, node)
-            else:
-                size, added = nodes_of_mixed_scale(proto, node, self.known.shape(Port(node.name, 0)).rank)
-            self.added += added
-            return size
-        if self.promotion.noise is Noise.UNDERFLOW:
-            return None
-        is_sum = node.op in PLAIN_SUMS or self.promotion.noise is Noise.ORDERS
-        return self._sum_of_sizes(proto, node) if is_sum and node.dtypes[0] in REALS else None
-
-    def _sum_of_sizes(self, proto: Any, node: Node) -> str:
-        """|A||B|, the op on absolute values: each of its additions may round by u of that."""
-        sizes = type(proto)()
-        sizes.CopyFrom(proto)
-        sizes.name = f"{proto.name}/lockstep_sizes"
-        for position, port in enumerate(node.inputs):
-            if self.known.dtype(port) in FLOATS:
-                absolute = f"{proto.name}/lockstep_absolute{position}"
-                self.added.append(make_node(absolute, "Abs", [proto.input[position]], T=tf.float64))
-                sizes.input[position] = f"{absolute}:0"
-        self.added.append(sizes)
-        return f"{sizes.name}:0"
-
-    def _lost_in_order(self, node: Node, size: str) -> str:
-        """A number: what the op's sums lose that are made one term after the other, in units of u|A||B|."""
-        merged = merged_terms(node, self.known)
-        ports = node.inputs if merged is None else (merged,)
-        inputs = [(str(port), _wide(self.known.dtype(port))) for port in ports]
-        name = f"{node.name}/lockstep_lost"
-        lost = loss_in_order(node, merged is not None)
-        call, kept = python_call(name, lost, [*inputs, (size, tf.float64)], [tf.float64])
-        self.promotion.alive.append(kept)
-        self.added += [call, make_node(f"{name}/shaped", "EnsureShape", [f"{name}:0"], T=tf.float64)]
-        self.added[-1].attr["shape"].shape.CopyFrom(tf.TensorShape([]).as_proto())
-        return f"{name}/shaped:0"
-
-    def _is_moved(self, node: Node) -> bool:
-        noise = self.promotion.noise
-        if noise in (Noise.ORDERS, Noise.TRANSFORMS) and any(dtype in COMPLEXES for dtype in node.dtypes):
-            return False  # what they lose is not known of complex numbers
-        return noise is not None and noise.moves(node.op) and node.name not in self.promotion.still
-
     def _move_at_random(self, node: Node, position: int, wide: str | None = None, size: str | None = None) -> None:
-        """With noise, port * uniform(1 - u, 1 + u), each port with a stream of its own that every process repeats.
-
-        With a size, port + size * uniform(-u, u).  Infinities stay: a part of an infinite size could be minus infinity,
-        and the sum of both NaN.
-        wide: the node that holds the port's value in float64, by default the port itself.  size: of what the noise
-        is a part, by default of the value.
-        """
-        if not self._is_moved(node):
-            return
-        port = Port(node.name, position)
-        base = f"lockstep_wide/{port.node}/noise{port.index}"
-        value = str(port) if wide is None else f"{wide}:0"
-        dtype, double = node.dtypes[position], tf.float64
-        format = format_of_dtype(dtype)
-        u = format.underflow if self.promotion.noise is Noise.UNDERFLOW else format.unit_roundoff
-        if self.promotion.noise is Noise.TRANSFORMS:
-            u = min(u, FLOAT32.unit_roundoff)  # narrower products are summed in float32
-        moved = base
-        if dtype in COMPLEXES:  # the pairs of its reals are moved
-            moved, pairs = f"{base}/moved", f"{base}/pairs"
-            self.added += [
-                make_node(pairs, "Bitcast", [value], T=tf.complex128, type=double),
-                make_node(base, "Bitcast", [f"{moved}:0"], T=double, type=tf.complex128),
-            ]
-            value = f"{pairs}:0"
-        seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
-        middle = 1.0 if size is None and self.promotion.noise is not Noise.UNDERFLOW else 0.0
-        width, low = self._scalar(2 * u), self._scalar(middle - u)
-        if self.promotion.noise is Noise.ORDERS:
-            assert size is not None
-            self.replaced[str(port)] = self._moved_as_one(
-                base, value, size, self._lost_in_order(node, size), min(u, FLOAT32.unit_roundoff), seed
-            )
-            return
-        self.added += [
-            make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32),
-            make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
-            make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", width], T=double),
-            make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", low], T=double),
-        ]
-        if self.promotion.noise is Noise.UNDERFLOW:  # what is zero exactly is nothing that was flushed
-            self.added += [
-                make_node(f"{base}/sign", "Sign", [value], T=double),
-                make_node(f"{base}/lost", "Mul", [f"{base}/sign:0", f"{base}/factor:0"], T=double),
-                make_node(moved, "AddV2", [value, f"{base}/lost:0"], T=double),
-            ]
-        elif size is None:
-            self.added.append(make_node(moved, "Mul", [value, f"{base}/factor:0"], T=double))
-        else:
-            least, most = self._scalar(-sys.float_info.max), self._scalar(sys.float_info.max)
-            self.added += [
-                make_node(f"{base}/finite", "ClipByValue", [size, least, most], T=double),
-                make_node(f"{base}/moved", "Mul", [f"{base}/finite:0", f"{base}/factor:0"], T=double),
-                make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
-            ]
-        self.replaced[str(port)] = f"{base}:0"
-
-    def _moved_as_one(self, base: str, value: str, size: str, lost: str, u: float, seed: dict[str, int]) -> str:
-        """value + size * u * lost, or minus, all elements alike."""
-        double = tf.float64
-        scalar = tf.compat.v1.AttrValue(tensor=tf.make_tensor_proto([], tf.int32))
-        self.added += [
-            make_node(f"{base}/shape", "Const", [], dtype=tf.int32, value=scalar),
-            make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
-            make_node(f"{base}/centred", "Sub", [f"{base}/uniform:0", self._scalar(0.5)], T=double),
-            make_node(f"{base}/sign", "Sign", [f"{base}/centred:0"], T=double),
-            make_node(f"{base}/lost", "Mul", [f"{base}/sign:0", lost], T=double),
-            make_node(f"{base}/factor", "Mul", [f"{base}/lost:0", self._scalar(u)], T=double),
-            make_node(f"{base}/moved", "Mul", [size, f"{base}/factor:0"], T=double),
-            make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
-        ]
-        return f"{base}:0"
-
-    def _scalar(self, value: float) -> str:
-        """A constant of the body, made once."""
-        name = f"lockstep_wide/scalar/{value.hex().replace('+', '')}"
-        if name not in self.scalars:
-            self.scalars.add(name)
-            self.added.append(constant_node(name, value, tf.float64))
-        return f"{name}:0"
+        if self.noise.moves(node):
+            self.replaced[f"{node.name}:{position}"] = self.noise.moved(node, position, wide, size)
 
     def _cast(self, proto: Any, node: Node, from_float: bool) -> None:
         target = node.dtypes[0]
@@ -415,15 +258,6 @@ EMPTY_IS_LIMIT: dict[str, Callable[[tf.DType], float]] = {
     "UnsortedSegmentMax": lambda dtype: float(dtype.min),
     "UnsortedSegmentMin": lambda dtype: float(dtype.max),
 }
-
-
-# Sums of their input alone, in its own format: where terms cancel, what they lose is no part of the result.
-PLAIN_SUMS = {"Sum", "Mean", "BiasAddGrad", "SegmentSum", "SegmentSumV2", "UnsortedSegmentSum", "Cumsum"}
-
-
-def rounds_most(op_type: str) -> bool:
-    """Ops of which one rounding of each result, and of what is read, is most of what rounding does to a step."""
-    return is_product(op_type) or op_type in PLAIN_SUMS or op_type in ("Placeholder", "ReadVariableOp")
 
 
 def _renamed(text: str, replaced: dict[str, str]) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
+from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.graph import Graph, Node, Port
-from diag.engine.graphs.tf_runtime import readable_attributes
+from diag.engine.graphs.tf_runtime import FLOATS, readable_attributes
 from diag.numerics.bounds import InOrder, lost_in_order
 from diag.numerics.figures import Index
 from diag.numerics.formats import FLOAT32, Format, format_of
@@ -22,6 +24,8 @@ from diag.numerics.terms import Terms, terms_of, unraveled
 LONG_SUM = "long-sum"
 # Elements, and terms of all of them, that are summed in order where a bound is exceeded.
 SUMMED_IN_ORDER, TERMS_IN_ORDER = 64, 1 << 22
+# Sums of their input alone, in its own format: where terms cancel, what they lose is no part of the result.
+PLAIN_SUMS = {"Sum", "Mean", "BiasAddGrad", "SegmentSum", "SegmentSumV2", "UnsortedSegmentSum", "Cumsum"}
 _REDUCTIONS = ("Sum", "Mean")
 _LINEAR = (
     "Cast", "DivNoNan", "ExpandDims", "Identity", "Mul", "Neg", "RealDiv", "Reshape", "Snapshot", "Squeeze",
@@ -50,6 +54,22 @@ def lost_by_op(
     terms = terms_of(op_type, inputs, attrs, shape, elements)
     assert terms is not None
     return lost_in_order(terms, arithmetic)
+
+
+def sum_of_sizes(proto: Any, node: Node, graph: Graph) -> list[Any]:
+    """Nodes whose last is |A||B| in float64, the op on absolute values: each of its additions may round by u of that.
+
+    proto: the node as it is in the graph in float64.  graph: the graph as it was.
+    """
+    sizes = type(proto)()
+    sizes.CopyFrom(proto)
+    sizes.name = f"{proto.name}/lockstep_sizes"
+    floats = [position for position, port in enumerate(node.inputs) if graph.dtype(port) in FLOATS]
+    absolute = {position: f"{proto.name}/lockstep_absolute{position}" for position in floats}
+    made = [make_node(name, "Abs", [proto.input[position]], T=tf.float64) for position, name in absolute.items()]
+    for position, name in absolute.items():
+        sizes.input[position] = f"{name}:0"
+    return [*made, sizes]
 
 
 def merged_terms(node: Node, graph: Graph) -> Port | None:

@@ -17,8 +17,9 @@ from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
-from diag.engine.truth.float64_graph import Noise
+from diag.engine.truth.format_range import OUT_OF_RANGE, nearest
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
+from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import Arrays
 from diag.engine.truth.own_decisions import OWN_DECISION, has_decisions
 from diag.engine.truth.sum_orders import LONG_SUM
@@ -119,13 +120,18 @@ class _OutputJudgement:
     of_reference: Bound | None = None
 
     @property
+    def num_explained(self) -> int:
+        """Of how many lanes rounding explains the errors."""
+        return self.bound.is_explained + (self.of_reference is None or self.of_reference.is_explained)
+
+    @property
     def is_explained(self) -> bool:
         """Whether rounding explains both lanes' errors."""
-        return self.bound.is_explained and (self.of_reference is None or self.of_reference.is_explained)
+        return self.num_explained == 2
 
-    def or_by_decisions(self, own: _OutputJudgement) -> _OutputJudgement:
-        """Each lane by the truth that explains it, this one's or that of decisions in the formats' own arithmetic."""
-        best = self if self.bound.is_explained or not own.bound.is_explained else replace(own, note=OWN_DECISION)
+    def or_by(self, own: _OutputJudgement, note: str) -> _OutputJudgement:
+        """Each lane by the truth that explains it, this one's or another that the formats' own arithmetic comes to."""
+        best = self if self.bound.is_explained or not own.bound.is_explained else replace(own, note=note)
         known = [each for each in (self.of_reference, own.of_reference) if each is not None]
         return replace(best, of_reference=next((each for each in known if each.is_explained), self.of_reference))
 
@@ -203,7 +209,11 @@ class UnitJudge:
             bounds = self._bounds(unit_run, distances)
             if not all(b.is_explained for b in bounds) and has_decisions(unit_run.unit.executable.graph):
                 by_own = self._bounds(unit_run, self._distances(unit_run, local, (), own_decisions=True))
-                bounds = [plain.or_by_decisions(own) for plain, own in zip(bounds, by_own, strict=True)]
+                bounds = [p.or_by(own, OWN_DECISION) for p, own in zip(bounds, by_own, strict=True)]
+            apart = [i for i, b in enumerate(bounds) if not b.is_explained and local[i].num_unequal]
+            by_range = self._bounds(unit_run, self._distances_in_range(unit_run, distances)) if apart else []
+            for index in apart:
+                bounds[index] = bounds[index].or_by(by_range[index], OUT_OF_RANGE)
             for index, port in numbers.items():
                 truths[port] = OutputTruth(*distances.kept[index], bounds[index].explained_error)
         observations = []
@@ -241,6 +251,7 @@ class UnitJudge:
             _became_nonfinite(unit_run, x, local),
             note,
             reference_bound=judgement.of_reference,
+            flipped=_not_finite(unit_run, index) if note == OUT_OF_RANGE else "",
         )
 
     def _distances(
@@ -265,6 +276,29 @@ class UnitJudge:
         candidate = [known[i] or _distance(x, r, i, each, truth) for i, each in enumerate(local)]
         exact = {i: _exact_bound(x[i], r[i], truth[i]) for i, found in enumerate(candidate) if found is None}
         return _Distances(candidate, reference, spreads, exact, {i: (of_reference[i], truth[i]) for i in kept})
+
+    def _distances_in_range(self, unit_run: UnitRun, distances: _Distances) -> _Distances:
+        """By the truth that each element is nearest to, of those that the ranges of the formats make."""
+        unit_truth = self.truth_of(unit_run.unit)
+
+        def nearer(results: Sequence[Any], inputs: UnitInputs, known: Sequence[_Distance | None]) -> list[Any]:
+            truths = [
+                unit_truth.outputs(inputs),
+                *(unit_truth.outputs_in_range(inputs, each) for each in (False, True)),
+            ]
+            found = list(known)
+            for index, distance in enumerate(known):
+                x, of_output = to_numpy(results[index]), [each[index] for each in truths]
+                if distance is not None and not all(np.array_equal(of_output[0], each) for each in of_output[1:]):
+                    truth = nearest(x, of_output)
+                    found[index] = absolute_error(x, truth), against_truth(x, truth, flushed=True)
+            return found
+
+        return replace(
+            distances,
+            candidate=nearer(unit_run.candidate, unit_run.of_candidate, distances.candidate),
+            reference=nearer(unit_run.reference, unit_run.of_reference, distances.reference),
+        )
 
     def _spreads_of(self, unit_run: UnitRun, unit_truth: UnitTruth) -> UnitSpreads:
         """By the reference's results."""
@@ -294,7 +328,7 @@ class UnitJudge:
             for index in wrong:
                 allowed[index] += scaled(measured[index])
                 judgement = self._bound(unit_run, index, distances, allowed[index])
-                if judgement.bound.is_explained:
+                if judgement.num_explained > bounds[index].num_explained:
                     bounds[index] = replace(judgement, note=note)
             wrong = [index for index in wrong if not bounds[index].is_explained]
         return bounds
@@ -351,6 +385,14 @@ def _became_nonfinite(unit_run: UnitRun, x: tf.Tensor, local: PairStatistics) ->
     if local.classes.num_without_distance == 0 or x.dtype not in FLOATS or _is_finite(x):
         return False
     return all(_is_finite(t) for t in unit_run.boundary if t.dtype in FLOATS)
+
+
+def _not_finite(unit_run: UnitRun, index: int) -> str:
+    """How many elements of an output are NaN or infinite, in words."""
+    r, x = (int((~np.isfinite(to_numpy(t[index]))).sum()) for t in (unit_run.reference, unit_run.candidate))
+    if not r and not x:
+        return "finite at both places, and not what float64 gives"
+    return f"not finite in {r:,} elements of the reference and {x:,} of the candidate"
 
 
 def _is_finite(tensor: tf.Tensor) -> bool:

@@ -24,11 +24,15 @@ from diag.engine.lanes.compiled import CompiledRun, build
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import VariableSpec
 from diag.engine.step.units import Unit
-from diag.engine.truth.float64_graph import Noise, Promotion
+from diag.engine.truth.float64_graph import Promotion
+from diag.engine.truth.format_range import with_ranges
+from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import CPU, FEW_PERTURBED, LARGE, NUM_PERTURBED, Arrays, spread_of, widened
 from diag.engine.truth.rounding_nodes import OperandRounding
 from diag.numerics.bounds import RoundingSpread
 
+_Changed = tuple[Any, dict[Port, Port]]  # a graph in float64, and which port is to be read in place of which
+_Change = Callable[[Any, Promotion], _Changed]
 # What takes one of several numbers -> what it never takes.
 SELECTING = {
     "Max": -math.inf, "Maximum": -math.inf, "MaxPool": -math.inf, "SegmentMax": -math.inf,
@@ -67,6 +71,7 @@ class UnitTruth:
             self.variables[index] = shadows[index]
         self._exact = self._build()
         self._noisy: dict[Noise, _Built] = {}
+        self._in_range: dict[bool, _Built] = {}
 
     @property
     def given(self) -> Sequence[int]:
@@ -76,12 +81,14 @@ class UnitTruth:
     def _build(
         self,
         noise: Noise | None = None,
-        bypass: tuple[Port, Port] | None = None,
         operands: OperandRounding | None = None,
         wanted: Sequence[int] | None = None,
-        passes_over_nan: bool = False,
+        change: _Change | None = None,
     ) -> _Built:
-        """wanted: which outputs and written variables to compute, by their number in `outputs`; all by default."""
+        """wanted: which outputs and written variables to compute, by their number in `outputs`; all by default.
+
+        change: made to the graph in float64.
+        """
         unit, executable = self.unit, self.unit.executable
         wanted = range(len(unit.outputs) + len(unit.writes)) if wanted is None else wanted
         ports = [unit.outputs[index] for index in wanted if index < len(unit.outputs)]
@@ -89,13 +96,9 @@ class UnitTruth:
         promotion = Promotion(executable.graph, executable.functions, noise, operands, own_decisions=self.own_decisions)
         graph_def = promotion.apply(self._leading_to(ports, writes))
         given = self._feed_given_outputs(promotion, graph_def)
-        if passes_over_nan:
-            graph_def = self._passing_over_nan(graph_def)
-        outputs = tuple(promotion.wide_port(port) for port in ports)
-        if bypass is not None:
-            old, new = (promotion.wide_port(port) for port in bypass)
-            graph_def = self._bypassed(graph_def, old, new)
-            outputs = tuple(new if port == old else port for port in outputs)
+        graph_def, moved = change(graph_def, promotion) if change else (graph_def, {})
+        wide = map(promotion.wide_port, ports)
+        outputs = tuple(moved.get(port, port) for port in wide)
         feeds = (*executable.feeds, *(f"lockstep_given/{index}" for index in range(len(given))))
         constants = {k: widened(x) if x.dtype in FLOATS else x for k, x in executable.constants.items()}
         graph = ends_of(graph_def, feeds, outputs)
@@ -105,12 +108,13 @@ class UnitTruth:
         return _Built(run, given, wanted, writes, promotion.alive)
 
     @staticmethod
-    def _bypassed(graph_def: Any, old: Port, new: Port) -> Any:
+    def _bypassed(graph_def: Any, promotion: Promotion, bypass: tuple[Port, Port]) -> _Changed:
+        old, new = map(promotion.wide_port, bypass)
         body = rewired(body_of_graph(graph_def), {str(old): str(new)}, keep=lambda _: False)
-        return graph_of_body(body, graph_def.library.function, graph_def.versions)
+        return graph_of_body(body, graph_def.library.function, graph_def.versions), {old: new}
 
     @staticmethod
-    def _passing_over_nan(graph_def: Any) -> Any:
+    def _passing_over_nan(graph_def: Any, _: Promotion) -> _Changed:
         """What selects among numbers gets infinity, which it never selects, for NaN."""
         body = body_of_graph(graph_def)
         for node in list(body.nodes):
@@ -127,7 +131,7 @@ class UnitTruth:
                     make_node(base, "SelectV2", [f"{base}/is_nan:0", f"{base}/never:0", source], T=tf.float64),
                 ]
                 node.input[position] = f"{base}:0"
-        return graph_of_body(body, graph_def.library.function, graph_def.versions)
+        return graph_of_body(body, graph_def.library.function, graph_def.versions), {}
 
     def _leading_to(self, ports: Sequence[Port], writes: Sequence[int]) -> Any:
         """The graph with what these outputs and the writes of these variables need; writes of others are left out."""
@@ -187,11 +191,22 @@ class UnitTruth:
 
     def outputs_with(self, port: Port, source: Port, inputs: UnitInputs) -> Arrays:
         """As `outputs`, with the readers of one port reading another in its place."""
-        return self._evaluate(self._build(bypass=(port, source)), inputs)
+        return self._evaluate(self._build(change=partial(self._bypassed, bypass=(port, source))), inputs)
 
     def outputs_passing_over_nan(self, inputs: UnitInputs) -> Arrays:
         """As `outputs`, where every maximum and minimum is that of the numbers, whatever is NaN among them."""
-        return self._evaluate(self._build(passes_over_nan=True), inputs)
+        return self._evaluate(self._build(change=self._passing_over_nan), inputs)
+
+    def outputs_in_range(self, inputs: UnitInputs, in_any_order: bool) -> Arrays:
+        """As `outputs`, where what leaves the range of its format is infinite (diag/engine/truth/format_range.py)."""
+        graph = self.unit.executable.graph
+
+        def limit(graph_def: Any, promotion: Promotion) -> _Changed:
+            return with_ranges(graph_def, graph, promotion.wide_port, in_any_order)
+
+        if in_any_order not in self._in_range:
+            self._in_range[in_any_order] = self._build(change=limit)
+        return self._evaluate(self._in_range[in_any_order], inputs)
 
     def spreads_of_inputs(self, inputs: UnitInputs, truth: Arrays) -> list[RoundingSpread]:
         """How far one rounding of every input, and of every weight that the unit does not write, moves each output.

@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from diag.common.modes import FIGURE
 from diag.common.wording import figure
+from diag.report import weights
 from diag.report.html.distances import UlpHistogram, histograms_of
 from diag.report.html.elements import WorstElement, elements_of
 from diag.report.html.figures import HeatMap, LossChart, heat_map_of, loss_chart_of
@@ -60,6 +61,7 @@ class Page:
     actions: tuple[Action, ...]
     step: int | None
     path: tuple[tuple[str, tuple[PathUnit, ...]], ...]
+    weights: tuple[tuple[str, ...], ...]
     heat_map: HeatMap | None
     figure: str
     mode: str
@@ -88,6 +90,7 @@ def page_values(result: RunResult, trace: TraceReader | None) -> Page:
         actions=tuple(to_do(result, commands)),
         step=result.path[0].where.step if result.path else None,
         path=tuple(_path(result, _lines_of_layers(described.values()))),
+        weights=() if result.weights is None else tuple(weights.rows_of(result.weights)),
         heat_map=None if trace is None else heat_map_of(trace),
         figure=FIGURE[result.mode],
         mode=result.mode,

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from diag import lockstep
-from diag.engine.recordings.comparison import RecordedSide, RunComparison
+from diag.engine.recordings.comparison import RunComparison
 from diag.engine.recordings.recorded_run import RecordedRun
+from diag.engine.recordings.recorded_side import RecordedSide
 from diag.engine.truth.unit_judge import UnitJudge
 from diag.errors import UserError
 from diag.verdict.result import RunResult

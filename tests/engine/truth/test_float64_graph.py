@@ -15,7 +15,8 @@ from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import Program
 from diag.engine.step.tracing import flat_batch, trace
 from diag.engine.step.units import Unit, whole_step
-from diag.engine.truth.float64_graph import Noise, Promotion
+from diag.engine.truth.float64_graph import Promotion
+from diag.engine.truth.noise import Noise
 from diag.engine.truth.rounding_nodes import OperandRounding, rounding_nodes
 from diag.engine.truth.unit_truth import UnitTruth
 from diag.machine.places import parse_place

@@ -46,5 +46,5 @@ def judgement(candidate: float, reference: float) -> _OutputJudgement:
     ],
 )
 def test_each_lane_is_held_to_the_branch_that_explains_it(plain, own, note, is_explained):
-    found = judgement(*plain).or_by_decisions(judgement(*own))
+    found = judgement(*plain).or_by(judgement(*own), OWN_DECISION)
     assert (found.note, found.is_explained) == (note, is_explained)
