@@ -22,6 +22,7 @@ from diag.numerics.terms import Terms
 
 SHAPE, TAPS = (2, 34, 34, 64), (3, 3, 64, 64)
 SIZES = ((32, 32, 32), (8, 64, 16), (64, 1024, 64), (512, 512, 512), (16, 4096, 16), (4096, 16, 64))
+FEW = {"1 wrong": (1, 1), "2 wrong": (1, [1, 5]), "2x2 wrong": np.s_[:2, :2], "half a row": np.s_[1, ::2]}
 SAMPLED = 64  # elements whose plain sums are made
 Floats = npt.NDArray[Any]
 
@@ -101,11 +102,19 @@ def products() -> Iterator[tuple[str, str, Bound, Bound]]:
             at = random.integers(0, m, SAMPLED), random.integers(0, n, SAMPLED)
             lost = lost_in_order(Terms(wide_a[at[0]], wide_b.T[at[1]], ()), FLOAT32)
             outputs = {"plain": a @ b, "TF32": _in_tf32(a) @ _in_tf32(b)}
+            outputs |= {name: _with_wrong(outputs["plain"], where) for name, where in FEW.items()}
             outputs |= {f"Strassen {levels}": strassen_product(a, b, levels) for levels in (1, 2)}
             for kind, output in outputs.items():
                 by_element = contraction_bound(output, truth, scale, k, FLOAT32, lost)
                 in_norm = fast_product_bound(output, truth, scale, norms, FLOAT32, lost)
                 yield f"{m}x{k}x{n} {name}", kind, by_element, in_norm
+
+
+def _with_wrong(product: Floats, where: Any) -> Floats:
+    """A product of which a few elements are off by 2^-12 of the rms of all."""
+    wrong = product.copy()
+    wrong[where] += np.float32(2.0**-12 * np.sqrt(np.mean(np.square(product.astype(np.float64)))))
+    return wrong
 
 
 def _in_tf32(x: Floats) -> Floats:

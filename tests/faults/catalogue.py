@@ -125,8 +125,8 @@ def _unseen() -> Iterator[Planting]:
     def kernel(name: str, model: str, *causes: str, blame: str = "kernel", data: str | None = None) -> Planting:
         return Planting(f"sim:{UNSEEN}:{name}", f"{VARIOUS}:{model}", causes, blame, data=data)
 
-    def rewriter(name: str, model: str, *causes: str, data: str | None = None) -> Planting:
-        return Planting(f"rewrite:{REWRITERS}:{name}", f"{VARIOUS}:{model}", causes, "graph-rewriter", data=data)
+    def rewriter(name: str, model: str, *causes: str, blame: str = "graph-rewriter") -> Planting:
+        return Planting(f"rewrite:{REWRITERS}:{name}", f"{VARIOUS}:{model}", causes, blame)
 
     yield kernel("padded_one_off", "pictures", "permuted", "unknown")  # but for the border, one pixel off
     yield kernel("correlated_not_convolved", "pictures", "permuted")
@@ -178,6 +178,7 @@ def _unseen() -> Iterator[Planting]:
     yield kernel("product_in_float32", "double", "format:fp32", blame="framework")
     yield rewriter("activation_twice", "square", "unknown")
     yield rewriter("normalization_folded", "pictures", "missing-op")
+    yield rewriter("branch_in_tf32", "branches", "format:tf32-rne", blame="kernel")
 
 
 def _controls() -> Iterator[Planting]:

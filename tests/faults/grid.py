@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.faults.one_planting import BF16, F16, MODERN, OUTSIDE, PLANTED, UNSEEN, VARIOUS, Planting
+from tests.faults.one_planting import BF16, F16, MODERN, OUTSIDE, PLANTED, REWRITERS, UNSEEN, VARIOUS, Planting
 
 # Each model with what it reads.
 DATA: dict[str, str | None] = {
@@ -36,6 +36,8 @@ def _formats() -> Iterator[Planting]:
     yield from _each("sim:bf16-inputs", MODELS, "format:bf16")
     yield from _each("sim:gemm-11bit", PRODUCTS, "format:tf32-rz", "format:11bit")
     yield from _each("sim:fp16-accumulate", SCALED[:-1], "accumulate:fp16", policy=F16, least_steps=1)
+    for name in ("projections_in_tf32", "mixtures_in_tf32"):  # some products of a layer, when it is compiled
+        yield from _each(f"rewrite:{REWRITERS}:{name}", ("vit", "tied"), "format:tf32-rne")
 
 
 def _aimed() -> Iterator[Planting]:

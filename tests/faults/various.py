@@ -96,6 +96,27 @@ def two_ways() -> keras.Model:
     return model
 
 
+class Branches(layers.Layer):
+    """Two ways through one layer: products one behind the other, and one beside them."""
+
+    def build(self, shape):
+        width = shape[-1]
+        names = ("inside", "outside", "beside")
+        self.kernels = [self.add_weight(name=name, shape=(width, width), initializer="orthogonal") for name in names]
+
+    def call(self, x):
+        inside, outside, beside = self.kernels
+        return tf.matmul(tf.tanh(tf.matmul(x, inside)), outside) + tf.matmul(x, beside)
+
+
+def branches() -> keras.Model:
+    inputs = keras.Input((16,))
+    x = Branches(name="branches")(inputs)
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="classes")(x))
+    model.compile(optimizers.SGD(0.01), _SPARSE)
+    return model
+
+
 class Attentive(keras.Model):
     """A subclassed model: attention over words, some of which are padding; weights tied to nothing."""
 

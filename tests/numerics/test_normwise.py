@@ -7,7 +7,14 @@ import math
 import numpy as np
 
 from diag.numerics.formats import FLOAT32
-from diag.numerics.normwise import fast_product_bound, norms_of, normwise_bound, product_norms
+from diag.numerics.normwise import (
+    fast_product_bound,
+    norms_of,
+    normwise_bound,
+    product_norms,
+    random_walk,
+    transform_bound,
+)
 
 
 def test_a_transform_mixes_positions_and_keeps_channels_apart() -> None:
@@ -30,6 +37,9 @@ def test_the_norms_of_a_product_by_hand() -> None:
     found = product_norms(np.stack([a, 10 * a]), b)
     np.testing.assert_allclose(found.rms[:, 0, 0], np.sqrt(194 * 5 / 4) * np.array([1, 10]))
     np.testing.assert_allclose(found.largest[:, 0, 0], 26 * np.array([1, 10]))
+    column, one = np.array([[3.0], [4.0]]), np.ones((1, 1))
+    np.testing.assert_allclose(random_walk(column, one, 1, is_padded=True) ** 2, [[9 + 49], [16 + 49]])
+    np.testing.assert_allclose(random_walk(column, one, 1, is_padded=False), column)  # an odd side stays by itself
 
 
 def test_a_fast_product_is_off_everywhere_or_nowhere() -> None:
@@ -37,7 +47,7 @@ def test_a_fast_product_is_off_everywhere_or_nowhere() -> None:
     a, b = np.ones((8, 16)), np.ones((16, 8))
     a[4:] = 0.0
     truth, scale, norms = a @ b, a @ b, product_norms(a, b)
-    unit = 2.0**-24 * norms.rms
+    unit = 2.0**-24 * norms.rms[0, 0]
 
     def is_explained(error: np.ndarray) -> bool:
         return fast_product_bound(truth + error, truth, scale, norms, FLOAT32).is_explained
@@ -45,16 +55,24 @@ def test_a_fast_product_is_off_everywhere_or_nowhere() -> None:
     off = np.zeros((8, 8))
     off[4:] = 2 * unit
     assert is_explained(off) and not is_explained(2 * off)
-    off[4:] = 0.0
-    off[5, 5] = 1.9 * unit[0, 0]
-    assert is_explained(off) and not is_explained(1.2 * off)
-    off[5, 5] *= 5
-    off[5, 6] = off[5, 5]  # its row has another
-    assert is_explained(off)
-    off[5, 6], off[6, 6] = 0.0, off[5, 5]  # one as large
-    assert is_explained(off)
-    off[6, 6] /= 20
-    assert not is_explained(off)
+    for few in ((5, 5), (5, [2, 6]), ([4, 7], 5), (np.s_[4:6], np.s_[4:6]), (5, np.s_[:4])):  # a block, half a row
+        off[:] = 0.0
+        off[few] = 1.9 * unit
+        assert not is_explained(off)
+    off[4:] = 0.02 * unit
+    off[5, 5:7] = 1.9 * unit  # 95 times as large as the others
+    assert is_explained(off) and not is_explained(np.where(off > unit, 1.1 * off, off))
     assert not is_explained(np.where(off > 0, np.inf, 0.0))
     zero = product_norms(a, 0 * b)
     assert not fast_product_bound(off, 0 * truth, 0 * scale, zero, FLOAT32).is_explained
+
+
+def test_two_wrong_elements_of_a_transform_do_not_vouch_for_each_other() -> None:
+    """The usual error is a twentieth of a unit: 12.8 are granted to the largest."""
+    x, sizes, unit = np.zeros((32, 32), np.float32), np.ones((32, 32)), 2.0**-24
+    for few in ((3, 3), (3, [3, 9]), (np.s_[3:5], np.s_[3:5]), (3, np.s_[:16])):
+        truth = np.full(x.shape, 0.05 * unit)
+        truth[few] = 12 * unit
+        assert transform_bound(x, truth, sizes, FLOAT32).is_explained
+        truth[few] = 14 * unit
+        assert not transform_bound(x, truth, sizes, FLOAT32).is_explained

@@ -41,6 +41,21 @@ class EagerPlace:
         """Whether the place's fault is asked about this op."""
         return self.simulation is not None and self.simulation.touches(node.op) and not is_pinned(node.proto)
 
+    def reads_lists_of(self, device: str) -> bool:
+        """Whether ops here can read a list of tensors that lies on a device.
+
+        TensorFlow copies lists between its own devices (`testCPUGPUCopy`, list_ops_test.py); a plug-in's need not.
+        """
+        scalar = np.zeros(0, np.int32)
+        with tf.device(device):
+            made = tf.raw_ops.TensorListFromTensor(tensor=tf.zeros(1), element_shape=scalar)
+        try:
+            with tf.device(self.place.device):
+                tf.raw_ops.TensorListGetItem(input_handle=made, index=0, element_shape=scalar, element_dtype=tf.float32)
+        except tf.errors.OpError:
+            return False
+        return True
+
     def constant(self, node: Node) -> tf.Tensor:
         with tf.device(self.place.device):
             return tf.constant(tf.make_ndarray(node.proto.attr["value"].tensor))

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from diag.causes.causes import explain
-from diag.causes.narrowing import INPUT_FORMATS
 from diag.causes.wrong_output import WrongOutput
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node, Port
 from diag.engine.graphs.reachability import ancestors
 from diag.engine.graphs.tf_runtime import FLOATS, readable_attributes, to_numpy
 from diag.engine.lanes.step_results import UnitRun
+from diag.engine.localization.narrow_products import NarrowProducts, products_upstream
 from diag.engine.lockstep.microscope import OpRecord
 from diag.engine.step.units import Unit
 from diag.engine.truth.axes import axis_names
@@ -37,7 +37,7 @@ from diag.numerics.bounds import (
 )
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.formats import format_of
-from diag.numerics.op_classes import ErrorClass, allowance_ulp, is_product
+from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.terms import terms_of
 from diag.numerics.ulp import ulp_error
 from diag.verdict.findings import Cause, Observation
@@ -162,7 +162,7 @@ class UnitExplainer:
         x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
         reference_error = absolute_error(reference, of_reference[output])
 
-        def judge(other: npt.NDArray[np.float64]) -> Bound:
+        def judge(other: npt.NDArray[np.float64], spread: RoundingSpread = spread) -> Bound:
             return composite_bound(x, where_both_overflow(x, reference, other), spread, reference_error)
 
         before = self._before(run, output)
@@ -198,21 +198,19 @@ class UnitExplainer:
             return np.asarray(~(np.abs(x.astype(np.float64) - truth) <= allowed))
 
     def _operand_format(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
-        """The operands of the unit's products rounded to a narrower format."""
-        upstream = upstream_of(run.unit, output)
-        if not any(is_product(n.op) for n in run.unit.executable.graph if n.name in upstream):
-            return None
-        accepted = {}
-        for name, form, mode in INPUT_FORMATS:
-            rounding = OperandRounding(form.precision, mode)
-            truth = self.truth.outputs_rounded(rounding, run.of_candidate)
-            bound = judge(truth[output])
-            if bound.is_explained:
-                accepted[name] = bound.excess
-        if not accepted:
-            return None
-        name = next(name for name in accepted if accepted[name] <= 2 * min(accepted.values()))
-        return Cause(name, facts={"remaining_excess": accepted[name]})
+        """The operands of the unit's products, all or some, rounded to a narrower format."""
+        executable = run.unit.executable
+        products = products_upstream(executable.graph, executable.functions, upstream_of(run.unit, output))
+
+        def rounded(rounding: OperandRounding) -> npt.NDArray[np.float64]:
+            return self.truth.outputs_rounded(rounding, run.of_candidate)[output]
+
+        def judge_with_ties(rounding: OperandRounding, truth: npt.NDArray[np.float64]) -> Bound:
+            bound: Bound = judge(truth, self.truth.spread_rounded(rounding, run.of_candidate, output, truth))
+            return bound
+
+        x, truth = to_numpy(run.candidate[output]), self.truth.outputs(run.of_candidate)[output]
+        return NarrowProducts(products, x, truth, rounded, judge, judge_with_ties).cause()
 
     def _passed_over_nan(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
         """A maximum or minimum taken of the numbers alone, where NaN is among them."""

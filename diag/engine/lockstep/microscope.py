@@ -130,15 +130,15 @@ class Microscope:
             return []
         if not node.dtypes:
             return []
-        is_seen = not self._is_opaque(node, inputs) or (node.op in LIST_READERS and self._is_one_device)
+        is_seen = not self._is_opaque(node, inputs) or (node.op in LIST_READERS and self._lists_travel)
         if node.location.index is None or not is_seen:
             return self._plumb(node, inputs)
         return self._observe(node, inputs)
 
-    @property
-    def _is_one_device(self) -> bool:
-        """Whether a list of one lane can be read in the other as it is."""
-        return self.lanes[0].place.device == self.lanes[1].place.device
+    @cached_property
+    def _lists_travel(self) -> bool:
+        """Whether the candidate can read the lists of the loops, which lie where the reference is."""
+        return self.candidate.reads_lists_of(self.lanes[0].place.device)
 
     @staticmethod
     def _is_opaque(node: Node, inputs: Sequence[Any]) -> bool:

@@ -41,8 +41,8 @@ DOUBLES = (tf.float64, tf.complex128)
 class Promotion:
     """Rewrites GraphDefs to float64; `unpromoted` are the ops that could not be, `alive` is what has to live as long.
 
-    With `operands`, the operands of every product are rounded to a narrower format first, as a
-    tensor core does.
+    With `operands`, the operands of every product, or of those it names, are rounded to a narrower format first, as
+    a tensor core does.
 
     With `noise`, every input, every variable read and the result of every op that rounds, or those of them that the
     kind of noise is of, is moved at random by up to one rounding of its own format, each time anew: the spread of such
@@ -192,7 +192,7 @@ class _PromotedBody:
 
     def _round_operands(self, proto: Any, node: Node) -> None:
         rounding = self.promotion.operands
-        if rounding is None or not is_product(node.op):
+        if rounding is None or not is_product(node.op) or not rounding.is_of(node.location.index):
             return
         for position, port in enumerate(node.inputs):
             if self.known.dtype(port) in REALS:

@@ -13,10 +13,18 @@ from diag.numerics.formats import Rounding
 
 @dataclass(frozen=True)
 class OperandRounding:
-    """Operands of products rounded to `precision` significand bits."""
+    """Operands of products rounded to `precision` significand bits.
+
+    products: the indices of the ops whose operands are; None for every product.
+    """
 
     precision: int
     mode: Rounding
+    products: frozenset[int] | None = None
+
+    def is_of(self, op_index: int | None) -> bool:
+        """Whether the operands of a product are rounded."""
+        return self.products is None or op_index in self.products
 
 
 def rounding_nodes(name: str, source: str, rounding: OperandRounding) -> list[Any]:

@@ -39,6 +39,7 @@ SELECTING = {
     "UnsortedSegmentMax": -math.inf,
     "Min": math.inf, "Minimum": math.inf, "SegmentMin": math.inf, "UnsortedSegmentMin": math.inf,
 }  # fmt: skip
+TIPPED = 16  # samples of a spread that operands near a tie are a part of
 
 
 class UnitTruth:
@@ -177,8 +178,16 @@ class UnitTruth:
         return self._evaluate(self._exact, inputs)
 
     def outputs_rounded(self, rounding: OperandRounding, inputs: UnitInputs) -> Arrays:
-        """As `outputs`, with the operands of every product rounded first."""
+        """As `outputs`, with the operands of its products rounded first."""
         return self._evaluate(self._build(operands=rounding), inputs)
+
+    def spread_rounded(self, rounding: OperandRounding, inputs: UnitInputs, output: int, truth: Any) -> RoundingSpread:
+        """How far rounding moves one output of `outputs_rounded`, which is `truth`.
+
+        Noise far below the narrow format tips an operand here and there to its next number, which few runs do not show.
+        """
+        noisy = self._build(noise=Noise.ROUNDING, operands=rounding, wanted=[output])
+        return spread_of(lambda: self._evaluate(noisy, inputs), TIPPED, [truth])[0]
 
     def outputs_with(self, port: Port, source: Port, inputs: UnitInputs) -> Arrays:
         """As `outputs`, with the readers of one port reading another in its place."""

@@ -139,8 +139,7 @@ def test_a_strassen_product_is_right_in_norm_and_a_fault_in_it_is_not(levels):
         for row in (20, 21):
             wrong = output.copy()
             wrong[row, 3] += 2.0**-12 * np.std(plain[row])
-            # what the rounding of a row a thousand times as large hides in a fast product, a plain one does not
-            assert judgement(wrong)[0] is (output is fast and row == 21)
+            assert not judgement(wrong)[0]
 
 
 @pytest.mark.parametrize("is_row", [False, True])
