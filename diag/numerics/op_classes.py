@@ -57,6 +57,9 @@ SparseSegmentSqrtN ScatterNd L2Loss ResourceScatterAdd TensorScatterAdd MirrorPa
 ResizeBilinear ResizeBilinearGrad ResizeNearestNeighborGrad SparseMatMul SparseTensorDenseMatMul
 """.split()
 
+CHOOSING = frozenset({"ArgMax", "ArgMin", "TopKV2"})
+"""Ops that say where the largest or the smallest keys are."""
+
 _CLASS: dict[str, ErrorClass] = {
     **dict.fromkeys(_EXACT, ErrorClass.EXACT),
     **dict.fromkeys(_ROUNDED_ONCE, ErrorClass.ROUNDED_ONCE),
@@ -92,8 +95,11 @@ def is_random(op_type: str) -> bool:
 
 
 def is_free(op_type: str) -> bool:
-    """Ops whose inputs leave some of their results open, random numbers or signs: units take the reference's."""
-    return is_random(op_type) or is_decomposition(op_type)
+    """Ops whose inputs leave some of their results open: random numbers, signs, winners among equals.
+
+    Units take the reference's.
+    """
+    return is_random(op_type) or is_decomposition(op_type) or op_type in CHOOSING
 
 
 def is_product(op_type: str) -> bool:

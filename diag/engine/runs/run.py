@@ -20,11 +20,11 @@ from diag.engine.rewrites.around import rewrites_around
 from diag.engine.runs.attention import Attention
 from diag.engine.runs.findings import Findings
 from diag.engine.runs.finished_step import FinishedStep
+from diag.engine.runs.other_choices import layers_that_chose_otherwise
 from diag.engine.runs.random_draws import RandomStreams, drawn_of
 from diag.engine.runs.reruns import is_hidden_by_watching, unlike_itself
 from diag.engine.runs.result import result_of
 from diag.engine.runs.settings import RunPlan, Settings
-from diag.engine.runs.turned_vectors import turned_layers
 from diag.engine.runs.twins import Twins
 from diag.engine.runs.two_models import TwoModels
 from diag.engine.runs.updates import study_updates
@@ -264,16 +264,15 @@ class LockstepRun:
         if step.flagged or self.findings.divergences:
             return
         wrong = [o for o in self._judge_whole(step, propagated) if o.excess > 1]
-        if wrong and not self._is_unlike_itself(step, propagated, wrong) and not self._has_turned_vectors(step):
+        if wrong and not self._is_unlike_itself(step, propagated, wrong) and not self._has_other_choices(step):
             step.observations += wrong
 
-    def _has_turned_vectors(self, step: FinishedStep) -> bool:
-        layers = turned_layers(step.telescope, step.run)
+    def _has_other_choices(self, step: FinishedStep) -> bool:
+        layers = layers_that_chose_otherwise(step.telescope, step.run)
         if layers:
             self.findings.note(
-                f"the candidate's vectors in {', '.join(layers)} have other signs than the reference's, or than "
-                f"float64's, at step {step.run.step} (decision-flip) and are right by their residuals: the step as a "
-                "whole is not judged"
+                f"vectors or winners in {', '.join(layers)} are not those of the reference, or of float64, at step "
+                f"{step.run.step} (decision-flip), and right by what defines them: the step as a whole is not judged"
             )
         return bool(layers)
 

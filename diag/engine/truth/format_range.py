@@ -3,13 +3,15 @@
 Where a product of float16 passes 65,504 the rest of a layer computes with infinity, though what the layer hands on is
 small.  Whether it passes it hangs on the order of products and sums, which compilers change (XLA computes x (2 g) for
 (2 x) g, grappler moves constants; a mean may be divided before it is added up), and on what a fusion keeps in float32.
-So a layer has three truths there, none better than the others: float64's, that of the ops as they are written, each
-with the range of its format, and that of the order that leaves the range first.
+So a layer has several truths there, none better than the others: float64's, with what a cast to a narrower format makes
+infinite, and without (`KEPT_WIDE`); that of the ops as they are written, each with the range of its format; and that of
+the order that leaves the range first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,17 @@ from diag.engine.truth.sum_orders import PLAIN_SUMS, sum_of_sizes
 from diag.numerics.op_classes import is_product
 
 OUT_OF_RANGE = "intermediate-overflow"
+
+
+class Way(Enum):
+    """Of computing with formats that have a range."""
+
+    KEPT_WIDE = "kept wide"
+    AS_WRITTEN = "as written"
+    ANY_ORDER = "any order"
+
+
+WAYS = (Way.KEPT_WIDE, Way.AS_WRITTEN, Way.ANY_ORDER)
 _PREFIX = "lockstep_range"
 # Of ops that multiply, the input that each factor is; RealDiv multiplies by the reciprocal of its second.
 _PRODUCTS = {
@@ -38,52 +51,68 @@ _SLACK = 16  # roundings of the format by which a lane may be nearer to its limi
 
 
 def with_ranges(
-    graph_def: Any, graph: Graph, wide_port: Callable[[Port], Port], in_any_order: bool
+    graph_def: Any, graph: Graph, wide_port: Callable[[Port], Port], way: Way
 ) -> tuple[Any, dict[Port, Port]]:
-    """A float64 graph in which what leaves the range of its own format is infinite.
+    """A float64 graph in which what leaves the range of its own format is infinite, or is not, if it is `KEPT_WIDE`.
 
-    graph: as it was.  wide_port: where the float64 value of one of its ports is.  in_any_order: also what leaves it in
-    some order of the products and sums that make it.  Returns the graph, and which port to read in place of which.
+    graph: as it was.  wide_port: where the float64 value of one of its ports is.  Returns the graph, and which port to
+    read in place of which.
     """
     body = body_of_graph(graph_def)
     sizes = _Sizes({proto.name: proto for proto in body.nodes})
-    added, replaced = sizes.added, dict[Port, Port]()
+    replaced: dict[Port, Port] = {}
     for node in graph:
         if node.name not in sizes.protos or node.op in SILENT_OPS or node.op in READ_OPS:
             continue
         for index, dtype in enumerate(node.dtypes):
+            port = wide_port(Port(node.name, index))
             if dtype not in REALS or dtype == tf.float64:
                 continue
-            port, base = wide_port(Port(node.name, index)), f"{_PREFIX}/{node.name}/{index}"
-            value = str(port)
-            if in_any_order and node.op in _PRODUCTS:
-                size = sizes.of(value)[0]
-            elif in_any_order and _is_sum(node) and _is_wide(sizes.protos[node.name]):
-                size = sizes.of_terms(node, graph)
-            else:
-                size = sizes.absolute(value)
-            format = format_of_dtype(dtype)
-            added += [
-                constant_node(f"{base}/limit", format.largest * (1 - _SLACK * format.unit_roundoff), tf.float64),
-                constant_node(f"{base}/infinity", np.inf, tf.float64),
-                make_node(f"{base}/is_out", "Greater", [size, f"{base}/limit:0"], T=tf.float64),
-                make_node(f"{base}/infinite", "Mul", [value, f"{base}/infinity:0"], T=tf.float64),
-                make_node(base, "SelectV2", [f"{base}/is_out:0", f"{base}/infinite:0", value], T=tf.float64),
-            ]
-            replaced[port] = Port(base, 0)
+            if way is not Way.KEPT_WIDE:
+                replaced[port] = sizes.limited(node, index, str(port), sizes.largest(node, graph, str(port), way))
+            elif port.node != node.name and node.op == "Cast":
+                replaced[port] = sizes.kept(node, str(port))
     body = rewired(body, {str(old): str(new) for old, new in replaced.items()}, keep=lambda _: False)
-    body.nodes.extend(added)
+    body.nodes.extend(sizes.added)
     return graph_of_body(body, graph_def.library.function, graph_def.versions), replaced
 
 
 class _Sizes:
-    """The largest and the smallest that a product may be on the way, in any order of its factors."""
+    """How large results are, and may be on the way in any order of their factors and terms."""
 
     def __init__(self, protos: dict[str, Any]) -> None:
         self.protos = protos
         self.added: list[Any] = []
         self._known: dict[str, tuple[str, str]] = {}
         self._absolute: dict[str, str] = {}
+
+    def limited(self, node: Node, index: int, value: str, size: str) -> Port:
+        """A value that is infinite, with its sign, where a size is beyond the limit of the format."""
+        base, format = f"{_PREFIX}/{node.name}/{index}", format_of_dtype(node.dtypes[index])
+        self.added += [
+            constant_node(f"{base}/limit", format.largest * (1 - _SLACK * format.unit_roundoff), tf.float64),
+            constant_node(f"{base}/infinity", np.inf, tf.float64),
+            make_node(f"{base}/is_out", "Greater", [size, f"{base}/limit:0"], T=tf.float64),
+            make_node(f"{base}/infinite", "Mul", [value, f"{base}/infinity:0"], T=tf.float64),
+            make_node(base, "SelectV2", [f"{base}/is_out:0", f"{base}/infinite:0", value], T=tf.float64),
+        ]
+        return Port(base, 0)
+
+    def kept(self, node: Node, value: str) -> Port:
+        """What a cast to a narrower format makes infinite, as it was."""
+        base, source = f"{_PREFIX}/{node.name}/0", self.protos[node.name].input[0]
+        self.added += [
+            make_node(f"{base}/is_held", "IsFinite", [value], T=tf.float64),
+            make_node(base, "SelectV2", [f"{base}/is_held:0", value, source], T=tf.float64),
+        ]
+        return Port(base, 0)
+
+    def largest(self, node: Node, graph: Graph, value: str, way: Way) -> str:
+        if way is Way.ANY_ORDER and node.op in _PRODUCTS:
+            return self.of(value)[0]
+        if way is Way.ANY_ORDER and _is_sum(node) and _is_wide(self.protos[node.name]):
+            return self.of_terms(node, graph)
+        return self.absolute(value)
 
     def absolute(self, value: str) -> str:
         if value not in self._absolute:
@@ -167,7 +196,8 @@ def _is_wide(proto: Any) -> bool:
 
 
 def _named(value: str) -> str:
-    return value.replace(":0", "").replace(":", "_")
+    """`split:1` as `split/1`: no other value is named so, whatever nodes are called."""
+    return _with_index(value).replace(":", "/")
 
 
 def _with_index(text: str) -> str:

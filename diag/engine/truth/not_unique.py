@@ -19,7 +19,7 @@ from diag.engine.truth.own_decisions import GATES
 from diag.numerics.bounds import Bound, exact_bound
 from diag.numerics.decompositions import THRESHOLD, ratio_of
 from diag.numerics.formats import format_of
-from diag.numerics.op_classes import ErrorClass
+from diag.numerics.op_classes import CHOOSING, ErrorClass
 
 DECISION_FLIP = "decision-flip"
 _RESIDUALS = "residuals and orthogonality in n eps |A|, as LAPACK tests them"
@@ -43,7 +43,7 @@ def settled(
         inputs: tensors.
         outputs: all of the op's, of one lane; index: which of them is in question, expected: what truth has there.
     """
-    if node.op in ("ArgMax", "ArgMin", "TopKV2") and outputs[index].dtype.kind in "iu":
+    if node.op in CHOOSING and outputs[index].dtype.kind in "iu":
         return _among_equals(node, inputs, outputs[index], expected)
     if node.op in GATES:
         return _by_a_closed_gate(node, inputs, outputs[index], expected)

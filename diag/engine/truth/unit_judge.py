@@ -17,7 +17,7 @@ from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
-from diag.engine.truth.format_range import OUT_OF_RANGE, nearest
+from diag.engine.truth.format_range import OUT_OF_RANGE, WAYS, nearest
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
 from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import Arrays
@@ -282,10 +282,7 @@ class UnitJudge:
         unit_truth = self.truth_of(unit_run.unit)
 
         def nearer(results: Sequence[Any], inputs: UnitInputs, known: Sequence[_Distance | None]) -> list[Any]:
-            truths = [
-                unit_truth.outputs(inputs),
-                *(unit_truth.outputs_in_range(inputs, each) for each in (False, True)),
-            ]
+            truths = [unit_truth.outputs(inputs), *(unit_truth.outputs_in_range(inputs, way) for way in WAYS)]
             found = list(known)
             for index, distance in enumerate(known):
                 x, of_output = to_numpy(results[index]), [each[index] for each in truths]

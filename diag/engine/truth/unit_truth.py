@@ -25,7 +25,7 @@ from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.program import VariableSpec
 from diag.engine.step.units import Unit
 from diag.engine.truth.float64_graph import Promotion
-from diag.engine.truth.format_range import with_ranges
+from diag.engine.truth.format_range import Way, with_ranges
 from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import CPU, FEW_PERTURBED, LARGE, NUM_PERTURBED, Arrays, spread_of, widened
 from diag.engine.truth.rounding_nodes import OperandRounding
@@ -71,7 +71,7 @@ class UnitTruth:
             self.variables[index] = shadows[index]
         self._exact = self._build()
         self._noisy: dict[Noise, _Built] = {}
-        self._in_range: dict[bool, _Built] = {}
+        self._in_range: dict[Way, _Built] = {}
 
     @property
     def given(self) -> Sequence[int]:
@@ -197,16 +197,16 @@ class UnitTruth:
         """As `outputs`, where every maximum and minimum is that of the numbers, whatever is NaN among them."""
         return self._evaluate(self._build(change=self._passing_over_nan), inputs)
 
-    def outputs_in_range(self, inputs: UnitInputs, in_any_order: bool) -> Arrays:
-        """As `outputs`, where what leaves the range of its format is infinite (diag/engine/truth/format_range.py)."""
+    def outputs_in_range(self, inputs: UnitInputs, way: Way) -> Arrays:
+        """As `outputs`, with the ranges of the formats (diag/engine/truth/format_range.py)."""
         graph = self.unit.executable.graph
 
         def limit(graph_def: Any, promotion: Promotion) -> _Changed:
-            return with_ranges(graph_def, graph, promotion.wide_port, in_any_order)
+            return with_ranges(graph_def, graph, promotion.wide_port, way)
 
-        if in_any_order not in self._in_range:
-            self._in_range[in_any_order] = self._build(change=limit)
-        return self._evaluate(self._in_range[in_any_order], inputs)
+        if way not in self._in_range:
+            self._in_range[way] = self._build(change=limit)
+        return self._evaluate(self._in_range[way], inputs)
 
     def spreads_of_inputs(self, inputs: UnitInputs, truth: Arrays) -> list[RoundingSpread]:
         """How far one rounding of every input, and of every weight that the unit does not write, moves each output.
