@@ -94,7 +94,7 @@ class _Sizes:
             constant_node(f"{base}/infinity", np.inf, tf.float64),
             make_node(f"{base}/is_out", "Greater", [size, f"{base}/limit:0"], T=tf.float64),
             make_node(f"{base}/infinite", "Mul", [value, f"{base}/infinity:0"], T=tf.float64),
-            make_node(base, "SelectV2", [f"{base}/is_out:0", f"{base}/infinite:0", value], T=tf.float64),
+            make_node(base, "Select", [f"{base}/is_out:0", f"{base}/infinite:0", value], T=tf.float64),
         ]
         return Port(base, 0)
 
@@ -103,7 +103,7 @@ class _Sizes:
         base, source = f"{_PREFIX}/{node.name}/0", self.protos[node.name].input[0]
         self.added += [
             make_node(f"{base}/is_held", "IsFinite", [value], T=tf.float64),
-            make_node(base, "SelectV2", [f"{base}/is_held:0", value, source], T=tf.float64),
+            make_node(base, "Select", [f"{base}/is_held:0", value, source], T=tf.float64),
         ]
         return Port(base, 0)
 
