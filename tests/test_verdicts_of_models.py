@@ -159,6 +159,15 @@ def test_a_number_that_leaves_its_format_on_the_way_at_one_place_is_told_and_no_
     assert "Overflow: inside layer layer, at step 0, forward" in " ".join(capsys.readouterr().out.split())
 
 
+def test_other_winners_among_equal_keys_are_no_fault_of_the_compiler(tmp_path):
+    """XLA takes others than TensorFlow's kernel: a layer goes on with the reference's, and the step is not judged."""
+    given = ["--model", "tests/faults/various.py:choosing", "--candidate", "CPU:0/xla", "--policy", "mixed_bfloat16"]
+    given += ["--seed", "1", "--steps", "1", "--batch-size", "4", "--no-attribute", "--quiet", "--dump", "none"]
+    assert lockstep.main([*given, "--out", str(tmp_path / "run")]) == 0
+    notes = json.loads((tmp_path / "run" / "report.json").read_text())["notes"]
+    assert any(note["text"].startswith("vectors or winners in choosing are not those of") for note in notes)
+
+
 @pytest.mark.slow
 def test_a_decision_about_what_a_loop_gives(tmp_path):
     """A clipped norm compares gradients that come out of a list: in the step's truth that holds float64 numbers."""
