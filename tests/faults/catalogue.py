@@ -125,9 +125,6 @@ def _unseen() -> Iterator[Planting]:
     def kernel(name: str, model: str, *causes: str, blame: str = "kernel", data: str | None = None) -> Planting:
         return Planting(f"sim:{UNSEEN}:{name}", f"{VARIOUS}:{model}", causes, blame, data=data)
 
-    def rewriter(name: str, model: str, *causes: str, blame: str = "graph-rewriter") -> Planting:
-        return Planting(f"rewrite:{REWRITERS}:{name}", f"{VARIOUS}:{model}", causes, blame)
-
     yield kernel("padded_one_off", "pictures", "permuted", "unknown")  # but for the border, one pixel off
     yield kernel("correlated_not_convolved", "pictures", "permuted")
     yield kernel("weight_transposed", "square", "permuted")
@@ -176,6 +173,14 @@ def _unseen() -> Iterator[Planting]:
     names = ("variance_over_one_less", "variance_not_centred", "epsilon_of_another", "gradient_without_its_mean")
     yield from (kernel(name, "narrow", *wrong) for name in (*names, "resized_from_corners", "response_of_fewer"))
     yield kernel("product_in_float32", "double", "format:fp32", blame="framework")
+
+
+def _rewritten() -> Iterator[Planting]:
+    """What a compiled step does and its ops do not, in the same models."""
+
+    def rewriter(name: str, model: str, *causes: str, blame: str = "graph-rewriter") -> Planting:
+        return Planting(f"rewrite:{REWRITERS}:{name}", f"{VARIOUS}:{model}", causes, blame)
+
     yield rewriter("activation_twice", "square", "unknown")
     yield rewriter("normalization_folded", "pictures", "missing-op")
     yield rewriter("branch_in_tf32", "branches", "format:tf32-rne", blame="kernel")
@@ -194,7 +199,8 @@ def _controls() -> Iterator[Planting]:
 
 def plantings() -> list[Planting]:
     families = (
-        _formats, _aimed, _fusions, _elements, _updates, _streams, _functions, _history, _own, _unseen, _controls,
+        _formats, _aimed, _fusions, _elements, _updates, _streams, _functions, _history, _own, _unseen, _rewritten,
+        _controls,
         *grid.FAMILIES,
     )  # fmt: skip
     return [planting for family in families for planting in family()]

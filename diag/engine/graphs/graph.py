@@ -125,6 +125,11 @@ def parse_input(text: str) -> tuple[str, int | None]:
     return name, int(index or 0)
 
 
+def with_index(text: str) -> str:
+    """An input as `node:0`, which a GraphDef may write `node`."""
+    return text if ":" in text else f"{text}:0"
+
+
 def node_of(operation: tf.Operation) -> Node:
     proto = operation.node_def
     parsed = [parse_input(text) for text in proto.input]

@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from diag.engine.graphs.editing import Body, edit, make_node, rewired
-from diag.engine.graphs.graph import CONTROL_FLOW_OPS, Graph, Node, Port
+from diag.engine.graphs.graph import CONTROL_FLOW_OPS, Graph, Node, Port, with_index
 from diag.engine.graphs.python_calls import python_call
 from diag.engine.graphs.tf_runtime import (
     FLOATS,
@@ -261,7 +261,7 @@ EMPTY_IS_LIMIT: dict[str, Callable[[tf.DType], float]] = {
 
 
 def _renamed(text: str, replaced: dict[str, str]) -> str:
-    return replaced.get(text if ":" in text else f"{text}:0", text)
+    return replaced.get(with_index(text), text)
 
 
 def _wide(dtype: tf.DType) -> tf.DType:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, rewired
-from diag.engine.graphs.graph import READ_OPS, SILENT_OPS, Graph, Node, Port
+from diag.engine.graphs.graph import READ_OPS, SILENT_OPS, Graph, Node, Port, with_index
 from diag.engine.graphs.tf_runtime import REALS, format_of_dtype
 from diag.engine.truth.rounding_nodes import constant_node
 from diag.engine.truth.sum_orders import PLAIN_SUMS, sum_of_sizes
@@ -135,14 +135,14 @@ class _Sizes:
     def _measure(self, value: str) -> tuple[str, str]:
         proto = self.protos.get(value.removesuffix(":0"))
         if proto is not None and proto.op in _PRODUCTS:
-            factors = [self.of(_with_index(proto.input[position])) for position in _PRODUCTS[proto.op]]
+            factors = [self.of(with_index(proto.input[position])) for position in _PRODUCTS[proto.op]]
             above, below = (list(sizes) for sizes in zip(*factors, strict=True))
             if proto.op == "RealDiv":
                 above[1], below[1] = below[1], above[1]
             op = "RealDiv" if proto.op == "RealDiv" else "Mul"
             return self._product(op, above, f"{value}/large"), self._product(op, below, f"{value}/small")
         if proto is not None and proto.op in _CARRIERS and _is_wide(proto):
-            large, small = self.of(_with_index(proto.input[0]))
+            large, small = self.of(with_index(proto.input[0]))
             return self._carried(proto, large, "large"), self._carried(proto, small, "small")
         one, size = f"{_PREFIX}/sizes/{_named(value)}/one", self.absolute(value)
         self.added.append(constant_node(one, 1.0, tf.float64))
@@ -197,8 +197,4 @@ def _is_wide(proto: Any) -> bool:
 
 def _named(value: str) -> str:
     """`split:1` as `split/1`: no other value is named so, whatever nodes are called."""
-    return _with_index(value).replace(":", "/")
-
-
-def _with_index(text: str) -> str:
-    return text if ":" in text else f"{text}:0"
+    return with_index(value).replace(":", "/")

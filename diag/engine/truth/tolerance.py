@@ -17,7 +17,8 @@ from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import UnitRun
 from diag.engine.truth.in_norm import InNorm
 from diag.engine.truth.op_judge import DECISION_FLIP, OpEvidence, OpJudge, OpJudgement, lost_in_order, num_terms
-from diag.engine.truth.unit_judge import OTHER_ALGORITHMS, UnitJudge, UnitSpreads
+from diag.engine.truth.unit_judge import OTHER_ALGORITHMS, UnitJudge
+from diag.engine.truth.unit_spreads import UnitSpreads
 from diag.errors import UserError
 from diag.numerics.bounds import (
     CONTRACTION_MAX,

@@ -23,6 +23,7 @@ from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import Arrays
 from diag.engine.truth.own_decisions import OWN_DECISION, has_decisions
 from diag.engine.truth.sum_orders import LONG_SUM
+from diag.engine.truth.unit_spreads import UnitSpreads
 from diag.engine.truth.unit_truth import UnitTruth
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
@@ -43,7 +44,6 @@ from diag.verdict.findings import NORMWISE, SHARED_ERROR, Observation, Verdict
 
 FLUSHED = "subnormal-flush"
 NO_SPREAD = RoundingSpread(0.0, 0.0)
-MOST_HELD = 1 << 28  # bytes of one lane's truth beside the other's
 # Benign layer units of the motivating CNN stayed below 0.2 of their bound in 200 steps, eagerly and under XLA
 # (docs/BOUNDS.md); one above a quarter is worth a look: an Exp wrong by 2^-17 at one step brought a layer to 0.33.
 # One below it is right whatever its spread, which can only make the bound wider.
@@ -54,46 +54,6 @@ OTHER_ALGORITHMS = (
     (Noise.ORDERS, of_orders, LONG_SUM),
     (Noise.UNDERFLOW, of_underflow, FLUSHED),
 )
-
-
-class UnitSpreads:
-    """A unit's truth of some inputs, and how far rounding moves each output; measured only where it is asked for."""
-
-    def __init__(self, truth: UnitTruth, inputs: UnitInputs) -> None:
-        self._truth, self._inputs = truth, inputs
-        self._outputs: Arrays | None = None
-        self._measured: dict[Noise, dict[int, RoundingSpread]] = {}
-        self._of_inputs: Sequence[RoundingSpread] | None = None
-
-    @property
-    def outputs(self) -> Arrays:
-        """The truth of the inputs."""
-        if self._outputs is None:
-            self._outputs = self._truth.outputs(self._inputs)
-        return self._outputs
-
-    def let_go(self) -> None:
-        """Large outputs are computed again if they are asked for once more."""
-        if sum(x.nbytes for x in self.outputs) > MOST_HELD:
-            self._outputs = None
-
-    def of_inputs(self, indices: Sequence[int]) -> Mapping[int, RoundingSpread]:
-        """What rounding of the unit's inputs alone does: a part of the whole, and cheap."""
-        if self._of_inputs is None:
-            self._of_inputs = self._truth.spreads_of_inputs(self._inputs, self.outputs)
-        return {index: self._of_inputs[index] for index in indices}
-
-    def of(self, indices: Collection[int], noise: Noise = Noise.ROUNDING) -> Mapping[int, RoundingSpread]:
-        """What rounding of everything does, or a part of it."""
-        if not self._measured.setdefault(noise, {}).keys() >= set(indices):
-            self._measured[noise] = self._truth.spreads(self._inputs, self.outputs, indices, noise)
-        return self._measured[noise]
-
-    def has(self, noise: Noise) -> bool:
-        """Whether any op of the unit has that noise."""
-        executable = self._truth.unit.executable
-        graphs = (executable.graph, *executable.functions.values())
-        return any(noise.moves(node.op) for graph in graphs for node in graph)
 
 
 @dataclass(frozen=True)
@@ -263,8 +223,7 @@ class UnitJudge:
         r, x, truth = unit_run.reference, unit_run.candidate, spreads.outputs
         reference = [_distance(r, x, index, each, truth) for index, each in enumerate(local)]
         of_reference = {index: truth[index] for index in kept}
-        pairs = [(to_numpy(r[i]), to_numpy(x[i])) for i in unit_truth.given]
-        if all(same_bits(a, b) for a, b in pairs):
+        if _are_given_alike(unit_run, unit_truth):
             known = [
                 d if s.num_unequal == s.num_zero_sign == 0 else None for d, s in zip(reference, local, strict=True)
             ]
@@ -281,8 +240,10 @@ class UnitJudge:
         """By the truth that each element is nearest to, of those that the ranges of the formats make."""
         unit_truth = self.truth_of(unit_run.unit)
 
-        def nearer(results: Sequence[Any], inputs: UnitInputs, known: Sequence[_Distance | None]) -> list[Any]:
-            truths = [unit_truth.outputs(inputs), *(unit_truth.outputs_in_range(inputs, way) for way in WAYS)]
+        def truths_of(inputs: UnitInputs) -> list[Arrays]:
+            return [unit_truth.outputs(inputs), *(unit_truth.outputs_in_range(inputs, way) for way in WAYS)]
+
+        def nearer(results: Sequence[Any], truths: list[Arrays], known: Sequence[_Distance | None]) -> list[Any]:
             found = list(known)
             for index, distance in enumerate(known):
                 x, of_output = to_numpy(results[index]), [each[index] for each in truths]
@@ -291,10 +252,12 @@ class UnitJudge:
                     found[index] = absolute_error(x, truth), against_truth(x, truth, flushed=True)
             return found
 
+        reference = truths_of(unit_run.of_reference)
+        candidate = reference if _are_given_alike(unit_run, unit_truth) else truths_of(unit_run.of_candidate)
         return replace(
             distances,
-            candidate=nearer(unit_run.candidate, unit_run.of_candidate, distances.candidate),
-            reference=nearer(unit_run.reference, unit_run.of_reference, distances.reference),
+            candidate=nearer(unit_run.candidate, candidate, distances.candidate),
+            reference=nearer(unit_run.reference, reference, distances.reference),
         )
 
     def _spreads_of(self, unit_run: UnitRun, unit_truth: UnitTruth) -> UnitSpreads:
@@ -366,6 +329,12 @@ def _distance(
     if local.classes.num_without_distance:
         truth = where_both_overflow(x, to_numpy(others[index]), truth)
     return absolute_error(x, truth), against_truth(x, truth, flushed=True)
+
+
+def _are_given_alike(unit_run: UnitRun, unit_truth: UnitTruth) -> bool:
+    """Whether truth given the one lane's forward results is that given the other's."""
+    pairs = ((unit_run.reference[i], unit_run.candidate[i]) for i in unit_truth.given)
+    return all(same_bits(to_numpy(a), to_numpy(b)) for a, b in pairs)
 
 
 def _exact_bound(x: Any, other: Any, truth: npt.NDArray[Any]) -> Bound:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from diag.engine.graphs.editing import Body, body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.graphs.executable import Executable, ends_of
-from diag.engine.graphs.graph import ASSIGN_OPS, Port, parse_input
+from diag.engine.graphs.graph import ASSIGN_OPS, Port, parse_input, with_index
 from diag.engine.graphs.locations import PHASES
 from diag.engine.graphs.reachability import reachable
 from diag.engine.graphs.runtime_functions import has_effect
@@ -153,7 +153,7 @@ class UnitTruth:
         readers: dict[str, list[Any]] = defaultdict(list)
         for node in graph_def.node:
             for text in node.input if node.name in graph.by_name else ():
-                readers[_with_index(text)].append(node)
+                readers[with_index(text)].append(node)
         given: list[int] = []
         for index, port in enumerate(self.unit.outputs):
             if graph.dtype(port) not in FLOATS:
@@ -164,7 +164,7 @@ class UnitTruth:
                 continue
             name = f"lockstep_given/{len(given)}"
             for node in later:
-                inputs = [f"{name}:0" if _with_index(text) == source else text for text in node.input]
+                inputs = [f"{name}:0" if with_index(text) == source else text for text in node.input]
                 del node.input[:]
                 node.input.extend(inputs)
             placeholder = make_node(name, "Placeholder", [], dtype=in_precision_of(tf.float64, graph.dtype(port)))
@@ -274,8 +274,3 @@ def _shadow(variable: VariableSpec | tf.Variable) -> tf.Variable:
     dtype = tf.dtypes.as_dtype(variable.dtype)
     with tf.device("CPU:0"):
         return tf.Variable(tf.zeros(variable.shape, in_precision_of(tf.float64, dtype)), trainable=False)
-
-
-def _with_index(text: str) -> str:
-    """An input as `node:0`, which a GraphDef may write `node`."""
-    return text if ":" in text else f"{text}:0"
