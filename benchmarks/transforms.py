@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diag.numerics.bounds import Bound, contraction_bound, lost_in_order
+from diag.numerics.bounds import contraction_bound, lost_in_order
+from diag.numerics.figures import Bound
 from diag.numerics.formats import FLOAT32, TF32, round_to
 from diag.numerics.normwise import fast_product_bound, product_norms, transform_bound
 from diag.numerics.terms import Terms

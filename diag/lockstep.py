@@ -17,7 +17,6 @@ from diag import options as flags
 from diag.common.child import in_child, limits_of
 from diag.common.command import OneLineParser, command_parser, run_command
 from diag.errors import UserError
-from diag.printing import print_result
 from diag.request import LockstepRequest, request_of
 from diag.resume import resumed_request
 
@@ -54,6 +53,7 @@ def run(request: LockstepRequest) -> int:
         TraceReader(request.trace).close()  # what is no trace is refused before TensorFlow is loaded
     import_tensorflow()
     from diag.lockstep_run import run_lockstep
+    from diag.printing import print_result
 
     return print_result(run_lockstep(request), request)
 

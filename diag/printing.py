@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from diag.common.jsonable import to_text
+from diag.common.terminal import ReportConsole
+from diag.report import json_report, substitution, terminal
 from diag.report.next_commands import next_commands
 from diag.request import LockstepRequest
 from diag.verdict.result import RunResult
@@ -12,9 +14,6 @@ DIVERGENCE = 1
 
 def print_result(result: RunResult, request: LockstepRequest) -> int:
     """Print the report, or report.json alone; gives the exit code."""
-    from diag.common.terminal import ReportConsole
-    from diag.report import json_report, substitution, terminal
-
     if request.json:
         print(to_text(json_report.report(result)), end="")
     else:

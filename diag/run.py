@@ -25,7 +25,6 @@ from diag.common.command import OneLineParser, command_parser, nameable, run_com
 from diag.common.script import Ended, Script
 from diag.common.user_code import summary_of
 from diag.errors import UserError
-from diag.printing import print_result
 from diag.request import LockstepRequest
 from diag.verdict.result import RunResult
 
@@ -99,6 +98,8 @@ class _Watched:
         watch(self.door)
 
     def _show(self, result: RunResult) -> int:
+        from diag.printing import print_result
+
         with contextlib.redirect_stdout(self.out):
             return print_result(result, self.request)
 

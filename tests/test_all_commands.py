@@ -14,6 +14,7 @@ import diag
 from diag.__main__ import COMMANDS, completion, main
 from diag.errors import UserError
 from diag.machine.places import parse_place
+from tests.processor_time import starts_in_half_a_second
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,6 +25,11 @@ def test_every_command_does_what_python_m_of_its_module_does():
         assert guarded.strip() in (f"sys.exit({command.function}())", f"sys.exit({command.function}(sys.argv[1:]))")
     files = {path.stem for path in (ROOT / "diag").glob("*.py") if "__main__" in path.read_text()} - {"__main__"}
     assert files | {"probes", "traces"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("module", ["diag", "diag.lockstep", "probes", "traces"])
+def test_help_is_given_in_half_a_second(module):
+    assert starts_in_half_a_second("-m", module, "--help")
 
 
 def test_the_script_starts_as_safely_and_speaks_by_its_name(tmp_path):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from diag import compare
 from tests import traced
-from tests.processor_time import seconds_of_children
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +96,3 @@ def test_usage_is_refused_in_one_line(arguments: list[str], capsys: pytest.Captu
     with pytest.raises(SystemExit) as ended:
         compare.main(arguments)
     assert ended.value.code == 2 and capsys.readouterr().err.count("\n") == 1
-
-
-@pytest.mark.parametrize("command", ["diag.compare", "diag.replay"])
-def test_help_loads_no_tensorflow(command: str) -> None:
-    code = (
-        f"import sys, importlib; module = importlib.import_module('{command}'); module.parser().format_help(); "
-        "sys.exit('tensorflow' in sys.modules)"
-    )
-    before = seconds_of_children()
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert seconds_of_children() - before < 5  # a fifth of a second where the modules are compiled already

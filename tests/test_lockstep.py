@@ -22,7 +22,6 @@ from diag.common.files import claimed
 from diag.errors import UserError
 from diag.lockstep_run import run_lockstep
 from diag.request import request_of
-from tests.processor_time import seconds_of_children
 
 ROOT = Path(__file__).parent.parent
 ZOO = Path(__file__).with_name("zoo.py")
@@ -545,21 +544,6 @@ def test_the_command_refuses_in_one_line(tmp_path):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "no GPU:7" in done.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_help_is_quick_and_imports_no_tensorflow(tmp_path):
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('--help must not import TensorFlow')\n")
-    (tmp_path / "keras.py").write_text("raise ImportError('--help must not import Keras')\n")
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    given = [sys.executable, "-m", "diag.lockstep", "--help"]
-    seconds = []
-    for _ in range(3):
-        before = seconds_of_children()
-        done = subprocess.run(given, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        seconds.append(seconds_of_children() - before)
-        assert (done.returncode, done.stderr) == (0, "")
-    assert "--follow" in done.stdout and "Exit code 0" in done.stdout
-    assert min(seconds) < 0.5
 
 
 def test_another_seed_is_another_run(run):

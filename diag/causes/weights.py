@@ -13,7 +13,8 @@ from diag.causes.narrowing import INPUT_FORMATS, WORDS
 from diag.causes.wrong_output import Array, Truth, WrongOutput, has_distinct
 from diag.common.wording import figure, percent
 from diag.numerics.bits import same_bits
-from diag.numerics.bounds import Bound, allowance_bound
+from diag.numerics.bounds import allowance_bound
+from diag.numerics.figures import Bound
 from diag.numerics.formats import round_to
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.statistics import against_truth

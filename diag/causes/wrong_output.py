@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diag.numerics.bounds import Bound
+from diag.numerics.figures import Bound
 from diag.numerics.formats import FLOAT32, Format
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms

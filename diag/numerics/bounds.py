@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diag.numerics.errors_against_truth import absolute_error, scaled_error
-from diag.numerics.figures import AbsoluteError, Index, ScaledError, TruthStatistics
+from diag.numerics.figures import AbsoluteError, Bound, ScaledError, TruthStatistics
 from diag.numerics.formats import BFLOAT16, FLOAT16, FLOAT64, Format, format_of
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms
@@ -43,26 +43,6 @@ COMPOSITE = 16.0
 SUSPECT_REFERENCE = 256.0
 # ULP of the result granted besides: the last operation's rounding and one more.
 COMPOSITE_ULP = 2.0
-
-
-@dataclass(frozen=True)
-class Bound:
-    """One tensor held against what rounding explains.
-
-    excess: error over bound, infinite where no rounding could do it.  rms, max: the error in the
-    units that `rule` names.  worst_index: the element of the largest error.
-    """
-
-    error_class: ErrorClass
-    excess: float
-    rms: float
-    max: float
-    rule: str
-    worst_index: Index | None = None
-
-    @property
-    def is_explained(self) -> bool:
-        return self.excess <= 1.0
 
 
 @dataclass(frozen=True)

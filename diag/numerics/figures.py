@@ -1,4 +1,4 @@
-"""The figures that `statistics` returns, and their form in JSON."""
+"""Figures of one tensor: what `statistics` returns, with its form in JSON, and how much of it rounding explains."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from diag.numerics.op_classes import ErrorClass
 
 Index: TypeAlias = tuple[int, ...]
 
@@ -164,3 +166,23 @@ class AbsoluteError:
     worst_index: Index | None
     truth_rms: float = field(default=0.0, compare=False)
     truth_max: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One tensor held against what rounding explains.
+
+    excess: error over bound, infinite where no rounding could do it.  rms, max: the error in the
+    units that `rule` names.  worst_index: the element of the largest error.
+    """
+
+    error_class: ErrorClass
+    excess: float
+    rms: float
+    max: float
+    rule: str
+    worst_index: Index | None = None
+
+    @property
+    def is_explained(self) -> bool:
+        return self.excess <= 1.0

@@ -20,14 +20,13 @@ from diag.numerics.bounds import (
     CONTRACTION_RMS,
     IN_ORDER,
     OUTLIER_RMS,
-    Bound,
     InOrder,
     RoundingSpread,
     contraction_error,
     without_last_rounding,
 )
 from diag.numerics.errors_against_truth import scaled_error
-from diag.numerics.figures import ScaledError
+from diag.numerics.figures import Bound, ScaledError
 from diag.numerics.formats import Format, format_of
 from diag.numerics.op_classes import ErrorClass
 

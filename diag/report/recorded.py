@@ -13,8 +13,7 @@ import numpy as np
 from diag.common.modes import mode_in
 from diag.common.wording import counted
 from diag.errors import UserError
-from diag.numerics.bounds import Bound
-from diag.numerics.figures import HISTOGRAM_EDGES, ClassCounts, PairStatistics, Statistics
+from diag.numerics.figures import HISTOGRAM_EDGES, Bound, ClassCounts, PairStatistics, Statistics
 from diag.numerics.op_classes import ErrorClass
 from diag.report import json_report
 from diag.report.made_at import with_lines

@@ -13,7 +13,7 @@ from diag.common.modes import FIGURE
 from diag.common.terminal import Stripped, Unbroken, facts_table
 from diag.common.text import as_text
 from diag.common.wording import counted, figure, shortened
-from diag.numerics.bounds import Bound
+from diag.numerics.figures import Bound
 from diag.numerics.op_classes import ErrorClass
 from diag.report import attribution, rewrites
 from diag.report.curves import plot

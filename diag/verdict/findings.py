@@ -9,8 +9,7 @@ from typing import Any
 
 from diag.common.jsonable import json_number
 from diag.common.source_lines import SourceLine
-from diag.numerics.bounds import Bound
-from diag.numerics.figures import PairStatistics, TruthStatistics
+from diag.numerics.figures import Bound, PairStatistics, TruthStatistics
 
 # Both lanes have the same bits, and are wrong: the computation, not the device.
 SHARED_ERROR = "shared-error"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diag.causes.causes import explain
-from diag.numerics.bounds import Bound
+from diag.numerics.figures import Bound
 from diag.numerics.formats import FLOAT32
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diag.causes.wrong_output import WrongOutput
-from diag.numerics.bounds import Bound
+from diag.numerics.figures import Bound
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.terms import Terms
 

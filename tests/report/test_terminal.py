@@ -14,8 +14,7 @@ from rich.console import Console
 
 from diag.common.source_lines import SourceLine
 from diag.common.wording import figure, shortened
-from diag.numerics.bounds import Bound
-from diag.numerics.figures import ClassCounts, PairStatistics, TruthStatistics
+from diag.numerics.figures import Bound, ClassCounts, PairStatistics, TruthStatistics
 from diag.numerics.op_classes import ErrorClass
 from diag.report.made_at import with_lines
 from diag.report.path import MAX_PATH_ROWS, rows_to_keep

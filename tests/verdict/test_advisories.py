@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diag.numerics.bounds import Bound
+from diag.numerics.figures import Bound
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.advisories import Advisories
 from diag.verdict.findings import SHARED_ERROR, Observation, Relation, Verdict, Where

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from diag.numerics.bounds import Bound
+from diag.numerics.figures import Bound
 from diag.numerics.op_classes import ErrorClass
 from diag.verdict.findings import NORMWISE, Cause, Divergence, Observation, Verdict, Where
 from diag.verdict.ladder import (

@@ -28,7 +28,6 @@ from diag.engine.truth.unit_truth import SELECTING, UnitTruth
 from diag.numerics.bounds import (
     CONTRACTION_MAX,
     CONTRACTION_RMS,
-    Bound,
     RoundingSpread,
     composite_bound,
     contraction_error,
@@ -36,6 +35,7 @@ from diag.numerics.bounds import (
     where_both_overflow,
 )
 from diag.numerics.errors_against_truth import absolute_error
+from diag.numerics.figures import Bound
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import ErrorClass, allowance_ulp
 from diag.numerics.terms import terms_of

@@ -17,7 +17,7 @@ from diag.causes.narrowing import AS_GOOD, INPUT_FORMATS, WORDS
 from diag.engine.graphs.graph import Graph
 from diag.engine.graphs.reachability import called_functions
 from diag.engine.truth.rounding_nodes import OperandRounding
-from diag.numerics.bounds import Bound
+from diag.numerics.figures import Bound
 from diag.numerics.op_classes import is_product
 from diag.verdict.findings import Cause
 

@@ -9,8 +9,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from diag.numerics.bounds import Bound
-from diag.numerics.figures import Statistics
+from diag.numerics.figures import Bound, Statistics
 from diag.verdict.findings import Observation
 from traces.schema import Column, op_columns
 

@@ -10,9 +10,8 @@ from diag.engine.runs.random_draws import Stream
 from diag.engine.runs.run import LockstepRun, key_of
 from diag.engine.truth.agreement import Calibration, KnownWrong
 from diag.numerics.adam import AdamFigures
-from diag.numerics.bounds import Bound
 from diag.numerics.envelope import Envelope
-from diag.numerics.figures import ClassCounts, PairStatistics, TruthStatistics
+from diag.numerics.figures import Bound, ClassCounts, PairStatistics, TruthStatistics
 from diag.numerics.op_classes import ErrorClass
 from diag.numerics.repeats import Repeats, Seen
 from diag.numerics.stream_tests import PooledDraws

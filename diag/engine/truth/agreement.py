@@ -11,8 +11,7 @@ import numpy as np
 from diag.common.carried import Carried
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.lanes.step_results import UnitRun
-from diag.numerics.bounds import Bound
-from diag.numerics.figures import AbsoluteError, PairStatistics
+from diag.numerics.figures import AbsoluteError, Bound, PairStatistics
 from diag.numerics.op_classes import ErrorClass
 
 

@@ -14,7 +14,8 @@ from diag.engine.graphs.tf_runtime import readable_attributes, to_numpy
 from diag.engine.truth.axes import axis_names
 from diag.engine.truth.op_truth import OpTruth, widened
 from diag.engine.truth.transforms import is_transformable
-from diag.numerics.bounds import Bound, InOrder
+from diag.numerics.bounds import InOrder
+from diag.numerics.figures import Bound
 from diag.numerics.formats import Format
 from diag.numerics.normwise import (
     ProductNorms,

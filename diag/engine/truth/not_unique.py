@@ -16,8 +16,9 @@ import tensorflow as tf
 from diag.engine.graphs.graph import Node
 from diag.engine.graphs.tf_runtime import REALS, format_of_dtype, to_numpy
 from diag.engine.truth.own_decisions import GATES
-from diag.numerics.bounds import Bound, exact_bound
+from diag.numerics.bounds import exact_bound
 from diag.numerics.decompositions import THRESHOLD, ratio_of
+from diag.numerics.figures import Bound
 from diag.numerics.formats import format_of
 from diag.numerics.op_classes import CHOOSING, ErrorClass
 

@@ -32,7 +32,6 @@ from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
-    Bound,
     InOrder,
     RoundingSpread,
     allowance_bound,
@@ -43,7 +42,7 @@ from diag.numerics.bounds import (
 )
 from diag.numerics.definitions import private_outputs
 from diag.numerics.errors_against_truth import absolute_error
-from diag.numerics.figures import AbsoluteError, TruthStatistics
+from diag.numerics.figures import AbsoluteError, Bound, TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.op_classes import ErrorClass, class_of, is_product, is_random
 from diag.numerics.statistics import against_truth

@@ -27,7 +27,6 @@ from diag.engine.truth.unit_spreads import UnitSpreads
 from diag.engine.truth.unit_truth import UnitTruth
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
-    Bound,
     RoundingSpread,
     composite_bound_of,
     exact_bound,
@@ -36,7 +35,7 @@ from diag.numerics.bounds import (
     where_both_overflow,
 )
 from diag.numerics.errors_against_truth import absolute_error
-from diag.numerics.figures import AbsoluteError, PairStatistics, TruthStatistics
+from diag.numerics.figures import AbsoluteError, Bound, PairStatistics, TruthStatistics
 from diag.numerics.formats import format_of
 from diag.numerics.normwise import of_transforms
 from diag.numerics.statistics import against_truth, compare

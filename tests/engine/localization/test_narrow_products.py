@@ -10,8 +10,9 @@ import pytest
 
 from diag.engine.localization.narrow_products import NarrowProducts
 from diag.engine.truth.rounding_nodes import OperandRounding
-from diag.numerics.bounds import Bound, RoundingSpread, composite_bound
+from diag.numerics.bounds import RoundingSpread, composite_bound
 from diag.numerics.errors_against_truth import absolute_error
+from diag.numerics.figures import Bound
 from diag.numerics.formats import BFLOAT16, TF32, round_to
 
 NAMES = ("query", "key", "value", "scores", "mixture", "projection")

@@ -12,7 +12,7 @@ from diag.engine.graphs.graph import Node, node_of
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.truth.op_judge import OpEvidence, OpJudge
 from diag.engine.truth.op_truth import OpTruth
-from diag.numerics.bounds import Bound
+from diag.numerics.figures import Bound
 from diag.verdict.findings import NORMWISE
 from tests.faults.healthy import strassen_product
 

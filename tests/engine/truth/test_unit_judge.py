@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from diag.engine.truth.own_decisions import OWN_DECISION
 from diag.engine.truth.unit_judge import _exact_bound, _OutputJudgement
-from diag.numerics.bounds import Bound
+from diag.numerics.figures import Bound
 from diag.numerics.op_classes import ErrorClass
 
 
