@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from diag.causes.earlier import depends_on_history, stale, unrepeated
+from diag.causes.earlier import depends_on_history, never_the_same, stale, unrepeated
 from diag.causes.narrowing import (
     ENOUGH_VALUES,
     OTHER_WAYS,
@@ -197,4 +197,4 @@ EXPLAINING: tuple[Hypothesis, ...] = (
 # The same, where nothing cheaper does.
 COSTLY: tuple[Hypothesis, ...] = (misread, factored)
 # What only says how it is wrong.
-DESCRIBING: tuple[Hypothesis, ...] = (nonfinite, approximate, elements)
+DESCRIBING: tuple[Hypothesis, ...] = (never_the_same, nonfinite, approximate, elements)

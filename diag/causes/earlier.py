@@ -20,6 +20,15 @@ def unrepeated(case: WrongOutput) -> Iterator[Cause]:
         yield Cause("nondeterminism", summary)
 
 
+def never_the_same(case: WrongOutput) -> Iterator[Cause]:
+    """Wrong in both runs, and further apart than rounding brings two runs: a race that is lost each time elsewhere."""
+    if case.repeated is None or not np.isfinite(case.repeated).all() or same_bits(case.repeated, case.output):
+        return
+    apart = case.excess_against(case.repeated.astype(np.float64))
+    if 1 < apart < np.inf:
+        yield Cause("nondeterminism", "wrong in each run, but never the same, on the same inputs", {"runs_apart": apart})
+
+
 def depends_on_history(case: WrongOutput) -> Iterator[Cause]:
     """Right in isolation, with nothing remembered; wrong, and the same, wherever the place remembers."""
     if case.isolated is None or same_bits(case.isolated, case.output) or _excess_of(case, case.isolated) > 1:

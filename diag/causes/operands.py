@@ -107,6 +107,7 @@ def _other_orders(x: Array) -> Iterator[tuple[str, Array]]:
             first, second = long[-3:-1]
             both = _moved(_moved(x, step, first), step, second)
             yield f"moved by {step} along axes {first} and {second}, zeros behind it", both
+    yield from _stored_otherwise(x)
 
 
 def _exchanged(x: Array) -> Iterator[tuple[str, Array]]:
@@ -116,6 +117,14 @@ def _exchanged(x: Array) -> Iterator[tuple[str, Array]]:
             yield f"with axes {a} and {b} exchanged", exchanged
         elif min(x.shape[a], x.shape[b]) > 1:
             yield f"read as if axes {a} and {b} were stored the other way round", exchanged.reshape(x.shape)
+
+
+def _stored_otherwise(x: Array) -> Iterator[tuple[str, Array]]:
+    """More than two axes in another order, as of images with their channels first read as if they came last."""
+    for order in itertools.permutations(range(x.ndim)):
+        if sum(place != axis for place, axis in enumerate(order)) > 2:  # of two `_exchanged` knows
+            words = " ".join(map(str, order))
+            yield f"read as if its axes were stored in the order {words}", x.transpose(order).reshape(x.shape)
 
 
 def _turned_round(x: Array, long: Sequence[int]) -> Iterator[tuple[str, Array]]:

@@ -38,8 +38,9 @@ def permuted(case: WrongOutput) -> Iterator[Cause]:
         moves = list(itertools.islice(found, None if case.output.size <= A_LOOK else 1))  # each is as long
         others = {"also_by": moves[1:]} if len(moves) > 1 else {}
         yield Cause("permuted", moves[0] if moves else "", {**others, "num_moved": int(case.wrong.sum())})
-    elif is_telling and not case.output.all():
-        found = (shift for shift, truth in _shifts(case) if _is_alike(case, truth) and case.excess_against(truth) <= 1)
+    elif is_telling:
+        shifts = itertools.chain(_over_the_edge(case), () if case.output.all() else _shifts(case))
+        found = (shift for shift, truth in shifts if _is_alike(case, truth) and case.excess_against(truth) <= 1)
         for shift in itertools.islice(found, 1):
             yield Cause("permuted", shift, {"num_moved": int(case.wrong.sum())})
     yield from _read_elsewhere(case)
@@ -88,6 +89,15 @@ def _shifts(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
                 moved = np.roll(case.truth, shift if start == 0 else -shift, axis)
                 np.moveaxis(moved, axis, 0)[start : start + shift] = 0
                 yield f"{name}: {shift} of {length} {words}, zeros left behind", moved
+
+
+def _over_the_edge(case: WrongOutput) -> Iterator[tuple[str, Truth]]:
+    """One place further along an axis, the edge twice: what a sampler reads that keeps to its image."""
+    for axis, name in enumerate(_axis_names(case)):
+        length = case.truth.shape[axis]
+        for step, words in ((-1, "later"), (1, "earlier")) if length > 2 else ():
+            places = np.clip(np.arange(length) + step, 0, length - 1)
+            yield f"{name}: 1 of {length} {words}, the edge repeated", np.take(case.truth, places, axis)
 
 
 def _axis_names(case: WrongOutput) -> list[str]:

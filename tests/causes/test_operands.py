@@ -78,6 +78,15 @@ def test_a_product_read_with_its_axes_stored_the_other_way_round():
     assert "stored the other way round" in cause.evidence["summary"]
 
 
+def test_an_image_with_its_channels_first_read_as_if_they_came_last():
+    one, other = normal(2, 3, 4, 5, seed=3), normal(2, 3, 4, 5, seed=4)
+    wide = [one.astype(np.float64), other.astype(np.float64)]
+    output = one + other.transpose(0, 3, 1, 2).reshape(other.shape)
+    cause = explain(case(output, wide[0] + wide[1], ONCE, inputs=wide, recompute=lambda x: x[0] + x[1]))
+    words = "operand 1 read as if its axes were stored in the order 0 3 1 2"
+    assert (cause.name, cause.evidence["summary"]) == ("permuted", words)
+
+
 def test_operands_in_each_others_place():
     wide = [X.astype(np.float64), normal(16, 8, seed=4).astype(np.float64)]
     found = case(

@@ -49,6 +49,13 @@ def test_what_a_move_left_behind_is_zero(axis, kept, left, words):
     assert explain(case(output, truth, ErrorClass.COMPOSITE, axes=IMAGE)).name == "unknown"
 
 
+def test_a_move_by_one_may_repeat_the_edge():
+    truth = normal(2, 5, 6, 8)
+    output = truth[:, :, [0, 0, 1, 2, 3, 4]]
+    cause = explain(case(output, truth, ErrorClass.COMPOSITE, axes=IMAGE))
+    assert (cause.name, cause.evidence["summary"]) == ("permuted", "width: 1 of 6 later, the edge repeated")
+
+
 def test_values_that_were_computed_anew_are_permuted_as_well():
     """Each is a rounding away from the one that belongs elsewhere."""
     truth = normal(6, 8)
