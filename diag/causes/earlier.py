@@ -26,7 +26,9 @@ def never_the_same(case: WrongOutput) -> Iterator[Cause]:
         return
     apart = case.excess_against(case.repeated.astype(np.float64))
     if 1 < apart < np.inf:
-        yield Cause("nondeterminism", "wrong in each run, but never the same, on the same inputs", {"runs_apart": apart})
+        yield Cause(
+            "nondeterminism", "wrong in each run, but never the same, on the same inputs", {"runs_apart": apart}
+        )
 
 
 def depends_on_history(case: WrongOutput) -> Iterator[Cause]:
