@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,11 +37,35 @@ def describe_elements(wrong: npt.NDArray[Any], axes: Sequence[str] = ()) -> dict
         text = describe_indices(_touched(wrong, axis), name)
         if text:
             said[name] = text
-    scattered = "everywhere" if wrong.all() else "scattered over all axes"
+    scattered = "everywhere" if wrong.all() else describe_edge(wrong, names) or "scattered over all axes"
     result["where"] = "all in " + "; ".join(said.values()) if said else scattered
     if said and wrong[np.ix_(*(np.flatnonzero(_touched(wrong, axis)) for axis in range(wrong.ndim)))].all():
         result["every_element_there"] = True
     return result
+
+
+def describe_edge(wrong: Mask, names: Sequence[str] = ()) -> str:
+    """All that lies at an edge of a plane is touched, nothing within: what padding is done wrongly to; else ""."""
+    names = names or [f"axis {axis}" for axis in range(wrong.ndim)]
+    for pair in itertools.combinations(range(wrong.ndim), 2):
+        plane: Mask = np.asarray(wrong.any(axis=tuple(axis for axis in range(wrong.ndim) if axis not in pair)))
+        (top, bottom), (left, right) = (_ends(np.asarray(plane.all(axis=1 - axis))) for axis in (0, 1))
+        within = plane[top : len(plane) - bottom, left : plane.shape[1] - right]
+        is_narrow = 0 < top + bottom <= len(plane) / 2 and 0 < left + right <= plane.shape[1] / 2
+        if is_narrow and not within.any():
+            sides = zip(pair, ((top, bottom), (left, right)), strict=True)
+            return "all at the edge: " + "; ".join(f"the {_both(*ends)} of {names[axis]}" for axis, ends in sides)
+    return ""
+
+
+def _ends(touched: Mask) -> tuple[int, int]:
+    """How many at the start and how many at the end, all of them touched."""
+    runs = [int(np.argmin(each)) if not each.all() else each.size for each in (touched, touched[::-1])]
+    return runs[0], runs[1]
+
+
+def _both(first: int, last: int) -> str:
+    return " and ".join(f"{word} {count}" for word, count in (("first", first), ("last", last)) if count)
 
 
 def _touched(wrong: Mask, axis: int) -> Mask:
@@ -63,7 +88,7 @@ def describe_indices(touched: npt.NDArray[Any], name: str) -> str:
     gaps, names = np.unique(np.diff(indices)), plural(name)
     if gaps.size == 1 and gaps[0] == 1:
         return f"{names} {_run(first, last, length)}"
-    if gaps.size == 1:
+    if gaps.size == 1 and indices.size > 2:
         return f"every {_ordinal(int(gaps[0]))} {name} from {first}"
     if indices.size <= FEW:
         return f"{names} " + ", ".join(str(int(i)) for i in indices)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diag.causes.patterns import describe_elements, describe_values
+from diag.causes.patterns import describe_edge, describe_elements, describe_values
 from diag.causes.wrong_output import A_LOOK, Array, Truth, WrongOutput, has_distinct
 from diag.common.jsonable import json_number
 from diag.numerics.formats import format_of
@@ -208,8 +208,8 @@ def factored(case: WrongOutput) -> Iterator[Cause]:
 
 
 def elements(case: WrongOutput) -> Iterator[Cause]:
-    """Some elements are wrong and most are right."""
-    if 0.0 < case.share_wrong <= 0.5:
+    """Some elements are wrong and most are right, or all at an edge are and none within."""
+    if 0.0 < case.share_wrong <= 0.5 or describe_edge(case.wrong):
         yield Cause("wrong-elements", facts=copied(case))
 
 

@@ -96,4 +96,4 @@ def test_one_channel_holds_what_belongs_in_another():
     cause = explain(case(output, truth, axes=IMAGE))
     assert cause.name == "wrong-elements"
     assert cause.evidence["holds"] == {"channel 0": "what belongs in channel 15", "channel 15": "zeros"}
-    assert cause.evidence["where"] == "all in every 15th channel from 0"
+    assert cause.evidence["where"] == "all in channels 0, 15"
