@@ -22,20 +22,24 @@ def has_definition(op_type: str) -> bool:
     return op_type in _DEFINITIONS
 
 
-def defined(op_type: str, inputs: Arrays, attrs: Attributes, lost: float = 0.0) -> list[npt.NDArray[Any]]:
+def defined(
+    op_type: str, inputs: Arrays, attrs: Attributes, lost: float = 0.0, sample: int = 0
+) -> list[npt.NDArray[Any]]:
     """An op's outputs; floating inputs are float64.
 
     lost: so much of the mean square is added to a variance of the batch, or taken from it.  One rounding is what a
     variance loses that is the mean square less the square of the mean, as XLA has it (Chan, Golub and LeVeque 1983).
+    sample: in which channels it is added, another half of them in each of 1, 2 and 3, and in all of them in 0: what
+    cancels in one sample, where channels are added up, does not in the next.
 
     Raises:
       KeyError: there is no definition of it (`has_definition`).
     """
     with np.errstate(all="ignore"):
-        return _DEFINITIONS[op_type](inputs, {**attrs, _LOST: lost})
+        return _DEFINITIONS[op_type](inputs, {**attrs, _LOST: lost, _SAMPLE: sample})
 
 
-_LOST = "lockstep_lost"
+_LOST, _SAMPLE = "lockstep_lost", "lockstep_sample"
 
 
 def private_outputs(op_type: str) -> range | None:
@@ -69,6 +73,12 @@ def _mean(x: Floats) -> Floats:
     return np.asarray(x.reshape(-1, x.shape[-1]).mean(axis=0))
 
 
+def _signs(number: int, sample: int) -> Floats:
+    """Rows of a Walsh matrix: any two of the four samples differ in half of the channels."""
+    channels = np.arange(number)
+    return np.asarray((-1.0) ** ((channels & sample & 1) + ((channels & sample & 2) >> 1)))
+
+
 def _batch_norm(inputs: Arrays, attrs: Attributes) -> list[npt.NDArray[Any]]:
     """y, mean, variance, then what the gradient op is handed: mean and variance over N; V3 has an empty one."""
     x, (scale, offset, old_mean, old_variance) = _channels_last(inputs[0], attrs), inputs[1:5]
@@ -77,7 +87,7 @@ def _batch_norm(inputs: Arrays, attrs: Attributes) -> list[npt.NDArray[Any]]:
     if attrs["is_training"]:
         num, part = max(x.size // max(x.shape[-1], 1), 1), float(attrs.get("exponential_avg_factor", 1.0))
         mean = _mean(x)
-        signs = 1.0 - 2.0 * (np.arange(x.shape[-1]) % 2)
+        signs = _signs(x.shape[-1], attrs[_SAMPLE])
         variance = np.maximum(_mean(np.square(x - mean)) + attrs[_LOST] * signs * _mean(np.square(x)), 0.0)
         kept = [mean, variance * (num / max(num - 1, 1))]
         if part != 1.0:

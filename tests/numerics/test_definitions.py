@@ -65,3 +65,14 @@ def test_contrast_and_values_by_hand():
     attrs = {"epsilon": 0.0, "data_format": "NHWC", "is_training": True}
     y, mean, variance, *kept = defined("FusedBatchNormV3", [line, one, zero, zero, one], attrs)
     assert (y.ravel().tolist(), mean, variance, kept[1]) == ([-1.0, 1.0], 2.0, 2.0, 1.0)  # over N - 1, and over N
+
+
+@pytest.mark.parametrize("weights", [[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
+def test_what_variances_lose_does_not_cancel_in_every_sample(weights):
+    """Channels are added up behind a norm: in one of four samples all that their variances lost counts."""
+    attrs = {"epsilon": 1e-3, "data_format": "NHWC", "is_training": True}
+    ones = np.ones(4)
+    inputs = [np.array([[-3.0], [1.0]]).reshape(2, 1, 1, 1) * ones, ones, ones, ones, ones]
+    variances = [defined("FusedBatchNormV3", inputs, attrs, 0.1, sample)[4] for sample in range(4)]
+    lost = [float(np.dot(weights, each - 4.0)) for each in variances]
+    assert max(map(abs, lost)) == pytest.approx(4 * 0.1 * 5)  # of a mean square of 5

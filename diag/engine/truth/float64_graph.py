@@ -8,6 +8,7 @@ to a narrower dtype still rounds, for both lanes read the rounded value and so m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -159,7 +160,10 @@ class _PromotedBody:
         op, attrs, num, name = node.op, readable_attributes(proto), len(node.dtypes), f"{node.name}/lockstep_defined"
         results = [_wide(dtype) for dtype in node.dtypes]
         lost = format_of_dtype(node.dtypes[0]).unit_roundoff if self.noise.moves(node) else 0.0
-        call, kept = python_call(name, lambda *arrays: defined(op, arrays, attrs, lost)[:num], inputs, results)
+        samples = itertools.count()
+        call, kept = python_call(
+            name, lambda *arrays: defined(op, arrays, attrs, lost, next(samples))[:num], inputs, results
+        )
         self._keep_narrow(proto, node)
         self.promotion.alive.append(kept)
         self.added.append(call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -150,17 +151,20 @@ class OpTruth:
             wide[0] = below_largest(wide[0])
         units = [format_of_dtype(t.dtype).unit_roundoff if is_float(t) else 0.0 for t in inputs]
 
+        samples = itertools.count()
+
         def sample() -> Arrays:
             moved = [perturbed(t, u, generator) for t, u in zip(wide, units, strict=True)]
-            return self._run(node, moved, units[0]) or truth
+            return self._run(node, moved, units[0], next(samples)) or truth
 
         return spread_of(sample, NUM_PERTURBED, truth)
 
-    def _run(self, node: Node, wide: Sequence[tf.Tensor], lost: float = 0.0) -> Arrays | None:
-        """lost: see `defined`."""
+    def _run(self, node: Node, wide: Sequence[tf.Tensor], lost: float = 0.0, sample: int = 0) -> Arrays | None:
+        """lost, sample: see `defined`."""
         attrs = self._attributes.of(node.proto)
         if has_definition(node.op):
-            outputs = defined(node.op, [to_numpy(tensor) for tensor in wide], readable_attributes(node.proto), lost)
+            arrays = [to_numpy(tensor) for tensor in wide]
+            outputs = defined(node.op, arrays, readable_attributes(node.proto), lost, sample)
             return outputs[: len(node.dtypes)]
         double = None if is_random(node.op) else in_double(node.op, attrs)
         if double is None:
