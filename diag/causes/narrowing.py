@@ -221,7 +221,10 @@ def computed_in(case: WrongOutput) -> Iterator[Cause]:
 
 
 def _needs(output: Array, form: Format) -> bool:
-    """Whether all elements are numbers of a format and, where there are enough, not all of one a bit narrower."""
+    """Whether all elements are numbers of a format and, where there are enough, not all of one a bit narrower.
+
+    Zeros alone are numbers of every format.
+    """
     values = output[np.isfinite(output)]
     narrower = replace(form, precision=form.precision - 1)
 
@@ -229,7 +232,7 @@ def _needs(output: Array, form: Format) -> bool:
         parts = np.array_split(values, math.ceil(values.size / A_LOOK))  # nearly always, the first tells
         return all(np.array_equal(round_to(part, into), part) for part in (x.astype(np.float64) for x in parts))
 
-    return values.size > 0 and fit(form) and (not has_distinct(values, ENOUGH_VALUES) or not fit(narrower))
+    return bool(values.any()) and fit(form) and (not has_distinct(values, ENOUGH_VALUES) or not fit(narrower))
 
 
 def _excess_in(case: WrongOutput, form: Format, flushed: bool, rounds_inputs: bool) -> float:

@@ -217,6 +217,8 @@ def where(case: WrongOutput) -> dict[str, Any]:
     """Where the wrong elements are, in words, and the worst of them."""
     facts: dict[str, Any] = describe_elements(case.wrong, case.axes)
     values = _values(case) if 0 < case.wrong.sum() < case.wrong.size else ""
+    if case.is_floating and case.output.size > 1 and not case.output.any():
+        values = "all results are zero"
     if values:
         facts["values"] = values
     grid = _grid(case)

@@ -118,6 +118,17 @@ def test_an_op_that_ran_in_another_dtype_without_its_subnormals():
     assert (cause.name, cause.evidence["flushed"]) == ("format:fp16", True)
 
 
+def test_zeros_are_numbers_of_every_format():
+    """A square that float16 has none for was not computed in float16 because nothing was written."""
+    x = 1e-5 * A
+    squares = np.square(x.astype(np.float64))
+    cause = explain(
+        case(np.zeros_like(x), squares, ErrorClass.ROUNDED_ONCE, inputs=[x.astype(np.float64)],
+             recompute=lambda inputs: np.square(inputs[0]))
+    )  # fmt: skip
+    assert (cause.name, cause.evidence["values"]) == ("unknown", "all results are zero")
+
+
 def test_a_coarse_result_of_exact_inputs_is_another_matter():
     """Only the result is rounded: no dtype of the op's own would leave the inputs alone."""
     a, b = normal(200), normal(200, seed=1)
