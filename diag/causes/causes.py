@@ -136,7 +136,7 @@ def scaled(case: WrongOutput) -> Iterator[Cause]:
     if left > NEARLY_ALL * error:
         return
     factors = (_round(factor), factor, _middle(change, expected))
-    tried = {each: case.excess_against(base + each * expected) for each in factors if math.isfinite(each)}
+    tried = {each: _left_by(case, base, each, expected) for each in factors if math.isfinite(each)}
     allowed = FITTED if case.bound.error_class is ErrorClass.ROUNDED_ONCE else 1.0
     if case.excess_against(case.truth) <= allowed:
         return
@@ -145,6 +145,15 @@ def scaled(case: WrongOutput) -> Iterator[Cause]:
     if excess <= allowed:
         summary = f"{_in_digits(factor)} times what is right"
         yield Cause("scaled", summary, {"factor": factor, "remaining_excess": excess})
+
+
+def _left_by(case: WrongOutput, base: Truth, factor: float, expected: Truth) -> float:
+    """What remains of the error; a change of a variable is itself rounded before it is added, unless it is fused."""
+    left = case.excess_against(base + factor * expected)
+    if case.before is None or left <= 1:
+        return left
+    dtype = case.output.dtype
+    return min(left, case.excess_against(base + (dtype.type(factor) * expected.astype(dtype)).astype(np.float64)))
 
 
 def _in_digits(factor: float) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from diag.causes.causes import explain
 from diag.causes.wrong_output import WrongOutput
+from diag.numerics.figures import Bound
 from diag.numerics.op_classes import ErrorClass
 from tests.causes.wrong_outputs import case, nearest_even, normal, product, truncated
 
@@ -119,6 +120,21 @@ def test_a_scaled_update_is_scaled_from_where_it_started():
     cause = explain(case(output, before.astype(np.float64) - step, ErrorClass.ROUNDED_ONCE, before=before))
     assert cause.name == "scaled"
     assert cause.evidence["factor"] == pytest.approx(2.0, rel=1e-5)
+
+
+def test_a_scaled_update_is_itself_rounded_before_it_cancels():
+    """1.1 times the step all but cancels the variable: half a step of what is left is less than that rounding."""
+    before, step = normal(4, 3), normal(4, 3, seed=1)
+    output = before - np.float32(1.1) * step
+    output[0, 0], before[0, 0] = 0, np.float32(1.1) * step[0, 0]  # and one does, but for what was rounded away
+    truth = before.astype(np.float64) - step
+
+    def held(other):
+        rest = np.abs(output - other) / (0.5 * np.spacing(np.maximum(np.abs(output), np.float32(1e-20))))
+        return Bound(ErrorClass.ROUNDED_ONCE, float(rest.max()), 0.0, float(rest.max()), "half an ULP", (0, 0))
+
+    cause = explain(case(output, truth, ErrorClass.ROUNDED_ONCE, before=before, judge=held))
+    assert (cause.name, cause.evidence["factor"]) == ("scaled", pytest.approx(1.1))
 
 
 # ---- factors, approximations
