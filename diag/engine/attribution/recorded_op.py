@@ -37,7 +37,7 @@ class RecordedOp:
         observations: list[Observation] = []
         for evidence in found.evidence:
             outputs = executed.run(found.node, list(evidence.inputs), [])
-            judged = judge.judge(replace(evidence, candidate=output_arrays(outputs)))
+            judged = judge.judge(replace(evidence, candidate=output_arrays(evidence.node, outputs)))
             pairs = zip(found.observations, judged, strict=False)
             observations += [replace(seen, bound=again.bound) for seen, again in pairs]
         return observations

@@ -48,6 +48,6 @@ def _is_cured(record: OpRecord, microscope: Microscope) -> bool:
     evidence: Any = record.evidence
     with settings.tf32(False):
         outputs = microscope.candidate.run(evidence.node, list(evidence.inputs), [])
-    again = replace(evidence, candidate=output_arrays(outputs))
+    again = replace(evidence, candidate=output_arrays(evidence.node, outputs))
     bound = microscope.judge.judge(again)[record.output].bound
     return bound is not None and bound.is_explained

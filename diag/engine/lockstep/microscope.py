@@ -172,13 +172,13 @@ class Microscope:
         evidence = OpEvidence(
             node,
             [self._value(x) for x in inputs],
-            output_arrays(local),
-            output_arrays(outputs),
-            run_again=lambda place: output_arrays(place.run(node, reference_inputs, at_candidate)),
+            output_arrays(node, local),
+            output_arrays(node, outputs),
+            run_again=lambda place: output_arrays(node, place.run(node, reference_inputs, at_candidate)),
             candidate_inputs=candidate_inputs,
             inherited=max((x.difference for x in inputs if isinstance(x, Pair)), default=0.0),
         )
-        propagated = self._record(evidence, None if own is local else output_arrays(own))
+        propagated = self._record(evidence, None if own is local else output_arrays(node, own))
         return [
             Pair(a) if p.num_unequal == 0 and p.num_zero_sign == 0 else Pair(a, b, p.normwise_relative_error)
             for a, b, p in zip(outputs, own, propagated, strict=True)

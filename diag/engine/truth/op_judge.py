@@ -40,7 +40,7 @@ from diag.numerics.bounds import (
     exact_bound,
     where_both_overflow,
 )
-from diag.numerics.definitions import private_outputs
+from diag.numerics.definitions import has_definition, private_outputs, without_placeholders
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError, Bound, TruthStatistics
 from diag.numerics.formats import FLOAT32, Format, format_of
@@ -395,5 +395,9 @@ def _all_equal(evidence: OpEvidence) -> bool:
     )
 
 
-def output_arrays(outputs: Sequence[Any]) -> list[npt.NDArray[Any]]:
-    return [to_numpy(output) for output in outputs]
+def output_arrays(node: Node, outputs: Sequence[Any]) -> list[npt.NDArray[Any]]:
+    """What an op gave; what holds nothing is empty."""
+    arrays = [to_numpy(output) for output in outputs]
+    if not has_definition(node.op):
+        return arrays
+    return without_placeholders(node.op, readable_attributes(node.proto), arrays)

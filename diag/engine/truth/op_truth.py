@@ -31,7 +31,7 @@ from diag.engine.truth.float64_graph import EMPTY_IS_LIMIT
 from diag.engine.truth.transforms import ROLES, is_channels_first, largest_near
 from diag.machine.places import Place
 from diag.numerics.bounds import RoundingSpread
-from diag.numerics.definitions import defined, defined_scale, has_definition
+from diag.numerics.definitions import defined, defined_scale, has_definition, without_placeholders
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError
 from diag.numerics.op_classes import is_random
@@ -164,8 +164,9 @@ class OpTruth:
         attrs = self._attributes.of(node.proto)
         if has_definition(node.op):
             arrays = [to_numpy(tensor) for tensor in wide]
-            outputs = defined(node.op, arrays, readable_attributes(node.proto), lost, sample)
-            return outputs[: len(node.dtypes)]
+            attributes = readable_attributes(node.proto)
+            outputs = defined(node.op, arrays, attributes, lost, sample)[: len(node.dtypes)]
+            return without_placeholders(node.op, attributes, outputs)
         double = None if is_random(node.op) else in_double(node.op, attrs)
         if double is None:
             if any(dtype in FLOATS for dtype in node.dtypes) or any(is_float(t) for t in wide):

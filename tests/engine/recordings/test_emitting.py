@@ -138,7 +138,7 @@ def test_a_place_is_a_device_and_nothing_else(text: str) -> None:
 def test_it_says_whose_data_it_holds(op: str, holds: str, photos: Program, tmp_path: Path) -> None:
     node = next(node for node in photos.graph if node.op == op)
     inputs = [tf.zeros([n or 1 for n in photos.graph.shape(p).as_list()], photos.graph.dtype(p)) for p in node.inputs]
-    outputs = output_arrays(EagerPlace(CPU, None).run(node, inputs, ()))
+    outputs = output_arrays(node, EagerPlace(CPU, None).run(node, inputs, ()))
     part = OpReplay(node, (), (OpEvidence(node, inputs, outputs, outputs),))
     says = emit(tmp_path / "op.py", part, photos, CPU)
     assert says == f"op.npz holds {holds}: send it only to whom you would send these."

@@ -10,7 +10,7 @@ import tensorflow as tf
 from diag.engine.faults.winograd import filtered as winograd
 from diag.engine.graphs.graph import Node, node_of
 from diag.engine.graphs.tf_runtime import to_numpy
-from diag.engine.truth.op_judge import OpEvidence, OpJudge
+from diag.engine.truth.op_judge import OpEvidence, OpJudge, output_arrays
 from diag.engine.truth.op_truth import OpTruth
 from diag.numerics.figures import Bound
 from diag.verdict.findings import NORMWISE
@@ -46,6 +46,28 @@ def judged(a: np.ndarray, b: np.ndarray, candidate: np.ndarray, reference: np.nd
     bound = OpJudge().judge(evidence)[0].bound
     assert bound is not None
     return bound
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16])
+@pytest.mark.parametrize("is_training", [True, False])
+def test_outputs_that_hold_nothing_may_have_any_shape(dtype, is_training):
+    """In float16 FusedBatchNormV3's sixth output is a scalar, its gradient's last ones are empty, unlike oneDNN's."""
+    x = tf.cast(np.random.default_rng(0).normal(size=(2, 3, 3, 4)), dtype)
+
+    def with_gradient(x, one):
+        given = {"scale": one, "is_training": is_training}
+        out = tf.raw_ops.FusedBatchNormV3(x=x, offset=one, mean=one, variance=one, **given)
+        kept = {f"reserve_space_{at}": one for at in (1, 2, 3)}
+        return out, tf.raw_ops.FusedBatchNormGradV3(y_backprop=x, x=x, **kept, **given)
+
+    specs = [tf.TensorSpec(x.shape, dtype), tf.TensorSpec([4])]
+    graph = tf.function(with_gradient).get_concrete_function(*specs).graph
+    nodes = [node_of(op) for op in graph.get_operations() if op.type.startswith("FusedBatchNorm")]
+    one, outputs = tf.ones(4), with_gradient(x, tf.ones(4))
+    for node, inputs, found in zip(nodes, ([x, *[one] * 4], [x, x, one, one, one, one]), outputs, strict=True):
+        arrays = output_arrays(node, found)
+        bounds = [judgement.bound for judgement in OpJudge().judge(OpEvidence(node, inputs, arrays, arrays))]
+        assert all(bound is not None and bound.is_explained for bound in bounds)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
