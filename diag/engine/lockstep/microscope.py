@@ -38,6 +38,8 @@ from diag.verdict.findings import SHARED_ERROR, Observation, Relation, Verdict
 
 # What hands on tensors of a list, which a loop keeps its inputs and outputs in: copies, judged by the reference's.
 LIST_READERS = frozenset({"TensorListGetItem", "TensorListStack"})
+# What stands for the output of a branch that was not taken: memory that nobody wrote, or zeros, and nobody reads.
+UNWRITTEN = frozenset({"FakeParam"})
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Microscope:
         if not node.dtypes:
             return []
         is_seen = not self._is_opaque(node, inputs) or (node.op in LIST_READERS and self._lists_travel)
-        if node.location.index is None or not is_seen:
+        if node.location.index is None or not is_seen or node.op in UNWRITTEN:
             return self._plumb(node, inputs)
         return self._observe(node, inputs)
 

@@ -48,6 +48,10 @@ ON_XLA = "XLA_"
 """In what XLA says of an op that it cannot compile stands the device, XLA_CPU_JIT for one."""
 
 
+# How XLA says that it cannot compile a step; the last where its own verifier refuses what it made of it.
+UNSUPPORTED = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.InternalError)
+
+
 class LockstepRun:
     """One model, two places, the same batches."""
 
@@ -174,9 +178,9 @@ class LockstepRun:
     def _reason(self, error: tf.errors.OpError, step: int) -> Exception:
         """Why TensorFlow gave up: a step XLA cannot compile, or its own message."""
         place, reason = self.settings.candidate, reason_of(error)
-        unsupported = isinstance(error, (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError))
+        unsupported = isinstance(error, UNSUPPORTED)
         if unsupported and place.execution == "xla" and step == self.settings.first_step:
-            return UserError(f"{place}: XLA cannot compile this step: {reason}")
+            return UserError(f"{place}: XLA cannot compile this step: {short_reason(error)}")
         if unsupported and ON_XLA in reason:
             return UserError(
                 f"XLA cannot compile a function of the model's own that asks for it (jit_compile=True): "

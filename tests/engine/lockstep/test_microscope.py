@@ -315,3 +315,15 @@ def test_an_op_in_a_loop_is_told_with_its_iteration():
     assert causes["TensorListGetItem"].summary == f"first in iteration 0 of the {zoo.LENGTH}"
     assert causes["MatMul"].summary == f"first in iteration 1 of the {zoo.LENGTH}"
     assert causes["MatMul"].facts == {"iteration": 1, "iterations": zoo.LENGTH}
+
+
+def test_what_stands_for_a_branch_that_was_not_taken_is_no_result(mlp):
+    """Under XLA a conditional's other branch gives FakeParam, memory that nobody wrote."""
+    program, _ = mlp
+    graph = tf.function(lambda: tf.raw_ops.FakeParam(dtype=tf.float32, shape=[4])).get_concrete_function().graph
+    (op,) = [op for op in graph.get_operations() if op.type == "FakeParam"]
+    node = replace(node_of(op), location=replace(node_of(op).location, index=0))
+    lanes = [Lane(name, CPU, None, program.initial_state()) for name in ("reference", "candidate")]
+    microscope = Microscope(program, (lanes[0], lanes[1]), 0, truth_everywhere=True)
+    (value,) = microscope.compute(node, [])
+    assert value.own is None and not microscope.observations
