@@ -293,7 +293,10 @@ def test_a_place_agrees_with_itself(run, model):
 
 
 # Two inputs and outputs, traced and cut into units, are in tests/engine/step.
-@pytest.mark.parametrize("model", ["lstm", "shared", "xception_block", pytest.param("two_ways", marks=pytest.mark.slow)])
+TWO_WAYS = pytest.param("two_ways", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("model", ["lstm", "shared", "xception_block", TWO_WAYS])
 def test_op_by_op_is_at_most_a_rounding_away(run, model):
     ran = run(model, "--candidate", "CPU:0/eager", "--units", "op", steps=1)
     assert ran.code == 0, ran.first
@@ -555,10 +558,8 @@ def test_the_command_refuses_in_one_line(tmp_path):
 
 
 def test_another_seed_is_another_run(run):
-    losses = [
-        run("mlp", "--candidate", "CPU:0", "--units", "step", "--seed", seed, steps=1).report["lanes"]["reference"]["loss"]
-        for seed in ("0", "1")
-    ]
+    given = ("mlp", "--candidate", "CPU:0", "--units", "step", "--seed")
+    losses = [run(*given, seed, steps=1).report["lanes"]["reference"]["loss"] for seed in ("0", "1")]
     assert np.all(np.isfinite(losses)) and losses[0] != losses[1]
 
 
