@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from diag.engine.graphs.graph import Node, Port
-from diag.engine.graphs.tf_runtime import REALS, format_of_dtype, to_numpy
+from diag.engine.graphs.tf_runtime import REALS, to_numpy
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.truth.not_unique import settled
 from diag.engine.truth.op_truth import OpTruth
-from diag.numerics.decompositions import THRESHOLD, is_decomposition, ratio_of
+from diag.numerics.decompositions import is_decomposition
 from diag.numerics.op_classes import CHOOSING
 
 TURNED = 0.1  # of the largest element: rounding does less, another sign more
@@ -28,7 +28,7 @@ def layers_that_chose_otherwise(telescope: Telescope, run: StepRun) -> list[str]
 
     Runs the candidate's step again, and leaves the candidate in the state after it.
     """
-    program, candidate = telescope.program, telescope.candidate
+    program = telescope.program
     nodes = [
         node for node in program.graph
         if (is_decomposition(node.op) or node.op in CHOOSING) and program.graph.dtype(node.inputs[0]) in REALS
@@ -36,13 +36,7 @@ def layers_that_chose_otherwise(telescope: Telescope, run: StepRun) -> list[str]
     if not nodes:
         return []
     ports = [port for node in nodes for port in (*node.inputs, *_outputs(node))]
-    shared = {port: run.reference.values[port] for port in program.random_ports}
-    candidate.load(run.candidate.before)
-    candidate.enter_step(run.step)
-    try:
-        values = telescope.steps.compiled[candidate.name].run(run.batch, ports, shared, is_kept=False)
-    finally:
-        candidate.load(run.candidate.after)
+    values = telescope.steps.shown(telescope.candidate, run, ports, run.candidate.before)
     if not all(_is_right(node, values) for node in nodes):
         return []
     return sorted({node.location.layer or node.op for node in nodes if _is_turned(node, values, run)})
@@ -53,17 +47,13 @@ def _outputs(node: Node) -> list[Port]:
 
 
 def _is_right(node: Node, values: Mapping[Port, Any]) -> bool:
-    outputs = [to_numpy(values[port]) for port in _outputs(node)]
-    if node.op in CHOOSING:
-        inputs = [values[port] for port in node.inputs]
-        *_, expected = OpTruth().outputs(node, inputs) or outputs
-        if np.array_equal(outputs[-1], expected):
-            return True
-        found = settled(node, inputs, outputs, len(outputs) - 1, expected)
-        return found is not None and found.bound.is_explained
-    matrix, *wide = (x.astype(np.float64) for x in (to_numpy(values[node.inputs[0]]), *outputs))
-    ratio = ratio_of(node.op, matrix, wide, format_of_dtype(node.dtypes[0]))
-    return ratio is not None and ratio <= THRESHOLD
+    """Whether the winners are those that truth has, or the results right by what defines them."""
+    inputs, outputs = [values[port] for port in node.inputs], [to_numpy(values[port]) for port in _outputs(node)]
+    *_, expected = OpTruth().outputs(node, inputs) or outputs
+    if node.op in CHOOSING and np.array_equal(outputs[-1], expected):
+        return True
+    found = settled(node, inputs, outputs, len(outputs) - 1, expected)
+    return found is not None and found.bound.is_explained
 
 
 def _is_turned(node: Node, values: Mapping[Port, Any], run: StepRun) -> bool:

@@ -69,7 +69,6 @@ class LockstepRun:
         self.candidate = Lane.at("candidate", settings.candidate, self.program, settings.seed)
         self.twins = Twins(settings.reference, settings.seed, settings.twins) if settings.twins else None
         self.findings = Findings()
-        self.models = None if second is None else TwoModels(second, self.program, self.candidate, self.findings)
         self.attention = Attention(self.findings, settings.follow, settings.units)
         self.streams = RandomStreams()
         self.history = History(settings.candidate)
@@ -77,7 +76,8 @@ class LockstepRun:
         self.next_step = settings.first_step
         self.telescopes: dict[BatchKey, Telescope] = {}
         self.began: dict[BatchKey, int] = {}  # the first step with a batch of these shapes
-        self.telescope_for(first, settings.first_step, self.program)
+        telescope = self.telescope_for(first, settings.first_step, self.program)
+        self.models = None if second is None else TwoModels(second, telescope, self.findings)
 
     @property
     def lanes(self) -> tuple[Lane, Lane]:
