@@ -12,7 +12,7 @@ from rich.text import Text
 
 from diag.common.terminal import facts_table
 from diag.common.text import as_text
-from diag.common.wording import counted, figure, percent, shortened
+from diag.common.wording import counted, figure, first_few, percent, shortened
 from diag.report.layout import table_of
 from diag.verdict.result import RunResult
 from diag.verdict.weights import PredictionDifference, WeightComparison, WeightDifference
@@ -76,7 +76,7 @@ def _layers(known: WeightComparison) -> Iterator[str]:
         layers = counted(len(wrong), "layer")
         yield f"On the reference's inputs they bring {layers} out of what rounding explains, {first}."
     if known.unjudged:
-        some = ", ".join(known.unjudged[:MOST_WAYS]) + (", ..." if len(known.unjudged) > MOST_WAYS else "")
+        some = first_few(known.unjudged, MOST_WAYS)
         yield f"The layers that read {some} are no units of their own, so what these do there was not judged."
     if grows := next((layer for layer in known.layers if layer.amplifies), None):
         yield f"In {grows.layer} outputs are apart by {_apart(grows.apart)}, far more than weights and inputs are."

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.common.wording import first_few
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
@@ -161,15 +162,11 @@ def _changes(lane: str, changed: Sequence[str], unstable: Collection[str], what:
     if unstable:
         result.append(
             f"the {lane} is not deterministic: the same step run again leaves other bits in {len(unstable)} {what} "
-            f"({_some(sorted(unstable))})"
+            f"({first_few(sorted(unstable))})"
         )
     if watched:
         result.append(
             f"watching changes the {lane}: without taps the step leaves other bits in {len(watched)} {what} "
-            f"({_some(watched)})"
+            f"({first_few(watched)})"
         )
     return result
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from diag.common.wording import first_few
 from diag.engine.graphs.tf_errors import reason as short_reason
 from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.lanes.lane import Lane
@@ -364,9 +365,8 @@ class LockstepRun:
 
     def _note_not_reproduced(self, variables: Sequence[str], step: int) -> None:
         if variables:
-            some = ", ".join(variables[:3]) + (", ..." if len(variables) > 3 else "")
             self.findings.note(
                 f"step {step} of the candidate, run again from its own state on the same batch, leaves other bits in "
-                f"{len(variables)} of {len(self.program.variables)} variables ({some}): what it did there cannot be "
-                "reproduced"
+                f"{len(variables)} of {len(self.program.variables)} variables ({first_few(variables)}): what it did "
+                "there cannot be reproduced"
             )
