@@ -36,7 +36,6 @@ class Way(Enum):
     ANY_ORDER = "any order"
 
 
-WAYS = (Way.KEPT_WIDE, Way.AS_WRITTEN, Way.ANY_ORDER)
 _PREFIX = "lockstep_range"
 # Of ops that multiply, the input that each factor is; RealDiv multiplies by the reciprocal of its second.
 _PRODUCTS = {

@@ -17,7 +17,7 @@ from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
-from diag.engine.truth.format_range import OUT_OF_RANGE, WAYS, nearest
+from diag.engine.truth.format_range import OUT_OF_RANGE, Way, nearest
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
 from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import Arrays
@@ -240,7 +240,7 @@ class UnitJudge:
         unit_truth = self.truth_of(unit_run.unit)
 
         def truths_of(inputs: UnitInputs) -> list[Arrays]:
-            return [unit_truth.outputs(inputs), *(unit_truth.outputs_in_range(inputs, way) for way in WAYS)]
+            return [unit_truth.outputs(inputs), *(unit_truth.outputs_in_range(inputs, way) for way in Way)]
 
         def nearer(results: Sequence[Any], truths: list[Arrays], known: Sequence[_Distance | None]) -> list[Any]:
             found = list(known)
