@@ -60,6 +60,9 @@ class RoundingSpread:
         return RoundingSpread(math.hypot(self.rms, other.rms), self.max + other.max)
 
 
+NO_SPREAD = RoundingSpread(0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class InOrder:
     """Error over u(|A||B|) of plain sums of the same terms in the order of memory, the worst of a few ways to group.

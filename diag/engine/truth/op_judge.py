@@ -32,6 +32,7 @@ from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
+    NO_SPREAD,
     InOrder,
     RoundingSpread,
     allowance_bound,
@@ -55,7 +56,6 @@ SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # (`NEAR_ITS_BOUND` of diag/engine/runs/attention.py), an excess is given as it is without any.
 CLEARLY_WITHIN = 1 / 4
 DIVISIONS = ("RealDiv", "Div", "DivNoNan", "Xdivy")
-NO_SPREAD = RoundingSpread(0.0, 0.0)
 EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
 
 
