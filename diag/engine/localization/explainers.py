@@ -16,7 +16,7 @@ from diag.causes.causes import explain
 from diag.causes.wrong_output import WrongOutput
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node, Port
 from diag.engine.graphs.reachability import ancestors
-from diag.engine.graphs.tf_runtime import FLOATS, readable_attributes, to_numpy
+from diag.engine.graphs.tf_runtime import FLOATS, float64_array, readable_attributes, to_numpy
 from diag.engine.lanes.step_results import UnitRun
 from diag.engine.localization.narrow_products import NarrowProducts, products_upstream
 from diag.engine.lockstep.microscope import OpRecord
@@ -70,7 +70,7 @@ class OpExplainer:
         truth = where_both_overflow(x, reference, raw)
         shown = [t for t in evidence.inputs if t.dtype not in OPAQUE]  # a list is no array
         has_list = len(shown) < len(evidence.inputs)
-        wide = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in shown]
+        wide = list(map(float64_array, shown))
         attrs = readable_attributes(node.proto)
         own_error = cache(lambda: absolute_error(x, raw).rms)
         return WrongOutput(
