@@ -37,30 +37,37 @@ def layers_that_chose_otherwise(telescope: Telescope, run: StepRun) -> list[str]
         return []
     ports = [port for node in nodes for port in (*node.inputs, *_outputs(node))]
     values = telescope.steps.shown(telescope.candidate, run, ports, run.candidate.before)
-    if not all(_is_right(node, values) for node in nodes):
+    results = [_Results(node, values) for node in nodes]
+    if not all(each.are_right() for each in results):
         return []
-    return sorted({node.location.layer or node.op for node in nodes if _is_turned(node, values, run)})
+    return sorted({each.layer for each in results if each.are_others_than(run.unit_source.values)})
 
 
 def _outputs(node: Node) -> list[Port]:
     return [Port(node.name, index) for index in range(len(node.dtypes))]
 
 
-def _is_right(node: Node, values: Mapping[Port, Any]) -> bool:
-    """Whether the winners are those that truth has, or the results right by what defines them."""
-    inputs, outputs = [values[port] for port in node.inputs], [to_numpy(values[port]) for port in _outputs(node)]
-    *_, expected = OpTruth().outputs(node, inputs) or outputs
-    if node.op in CHOOSING and np.array_equal(outputs[-1], expected):
-        return True
-    found = settled(node, inputs, outputs, len(outputs) - 1, expected)
-    return found is not None and found.bound.is_explained
+class _Results:
+    """What an op of the candidate's step made of its inputs, and what truth makes of them."""
 
+    def __init__(self, node: Node, values: Mapping[Port, Any]) -> None:
+        self.node, self.layer, self.chooses = node, node.location.layer or node.op, node.op in CHOOSING
+        self.inputs = [values[port] for port in node.inputs]
+        self.outputs = {port: to_numpy(values[port]) for port in _outputs(node)}
+        self.truth = OpTruth().outputs(node, self.inputs) or list(self.outputs.values())
 
-def _is_turned(node: Node, values: Mapping[Port, Any], run: StepRun) -> bool:
-    ports, reference = _outputs(node), run.unit_source.values
-    found = [to_numpy(values[port]) for port in ports]
-    pairs = [(x, to_numpy(reference[port])) for x, port in zip(found, ports, strict=True) if port in reference]
-    pairs += zip(found, OpTruth().outputs(node, [values[port] for port in node.inputs]) or (), strict=False)
-    if node.op in CHOOSING:
-        return any(np.any(a != b) for a, b in pairs if a.dtype.kind in "iu")
-    return any(np.max(np.abs(a - b), initial=0.0) > TURNED * np.max(np.abs(b), initial=0.0) for a, b in pairs)
+    def are_right(self) -> bool:
+        """Whether the winners are those that truth has, or the results right by what defines them."""
+        outputs = list(self.outputs.values())
+        if self.chooses and np.array_equal(outputs[-1], self.truth[-1]):
+            return True
+        found = settled(self.node, self.inputs, outputs, len(outputs) - 1, self.truth[-1])
+        return found is not None and found.bound.is_explained
+
+    def are_others_than(self, reference: Mapping[Port, Any]) -> bool:
+        """Whether they are not those of the reference, as far as these are known, or not those of truth."""
+        pairs = [(x, to_numpy(reference[port])) for port, x in self.outputs.items() if port in reference]
+        pairs += zip(self.outputs.values(), self.truth, strict=True)
+        if self.chooses:
+            return any(np.any(a != b) for a, b in pairs if a.dtype.kind in "iu")
+        return any(np.max(np.abs(a - b), initial=0.0) > TURNED * np.max(np.abs(b), initial=0.0) for a, b in pairs)
