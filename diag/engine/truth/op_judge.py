@@ -33,6 +33,7 @@ from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
+    EQUAL_BITS,
     NO_SPREAD,
     InOrder,
     RoundingSpread,
@@ -57,7 +58,6 @@ SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # (`NEAR_ITS_BOUND` of diag/engine/runs/attention.py), an excess is given as it is without any.
 CLEARLY_WITHIN = 1 / 4
 DIVISIONS = ("RealDiv", "Div", "DivNoNan", "Xdivy")
-EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
 
 
 @dataclass(frozen=True)
