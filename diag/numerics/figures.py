@@ -190,4 +190,5 @@ class Bound:
 
     @property
     def is_explained(self) -> bool:
+        """Whether rounding explains the error."""
         return self.excess <= 1.0

@@ -67,6 +67,7 @@ class Region:
 
     @property
     def op_indices(self) -> tuple[int, ...]:
+        """Of its ops in the step, ascending."""
         return tuple(node.location.index for node in self.ops if node.location.index is not None)
 
 

@@ -60,6 +60,7 @@ class OpExplainer:
         return replace(record.observation, cause=cause)
 
     def wrong_output(self, record: OpRecord) -> WrongOutput:
+        """What is known of the output, and how to judge and recompute it; arrays of numbers, no tensors."""
         evidence, output, bound = record.evidence, record.output, record.observation.bound
         assert bound is not None
         if evidence.truth is None:  # what only hands on numbers: as the reference does

@@ -393,4 +393,5 @@ def _all_equal(evidence: OpEvidence) -> bool:
 
 
 def output_arrays(outputs: Sequence[Any]) -> list[npt.NDArray[Any]]:
+    """Tensors as arrays of their own dtypes, complex numbers as pairs: (..., 2)."""
     return [to_numpy(output) for output in outputs]
