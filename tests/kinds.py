@@ -328,8 +328,40 @@ def long_names() -> keras.Model:
     return classifier(inputs, x)
 
 
+class MeanOfRows(layers.Layer):
+    """The mean embedding of the words of each row, however many it has."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.embedding = layers.Embedding(len(WORDS), 4)
+
+    def build(self, shape: Any) -> None:
+        self.embedding.build(shape)
+
+    def call(self, words: tf.RaggedTensor) -> Any:
+        return tf.reduce_mean(words.with_flat_values(self.embedding(words.flat_values)), axis=1)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape[0], 4
+
+
+def bags() -> keras.Model:
+    """Ragged words and sparse counts."""
+    words = keras.Input((None,), dtype="int64", ragged=True, name="words")
+    counts = keras.Input((12,), sparse=True, name="counts")
+    x = layers.Concatenate(name="both")([MeanOfRows(name="mean")(words), layers.Dense(4, name="dense")(counts)])
+    return classifier({"words": words, "counts": counts}, x)
+
+
+def bags_data() -> tuple[dict[str, Any], np.ndarray]:
+    random = _random()
+    words = tf.ragged.constant([random.integers(0, len(WORDS), 1 + index % 5) for index in range(SIZE)], tf.int64)
+    counts = random.poisson(0.3, (SIZE, 12)).astype("float32")
+    return {"words": words, "counts": tf.sparse.from_dense(counts)}, numbers()[1]
+
+
 def ragged() -> tf.data.Dataset:
-    """Rows of different lengths, left as they are, which Keras takes no more than this."""
+    """Rows of different lengths, left as they are, which Keras's own recurrent layers do not take."""
     rows = tf.ragged.constant([[[1.0, 2.0, 3.0]] * (1 + index % 3) for index in range(SIZE)], ragged_rank=1)
     return tf.data.Dataset.from_tensor_slices((rows, numbers()[1])).batch(4)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")  # ECMA-48, 8.3.117: Select Graphic Rendition
 
 
 def figure(value: float) -> str:
@@ -30,8 +33,8 @@ def figure(value: float) -> str:
 
 
 def one_line(text: object) -> str:
-    """A text, or what an error says, with its line breaks as spaces."""
-    return " ".join(str(text).split())
+    """A text, or what an error says, with its line breaks as spaces and in plain letters: Keras prints its in bold."""
+    return " ".join(_STYLE.sub("", str(text)).split())
 
 
 def first_line(text: object) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from diag.engine.step.arrays import CompositeArray, concatenated
+
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: arrays with the sample first, or nested dicts, lists or tuples of them.
+    """One batch: arrays with the sample first, dense or `CompositeArray`, or nested dicts, lists or tuples of them.
 
     num_parts: how many of the parts the data are a tuple of, 0 where they are the inputs alone and no tuple; None: two,
     or three with weights.
@@ -30,10 +32,11 @@ class Batch:
         return self.parts[: self.num_parts or (2 if self.sample_weight is None else 3)]
 
     def as_dict(self) -> dict[str, np.ndarray]:
-        """The arrays by flat name: `inputs`, or `inputs/left`, `inputs/0` where there are several."""
+        """The dense arrays by flat name: `inputs`, or `inputs/left`, `inputs/0`, `inputs/row_splits` of several."""
         names = ("inputs", "targets", "sample_weight")
         parts = zip(names, self.parts, strict=True)
-        return {path: array for name, part in parts for path, array in leaves(part, name)}
+        found = (leaf for name, part in parts for leaf in leaves(part, name))
+        return {path: array for name, leaf in found for path, array in dense_leaves(leaf, name)}
 
     @property
     def parts(self) -> tuple[Any, Any, Any]:
@@ -50,7 +53,16 @@ class Batch:
 
     @property
     def num_samples(self) -> int:
-        return len(next(iter(self.as_dict().values())))
+        return len(self.arrays[0])
+
+    @property
+    def is_composite(self) -> bool:
+        return any(isinstance(array, CompositeArray) for array in self.arrays)
+
+    @property
+    def arrays(self) -> list[Any]:
+        """All of them, without their names."""
+        return [array for part in self.parts for _, array in leaves(part, "")]
 
 
 def longest_of(batches: Iterable[Batch]) -> Batch:
@@ -61,28 +73,13 @@ def longest_of(batches: Iterable[Batch]) -> Batch:
     if all(array.shape == tuple(shapes[path]) for path, array in arrays[0].items()):
         return first
     zeros = iter([np.zeros(shapes[path], array.dtype) for path, array in arrays[0].items()])
-    return first.mapped(lambda _: next(zeros))
+    return first.mapped(lambda leaf: _filled(leaf, zeros))
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
     """The samples of some batches, one after the other, as one."""
-    flat = [list(each.as_dict().values()) for each in batches]
-    arrays = iter([np.concatenate(columns) for columns in zip(*flat, strict=True)])
+    arrays = iter([_concatenated(columns) for columns in zip(*(each.arrays for each in batches), strict=True)])
     return batches[0].mapped(lambda _: next(arrays))
-
-
-def texts_as_bytes(array: np.ndarray) -> np.ndarray:
-    """Texts, of any of NumPy's dtypes for them, as UTF-8 of one width; other arrays as they are.
-
-    Raises:
-        TypeError, ValueError: objects that are neither texts nor bytes.
-    """
-    if array.dtype.kind == "U":
-        return np.char.encode(array, "utf-8")
-    if array.dtype.kind == "O" and all(isinstance(each, (str, bytes)) for each in array.flat):
-        encoded = [each.encode() if isinstance(each, str) else each for each in array.flat]
-        return np.array(encoded, dtype=bytes).reshape(array.shape)
-    return array
 
 
 def leaves(structure: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -104,3 +101,22 @@ def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
     if isinstance(structure, (list, tuple)):
         return type(structure)([map_leaves(function, value) for value in structure])
     return None if structure is None else function(structure)
+
+
+def dense_leaves(leaf: Any, name: str) -> Iterator[tuple[str, np.ndarray]]:
+    """An array itself, or what a `CompositeArray` is held in."""
+    if isinstance(leaf, CompositeArray):
+        yield from leaves(leaf.components, name)
+    else:
+        yield name, leaf
+
+
+def _filled(leaf: Any, arrays: Iterator[np.ndarray]) -> Any:
+    """The next of some dense arrays in the place of a leaf's."""
+    if isinstance(leaf, CompositeArray):
+        return leaf.with_components({name: next(arrays) for name in leaf.components})
+    return next(arrays)
+
+
+def _concatenated(columns: Sequence[Any]) -> Any:
+    return concatenated(columns) if isinstance(columns[0], CompositeArray) else np.concatenate(columns)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -16,6 +16,8 @@ from diag.common.user_code import line_of_keras, line_of_their_own
 from diag.common.wording import type_and_message
 from diag.engine.graphs.graph import OPAQUE, Graph, Port, graph_of
 from diag.engine.graphs.locations import LOSS_LAYER, PREDICT_LAYER
+from diag.engine.step.arrays import CompositeArray
+from diag.engine.step.batch import dense_leaves
 from diag.engine.step.function_calls import with_calls_of_today
 from diag.engine.step.keras_calls import (
     GradientCall,
@@ -51,7 +53,8 @@ BatchKey = tuple[tuple[tuple[int, ...], str], ...]  # shape and dtype of each ar
 
 def flat_batch(batch: Batch) -> list[np.ndarray]:
     """The arrays of a batch in the order of the program's inputs."""
-    return [np.asarray(value) for value in tf.nest.flatten(batch.data) if value is not None]
+    given = [leaf for leaf in tf.nest.flatten(batch.data) if leaf is not None]
+    return [np.asarray(array) for leaf in given for _, array in dense_leaves(leaf, "")]
 
 
 def key_of(arrays: Sequence[np.ndarray]) -> BatchKey:
@@ -62,8 +65,13 @@ def key_of(arrays: Sequence[np.ndarray]) -> BatchKey:
 def packed(structure: Any, flat: Sequence[Any]) -> Any:
     """A structure with other leaves, in the order of `flat_batch`; a part that is None stays None."""
     values = iter(flat)
-    leaves = [None if leaf is None else next(values) for leaf in tf.nest.flatten(structure)]
-    return tf.nest.pack_sequence_as(structure, leaves)
+    return tf.nest.map_structure(lambda leaf: None if leaf is None else _packed_leaf(leaf, values), structure)
+
+
+def _packed_leaf(leaf: Any, values: Iterator[Any]) -> Any:
+    if isinstance(leaf, CompositeArray):
+        return leaf.tensor([next(values) for _ in leaf.components])
+    return next(values)
 
 
 def trace(

@@ -94,6 +94,10 @@ class ArrayBatches(Batches):
     def steps_per_epoch(self) -> int:
         return -(-self._num_samples // self._batch_size)
 
+    def longest(self, steps: int) -> Batch:
+        """Of dense arrays the first; the ragged and sparse ones of a batch hold as much as its samples do."""
+        return longest_of(self[step] for step in range(steps)) if self._data.is_composite else self[0]
+
     def samples(self) -> Batch:
         return self._data
 

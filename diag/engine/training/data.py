@@ -16,7 +16,8 @@ from diag.common.archives import refuse_unsafe
 from diag.common.modes import TRAIN
 from diag.common.user_code import call_function, names_function
 from diag.common.wording import type_and_message
-from diag.engine.step.batch import Batch, texts_as_bytes
+from diag.engine.step.arrays import array_of
+from diag.engine.step.batch import Batch
 from diag.engine.training.batches import ArrayBatches, Batches, Samples, StreamBatches
 from diag.engine.training.data_checks import check_data, naming
 from diag.engine.training.data_generated import generate
@@ -171,7 +172,7 @@ def _by_name(arrays: dict[str, np.ndarray], names: list[str], form: str) -> Any:
 def _epochs(value: Any) -> Callable[[], Iterator[Any]] | None:
     """What starts an epoch of a tf.data.Dataset or PyDataset; None for anything else."""
     if hasattr(value, "as_numpy_iterator"):
-        return lambda: iter(value.as_numpy_iterator())
+        return lambda: iter(value)
     import keras
 
     if isinstance(value, keras.utils.PyDataset):
@@ -220,13 +221,13 @@ def _as_arrays(part: Any, name: str, spec: str) -> Any:
     if part is None:
         return None
     try:
-        array = texts_as_bytes(np.asarray(part))
+        array = array_of(part)
     except (TypeError, ValueError) as error:
         raise UserError(f"--data {spec}: {name} cannot be made an array: {type_and_message(error)}") from error
     if array.dtype.kind == "O":
         raise UserError(
-            f"--data {spec}: {name} is no dense array, but one of objects, such as rows of different lengths; make it "
-            "dense: map a data set of ragged tensors with `lambda x, y: (x.to_tensor(), y)`"
+            f"--data {spec}: {name} is an array of objects, such as rows of different lengths; expected numbers or "
+            "texts, or a tf.RaggedTensor: tf.ragged.constant(rows)"
         )
     return array
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diag.engine.step.arrays import numbers_of
 from diag.engine.step.batch import leaves
 from diag.engine.training.signature import InputSpec, OutputSpec, Signature, pair
 from diag.errors import UserError
@@ -107,6 +108,7 @@ def _written(shape: tuple[int | None, ...]) -> str:
 
 
 def _check_finite(path: str, array: Any) -> None:
+    array = numbers_of(array)
     if not isinstance(array, np.ndarray) or array.dtype.kind in "iubS":
         return
     finite = np.isfinite(array)
@@ -122,8 +124,9 @@ def _check_finite(path: str, array: Any) -> None:
     )
 
 
-def _check_range(path: str, array: np.ndarray, limit: int, what: str, reason: str, ignored: int | None = None) -> None:
+def _check_range(path: str, array: Any, limit: int, what: str, reason: str, ignored: int | None = None) -> None:
     """Whole numbers from 0 to limit - 1."""
+    array = numbers_of(array)
     bad = (array < 0) | (array >= limit)
     if ignored is not None:
         bad &= array != ignored
@@ -165,4 +168,4 @@ def _are_labels(array: np.ndarray, spec: OutputSpec) -> bool:
 
 
 def _is_whole(array: np.ndarray) -> bool:
-    return array.dtype.kind in "iub" or bool(np.all(array == np.floor(array)))
+    return array.dtype.kind in "iub" or bool(np.all(numbers_of(array) == np.floor(numbers_of(array))))

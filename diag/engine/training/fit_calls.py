@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from diag.common.modes import PREDICT, TRAIN
 from diag.common.wording import type_and_message
-from diag.engine.step.batch import Batch, texts_as_bytes
+from diag.engine.step.arrays import array_of
+from diag.engine.step.batch import Batch
 from diag.errors import UserError
 
 METHODS = ("fit", "train_on_batch")
@@ -285,24 +285,9 @@ def _none_if_absent(leaf: Any) -> Any:
 
 
 def batch_of(data: Any) -> Batch:
-    """What Keras gives a `train_step`, with NumPy arrays.
-
-    Raises:
-        UserError: it holds what is no dense array.
-    """
-    arrays = keras.tree.map_structure(_array, data)
+    """What Keras gives a `train_step`, with NumPy arrays."""
+    arrays = keras.tree.map_structure(lambda leaf: None if leaf is None else array_of(leaf), data)
     if isinstance(arrays, (tuple, list)) and 1 <= len(arrays) <= 3:
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(arrays)
         return Batch(inputs, targets, sample_weight, len(arrays))
     return Batch(arrays, num_parts=0)
-
-
-def _array(leaf: Any) -> np.ndarray | None:
-    if leaf is None:
-        return None
-    if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)):
-        raise UserError(
-            f"the data hold a {type(leaf).__name__}; expected dense tensors: map the data with `.to_tensor()` or "
-            "tf.sparse.to_dense"
-        )
-    return texts_as_bytes(np.asarray(leaf))

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from diag.common.user_code import FORMS, call_function, names_function
 from diag.common.wording import type_and_message
+from diag.engine.step.arrays import CompositeArray, tensor_of
 from diag.engine.step.keras_steps import has_own_step
 from diag.engine.step.layer_lines import layers_watched
 from diag.engine.training.model_files import MODEL_FLAG, read_model_file, refuse_other_forms
@@ -80,8 +81,9 @@ def load_model(
 
 def _as_keras_takes(inputs: Any) -> Any:
     """Keras takes no texts of NumPy's, and no arrays beside tensors."""
-    if any(array.dtype.kind == "S" for array in keras.tree.flatten(inputs)):
-        return keras.tree.map_structure(tf.constant, inputs)
+    flat = keras.tree.flatten(inputs)
+    if any(isinstance(array, CompositeArray) or array.dtype.kind == "S" for array in flat):
+        return keras.tree.map_structure(tensor_of, inputs)
     return inputs
 
 

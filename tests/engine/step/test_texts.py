@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from diag.engine.step.batch import Batch, map_leaves, texts_as_bytes
+from diag.engine.step.arrays import texts_as_bytes
+from diag.engine.step.batch import Batch, map_leaves
 from diag.engine.step.texts import TextPart, text_part
 from diag.engine.step.tracing import flat_batch, trace
 from diag.errors import UserError
