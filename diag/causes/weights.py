@@ -17,7 +17,7 @@ from diag.numerics.bounds import allowance_bound
 from diag.numerics.figures import Bound
 from diag.numerics.formats import round_to
 from diag.numerics.op_classes import ErrorClass
-from diag.numerics.statistics import against_truth, compare
+from diag.numerics.statistics import against_truth, relative_difference
 from diag.verdict.findings import Cause
 
 # Weights are kept in float16 and bfloat16, in TF32 hardly ever; where no exponent tells, it is named last.
@@ -38,12 +38,6 @@ def explain_weight(a: Array, b: Array, others: Mapping[str, Array]) -> Cause:
     if a.dtype.kind in "biu":
         return Cause(facts={"num_differing": int(np.count_nonzero(a != b))})
     return _constant(a, b) or _of_another(b, others) or _rounded_or_moved(a, b)
-
-
-def relative_difference(a: Array, b: Array) -> float:
-    """||b - a|| / ||a||; infinite where a alone is zero, or one side alone is not finite."""
-    found = compare(a, b)
-    return math.inf if found.classes.num_mismatched else found.normwise_relative_error
 
 
 def _constant(a: Array, b: Array) -> Cause | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diag.causes.weights import explain_weight, relative_difference
+from diag.causes.weights import explain_weight
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
@@ -25,7 +25,7 @@ from diag.engine.training.second_model import SecondModel
 from diag.engine.truth.unit_judge import UnitJudge
 from diag.numerics.bits import same_bits
 from diag.numerics.formats import FLOAT32
-from diag.numerics.statistics import compare
+from diag.numerics.statistics import compare, relative_difference
 from diag.verdict.findings import NOBODY, Divergence, Verdict, Where
 from diag.verdict.weights import LayerDifference, WeightComparison, WeightDifference, Wide
 
