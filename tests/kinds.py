@@ -360,6 +360,12 @@ def bags_data() -> tuple[dict[str, Any], np.ndarray]:
     return {"words": words, "counts": tf.sparse.from_dense(counts)}, numbers()[1]
 
 
+def counted_sparsely() -> keras.Model:
+    """Which Keras gives floats to count, once the model is compiled."""
+    inputs = keras.Input((5,), dtype="int32")
+    return classifier(inputs, layers.CategoryEncoding(20, output_mode="count", sparse=True)(inputs))
+
+
 def ragged() -> tf.data.Dataset:
     """Rows of different lengths, left as they are, which Keras's own recurrent layers do not take."""
     rows = tf.ragged.constant([[[1.0, 2.0, 3.0]] * (1 + index % 3) for index in range(SIZE)], ragged_rank=1)

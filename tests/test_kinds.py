@@ -206,15 +206,16 @@ def test_a_line_of_the_models_own_that_fails_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("model", "policy", "words"),
+    ("model", "data", "policy", "words"),
     [
-        ("guarded", "float32", "fails as the model is, at the reference as well"),
-        ("loss_in_float16", "mixed_float16", "compute_loss of Keras: TypeError"),
+        ("guarded", "four_numbers", "float32", "fails as the model is, at the reference as well"),
+        ("loss_in_float16", "four_numbers", "mixed_float16", "of Keras: TypeError"),
+        ("counted_sparsely", "integers_data", "float32", "sparse_bincount of Keras: TypeError"),
     ],
 )
-def test_what_fit_refuses_as_well_is_no_bug_of_ours(model, policy, words, tmp_path, capsys):
+def test_what_fit_refuses_as_well_is_no_bug_of_ours(model, data, policy, words, tmp_path, capsys):
     """TensorFlow gives up in the step as `fit` runs it; and Keras in what it calls itself."""
-    given = ["--model", f"tests/kinds.py:{model}", "--data", "tests/kinds.py:four_numbers", "--policy", policy]
+    given = ["--model", f"tests/kinds.py:{model}", "--data", f"tests/kinds.py:{data}", "--policy", policy]
     assert lockstep.main([*given, "--candidate", "CPU:0", "--out", str(tmp_path / "run"), "--steps", "1"]) == 2
     said = capsys.readouterr().err.strip()
     assert words in said and said.endswith("`fit` would as well") and "\n" not in said

@@ -158,13 +158,14 @@ def line_of_their_own(error: BaseException) -> str | None:
 
 
 def line_of_keras(error: BaseException) -> str | None:
-    """Where Keras, called by this program, led to an error of its own or TensorFlow's; None where this program did."""
+    """The last line of Keras, called by this program, that led to an error; None where this program led to it."""
     frames = traceback.extract_tb(error.__traceback__)
     last = max((n for n, frame in enumerate(frames) if Path(frame.filename).is_relative_to(_PROGRAM)), default=-1)
     called = frames[last + 1] if last + 1 < len(frames) else None
     if called is None or "keras" not in Path(called.filename).parts:
         return None
-    return f"{Path(called.filename).name}:{called.lineno}, {called.name}"
+    reached = [frame for frame in frames[last + 1 :] if "keras" in Path(frame.filename).parts][-1]
+    return f"{Path(reached.filename).name}:{reached.lineno}, {reached.name}"
 
 
 def summary_of(error: BaseException, path: Path) -> str:

@@ -273,6 +273,18 @@ def keras_own_loops(model: keras.Model) -> Iterator[list[str]]:
             layer.use_cudnn = "auto"
 
 
+@contextlib.contextmanager
+def whole_tracebacks() -> Iterator[None]:
+    """Keras raises errors with its own frames, which tell whether it, called by this program, led to them."""
+    is_filtered = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if is_filtered:
+            keras.config.enable_traceback_filtering()
+
+
 def symbolic_ports(tensors: list[Any], graph: tf.Graph) -> list[Any]:
     """Ports of those tensors that live in `graph` (a loop's body is a graph of its own)."""
     return [port_of(tensor) for tensor in tensors if tf.is_symbolic_tensor(tensor) and tensor.graph is graph]

@@ -29,6 +29,7 @@ from diag.engine.step.keras_calls import (
     marked_layers,
     symbolic_ports,
     watched_training,
+    whole_tracebacks,
 )
 from diag.engine.step.keras_steps import CALLS, STEPS
 from diag.engine.step.layer_lines import line_of_layer
@@ -104,6 +105,7 @@ def trace(
         marked_layers(layers),
         watched_training(training),
         keras_own_loops(model),
+        whole_tracebacks(),
         tf.device(None),
     ):
         outer = _graph_of(step, flat, mode)
