@@ -26,7 +26,7 @@ test: $(VENV)/.installed-test
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/vulture
-	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/pytest -n 2 --dist loadfile $(ARGS)
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/.installed
 	@$(python) -m benchmarks --markdown docs/BENCHMARKS.md $(ARGS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 import time
@@ -17,15 +18,15 @@ from pathlib import Path
 from tests.hostile.fuzzing import Fuzzed, Fuzzer
 
 
-def fuzz(minutes: float, seed: int, state: Path | None) -> Fuzzed:
-    """Run cases for so long, after those that `state` tells of."""
+def fuzz(minutes: float, seed: int, state: Path | None, cases: float = math.inf) -> Fuzzed:
+    """Run cases for so long, or so many, after those that `state` tells of."""
     found = Fuzzed(seed)
     if state is not None and state.exists():
         found = Fuzzed(**json.loads(state.read_text()))
-    until = time.monotonic() + 60 * minutes
+    until, last = time.monotonic() + 60 * minutes, found.next_case + cases
     with tempfile.TemporaryDirectory(prefix="lockstep-fuzz-") as folder:
         fuzzer = Fuzzer(Path(folder), found.seed)
-        while time.monotonic() < until:
+        while time.monotonic() < until and found.next_case < last:
             kind, outcomes = fuzzer.run(found.next_case)
             for outcome in outcomes:
                 found.add(found.next_case, kind, outcome)
@@ -52,10 +53,11 @@ def _total(codes: dict[str, int]) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long (default: %(default)s)")
+    parser.add_argument("--cases", type=int, default=math.inf, help="at most how many (default: no limit)")
     parser.add_argument("--seed", type=int, default=0, help="other cases (default: %(default)s)")
     parser.add_argument("--state", type=Path, help="a file of what was found, to go on from and to write")
     options = parser.parse_args()
-    found = fuzz(options.minutes, options.seed, options.state)
+    found = fuzz(options.minutes, options.seed, options.state, options.cases)
     print(report(found))
     return 1 if found.bad else 0
 

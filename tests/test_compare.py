@@ -36,7 +36,7 @@ def test_a_divergence_is_exit_code_one_and_the_report_is_that_of_a_live_run(
     assert str(tf32) in report["lanes"]["candidate"]["place"]
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [80, pytest.param(120, marks=pytest.mark.slow)])
 def test_no_line_is_wider_than_the_console_and_no_name_is_folded(
     cpu: Path, tf32: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:

@@ -16,7 +16,8 @@ def trace() -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="what a process began is looked up in /proc")
-@pytest.mark.parametrize(("name", "times"), [("traces", 6), ("doctor", 1)])
+# What loads TensorFlow before it is killed is tests/hostile/test_graphs.py's and the attribution's, too.
+@pytest.mark.parametrize(("name", "times"), [("traces", 6), pytest.param("doctor", 1, marks=pytest.mark.slow)])
 def test_a_killed_command_leaves_nothing(name: str, times: int, trace: Path) -> None:
     for kill in kills.kills_of(name, trace, times, seed=1):
         assert kill.failures == []

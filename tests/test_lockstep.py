@@ -215,7 +215,8 @@ def test_the_printed_report_names_it_too_and_what_to_try_next(run):
         assert part in text
 
 
-@pytest.mark.parametrize("follow", ["candidate", "free"])
+# Free lanes are those of every trace that tests/traced.py makes of a fault.
+@pytest.mark.parametrize("follow", ["candidate", pytest.param("free", marks=pytest.mark.slow)])
 def test_whoever_is_followed_it_is_found(run, follow):
     ran = run("cnn", "--follow", follow, steps=1)
     assert ran.named("step", "layer", "cause", "blame") == (0, "dense", "missing-op", "graph-rewriter")
@@ -256,7 +257,8 @@ def test_units_op_puts_every_step_under_the_microscope(run):
 @pytest.mark.parametrize(
     ("model", "op_type", "layer"),
     [
-        ("cnn", "Conv2D", "conv"), ("lstm", "MatMul", "lstm"), ("xception_block", "DepthwiseConv2dNative", "separable"),
+        ("cnn", "Conv2D", "conv"), ("lstm", "MatMul", "lstm"),
+        pytest.param("xception_block", "DepthwiseConv2dNative", "separable", marks=pytest.mark.slow),  # one kernel more
     ],
 )  # fmt: skip
 def test_tf32_is_named_at_the_first_product(run, model, op_type, layer):
@@ -290,7 +292,11 @@ def test_a_place_agrees_with_itself(run, model):
     assert losses[0] == losses[1] and len(losses[0]) == 1
 
 
-@pytest.mark.parametrize("model", ["lstm", "shared", "xception_block", "two_ways"])
+# Two inputs and outputs, traced and cut into units, are in tests/engine/step.
+TWO_WAYS = pytest.param("two_ways", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("model", ["lstm", "shared", "xception_block", TWO_WAYS])
 def test_op_by_op_is_at_most_a_rounding_away(run, model):
     ran = run(model, "--candidate", "CPU:0/eager", "--units", "op", steps=1)
     assert ran.code == 0, ran.first
@@ -302,18 +308,22 @@ def test_a_model_that_chooses_a_branch(run):
     assert (ran.code, ran.report["verdict"]) == (0, "identical")
 
 
-@pytest.mark.parametrize("model", ["cnn", "convolutions"], ids=["with dropout", "without dropout"])
+# With dropout the draws have to be the reference's as well; without it there is nothing more.
+IN_XLA = [pytest.param("cnn", id="with dropout"), pytest.param("convolutions", id="without", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("model", IN_XLA)
 def test_xla_only_rounds_differently(run, model):
-    ran = run(model, "--candidate", "CPU:0", "--execution", "xla")
+    ran = run(model, "--candidate", "CPU:0", "--execution", "xla", steps=1)
     assert (ran.code, ran.report["verdict"]) == (0, "rounding")
     assert ran.report["lanes"]["reference"]["place"] == "CPU:0/graph"
     assert ran.report["lanes"]["candidate"]["place"] == "CPU:0/xla"
     assert ran.report["first_bit_difference"]["step"] == 0
 
 
-@pytest.mark.parametrize("model", ["cnn", "convolutions"])
+@pytest.mark.parametrize("model", IN_XLA)
 def test_the_first_bit_difference_has_its_figures(run, model):
-    found = run(model, "--candidate", "CPU:0", "--execution", "xla").report["first_bit_difference"]
+    found = run(model, "--candidate", "CPU:0", "--execution", "xla", steps=1).report["first_bit_difference"]
     assert 0 < found["num_unequal"] <= found["size"]
     assert found["values"]["reference"] != found["values"]["candidate"]
 
@@ -539,6 +549,7 @@ def test_the_command_writes_under_runs_and_exits_with_1(tmp_path):
     assert json.loads((folder / "report.json").read_text()) == report
 
 
+@pytest.mark.slow  # the line is seen above, and a process that says no more than it has to before this
 def test_the_command_refuses_in_one_line(tmp_path):
     done = command("--model", f"{ZOO}:mlp", "--candidate", "GPU:7", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
@@ -547,10 +558,8 @@ def test_the_command_refuses_in_one_line(tmp_path):
 
 
 def test_another_seed_is_another_run(run):
-    losses = [
-        run("mlp", "--candidate", "CPU:0", "--seed", seed, steps=1).report["lanes"]["reference"]["loss"]
-        for seed in ("0", "1")
-    ]
+    given = ("mlp", "--candidate", "CPU:0", "--units", "step", "--seed")
+    losses = [run(*given, seed, steps=1).report["lanes"]["reference"]["loss"] for seed in ("0", "1")]
     assert np.all(np.isfinite(losses)) and losses[0] != losses[1]
 
 

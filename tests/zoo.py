@@ -179,7 +179,7 @@ def batch_for(model: Callable[[], keras.Model], size: int = 4, seed: int = 0) ->
 
 def made(model: Callable[[], keras.Model], policy: str = "float32", seed: int = 0) -> keras.Model:
     """The model on the CPU, its weights drawn at `seed`, compiled for training."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # a collection of garbage for each model is a tenth of its test
     keras.utils.set_random_seed(seed)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)

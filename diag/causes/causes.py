@@ -112,6 +112,7 @@ def missed_nonfinite(case: WrongOutput) -> Iterator[Cause]:
 
 
 def nonfinite(case: WrongOutput) -> Iterator[Cause]:
+    """Infinity or NaN where float64 has a number."""
     if not case.is_floating:
         return
     wrong = ~np.isfinite(case.output) & np.isfinite(case.truth)
@@ -176,6 +177,7 @@ def _round(factor: float) -> float:
 
 
 def approximate(case: WrongOutput) -> Iterator[Cause]:
+    """Most elements are wrong, and all have at least eight correct bits."""
     if case.bound.error_class not in (ErrorClass.FUNCTION, ErrorClass.ROUNDED_ONCE) or case.before is not None:
         return
     relative = np.abs(case.output.astype(np.float64) - case.truth) / np.abs(case.truth)

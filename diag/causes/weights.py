@@ -17,7 +17,7 @@ from diag.numerics.bounds import allowance_bound
 from diag.numerics.figures import Bound
 from diag.numerics.formats import round_to
 from diag.numerics.op_classes import ErrorClass
-from diag.numerics.statistics import against_truth
+from diag.numerics.statistics import against_truth, relative_difference
 from diag.verdict.findings import Cause
 
 # Weights are kept in float16 and bfloat16, in TF32 hardly ever; where no exponent tells, it is named last.
@@ -40,15 +40,6 @@ def explain_weight(a: Array, b: Array, others: Mapping[str, Array]) -> Cause:
     return _constant(a, b) or _of_another(b, others) or _rounded_or_moved(a, b)
 
 
-def relative_difference(a: Array, b: Array) -> float:
-    """||b - a|| / ||a|| in float64; infinite where a alone is zero, or one side alone is not finite."""
-    wide, other = a.astype(np.float64), b.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        apart = float(np.linalg.norm(np.where(wide == other, 0.0, other - wide)))
-    size = float(np.linalg.norm(wide))
-    return apart / size if size and math.isfinite(apart / size) else math.inf if apart else 0.0
-
-
 def _constant(a: Array, b: Array) -> Cause | None:
     if b.size < 2 or np.any(b != b.flat[0]) or not np.any(a != a.flat[0]):
         return None
@@ -66,28 +57,20 @@ def _of_another(b: Array, others: Mapping[str, Array]) -> Cause | None:
 def _rounded_or_moved(a: Array, b: Array) -> Cause:
     """The same numbers, or those that rounding makes of them, tell the format wherever they were moved to."""
     numbers = _whatever_the_order(b)
-    wide = a.dtype in (np.float32, np.float64)
-    for name, form, mode in () if _whatever_the_order(a) == numbers or not wide else FORMATS:
+    are_the_same, is_wide = _whatever_the_order(a) == numbers, a.dtype in (np.float32, np.float64)
+    for name, form, mode in FORMATS if is_wide and not are_the_same else ():
         rounded = round_to(a, form, mode)
         if _whatever_the_order(rounded) == numbers:
             words = f"rounded to {form.name}, {WORDS[mode]}".rstrip(",")
             if np.array_equal(rounded, b):
                 return Cause(name, f"the reference's {words}")
-            return _prefixed(explain(_case(rounded, b), with_others=False), words)
-    if np.count_nonzero(a != b) > MOSTLY * a.size > LARGE:  # what explains all explains some
+            moved = explain(_case(rounded, b), with_others=False)
+            return replace(moved, summary=f"{moved.summary}; and {words}".removeprefix("; and "))
+    if not are_the_same and np.count_nonzero(a != b) > MOSTLY * a.size > LARGE:  # what explains all explains some
         part = slice(None, None, a.size // LARGE)
-        if _explained(a.reshape(-1)[part], b.reshape(-1)[part]).name == "unknown" and _whatever_the_order(a) != numbers:
+        if _explained(a.reshape(-1)[part], b.reshape(-1)[part]).name == "unknown":
             return Cause("unknown", _alike(a, b))
     return _explained(a, b)
-
-
-def _explained(a: Array, b: Array) -> Cause:
-    case = _case(a, b)
-    if case.bound.is_explained:
-        return Cause("rounding", "each element within one ULP of the reference's")
-    cause = explain(case, with_others=False)
-    summary = _alike(a, b) if cause.name == "unknown" else cause.summary.replace("what is right", "the reference's")
-    return replace(cause, summary=summary)
 
 
 def _whatever_the_order(x: Array) -> tuple[int, int]:
@@ -97,8 +80,13 @@ def _whatever_the_order(x: Array) -> tuple[int, int]:
     return int(bits.sum()), int(np.square(bits, out=bits).sum())
 
 
-def _prefixed(cause: Cause, words: str) -> Cause:
-    return replace(cause, summary=f"{cause.summary}; and {words}".removeprefix("; and "))
+def _explained(a: Array, b: Array) -> Cause:
+    case = _case(a, b)
+    if case.bound.is_explained:
+        return Cause("rounding", "each element within one ULP of the reference's")
+    cause = explain(case, with_others=False)
+    summary = _alike(a, b) if cause.name == "unknown" else cause.summary.replace("what is right", "the reference's")
+    return replace(cause, summary=summary)
 
 
 def _case(a: Array, b: Array) -> WrongOutput:

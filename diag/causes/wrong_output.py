@@ -77,6 +77,7 @@ class WrongOutput:
 
     @property
     def share_wrong(self) -> float:
+        """Of the elements, between 0 and 1."""
         wrong = self.wrong
         return float(np.mean(wrong)) if wrong.size else 0.0
 

@@ -52,6 +52,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """`a, b, c, ...`: the names, or the first of them."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """`; did you mean --steps?`, the name that is most like what was given; empty where none is."""
     near = nearest(given, known)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 
 def same_bits(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+    """Whether two arrays have one dtype, one shape and the same bits: -0 is not 0, and NaN is NaN if its bits are."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     if a.dtype.hasobject:

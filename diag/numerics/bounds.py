@@ -60,6 +60,10 @@ class RoundingSpread:
         return RoundingSpread(math.hypot(self.rms, other.rms), self.max + other.max)
 
 
+NO_SPREAD = RoundingSpread(0.0, 0.0)
+EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
+
+
 @dataclass(frozen=True)
 class InOrder:
     """Error over u(|A||B|) of plain sums of the same terms in the order of memory, the worst of a few ways to group.
@@ -79,11 +83,11 @@ def exact_bound(x: npt.NDArray[Any], expected: npt.NDArray[Any]) -> Bound:
         tiny = format_of(x.dtype).smallest_normal
         same |= (np.abs(x) < tiny) & (np.abs(expected) < tiny)
     if np.all(same):
-        return Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
+        return EQUAL_BITS
     share = 1.0 - float(np.mean(same))
     worst = np.unravel_index(int(np.argmin(np.atleast_1d(same))), np.atleast_1d(same).shape)
     index = tuple(int(i) for i in worst) if np.ndim(x) else ()
-    return Bound(ErrorClass.EXACT, math.inf, share, math.inf, "equal bits", index)
+    return Bound(ErrorClass.EXACT, math.inf, share, math.inf, EQUAL_BITS.rule, index)
 
 
 def allowance_bound(statistics: TruthStatistics, allowance: float, error_class: ErrorClass) -> Bound:
@@ -111,14 +115,12 @@ def contraction_bound(
     is narrower, only what is left of the error beyond its one rounding counts.  `in_order` is what a plain sum
     of the same terms, one after the other, loses: no less is allowed.
     """
-    hidden = 0.0
-    if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
-        hidden = _rms_behind_last_rounding(x, truth, scale, arithmetic)
-        truth = without_last_rounding(x, truth)
+    hidden = _rms_behind_last_rounding(x, truth, scale, arithmetic) if is_narrower(x, arithmetic) else 0.0
+    truth = without_last_rounding(x, truth, arithmetic)
     error = scaled_error(x, truth, scale, arithmetic.unit_roundoff, num_terms * arithmetic.underflow)
     if math.isinf(error.max):
         rule = "finite, and no error where |A||B| is zero"
-        return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
+        return Bound.of(ErrorClass.CONTRACTION, error, math.inf, rule)
     rest = max(hidden, rms_of_the_rest(error, x.size))
     rms_allowed, serial = contraction_limits(num_terms, left_of(scale, truth), x.size, in_order)
     is_by_plain_sums = in_order is not None and rms_allowed == IN_ORDER * in_order.rms
@@ -126,7 +128,7 @@ def contraction_bound(
     max_allowed = min(serial, max(CONTRACTION_MAX, OUTLIER_RMS * rest))
     excess = max(error.rms / rms_allowed, error.max / max_allowed)
     rule = f"u|A||B|: rms <= {rms_allowed:.3g}, max <= {max_allowed:.3g}{words}"
-    return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+    return Bound.of(ErrorClass.CONTRACTION, error, excess, rule)
 
 
 def left_of(scale: npt.ArrayLike, truth: npt.NDArray[np.float64]) -> float:
@@ -192,8 +194,7 @@ def contraction_error(
     x: npt.NDArray[Any], truth: npt.NDArray[np.float64], scale: npt.ArrayLike, arithmetic: Format
 ) -> npt.NDArray[np.float64]:
     """The error that `contraction_bound` limits, element by element, in units of u(|A||B|)."""
-    if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
-        truth = without_last_rounding(x, truth)
+    truth = without_last_rounding(x, truth, arithmetic)
     unit = arithmetic.unit_roundoff * np.asarray(scale, np.float64) + arithmetic.underflow
     with np.errstate(invalid="ignore"):
         error = np.abs(x.astype(np.float64) - truth) / unit
@@ -201,8 +202,17 @@ def contraction_error(
     return np.where(same, 0.0, np.where(np.isfinite(error), error, np.inf))
 
 
-def without_last_rounding(x: npt.NDArray[Any], truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Truth moved towards x by up to half an ULP: what x was before it was rounded, at best."""
+def is_narrower(x: npt.NDArray[Any], arithmetic: Format) -> bool:
+    """Whether a result is of a narrower format than its sums, and was rounded to that in the end."""
+    return format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff
+
+
+def without_last_rounding(
+    x: npt.NDArray[Any], truth: npt.NDArray[np.float64], arithmetic: Format
+) -> npt.NDArray[np.float64]:
+    """Truth moved towards a narrower x by up to half an ULP: what x was before it was rounded, at best."""
+    if not is_narrower(x, arithmetic):
+        return truth
     half = 0.5 * ulp(truth, format_of(x.dtype))
     with np.errstate(invalid="ignore"):
         moved = truth + np.clip(x.astype(np.float64) - truth, -half, half)
@@ -259,11 +269,11 @@ def composite_bound_of(
 ) -> Bound:
     """`composite_bound` of a tensor in `format` whose error is measured."""
     if math.isinf(error.max):
-        return Bound(ErrorClass.COMPOSITE, math.inf, error.rms, error.max, "finite", error.worst_index)
+        return Bound.of(ErrorClass.COMPOSITE, error, math.inf, "finite")
     rms_allowed, max_allowed = composite_limits(error, format, spread, reference_error)
     excess = max(error.rms / rms_allowed, error.max / max_allowed)
     rule = f"{COMPOSITE:g} x (float64 spread + reference's own error) + {COMPOSITE_ULP:g} ULP"
-    return Bound(ErrorClass.COMPOSITE, excess, error.rms, error.max, rule, error.worst_index)
+    return Bound.of(ErrorClass.COMPOSITE, error, excess, rule)
 
 
 def composite_limits(

@@ -183,6 +183,12 @@ class Bound:
     rule: str
     worst_index: Index | None = None
 
+    @classmethod
+    def of(cls, error_class: ErrorClass, error: ScaledError | AbsoluteError, excess: float, rule: str) -> Bound:
+        """Of an error that was measured, how much it exceeds what the rule allows."""
+        return cls(error_class, excess, error.rms, error.max, rule, error.worst_index)
+
     @property
     def is_explained(self) -> bool:
+        """Whether rounding explains the error."""
         return self.excess <= 1.0

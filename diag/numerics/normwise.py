@@ -23,11 +23,12 @@ from diag.numerics.bounds import (
     InOrder,
     RoundingSpread,
     contraction_error,
+    is_narrower,
     without_last_rounding,
 )
 from diag.numerics.errors_against_truth import scaled_error
 from diag.numerics.figures import Bound, ScaledError
-from diag.numerics.formats import Format, format_of
+from diag.numerics.formats import Format
 from diag.numerics.op_classes import ErrorClass
 
 Sizes = npt.NDArray[np.float64]
@@ -55,8 +56,7 @@ def _in_units_of(
     x: npt.NDArray[Any], truth: npt.NDArray[np.float64], sizes: npt.ArrayLike, arithmetic: Format
 ) -> ScaledError:
     """The error in units of u times sizes; of a narrower result what its last rounding leaves of it."""
-    if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
-        truth = without_last_rounding(x, truth)
+    truth = without_last_rounding(x, truth, arithmetic)
     return scaled_error(x, truth, sizes, arithmetic.unit_roundoff, 0.0)
 
 
@@ -73,11 +73,11 @@ def normwise_bound(
     error = _in_units_of(x, truth, norms, arithmetic)
     if math.isinf(error.max):
         rule = "finite, and no error where all of |A||B| is zero"
-        return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
+        return Bound.of(ErrorClass.CONTRACTION, error, math.inf, rule)
     max_allowed = max(CONTRACTION_MAX, OUTLIER_RMS * error.rms)
     excess = max(error.rms / CONTRACTION_RMS, error.max / max_allowed)
     rule = f"norm-wise, u rms(|A||B|): rms <= {CONTRACTION_RMS:g}, max <= {max_allowed:.3g}"
-    return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+    return Bound.of(ErrorClass.CONTRACTION, error, excess, rule)
 
 
 def transform_bound(
@@ -92,12 +92,12 @@ def transform_bound(
     error = _in_units_of(x, truth, mixed_scale, arithmetic)
     if math.isinf(error.max):
         rule = "finite, and no error where all near |A||B| is zero"
-        return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
+        return Bound.of(ErrorClass.CONTRACTION, error, math.inf, rule)
     rest = _rms_of_most(_errors(x, truth, mixed_scale, arithmetic))
     max_allowed = max(min(TRANSFORM_MAX, TRANSFORM_OUTLIER * rest), 0.5)
     excess = max(error.rms / TRANSFORM_RMS, error.max / max_allowed)
     rule = f"norm-wise, u max|A| max|B| nearby: rms <= {TRANSFORM_RMS:g}, max <= {max_allowed:.3g}"
-    return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+    return Bound.of(ErrorClass.CONTRACTION, error, excess, rule)
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,11 @@ def fast_product_bound(
     loses (`in_order`).  Elements that are right by themselves, within `CONTRACTION_MAX` u|A||B|, count for the rms
     only; the others have to be of a size with all, for a fast product spreads what it loses over its blocks.
     """
-    u = arithmetic.unit_roundoff
     norm, largest = (np.broadcast_to(each, x.shape) for each in (norms.rms, norms.largest))
-    before = without_last_rounding(x, truth) if format_of(x.dtype).unit_roundoff > u else truth
-    error = scaled_error(x, before, norm, u, 0.0)
+    error = _in_units_of(x, truth, norm, arithmetic)
     if math.isinf(error.max):
         rule = "finite, and no error where A or B is zero"
-        return Bound(ErrorClass.CONTRACTION, math.inf, error.rms, error.max, rule, error.worst_index)
+        return Bound.of(ErrorClass.CONTRACTION, error, math.inf, rule)
     lost = InOrder(0.0, 0.0) if in_order is None else in_order
     rms_allowed = max(TRANSFORM_RMS, min(IN_ORDER * lost.rms, CONTRACTION_MAX))  # where terms are alike
     max_allowed = max(TRANSFORM_MAX, IN_ORDER * lost.max)
@@ -185,12 +183,12 @@ def fast_product_bound(
     by_element = contraction_error(x, truth, scale, arithmetic)
     is_beyond = by_element > CONTRACTION_MAX
     if is_beyond.any():
-        of_largest = scaled_error(x[is_beyond], before[is_beyond], largest[is_beyond], u, 0.0)
+        of_largest = _in_units_of(x[is_beyond], truth[is_beyond], largest[is_beyond], arithmetic)
         excess = max(excess, of_largest.max / max_allowed)
         if excess <= 1:  # else the products that this takes would not change the verdict
             excess = max(excess, _out_of_proportion(x, truth, by_element, norms, arithmetic))
     rule = f"norm-wise, u norm(A) norm(B): rms <= {rms_allowed:.3g}, max <= {max_allowed:.3g}"
-    return Bound(ErrorClass.CONTRACTION, excess, error.rms, error.max, rule, error.worst_index)
+    return Bound.of(ErrorClass.CONTRACTION, error, excess, rule)
 
 
 def _out_of_proportion(
@@ -219,8 +217,7 @@ def _errors(x: npt.NDArray[Any], truth: npt.NDArray[np.float64], sizes: npt.Arra
 
     NaN for no error where the size is zero.
     """
-    if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
-        truth = without_last_rounding(x, truth)
+    truth = without_last_rounding(x, truth, arithmetic)
     with np.errstate(all="ignore"):
         return np.abs(x.astype(np.float64) - truth) / (arithmetic.unit_roundoff * np.asarray(sizes, np.float64))
 
@@ -231,7 +228,7 @@ def _usual(error: Sizes, x: npt.NDArray[Any], arithmetic: Format) -> float:
     Infinite where too few are left to say.
     """
     counted = error[np.isfinite(error)]
-    if format_of(x.dtype).unit_roundoff > arithmetic.unit_roundoff:
+    if is_narrower(x, arithmetic):
         counted = counted[counted > 0]
     return float(np.quantile(counted, MOST, method="lower")) if counted.size >= ENOUGH else math.inf
 

@@ -40,6 +40,7 @@ class Encoding(NamedTuple):
 
 @lru_cache
 def encoding(dtype: np.dtype[Any]) -> Encoding:
+    """Of a floating dtype; raises TypeError for one that is no format of ours."""
     format, width = format_of(dtype), 8 * dtype.itemsize
     bits = np.dtype(f"i{dtype.itemsize}")
     table = np.empty(0, np.float32)
@@ -128,6 +129,7 @@ def _num_cores() -> int:
 
 
 def float64_truth(truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Truth as an array; raises TypeError unless it is float64."""
     truth = np.asarray(truth)
     if truth.dtype != np.float64:
         raise TypeError(f"Truth is float64. Received: truth.dtype={truth.dtype}")
@@ -135,6 +137,7 @@ def float64_truth(truth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def require_same_shape(**arrays: npt.NDArray[Any]) -> None:
+    """Raises ValueError unless two arrays, named as in the message, have one shape."""
     first, second = arrays.values()
     if first.shape != second.shape:
         received = ", ".join(f"{name}.shape={array.shape}" for name, array in arrays.items())
@@ -142,6 +145,7 @@ def require_same_shape(**arrays: npt.NDArray[Any]) -> None:
 
 
 def index_of(flat: int, shape: Index) -> Index | None:
+    """Of an element by its place in order of memory (C); None of a negative one, which stands for no element."""
     if flat < 0:
         return None
     index: list[int] = []

@@ -51,6 +51,7 @@ class RandomLaw:
 
     @cached_property
     def distribution(self) -> Any:
+        """Frozen, of scipy.stats."""
         from scipy import stats
 
         return getattr(stats, self.family)(*self.arguments)
@@ -92,6 +93,7 @@ class RandomLaw:
         return window_of(self.atom)
 
     def is_possible(self, draws: Floats) -> npt.NDArray[np.bool_]:
+        """Which draws are finite and in the range of the law."""
         return np.isfinite(draws) & (draws >= self.low) & (draws <= self.high)
 
     def normal_scores(self, draws: Floats) -> Floats:

@@ -37,6 +37,7 @@ __all__ = [
     "TruthStatistics",
     "against_truth",
     "compare",
+    "relative_difference",
 ]
 
 # Squares of float64 numbers leave float64's range; from here on down they lose bits.
@@ -79,6 +80,15 @@ def compare(reference: npt.NDArray[Any], candidate: npt.NDArray[Any], flushed: b
         )  # fmt: skip
 
     return _statistics(PairStatistics, reference, candidate, flushed, *_add_up(a.size, kernels.NOTHING, add))
+
+
+def relative_difference(reference: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> float:
+    """||candidate - reference|| / ||reference||, of arrays as `compare` takes them.
+
+    Infinite where the reference alone is zero, or one side alone is not finite.
+    """
+    found = compare(reference, candidate)
+    return math.inf if found.classes.num_mismatched else found.normwise_relative_error
 
 
 def _of_equal_bits(

@@ -205,7 +205,7 @@ def _of_same_weights(result: RunResult) -> str:
         return _sentence_of_reference(result)
     if not num_judged(result):
         return f"Nothing was judged in {counted(result.steps, 'step')}, so nothing else was shown to be right."
-    largest = max((o.excess for o in (*result.worst, *result.path) if o.bound is not None), default=0.0)
+    largest = _largest_excess(result) or 0.0
     judged = "no layer and no op" if result.judged.op_outputs else "no layer"
     return f"Given the same weights, {judged} is wrong: the largest error is {over_bound(largest)} of its bound."
 
@@ -255,13 +255,18 @@ def _sentence(result: RunResult) -> str:
     if result.first_bit_difference is not None:
         where = result.first_bit_difference.where
         parts.append(f"first bit difference at {moment_of(where)}, {name_of(where)}")
-    largest = max((o.excess for o in (*result.worst, *result.path) if o.bound is not None), default=None)
+    largest = _largest_excess(result)
     if largest is not None and largest > 1:  # a tie, another algorithm, or both lanes alike
         parts[0] = f"No divergence in {steps}: the two places differ by rounding, and by what the notes name"
         parts.append(f"the largest error: {times_explained(largest)} by itself (--verbose has why)")
     elif largest is not None:
         parts.append(f"the largest error is {over_bound(largest)} of what rounding can explain")
     return "; ".join(parts) + "."
+
+
+def _largest_excess(result: RunResult) -> float | None:
+    """Of what was judged; None where nothing kept has a bound."""
+    return max((o.excess for o in (*result.worst, *result.path) if o.bound is not None), default=None)
 
 
 def _sentence_of_reference(result: RunResult) -> str:

@@ -14,7 +14,7 @@ from diag.common.files import write_json
 from diag.study.band import Departure
 from diag.study.findings import StudyFindings
 from diag.study.request import StudyRequest
-from diag.study.run import RunRequest, place_in
+from diag.study.run_request import RunRequest, place_in
 
 SCHEMA = "lockstep-diagnosis/1"
 STEPS = 4

@@ -19,7 +19,7 @@ from diag.errors import UserError
 from diag.machine.hardware import WITHOUT_GPU
 from diag.machine.places import POLICIES, parse_place
 from diag.request import output_folder
-from diag.study.run import RunRequest, Trainable
+from diag.study.run_request import RunRequest, Trainable
 
 SCHEMA = "lockstep-study/1"
 PLAN = "study.json"

@@ -9,7 +9,7 @@ from diag.engine.step.batch import Batch
 from diag.engine.training.batches import ArrayBatches
 from diag.engine.training.setup import Trained, described, model_config
 from diag.study.kept_epochs import epochs_in, read_epoch
-from diag.study.run import RunRequest
+from diag.study.run_request import RunRequest
 from diag.study.trainables import ready
 
 

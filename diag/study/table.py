@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from diag.common.files import replacing, write_report
-from diag.study.run import METRICS, RunRequest
+from diag.study.run_request import METRICS, RunRequest
 
 WITHOUT_PYARROW = "no results.parquet, which needs pyarrow: pip install 'tf-lockstep[study]'"
 SECONDS = "seconds"

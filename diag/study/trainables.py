@@ -22,7 +22,7 @@ from diag.engine.training.models import apply_policy, build_optimizer, load_mode
 from diag.engine.training.signature import signature_of
 from diag.errors import UserError
 from diag.study.presets import PRESETS
-from diag.study.run import Trainable
+from diag.study.run_request import Trainable
 from diag.study.shapes import NUM_CLASSES, shapes
 
 FLOAT64 = "float64"

@@ -15,7 +15,7 @@ from diag.engine.training.setup import described
 from diag.machine import settings as process
 from diag.study.evaluation import Evaluation
 from diag.study.kept_epochs import KeptEpochs
-from diag.study.run import METRICS, RunRequest, place_in
+from diag.study.run_request import METRICS, RunRequest, place_in
 from diag.study.trainables import Ready, ready
 
 EVALUATED = 4  # batches of training at once, which fit in memory with all that their gradients take

@@ -58,6 +58,7 @@ class Where:
 
     @property
     def sort_key(self) -> tuple[int, int, int]:
+        """In order of execution: step, phase, place in the step."""
         return (self.step, PHASE_ORDER[self.phase], self.order)
 
     @property
@@ -73,6 +74,7 @@ class Where:
         )
 
     def describe(self) -> str:
+        """`op 3 Conv2D of conv, step 0, forward`."""
         what = f"op {self.op_index} {self.op_type}" if self.unit == "op" else f"{self.unit}"
         of = f" of {self.layer}" if self.unit == "op" and self.layer else f" {self.layer or ''}"
         written = f" ({self.variable})" if self.variable else ""
@@ -100,6 +102,7 @@ class Cause:
         return {**({"summary": self.summary} if self.summary else {}), **self.facts}
 
     def with_facts(self, **more: Any) -> Cause:
+        """The same cause with more figures for the reader."""
         return replace(self, facts={**self.facts, **more})
 
 
@@ -146,10 +149,12 @@ class Observation:
 
     @property
     def excess(self) -> float:
+        """Error over bound; 0 where there is no bound."""
         return self.bound.excess if self.bound is not None else 0.0
 
     @property
     def differs(self) -> bool:
+        """Whether the lanes, on their own values, have any other number."""
         return self.propagated is not None and self.propagated.num_unequal > 0
 
 
@@ -222,6 +227,7 @@ class Divergence:
         return cls(where, cause.name, blame, excess, cured_by, evidence, cause.summary, fused)
 
     def with_evidence(self, **more: Any) -> Divergence:
+        """The same with more facts for the reader."""
         return replace(self, evidence={**self.evidence, **more})
 
     def to_dict(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ BLAME: dict[str, str] = {"random-stream": "random-stream", "skipped-update": "st
 
 
 def overall(divergences: Sequence[Divergence], any_bit_differs: bool) -> str:
+    """The verdict of a run, as report.json has it."""
     if divergences:
         return "divergence"
     return "rounding" if any_bit_differs else "identical"
@@ -121,6 +122,7 @@ def first_difference(observations: Sequence[Observation]) -> Observation | None:
 
 
 def first_nonfinite(observations: Sequence[Observation]) -> Observation | None:
+    """The earliest output that finite inputs brought to infinity or NaN."""
     return min((o for o in observations if o.became_nonfinite), key=lambda o: o.where.sort_key, default=None)
 
 

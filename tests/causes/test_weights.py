@@ -6,7 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from diag.causes.weights import explain_weight, relative_difference
+from diag.causes.weights import explain_weight
+from diag.numerics.statistics import relative_difference
 from tests.causes.wrong_outputs import nearest_even, normal, truncated
 
 

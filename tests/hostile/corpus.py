@@ -51,7 +51,7 @@ def hostile(refused: str | None = None, **expected: Any) -> Callable[[Change], C
 
     def add(change: Change) -> Change:
         def make(path: Path) -> None:
-            sound.write(path)
+            path.write_bytes(sound.content())
             with h5py.File(path, "r+") as file:
                 change(file)
 

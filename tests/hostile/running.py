@@ -7,6 +7,7 @@ What would load TensorFlow ends there with the word `LET_IN`: the door, and not 
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -75,6 +76,7 @@ def mains() -> dict[str, Callable[[Sequence[str]], int]]:
 
     for module in (attribute, compare, tensorflow_import):
         module.import_tensorflow = _let_in  # type: ignore[attr-defined]
+    gc.freeze()  # no page of what is imported is copied only because a child collects its garbage
     return {
         "traces": traces.main,
         "diag.replay": replay.main,

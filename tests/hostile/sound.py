@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -78,3 +80,10 @@ def write(
         trace.write_program(b"a training step, as bytes")
         trace.write_report(report(**reported))
     return path
+
+
+@cache
+def content() -> bytes:
+    """The same as bytes, written once for all that is made of it."""
+    with TemporaryDirectory() as folder:
+        return write(Path(folder) / "sound.h5").read_bytes()

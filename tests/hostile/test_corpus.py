@@ -45,9 +45,9 @@ def run_all(folder: Path, out: Path, *watched_by: str, every: int = 1) -> str:
 def outcomes(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> dict[str, dict[str, Outcome]]:
-    """How each command ended on each file; but where slow tests run, a quarter of the commands, by turns."""
+    """How each command ended on each file; but where slow tests run, an eighth of the commands, by turns."""
     found: dict[str, dict[str, Outcome]] = {}
-    every = 4 if request.config.getoption("markexpr") == "not slow" else 1
+    every = 8 if request.config.getoption("markexpr") == "not slow" else 1
     for line in run_all(folder, tmp_path_factory.mktemp("out") / "out", every=every).splitlines():
         document = json.loads(line)
         of_file = found.setdefault(document.pop("file"), {})
@@ -58,7 +58,7 @@ def outcomes(
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda each: each.name)
 def test_every_command_says_one_line_in_time(outcomes: dict[str, dict[str, Outcome]], hostile: Hostile) -> None:
     of_file = outcomes[hostile.name]
-    assert len(of_file) in (5, 6, 16)
+    assert len(of_file) in (3, 4, 5, 16)
     for outcome in of_file.values():
         assert outcome.code in (0, 1, 2), outcome
         assert outcome.seconds < SECONDS and outcome.num_bytes < NUM_BYTES, outcome
@@ -116,7 +116,7 @@ def _is_allowed(path: str, folder: Path) -> bool:
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace watches what HDF5 opens")
 def test_hdf5_opens_nothing_else(folder: Path, tmp_path: Path) -> None:
-    """The system's own calls, of every command on what could lead elsewhere: links, external and virtual storage."""
+    """The system's own calls, of half of the commands by turns on what leads elsewhere: links, external storage."""
     few = tmp_path / "few"
     few.mkdir()
     for path in [folder / "sound.trace", *folder.glob("*external*.h5"), *folder.glob("*virtual*.h5")]:
@@ -125,8 +125,9 @@ def test_hdf5_opens_nothing_else(folder: Path, tmp_path: Path) -> None:
         shutil.copy(path, few / path.name)
     log = tmp_path / "calls"
     run_all(
-        few, tmp_path / "out", "strace", "-f", "-qq", "-e", "trace=open,openat,socket,connect,execve", "-o", str(log)
-    )
+        few, tmp_path / "out", "strace", "-f", "-qq", "-e", "trace=open,openat,socket,connect,execve", "-o", str(log),
+        every=2,
+    )  # fmt: skip
     text = log.read_text(errors="replace")
     after = text[text.index(MARK) :]
     opened = set(re.findall(r'open(?:at)?\([^"]*"([^"]*)"', after))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -77,6 +79,13 @@ def emitted(path: Path, folder: Path, *words: str) -> str | None:
     return without_texts(program.read_text(encoding="utf-8"))
 
 
+@cache
+def of_sound(*words: str) -> str | None:
+    """What is emitted from the trace that nobody changed."""
+    with TemporaryDirectory() as folder:
+        return emitted(graphs.sound(), Path(folder), *words)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
 def test_the_name_of_a_layer(text: str, op: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +93,7 @@ def test_the_name_of_a_layer(text: str, op: str, tmp_path: Path, capsys: pytest.
     path = in_step(lambda document: renamed(document, name), tmp_path)
     capsys.readouterr()
     for words, then in ((("--op", op), ("--op", op)), (("--layer", LAYER), ("--layer", name))):
-        assert emitted(path, tmp_path, *then) == emitted(graphs.sound(), tmp_path, *words)
+        assert emitted(path, tmp_path, *then) == of_sound(*words)
     assert capsys.readouterr().err == ""
 
 
@@ -99,7 +108,7 @@ def test_what_a_variable_is_called(field: str, text: str, op: str, tmp_path: Pat
     path = in_step(change, tmp_path)
     for words in (("--op", op), ("--layer", LAYER)):
         there = emitted(path, tmp_path, *words)
-        assert there is None or there == emitted(graphs.sound(), tmp_path, *words)
+        assert there is None or there == of_sound(*words)
         assert (there is None) == (field in ("name", "dtype"))
 
 
@@ -114,7 +123,7 @@ def test_where_an_op_belongs(number: int, text: str, op: str, tmp_path: Path) ->
                     site[number] += text
 
     there = emitted(in_step(change, tmp_path), tmp_path, "--op", op)
-    assert there is None or there == emitted(graphs.sound(), tmp_path, "--op", op)
+    assert there is None or there == of_sound("--op", op)
     assert (there is None) == (number == 0)  # a phase is one of three
 
 
@@ -130,5 +139,5 @@ def test_every_text_of_a_document(name: str, text: str, op: str, tmp_path: Path)
         put(file, name, json.dumps(document))
     for words in (("--op", op), ("--layer", LAYER)):
         there = emitted(path, tmp_path, *words)
-        assert there is None or there == emitted(graphs.sound(), tmp_path, *words)
+        assert there is None or there == of_sound(*words)
         assert (there is None) == (name in REFUSED)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from diag.study.kept_epochs import read_epoch
-from diag.study.run import RunRequest, Trainable, train_one
+from diag.study.run import train_one
+from diag.study.run_request import RunRequest, Trainable
 from diag.study.trainables import ready
 
 MODEL = """

@@ -9,6 +9,7 @@ import numpy as np
 
 from traces.checksums import bytes_checksum
 from traces.hdf5.chunks import ChunkCheck, Unsound
+from traces.hdf5.unfinished import is_read_as_unfinished
 
 BYTES_PER_CHUNK = 1 << 16
 DOCUMENTS_PER_CHUNK = 128
@@ -54,7 +55,10 @@ class BlobReader:
     def __init__(self, group: h5py.Group, path: Path) -> None:
         self._bytes, self._stop, self._complete = (group[name] for name in ("bytes", "stop", "complete"))
         self._checksum = group.get("checksum")
-        self._checks = {name: ChunkCheck(group[name], path) for name in ("bytes", "stop", "checksum") if name in group}
+        datasets = {"bytes": self._bytes, "stop": self._stop, "checksum": self._checksum}
+        self._datasets = {name: dataset for name, dataset in datasets.items() if dataset is not None}
+        self._checks = {name: ChunkCheck(dataset, path) for name, dataset in self._datasets.items()}
+        self._grows, self._num_seen = is_read_as_unfinished(group.file), 0
 
     def __len__(self) -> int:
         """How many are whole.
@@ -64,8 +68,10 @@ class BlobReader:
         """
         self._complete.refresh()
         number = int(self._complete[()])
-        if self._stop.shape[0] < number:
-            self._stop.refresh()
+        if self._grows and number > self._num_seen:
+            for dataset in self._datasets.values():  # one that was longer already may not have held what is counted now
+                dataset.refresh()
+            self._num_seen = number
         if not 0 <= number <= self._stop.shape[0]:
             raise Unsound(f"{self._stop.name} has {self._stop.shape[0]:,} documents of {number:,}")
         return number
@@ -79,8 +85,6 @@ class BlobReader:
         number = range(len(self))[number]
         self._checks["stop"].check([(max(0, number - 1), number + 1)])
         start, stop = int(self._stop[number - 1]) if number else 0, int(self._stop[number])
-        if self._bytes.shape[0] < stop:
-            self._bytes.refresh()
         if not 0 <= start <= stop <= self._bytes.shape[0]:
             raise Unsound(f"{self._bytes.name} has {len(self._bytes):,} bytes; a document has {start:,} to {stop:,}")
         if stop > start:
@@ -91,8 +95,6 @@ class BlobReader:
         """The `bytes_checksum` that a document was written with; None in a trace that has none."""
         if self._checksum is None:
             return None
-        if self._checksum.shape[0] <= number:
-            self._checksum.refresh()
         if self._checksum.shape[0] <= number:
             raise Unsound(f"{self._checksum.name} has {self._checksum.shape[0]:,} rows, and there are more documents")
         self._checks["checksum"].check([(number, number + 1)])

@@ -18,6 +18,7 @@ from traces.checksums import NO_CHECKSUM, rows_checksum, tensor_checksum
 from traces.encoding import Array, difference, narrow, restore, widen
 from traces.hdf5.chunks import ChunkCheck, Unsound
 from traces.hdf5.creation import ABSENT, APPENDED, APPENDED_STOP
+from traces.hdf5.unfinished import is_read_as_unfinished
 from traces.names import full_texts
 from traces.schema import TableLayout, TensorKey, TensorSpec, TraceLayout, tensor_path
 
@@ -122,7 +123,8 @@ class TableReader:
     """Reads the complete rows of one table, also while it grows.
 
     Every dataset is opened once: in HDF5 1.14.6 `refresh` makes a second handle on the same dataset
-    read other rows than it is asked for. For the same reason it is called only to see new rows.
+    read other rows than it is asked for. For the same reason it is called only to see new rows; a dataset in sight
+    since before they were counted may be longer already and not hold them yet.
     """
 
     def __init__(self, group: h5py.Group, layout: TableLayout, trace: TraceLayout, path: Path) -> None:
@@ -133,6 +135,9 @@ class TableReader:
         self._full_texts = full_texts([*trace.layers, *(spec.name for spec in (*trace.tensors, *trace.variables))])
         self._order = {spec.key: order for order, spec in enumerate(layout.tensors)}
         self._opened: dict[str, h5py.Dataset] = {}
+        self._num_counted = 0  # rows, when `complete` was read last
+        self._num_seen: dict[str, int] = {}  # of each dataset: how many were counted when it was refreshed last
+        self._grows = is_read_as_unfinished(group.file)
         self._checks: dict[str, ChunkCheck] = {}
 
     @property
@@ -142,6 +147,7 @@ class TableReader:
         number = int(complete[()])
         if number < 0:
             raise Unsound(f"{complete.name} is {number:,}")
+        self._num_counted = number
         return number
 
     def column(self, name: str) -> Array:
@@ -177,7 +183,7 @@ class TableReader:
         if number:
             stops, checksums = (self._with_rows(name, 0, number) for name in APPENDED)
             found = list(zip(stops[:number].tolist(), checksums[:number].tolist(), strict=True))
-        return [(stop, checksum) for stop, checksum in found if stop <= complete]
+        return [(stop, checksum) for stop, checksum in found if 0 < stop <= complete]
 
     def stored_columns(self, num_rows: int) -> list[Array]:
         """The columns as they lie on file, in the layout's order."""
@@ -273,7 +279,7 @@ class TableReader:
         """The one handle on a dataset, with at least so many rows in sight."""
         if path not in self._opened:
             self._opened[path] = self._group[path]
-        dataset = self._opened[path]
-        if num_rows and dataset.shape[0] < num_rows:
-            dataset.refresh()
-        return dataset
+        if self._grows and num_rows > self._num_seen.get(path, 0):
+            self._opened[path].refresh()
+            self._num_seen[path] = max(num_rows, self._num_counted)
+        return self._opened[path]

@@ -16,6 +16,8 @@ import struct
 import sys
 from pathlib import Path
 
+import h5py
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SUPERBLOCK_BYTES = 48
 """Of a superblock of version 2 or 3 with 8 byte addresses (HDF5 File Format Specification, II.A)."""
@@ -31,6 +33,11 @@ class LostBytes(OSError):
 def is_unfinished(superblock: bytes) -> bool:
     """Whether a SWMR writer has the file open, or was killed: HDF5's "file consistency flags" say so."""
     return len(superblock) > MARK_AT and superblock[VERSION_AT] >= 2 and bool(superblock[MARK_AT] & SWMR_WRITER)
+
+
+def is_read_as_unfinished(file: h5py.File) -> bool:
+    """Whether what HDF5 knows of the file may be out of date: it was opened as an `UnfinishedFile`."""
+    return bool(file.driver == "fileobj")
 
 
 def stored_end(superblock: bytes) -> int:

@@ -292,6 +292,12 @@ def to_numpy(tensor: Any) -> np.ndarray:
     return array if array.dtype.kind != "c" else array[..., np.newaxis].view(array.real.dtype)
 
 
+def float64_array(tensor: Any) -> np.ndarray:
+    """As `to_numpy`, in float64 where it was floating."""
+    values = to_numpy(tensor)
+    return values.astype(np.float64) if tensor.dtype in FLOATS else values
+
+
 def from_pairs(array: Any, dtype: tf.DType) -> tf.Tensor:
     """What `to_numpy` gave, as a tensor of its dtype."""
     if dtype not in COMPLEXES:

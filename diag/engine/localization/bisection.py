@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from diag.engine.graphs.executable import Executable
@@ -28,6 +27,7 @@ from diag.engine.lanes.lane import Lane
 from diag.engine.lanes.step_results import UnitInputs
 from diag.engine.step.units import Unit
 from diag.engine.truth.unit_truth import UnitTruth
+from diag.numerics.bits import same_bits
 from diag.numerics.bounds import composite_bound, exact_bound, where_both_overflow
 from diag.numerics.errors_against_truth import absolute_error
 
@@ -67,6 +67,7 @@ class Region:
 
     @property
     def op_indices(self) -> tuple[int, ...]:
+        """Of its ops in the step, ascending."""
         return tuple(node.location.index for node in self.ops if node.location.index is not None)
 
 
@@ -120,7 +121,7 @@ class TruthJudge:
 
     def __call__(self, run: RegionRun) -> bool:
         pairs = [(to_numpy(x), to_numpy(e)) for x, e in zip(run.outputs, run.expected, strict=True)]
-        if all(np.array_equal(x.view(np.uint8), e.view(np.uint8)) for x, e in map(_flat, pairs)):
+        if all(same_bits(x, expected) for x, expected in pairs):
             return False
         truth = UnitTruth(run.unit, self.lane.variables)
         expected, received = (UnitInputs(run.boundary, run.state, x) for x in (run.expected, run.outputs))
@@ -128,10 +129,6 @@ class TruthJudge:
         spreads = truth.spreads(expected, of_expected).values()
         of_received = truth.outputs(received)
         return any(not _is_explained(*each) for each in zip(pairs, of_expected, of_received, spreads, strict=True))
-
-
-def _flat(pair: tuple[Any, Any]) -> tuple[Any, Any]:
-    return np.ascontiguousarray(pair[0]).reshape(-1), np.ascontiguousarray(pair[1]).reshape(-1)
 
 
 def _is_explained(pair: tuple[Any, Any], of_expected: Any, of_received: Any, spread: Any) -> bool:

@@ -16,7 +16,7 @@ from diag.causes.causes import explain
 from diag.causes.wrong_output import WrongOutput
 from diag.engine.graphs.graph import ASSIGN_OPS, OPAQUE, Node, Port
 from diag.engine.graphs.reachability import ancestors
-from diag.engine.graphs.tf_runtime import FLOATS, readable_attributes, to_numpy
+from diag.engine.graphs.tf_runtime import FLOATS, float64_array, readable_attributes, to_numpy
 from diag.engine.lanes.step_results import UnitRun
 from diag.engine.localization.narrow_products import NarrowProducts, products_upstream
 from diag.engine.lockstep.microscope import OpRecord
@@ -60,6 +60,7 @@ class OpExplainer:
         return replace(record.observation, cause=cause)
 
     def wrong_output(self, record: OpRecord) -> WrongOutput:
+        """What is known of the output, and how to judge and recompute it; arrays of numbers, no tensors."""
         evidence, output, bound = record.evidence, record.output, record.observation.bound
         assert bound is not None
         if evidence.truth is None:  # what only hands on numbers: as the reference does
@@ -70,7 +71,7 @@ class OpExplainer:
         truth = where_both_overflow(x, reference, raw)
         shown = [t for t in evidence.inputs if t.dtype not in OPAQUE]  # a list is no array
         has_list = len(shown) < len(evidence.inputs)
-        wide = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in shown]
+        wide = list(map(float64_array, shown))
         attrs = readable_attributes(node.proto)
         own_error = cache(lambda: absolute_error(x, raw).rms)
         return WrongOutput(
@@ -154,88 +155,87 @@ class UnitExplainer:
         self.truth = truth
 
     def explain(self, run: UnitRun, output: int, bound: Bound) -> Cause:
-        if to_numpy(run.candidate[output]).dtype.kind in "biu":
-            return self._of_integers(run, output, bound)
-        of_candidate = self.truth.outputs(run.of_candidate)
-        of_reference = self.truth.outputs(run.of_reference)
-        spread = self.truth.spreads(run.of_reference, of_reference, [output])[output]
+        """The cause of one output, or written variable, that is out of its bound."""
         x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
-        reference_error = absolute_error(reference, of_reference[output])
+        if x.dtype.kind not in "biu":
+            return _WrongOutputOfUnit(self.truth, run, output).cause(bound)
+        return explain(WrongOutput(  # what has no rounding is held against the reference's
+            x, reference, reference.astype(np.float64), bound,
+            judge=lambda other: exact_bound(x, other.astype(x.dtype)), out_of_bound=np.asarray(x != reference),
+        ))  # fmt: skip
 
-        def judge(other: npt.NDArray[np.float64], spread: RoundingSpread = spread) -> Bound:
-            return composite_bound(x, where_both_overflow(x, reference, other), spread, reference_error)
 
-        before = self._before(run, output)
-        wrong_output = WrongOutput(
-            x, reference, of_candidate[output], bound, judge=judge, before=before,
-            out_of_bound=self._wrong(x, of_candidate[output], spread, bound),
-        )  # fmt: skip
-        result = explain(wrong_output)
+class _WrongOutputOfUnit:
+    """One floating output of a unit, and its truth by hypotheses about how the unit was computed."""
+
+    def __init__(self, truth: UnitTruth, run: UnitRun, output: int) -> None:
+        self.unit_truth, self.run, self.output = truth, run, output
+        self.x, self.reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
+        of_reference = truth.outputs(run.of_reference)
+        self.truth = truth.outputs(run.of_candidate)[output]
+        self.spread = truth.spreads(run.of_reference, of_reference, [output])[output]
+        self.reference_error = absolute_error(self.reference, of_reference[output])
+
+    def judge(self, other: npt.NDArray[np.float64], spread: RoundingSpread | None = None) -> Bound:
+        """The bound against another truth.  spread: of that, by default what rounding does to the unit as it is."""
+        expected = where_both_overflow(self.x, self.reference, other)
+        return composite_bound(self.x, expected, spread or self.spread, self.reference_error)
+
+    def cause(self, bound: Bound) -> Cause:
+        result = explain(WrongOutput(
+            self.x, self.reference, self.truth, bound, judge=self.judge, before=self._before(),
+            out_of_bound=self._wrong(bound),
+        ))  # fmt: skip
         if result.name == "skipped-update":
             return result
         hypotheses = (self._operand_format, self._passed_over_nan, self._missing_op)
-        return next((cause for each in hypotheses if (cause := each(run, output, judge)) is not None), result)
+        return next((cause for each in hypotheses if (cause := each()) is not None), result)
 
-    @staticmethod
-    def _of_integers(run: UnitRun, output: int, bound: Bound) -> Cause:
-        """What has no rounding: held against the reference's."""
-        x, reference = to_numpy(run.candidate[output]), to_numpy(run.reference[output])
-        expected = reference.astype(np.float64)
-        return explain(WrongOutput(
-            x, reference, expected, bound, judge=lambda other: exact_bound(x, other.astype(x.dtype)),
-            out_of_bound=np.asarray(x != reference),
-        ))  # fmt: skip
+    def _before(self) -> npt.NDArray[Any] | None:
+        index = self.output - len(self.run.unit.outputs)
+        return to_numpy(self.run.state[self.run.unit.writes[index]]) if index >= 0 else None
 
-    @staticmethod
-    def _before(run: UnitRun, output: int) -> npt.NDArray[Any] | None:
-        index = output - len(run.unit.outputs)
-        return to_numpy(run.state[run.unit.writes[index]]) if index >= 0 else None
-
-    @staticmethod
-    def _wrong(x: Any, truth: Any, spread: RoundingSpread, bound: Bound) -> npt.NDArray[np.bool_]:
-        allowed = bound.max / bound.excess if np.isfinite(bound.excess) and bound.excess else spread.max
+    def _wrong(self, bound: Bound) -> npt.NDArray[np.bool_]:
+        allowed = bound.max / bound.excess if np.isfinite(bound.excess) and bound.excess else self.spread.max
         with np.errstate(all="ignore"):
-            return np.asarray(~(np.abs(x.astype(np.float64) - truth) <= allowed))
+            return np.asarray(~(np.abs(self.x.astype(np.float64) - self.truth) <= allowed))
 
-    def _operand_format(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
+    def _operand_format(self) -> Cause | None:
         """The operands of the unit's products, all or some, rounded to a narrower format."""
-        executable = run.unit.executable
-        products = products_upstream(executable.graph, executable.functions, upstream_of(run.unit, output))
+        executable, given = self.run.unit.executable, self.run.of_candidate
+        products = products_upstream(executable.graph, executable.functions, upstream_of(self.run.unit, self.output))
 
         def rounded(rounding: OperandRounding) -> npt.NDArray[np.float64]:
-            return self.truth.outputs_rounded(rounding, run.of_candidate)[output]
+            return self.unit_truth.outputs_rounded(rounding, given)[self.output]
 
         def judge_with_ties(rounding: OperandRounding, truth: npt.NDArray[np.float64]) -> Bound:
-            bound: Bound = judge(truth, self.truth.spread_rounded(rounding, run.of_candidate, output, truth))
-            return bound
+            return self.judge(truth, self.unit_truth.spread_rounded(rounding, given, self.output, truth))
 
-        x, truth = to_numpy(run.candidate[output]), self.truth.outputs(run.of_candidate)[output]
-        return NarrowProducts(products, x, truth, rounded, judge, judge_with_ties).cause()
+        return NarrowProducts(products, self.x, self.truth, rounded, self.judge, judge_with_ties).cause()
 
-    def _passed_over_nan(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
+    def _passed_over_nan(self) -> Cause | None:
         """A maximum or minimum taken of the numbers alone, where NaN is among them."""
-        upstream = upstream_of(run.unit, output)
-        ops = sorted({n.op for n in run.unit.executable.graph if n.name in upstream and n.op in SELECTING})
+        upstream = upstream_of(self.run.unit, self.output)
+        graph = self.run.unit.executable.graph
+        ops = sorted({node.op for node in graph if node.name in upstream and node.op in SELECTING})
         if not ops:
             return None
-        bound = judge(self.truth.outputs_passing_over_nan(run.of_candidate)[output])
+        bound = self.judge(self.unit_truth.outputs_passing_over_nan(self.run.of_candidate)[self.output])
         if not bound.is_explained:
             return None
         summary = f"NaN goes into {' or '.join(ops)}, which passes over it as if it were never the one to take"
         return Cause("wrong-elements", summary, {"passes_over_nan": ops, "remaining_excess": bound.excess})
 
-    def _missing_op(self, run: UnitRun, output: int, judge: Any) -> Cause | None:
+    def _missing_op(self) -> Cause | None:
         """An op, or a short chain of them, not applied: its readers got what it should have read."""
-        unit = run.unit
         tried = 0
         for length in range(1, MAX_CHAIN + 1):
             accepted: list[tuple[float, tuple[str, ...]]] = []
-            for port, source, chain in bypasses(unit, output, length):
+            for port, source, chain in bypasses(self.run.unit, self.output, length):
                 tried += 1
                 if tried > MAX_HYPOTHESES:
                     return None
-                truth = self.truth.outputs_with(port, source, run.of_candidate)
-                bound = judge(truth[output])
+                bound = self.judge(self.unit_truth.outputs_with(port, source, self.run.of_candidate)[self.output])
                 if bound.is_explained:
                     accepted.append((bound.excess, chain))
             if accepted:

@@ -102,10 +102,7 @@ class FusedFaults:
         region = self._region(unit_run) if is_across or (with_region and not is_step) else None
         if is_step and region is not None:
             suspect = self._inside(region, unit_run) or suspect
-        cause = Cause()
-        if suspect.unit_run.unit is not self.telescope.whole_unit and suspect.observation.bound is not None:
-            explainer = UnitExplainer(self.telescope.judge.truth_of(suspect.unit_run.unit))
-            cause = explainer.explain(suspect.unit_run, suspect.observation.where.output, suspect.observation.bound)
+        cause = self._cause(suspect)
         fused = None if region is None else self._fused_ops(region)
         where = observation.where
         if is_across:
@@ -118,14 +115,17 @@ class FusedFaults:
 
     def _of_an_op(self, suspect: _Suspect, op: Observation) -> Divergence:
         """What only the layer's truth could judge, and one op that has none did by itself."""
-        observation, unit_run = suspect.observation, suspect.unit_run
-        cause = Cause()
-        if observation.bound is not None and unit_run.unit is not self.telescope.whole_unit:
-            explainer = UnitExplainer(self.telescope.judge.truth_of(unit_run.unit))
-            cause = explainer.explain(unit_run, observation.where.output, observation.bound)
-        blame = blame_of_op(cause, op)
-        divergence = Divergence.of(op.where, cause, blame, observation.excess)
+        observation, cause = suspect.observation, self._cause(suspect)
+        divergence = Divergence.of(op.where, cause, blame_of_op(cause, op), observation.excess)
         return divergence.with_evidence(judged_by=observation.where.describe(), difference=op.produced)
+
+    def _cause(self, suspect: _Suspect) -> Cause:
+        """Unknown of the whole step, and of what has no bound."""
+        observation, unit_run = suspect.observation, suspect.unit_run
+        if observation.bound is None or unit_run.unit is self.telescope.whole_unit:
+            return Cause()
+        explainer = UnitExplainer(self.telescope.judge.truth_of(unit_run.unit))
+        return explainer.explain(unit_run, observation.where.output, observation.bound)
 
     def _divergence(self, wrong: Observation, where: Where, cause: Cause, fused: FusedOps | None) -> Divergence:
         execution = self.telescope.candidate.place.execution

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from diag.causes.wrong_output import EarlierExecution
 from diag.engine.graphs.graph import ASSIGN_OPS, Node
 from diag.engine.graphs.interpreter import Interpreter
-from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
+from diag.engine.graphs.tf_runtime import float64_array, to_numpy
 from diag.engine.lanes.eager import EagerPlace, SingleLane, VariableRef
 from diag.engine.step.program import Program
 from diag.machine.places import Place
@@ -108,7 +107,7 @@ class History:
         if lane.execution is None or output >= len(lane.execution[1]):
             return None
         inputs, outputs = lane.execution
-        return EarlierExecution(step.number, [_wide(x) for x in inputs], _wide(outputs[output]))
+        return EarlierExecution(step.number, [float64_array(x) for x in inputs], float64_array(outputs[output]))
 
 
 class _Looking(SingleLane):
@@ -130,8 +129,3 @@ class _Looking(SingleLane):
 
     def _value(self, x: Any) -> Any:
         return self.variables[x.index].read_value() if isinstance(x, VariableRef) else x
-
-
-def _wide(tensor: Any) -> np.ndarray:
-    values = to_numpy(tensor)
-    return values.astype(np.float64) if tensor.dtype in FLOATS else values

@@ -55,6 +55,7 @@ class Pair:
 
     @property
     def candidate(self) -> Any:
+        """The value as the candidate has it."""
         return self.reference if self.own is None else self.own
 
 

@@ -164,6 +164,18 @@ class LockstepSteps(Carried):
             lane.load(after)
         return LaneStep(before, values, after, unwatched)
 
+    def shown(self, lane: Lane, run: StepRun, ports: Sequence[Port], state: Sequence[Any]) -> dict[Port, Any]:
+        """What a lane's step has at some ports when it is run again from a state, given what the reference drew.
+
+        Leaves the lane in the state after the step.
+        """
+        random = {port: run.reference.values[port] for port in self.program.random_ports}
+        self._rewind(lane, run.step, state)
+        try:
+            return self.compiled[lane.name].run(run.batch, ports, random, is_kept=False)
+        finally:
+            lane.load((run.reference if lane is self.reference else run.candidate).after)
+
     @staticmethod
     def _rewind(lane: Lane, step: int, before: Sequence[Any]) -> None:
         lane.load(before)

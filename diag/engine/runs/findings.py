@@ -69,10 +69,12 @@ class Findings(Carried):
         self.see_firsts(ops)
 
     def see_firsts(self, observations: Sequence[Observation]) -> None:
+        """What is the first to differ, and the first not to be finite; what was found before stays."""
         self.first_bit = self.first_bit or first_difference(observations)
         self.first_nonfinite = self.first_nonfinite or first_nonfinite(observations)
 
     def note(self, text: str) -> None:
+        """To be told once, however often it is noted."""
         if text not in self.notes:
             self.notes.append(text)
 

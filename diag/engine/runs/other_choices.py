@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from diag.engine.graphs.graph import Node, Port
-from diag.engine.graphs.tf_runtime import REALS, format_of_dtype, to_numpy
+from diag.engine.graphs.tf_runtime import REALS, to_numpy
 from diag.engine.lanes.step_results import StepRun
 from diag.engine.lockstep.telescope import Telescope
 from diag.engine.truth.not_unique import settled
 from diag.engine.truth.op_truth import OpTruth
-from diag.numerics.decompositions import THRESHOLD, is_decomposition, ratio_of
+from diag.numerics.decompositions import is_decomposition
 from diag.numerics.op_classes import CHOOSING
 
 TURNED = 0.1  # of the largest element: rounding does less, another sign more
@@ -28,7 +28,7 @@ def layers_that_chose_otherwise(telescope: Telescope, run: StepRun) -> list[str]
 
     Runs the candidate's step again, and leaves the candidate in the state after it.
     """
-    program, candidate = telescope.program, telescope.candidate
+    program = telescope.program
     nodes = [
         node for node in program.graph
         if (is_decomposition(node.op) or node.op in CHOOSING) and program.graph.dtype(node.inputs[0]) in REALS
@@ -36,41 +36,38 @@ def layers_that_chose_otherwise(telescope: Telescope, run: StepRun) -> list[str]
     if not nodes:
         return []
     ports = [port for node in nodes for port in (*node.inputs, *_outputs(node))]
-    shared = {port: run.reference.values[port] for port in program.random_ports}
-    candidate.load(run.candidate.before)
-    candidate.enter_step(run.step)
-    try:
-        values = telescope.steps.compiled[candidate.name].run(run.batch, ports, shared, is_kept=False)
-    finally:
-        candidate.load(run.candidate.after)
-    if not all(_is_right(node, values) for node in nodes):
+    values = telescope.steps.shown(telescope.candidate, run, ports, run.candidate.before)
+    results = [_Results(node, values) for node in nodes]
+    if not all(each.are_right() for each in results):
         return []
-    return sorted({node.location.layer or node.op for node in nodes if _is_turned(node, values, run)})
+    return sorted({each.layer for each in results if each.are_others_than(run.unit_source.values)})
 
 
 def _outputs(node: Node) -> list[Port]:
     return [Port(node.name, index) for index in range(len(node.dtypes))]
 
 
-def _is_right(node: Node, values: Mapping[Port, Any]) -> bool:
-    outputs = [to_numpy(values[port]) for port in _outputs(node)]
-    if node.op in CHOOSING:
-        inputs = [values[port] for port in node.inputs]
-        *_, expected = OpTruth().outputs(node, inputs) or outputs
-        if np.array_equal(outputs[-1], expected):
+class _Results:
+    """What an op of the candidate's step made of its inputs, and what truth makes of them."""
+
+    def __init__(self, node: Node, values: Mapping[Port, Any]) -> None:
+        self.node, self.layer, self.chooses = node, node.location.layer or node.op, node.op in CHOOSING
+        self.inputs = [values[port] for port in node.inputs]
+        self.outputs = {port: to_numpy(values[port]) for port in _outputs(node)}
+        self.truth = OpTruth().outputs(node, self.inputs) or list(self.outputs.values())
+
+    def are_right(self) -> bool:
+        """Whether the winners are those that truth has, or the results right by what defines them."""
+        outputs = list(self.outputs.values())
+        if self.chooses and np.array_equal(outputs[-1], self.truth[-1]):
             return True
-        found = settled(node, inputs, outputs, len(outputs) - 1, expected)
+        found = settled(self.node, self.inputs, outputs, len(outputs) - 1, self.truth[-1])
         return found is not None and found.bound.is_explained
-    matrix, *wide = (x.astype(np.float64) for x in (to_numpy(values[node.inputs[0]]), *outputs))
-    ratio = ratio_of(node.op, matrix, wide, format_of_dtype(node.dtypes[0]))
-    return ratio is not None and ratio <= THRESHOLD
 
-
-def _is_turned(node: Node, values: Mapping[Port, Any], run: StepRun) -> bool:
-    ports, reference = _outputs(node), run.unit_source.values
-    found = [to_numpy(values[port]) for port in ports]
-    pairs = [(x, to_numpy(reference[port])) for x, port in zip(found, ports, strict=True) if port in reference]
-    pairs += zip(found, OpTruth().outputs(node, [values[port] for port in node.inputs]) or (), strict=False)
-    if node.op in CHOOSING:
-        return any(np.any(a != b) for a, b in pairs if a.dtype.kind in "iu")
-    return any(np.max(np.abs(a - b), initial=0.0) > TURNED * np.max(np.abs(b), initial=0.0) for a, b in pairs)
+    def are_others_than(self, reference: Mapping[Port, Any]) -> bool:
+        """Whether they are not those of the reference, as far as these are known, or not those of truth."""
+        pairs = [(x, to_numpy(reference[port])) for port, x in self.outputs.items() if port in reference]
+        pairs += zip(self.outputs.values(), self.truth, strict=True)
+        if self.chooses:
+            return any(np.any(a != b) for a, b in pairs if a.dtype.kind in "iu")
+        return any(np.max(np.abs(a - b), initial=0.0) > TURNED * np.max(np.abs(b), initial=0.0) for a, b in pairs)

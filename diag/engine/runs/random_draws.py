@@ -42,6 +42,7 @@ class Drawn:
 
     @property
     def differs(self) -> bool:
+        """Whether the lanes drew other bits."""
         return not same_bits(self.reference, self.candidate)
 
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from diag.common.wording import first_few
 from diag.engine.graphs.graph import Port
 from diag.engine.graphs.tf_runtime import FLOATS, to_numpy
 from diag.engine.lanes.lane import CompiledSteps, Lane
@@ -19,6 +18,7 @@ from diag.engine.lanes.step_results import LaneStep, StepRun, UnitRun
 from diag.engine.localization.repeated import REPEATS
 from diag.engine.lockstep.telescope import Telescope
 from diag.numerics.bits import same_bits
+from diag.numerics.statistics import relative_difference
 from diag.verdict.findings import Cause, Observation, Verdict
 
 # A whole step of a telescope, whether truth is wanted in any case, how whole steps compare -> its observations.
@@ -80,28 +80,17 @@ def _first_unlike(telescope: Telescope, run: StepRun, again: Mapping[Port, Any])
             to_numpy(values[port]) for values in (run.candidate.values, again, run.reference.values)
         )
         if not same_bits(first, second):
-            return port if _distance(first, reference) > NEARER * _distance(second, reference) else None
+            is_nearer = relative_difference(reference, first) > NEARER * relative_difference(reference, second)
+            return port if is_nearer else None
     return None
 
 
 def _distances(run: StepRun, again: Mapping[Port, Any], port: Port) -> dict[str, float]:
     reference = to_numpy(run.reference.values[port])
     return {
-        "own_difference": _distance(to_numpy(run.candidate.values[port]), reference),
-        "difference_again": _distance(to_numpy(again[port]), reference),
+        "own_difference": relative_difference(reference, to_numpy(run.candidate.values[port])),
+        "difference_again": relative_difference(reference, to_numpy(again[port])),
     }
-
-
-def _distance(x: np.ndarray, reference: np.ndarray) -> float:
-    """Norm-wise, relative; infinite where one side alone is not finite."""
-    wide, expected = x.astype(np.float64), reference.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        difference = np.where(wide == expected, 0.0, wide - expected)
-    difference = np.where(np.isnan(wide) & np.isnan(expected), 0.0, difference)
-    if not np.isfinite(difference).all():
-        return float("inf")
-    size = float(np.linalg.norm(expected[np.isfinite(expected)]))
-    return float(np.linalg.norm(difference)) / size if size else float(np.linalg.norm(difference) > 0)
 
 
 def is_hidden_by_watching(
@@ -161,15 +150,11 @@ def _changes(lane: str, changed: Sequence[str], unstable: Collection[str], what:
     if unstable:
         result.append(
             f"the {lane} is not deterministic: the same step run again leaves other bits in {len(unstable)} {what} "
-            f"({_some(sorted(unstable))})"
+            f"({first_few(sorted(unstable))})"
         )
     if watched:
         result.append(
             f"watching changes the {lane}: without taps the step leaves other bits in {len(watched)} {what} "
-            f"({_some(watched)})"
+            f"({first_few(watched)})"
         )
     return result
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

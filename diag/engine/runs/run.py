@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from diag.common.wording import first_few
 from diag.engine.graphs.tf_errors import reason as short_reason
 from diag.engine.graphs.tf_errors import reason_of
 from diag.engine.lanes.lane import Lane
@@ -73,7 +74,6 @@ class LockstepRun:
         self.candidate = Lane.at("candidate", settings.candidate, self.program, settings.seed)
         self.twins = Twins(settings.reference, settings.seed, settings.twins) if settings.twins else None
         self.findings = Findings()
-        self.models = None if second is None else TwoModels(second, self.program, self.candidate, self.findings)
         self.attention = Attention(self.findings, settings.follow, settings.units)
         self.streams = RandomStreams()
         self.history = History(settings.candidate)
@@ -81,7 +81,8 @@ class LockstepRun:
         self.next_step = settings.first_step
         self.telescopes: dict[BatchKey, Telescope] = {}
         self.began: dict[BatchKey, int] = {}  # the first step with a batch of these shapes
-        self.telescope_for(first, settings.first_step, self.program)
+        telescope = self.telescope_for(first, settings.first_step, self.program)
+        self.models = None if second is None else TwoModels(second, telescope, self.findings)
 
     @property
     def lanes(self) -> tuple[Lane, Lane]:
@@ -368,9 +369,8 @@ class LockstepRun:
 
     def _note_not_reproduced(self, variables: Sequence[str], step: int) -> None:
         if variables:
-            some = ", ".join(variables[:3]) + (", ..." if len(variables) > 3 else "")
             self.findings.note(
                 f"step {step} of the candidate, run again from its own state on the same batch, leaves other bits in "
-                f"{len(variables)} of {len(self.program.variables)} variables ({some}): what it did there cannot be "
-                "reproduced"
+                f"{len(variables)} of {len(self.program.variables)} variables ({first_few(variables)}): what it did "
+                "there cannot be reproduced"
             )

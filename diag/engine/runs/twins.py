@@ -95,6 +95,7 @@ class Twins(Carried):
         self.looked_closer = step
 
     def trajectories(self, is_explained: bool) -> Trajectories:
+        """The curves so far; is_explained: whether a divergence was named."""
         return Trajectories(
             self.candidate, tuple(self.curves), tuple(self.envelope.limits[1:]), self.first_step, self.looked_closer,
             is_explained,

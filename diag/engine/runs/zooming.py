@@ -30,13 +30,8 @@ class Zoom:
     def __init__(
         self, settings: Settings, lanes: tuple[Lane, Lane], findings: Findings, streams: RandomStreams, history: History
     ) -> None:
-        self.settings, self.lanes, self.findings, self.streams, self.history = (
-            settings,
-            lanes,
-            findings,
-            streams,
-            history,
-        )
+        self.settings, self.lanes, self.findings = settings, lanes, findings
+        self.streams, self.history = streams, history
 
     def __call__(self, program: Program, run: StepRun) -> tuple[list[Observation], list[Observation]]:
         """All op outputs, and those among them that explain a layer's error with no fault of their own."""

@@ -9,7 +9,7 @@ from itertools import zip_longest
 import numpy as np
 import tensorflow as tf
 
-from diag.common.wording import shortened
+from diag.common.wording import one_line, shortened
 from diag.engine.graphs.graph import OPAQUE, Graph, Node
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.step.program import Program
@@ -35,6 +35,11 @@ def paired_variables(a: Program, b: Program) -> dict[int, int]:
     """For each variable that step `a` reads its counterpart in `b`, by index; of steps that compute the same."""
     inputs = zip(a.graph.inputs, b.graph.inputs, strict=True)
     return {a.captures[x]: b.captures[y] for x, y in inputs if x in a.captures and y in b.captures}
+
+
+def in_few_words(value: object) -> str:
+    """One that is told in a sentence beside another."""
+    return shortened(one_line(value), MOST_CHARACTERS)
 
 
 def _differences(a: Program, b: Program, first: Graph, second: Graph) -> Iterator[StepDifference]:
@@ -79,9 +84,8 @@ def _attributes(node: Node) -> Mapping[str, bytes]:
 
 def _value(node: Node, name: str) -> str:
     attribute = node.proto.attr[name]
-    if attribute.HasField("tensor"):
-        return shortened(" ".join(str(tf.make_ndarray(attribute.tensor)).split()), MOST_CHARACTERS)
-    return shortened(" ".join(str(attribute).split()) or "not given", MOST_CHARACTERS)
+    value = tf.make_ndarray(attribute.tensor) if attribute.HasField("tensor") else attribute
+    return in_few_words(value) or "not given"
 
 
 def _outputs(node: Node) -> str:

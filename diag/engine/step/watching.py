@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
+from diag.common.wording import first_few
 from diag.engine.graphs.graph import OPAQUE, Graph, Node, Port
 from diag.engine.graphs.reachability import SHAPE_OPS, live_nodes
 from diag.engine.graphs.tf_runtime import op_def
@@ -108,7 +109,7 @@ class Readers:
         readers = self.of[port]
         if port.node not in self.live or len(readers) < ENOUGH:
             return ""
-        return f"{len(readers)} ops read it already ({_some(readers.values())})"
+        return f"{len(readers)} ops read it already ({first_few(sorted(readers.values()))})"
 
     def why_not(self, port: Port) -> str:
         if port.node not in self.live:
@@ -130,8 +131,3 @@ def _twins(nodes: Iterable[Node]) -> dict[str, str]:
         attributes = tuple(sorted((k, v.SerializeToString()) for k, v in node.proto.attr.items() if k[0] != "_"))
         twins[node.name] = first.setdefault((node.op, inputs, node.control, attributes), node.name)
     return twins
-
-
-def _some(ops: Iterable[str]) -> str:
-    names = sorted(ops)
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -11,13 +11,12 @@ import tensorflow as tf
 
 from diag.common.modes import PREDICT
 from diag.common.text import as_text
-from diag.common.wording import shortened
 from diag.engine.graphs.locations import PREDICT_LAYER
 from diag.engine.graphs.tf_runtime import to_numpy
 from diag.engine.step.batch import Batch
 from diag.engine.step.keras_steps import has_own_step
 from diag.engine.step.program import Program
-from diag.engine.step.same_steps import StepDifference, first_difference, paired_variables
+from diag.engine.step.same_steps import StepDifference, first_difference, in_few_words, paired_variables
 from diag.engine.step.tracing import flat_batch
 from diag.engine.training.model_files import MODEL_FLAG
 from diag.engine.training.models import build_on, load_model
@@ -93,8 +92,6 @@ def _in_words(found: StepDifference, first: TracedModel, second: TracedModel) ->
     names = ["the end" if n is None else n.location.layer or PREDICT_LAYER for n in (found.first, found.second)]
     where = f"layer {names[0]}" if names[0] == names[1] else f"layer {names[0]}, there {names[1]}"
     a, b = (_layer_of(each.model, name) for each, name in zip((first, second), names, strict=True))
-    if type(a) is not type(b):
-        return as_text(f"first at {where}: {found.what}")
     return as_text(f"first at {where}: {_settings_that_differ(a, b) or found.what}")
 
 
@@ -104,14 +101,12 @@ def _layer_of(model: keras.Model, label: str) -> Any:
 
 
 def _settings_that_differ(a: Any, b: Any) -> str:
-    """`epsilon 0.001 and 1e-05`, of what two layers of a kind were made with."""
+    """`epsilon 0.001 and 1e-05`, of what two layers of one kind were made with; "" of others."""
+    if type(a) is not type(b):
+        return ""
     try:
-        first, second = a.get_config(), b.get_config()
+        first, second = ({**layer.get_config(), "name": "", "trainable": True} for layer in (a, b))
     except (AttributeError, NotImplementedError):
         return ""
-    other = [key for key in first if key in second and key not in ("name", "trainable") and first[key] != second[key]]
-    return ", ".join(f"{key} {_short(first[key])} and {_short(second[key])}" for key in other[:MOST_SETTINGS])
-
-
-def _short(value: Any) -> str:
-    return shortened(" ".join(str(value).split()), 60)
+    settings = [(key, value, second[key]) for key, value in first.items() if second.get(key, value) != value]
+    return ", ".join(f"{key} {in_few_words(x)} and {in_few_words(y)}" for key, x, y in settings[:MOST_SETTINGS])

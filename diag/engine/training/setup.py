@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from diag.common.modes import PREDICT, TRAIN
+from diag.common.wording import first_few
 from diag.engine.step.batch import Batch
 from diag.engine.step.keras_steps import has_own_step
 from diag.engine.step.program import Program
@@ -23,8 +24,6 @@ from diag.engine.training.models import apply_policy, build_on, build_optimizer,
 from diag.engine.training.second_model import SecondModel, TracedModel, load_second, paired
 from diag.engine.training.signature import signature_of
 from diag.errors import UserError
-
-MOST_NAMED = 4  # in a sentence
 
 
 @dataclass(frozen=True)
@@ -163,10 +162,9 @@ def _by(model: keras.Model, targets: Any, mode: str) -> str:
 def _untrained(program: Program) -> tuple[str, ...]:
     """What to say of weights that no gradient reaches."""
     names = program.without_gradient
-    if not names:
-        return ()
-    some = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
-    return (f"no gradient reaches {len(names)} of the weights, and `fit` trains them no more than this does: {some}",)
+    few = first_few(names, 4)
+    text = f"no gradient reaches {len(names)} of the weights, and `fit` trains them no more than this does: {few}"
+    return (text,) if names else ()
 
 
 def _longest(

@@ -65,6 +65,7 @@ class Promotion:
     _wide: dict[str, str] = field(default_factory=dict)
 
     def apply(self, graph_def: Any) -> Any:
+        """The graph and the functions that it calls in float64, these under new names."""
         return edit(graph_def, self._change, _widen_signature)
 
     def wide_port(self, port: Port) -> Port:

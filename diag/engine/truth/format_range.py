@@ -10,7 +10,6 @@ the order that leaves the range first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -21,6 +20,7 @@ import tensorflow as tf
 from diag.engine.graphs.editing import body_of_graph, graph_of_body, make_node, rewired
 from diag.engine.graphs.graph import READ_OPS, SILENT_OPS, Graph, Node, Port, with_index
 from diag.engine.graphs.tf_runtime import REALS, format_of_dtype
+from diag.engine.truth.float64_graph import Promotion
 from diag.engine.truth.rounding_nodes import constant_node
 from diag.engine.truth.sum_orders import PLAIN_SUMS, sum_of_sizes
 from diag.numerics.op_classes import is_product
@@ -36,7 +36,6 @@ class Way(Enum):
     ANY_ORDER = "any order"
 
 
-WAYS = (Way.KEPT_WIDE, Way.AS_WRITTEN, Way.ANY_ORDER)
 _PREFIX = "lockstep_range"
 # Of ops that multiply, the input that each factor is; RealDiv multiplies by the reciprocal of its second.
 _PRODUCTS = {
@@ -50,26 +49,23 @@ _CARRIERS = frozenset(
 _SLACK = 16  # roundings of the format by which a lane may be nearer to its limit than truth is
 
 
-def with_ranges(
-    graph_def: Any, graph: Graph, wide_port: Callable[[Port], Port], way: Way
-) -> tuple[Any, dict[Port, Port]]:
+def with_ranges(graph_def: Any, promotion: Promotion, way: Way) -> tuple[Any, dict[Port, Port]]:
     """A float64 graph in which what leaves the range of its own format is infinite, or is not, if it is `KEPT_WIDE`.
 
-    graph: as it was.  wide_port: where the float64 value of one of its ports is.  Returns the graph, and which port to
-    read in place of which.
+    promotion: what the graph was made by.  Returns the graph, and which port to read in place of which.
     """
     body = body_of_graph(graph_def)
-    sizes = _Sizes({proto.name: proto for proto in body.nodes})
+    sizes = _Sizes({proto.name: proto for proto in body.nodes}, promotion.graph, way)
     replaced: dict[Port, Port] = {}
-    for node in graph:
+    for node in promotion.graph:
         if node.name not in sizes.protos or node.op in SILENT_OPS or node.op in READ_OPS:
             continue
         for index, dtype in enumerate(node.dtypes):
-            port = wide_port(Port(node.name, index))
+            port = promotion.wide_port(Port(node.name, index))
             if dtype not in REALS or dtype == tf.float64:
                 continue
             if way is not Way.KEPT_WIDE:
-                replaced[port] = sizes.limited(node, index, str(port), sizes.largest(node, graph, str(port), way))
+                replaced[port] = sizes.limited(node, index, str(port))
             elif port.node != node.name and node.op == "Cast":
                 replaced[port] = sizes.kept(node, str(port))
     body = rewired(body, {str(old): str(new) for old, new in replaced.items()}, keep=lambda _: False)
@@ -78,16 +74,20 @@ def with_ranges(
 
 
 class _Sizes:
-    """How large results are, and may be on the way in any order of their factors and terms."""
+    """How large results are, and may be on the way in any order of their factors and terms, where that is the way.
 
-    def __init__(self, protos: dict[str, Any]) -> None:
-        self.protos = protos
+    protos: the float64 nodes by name.  graph: as it was.  added: new nodes.
+    """
+
+    def __init__(self, protos: dict[str, Any], graph: Graph, way: Way) -> None:
+        self.protos, self._graph, self._way = protos, graph, way
         self.added: list[Any] = []
         self._known: dict[str, tuple[str, str]] = {}
-        self._absolute: dict[str, str] = {}
+        self._sizes: dict[str, str] = {}
 
-    def limited(self, node: Node, index: int, value: str, size: str) -> Port:
-        """A value that is infinite, with its sign, where a size is beyond the limit of the format."""
+    def limited(self, node: Node, index: int, value: str) -> Port:
+        """A node's value that is infinite, with its sign, where its size is beyond the limit of the format."""
+        size = self._largest(node, value)
         base, format = f"{_PREFIX}/{node.name}/{index}", format_of_dtype(node.dtypes[index])
         self.added += [
             constant_node(f"{base}/limit", format.largest * (1 - _SLACK * format.unit_roundoff), tf.float64),
@@ -107,26 +107,29 @@ class _Sizes:
         ]
         return Port(base, 0)
 
-    def largest(self, node: Node, graph: Graph, value: str, way: Way) -> str:
-        if way is Way.ANY_ORDER and node.op in _PRODUCTS:
-            return self.of(value)[0]
-        if way is Way.ANY_ORDER and _is_sum(node) and _is_wide(self.protos[node.name]):
-            return self.of_terms(node, graph)
-        return self.absolute(value)
+    def _largest(self, node: Node, value: str) -> str:
+        """What has to be in range: the value itself, or what any order of its factors or terms comes to."""
+        if self._way is Way.AS_WRITTEN:
+            return self._absolute(value)
+        assert self._way is Way.ANY_ORDER
+        if node.op in _PRODUCTS:
+            return self._of(value)[0]
+        is_sum = node.op in PLAIN_SUMS or is_product(node.op)
+        return self._of_terms(node) if is_sum and _is_wide(self.protos[node.name]) else self._absolute(value)
 
-    def absolute(self, value: str) -> str:
-        if value not in self._absolute:
-            self._absolute[value] = self._make("Abs", [value], value, "absolute")
-        return self._absolute[value]
+    def _absolute(self, value: str) -> str:
+        if value not in self._sizes:
+            self._sizes[value] = self._make("Abs", [value], value, "absolute")
+        return self._sizes[value]
 
-    def of_terms(self, node: Node, graph: Graph) -> str:
+    def _of_terms(self, node: Node) -> str:
         """What a sum comes to at most, in any order; a mean's before it is divided."""
-        self.added += sum_of_sizes(self.protos[node.name], node, graph)
+        self.added += sum_of_sizes(self.protos[node.name], node, self._graph)
         if node.op == "Mean":
             self.added[-1].op = "Sum"
         return f"{self.added[-1].name}:0"
 
-    def of(self, value: str) -> tuple[str, str]:
+    def _of(self, value: str) -> tuple[str, str]:
         """The product of all factors of a value that are above 1, and of all that are below."""
         if value not in self._known:
             self._known[value] = self._measure(value)
@@ -135,16 +138,16 @@ class _Sizes:
     def _measure(self, value: str) -> tuple[str, str]:
         proto = self.protos.get(value.removesuffix(":0"))
         if proto is not None and proto.op in _PRODUCTS:
-            factors = [self.of(with_index(proto.input[position])) for position in _PRODUCTS[proto.op]]
+            factors = [self._of(with_index(proto.input[position])) for position in _PRODUCTS[proto.op]]
             above, below = (list(sizes) for sizes in zip(*factors, strict=True))
             if proto.op == "RealDiv":
                 above[1], below[1] = below[1], above[1]
             op = "RealDiv" if proto.op == "RealDiv" else "Mul"
             return self._product(op, above, f"{value}/large"), self._product(op, below, f"{value}/small")
         if proto is not None and proto.op in _CARRIERS and _is_wide(proto):
-            large, small = self.of(with_index(proto.input[0]))
+            large, small = self._of(with_index(proto.input[0]))
             return self._carried(proto, large, "large"), self._carried(proto, small, "small")
-        one, size = f"{_PREFIX}/sizes/{_named(value)}/one", self.absolute(value)
+        one, size = f"{_PREFIX}/sizes/{_named(value)}/one", self._absolute(value)
         self.added.append(constant_node(one, 1.0, tf.float64))
         return (
             self._make("Maximum", [size, f"{one}:0"], value, "large"),
@@ -182,10 +185,6 @@ def nearest(x: npt.NDArray[Any], truths: list[npt.NDArray[np.float64]]) -> npt.N
             is_nearer |= np.isfinite(x) & np.isfinite(truth) & ~np.isfinite(best)
             best = np.where(~np.isfinite(x) & ~np.isfinite(truth), x, np.where(is_nearer, truth, best))
     return np.asarray(best, np.float64)
-
-
-def _is_sum(node: Node) -> bool:
-    return node.op in PLAIN_SUMS or is_product(node.op)
 
 
 def _is_wide(proto: Any) -> bool:

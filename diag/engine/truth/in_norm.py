@@ -67,10 +67,12 @@ class InNorm:
 
     @cached_property
     def mixed_scale(self) -> npt.NDArray[Any] | None:
+        """The op on the largest |A| and |B| nearby, of the output's shape; None where it is not known."""
         return self._truth.mixed_scale(self._node, self._inputs)
 
     @cached_property
     def product_norms(self) -> ProductNorms:
+        """Of the factors of a product of matrices, in float64."""
         return product_norms(
             *factors_of([to_numpy(widened(x)) for x in self._inputs], readable_attributes(self._node.proto))
         )

@@ -43,4 +43,5 @@ def kinds_of(
 
 
 def is_on_cpu(place: Place) -> bool:
+    """Whether a place is a CPU, with or without a simulated fault."""
     return place.device.startswith("CPU")

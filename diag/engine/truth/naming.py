@@ -35,6 +35,7 @@ def where_of(program: Program, order_of: Mapping[str, int], unit_run: UnitRun, i
 
 
 def where_of_op(step: int, node: Node, output: int) -> Where:
+    """Of an op by itself; its place in the step is its index."""
     location, name = node.location, node.name.split("/")[-1]
     unit = (location.layer, location.variable)
     return Where(step, location.phase, "op", *unit, node.op, location.index, output, name, location.index or 0)

@@ -105,72 +105,81 @@ class NoiseNodes:
     def moved(self, node: Node, position: int, wide: str | None = None, size: str | None = None) -> str:
         """Port * uniform(1 - u, 1 + u), each port with a stream of its own that every process repeats.
 
-        With a size, port + size * uniform(-u, u).  Infinities stay: a part of an infinite size could be minus infinity,
-        and the sum of both NaN.
+        With a size, port + size * uniform(-u, u).
         wide: the node that holds the port's value in float64, by default the port itself.  size: of what the noise
         is a part, by default of the value.
         """
-        port = Port(node.name, position)
+        port, dtype = Port(node.name, position), node.dtypes[position]
         base = f"lockstep_wide/{port.node}/noise{port.index}"
-        value = str(port) if wide is None else f"{wide}:0"
-        dtype, double = node.dtypes[position], tf.float64
-        format = format_of_dtype(dtype)
-        u = format.underflow if self.noise is Noise.UNDERFLOW else format.unit_roundoff
-        if self.noise is Noise.TRANSFORMS:
-            u = min(u, FLOAT32.unit_roundoff)  # narrower products are summed in float32
-        moved = base
-        if dtype in COMPLEXES:  # the pairs of its reals are moved
-            moved, pairs = f"{base}/moved", f"{base}/pairs"
-            self.added += [
-                make_node(pairs, "Bitcast", [value], T=tf.complex128, type=double),
-                make_node(base, "Bitcast", [f"{moved}:0"], T=double, type=tf.complex128),
-            ]
-            value = f"{pairs}:0"
-        seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
-        middle = 1.0 if size is None and self.noise is not Noise.UNDERFLOW else 0.0
-        width, low = self.scalar(2 * u), self.scalar(middle - u)
+        value, u = str(port) if wide is None else f"{wide}:0", self._most(dtype)
         if self.noise is Noise.ORDERS:
             assert size is not None
-            u = min(u, FLOAT32.unit_roundoff)
-            return self._moved_as_one(base, value, size, self._lost_in_order(node, size), u, seed)
-        self.added += [
-            make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32),
-            make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
-            make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", width], T=double),
-            make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", low], T=double),
-        ]
-        if self.noise is Noise.UNDERFLOW:  # what is zero exactly is nothing that was flushed
-            self.added += [
-                make_node(f"{base}/sign", "Sign", [value], T=double),
-                make_node(f"{base}/lost", "Mul", [f"{base}/sign:0", f"{base}/factor:0"], T=double),
-                make_node(moved, "AddV2", [value, f"{base}/lost:0"], T=double),
-            ]
-        elif size is None:
-            self.added.append(make_node(moved, "Mul", [value, f"{base}/factor:0"], T=double))
+            self._move_as_one(base, value, size, self._lost_in_order(node, size), u)
+        elif dtype in COMPLEXES:  # the pairs of its reals are moved
+            pairs, moved = f"{base}/pairs", f"{base}/moved"
+            self.added.append(make_node(pairs, "Bitcast", [value], T=tf.complex128, type=tf.float64))
+            self._move(moved, base, f"{pairs}:0", size, u)
+            self.added.append(make_node(base, "Bitcast", [f"{moved}:0"], T=tf.float64, type=tf.complex128))
         else:
-            least, most = self.scalar(-sys.float_info.max), self.scalar(sys.float_info.max)
-            self.added += [
-                make_node(f"{base}/finite", "ClipByValue", [size, least, most], T=double),
-                make_node(f"{base}/moved", "Mul", [f"{base}/finite:0", f"{base}/factor:0"], T=double),
-                make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
-            ]
+            self._move(base, base, value, size, u)
         return f"{base}:0"
 
-    def _moved_as_one(self, base: str, value: str, size: str, lost: str, u: float, seed: dict[str, int]) -> str:
-        """value + size * u * lost, or minus, all elements alike."""
+    def _most(self, dtype: tf.DType) -> float:
+        """The most that a result is moved by, as a part of its size; of underflow, the number."""
+        format = format_of_dtype(dtype)
+        if self.noise is Noise.UNDERFLOW:
+            return format.underflow
+        if self.noise in (Noise.TRANSFORMS, Noise.ORDERS):  # narrower products are summed in float32
+            return min(format.unit_roundoff, FLOAT32.unit_roundoff)
+        return format.unit_roundoff
+
+    def _move(self, name: str, base: str, value: str, size: str | None, u: float) -> None:
+        """The node `name`: a value moved by up to u, each element by itself.
+
+        Infinities stay: a part of an infinite size could be minus infinity, and the sum of both NaN.
+        """
+        double, is_factor = tf.float64, size is None and self.noise is not Noise.UNDERFLOW
+        middle = 1.0 if is_factor else 0.0
+        self.added.append(make_node(f"{base}/shape", "Shape", [value], T=double, out_type=tf.int32))
+        self._draw(base)
+        self.added += [
+            make_node(f"{base}/spread", "Mul", [f"{base}/uniform:0", self.scalar(2 * u)], T=double),
+            make_node(f"{base}/factor", "AddV2", [f"{base}/spread:0", self.scalar(middle - u)], T=double),
+        ]
+        if is_factor:
+            self.added.append(make_node(name, "Mul", [value, f"{base}/factor:0"], T=double))
+            return
+        if size is None:  # what is zero exactly is nothing that was flushed
+            part = make_node(f"{base}/part", "Sign", [value], T=double)
+        else:
+            least, most = self.scalar(-sys.float_info.max), self.scalar(sys.float_info.max)
+            part = make_node(f"{base}/part", "ClipByValue", [size, least, most], T=double)
+        self.added += [
+            part,
+            make_node(f"{base}/added", "Mul", [f"{base}/part:0", f"{base}/factor:0"], T=double),
+            make_node(name, "AddV2", [value, f"{base}/added:0"], T=double),
+        ]
+
+    def _move_as_one(self, base: str, value: str, size: str, lost: str, u: float) -> None:
+        """The node `base`: value + size * u * lost, or minus, all elements alike."""
         double = tf.float64
         scalar = tf.compat.v1.AttrValue(tensor=tf.make_tensor_proto([], tf.int32))
+        self.added.append(make_node(f"{base}/shape", "Const", [], dtype=tf.int32, value=scalar))
+        self._draw(base)
         self.added += [
-            make_node(f"{base}/shape", "Const", [], dtype=tf.int32, value=scalar),
-            make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=double, **seed),
             make_node(f"{base}/centred", "Sub", [f"{base}/uniform:0", self.scalar(0.5)], T=double),
             make_node(f"{base}/sign", "Sign", [f"{base}/centred:0"], T=double),
             make_node(f"{base}/lost", "Mul", [f"{base}/sign:0", lost], T=double),
             make_node(f"{base}/factor", "Mul", [f"{base}/lost:0", self.scalar(u)], T=double),
-            make_node(f"{base}/moved", "Mul", [size, f"{base}/factor:0"], T=double),
-            make_node(base, "AddV2", [value, f"{base}/moved:0"], T=double),
+            make_node(f"{base}/added", "Mul", [size, f"{base}/factor:0"], T=double),
+            make_node(base, "AddV2", [value, f"{base}/added:0"], T=double),
         ]
-        return f"{base}:0"
+
+    def _draw(self, base: str) -> None:
+        """Uniform numbers in [0, 1), of the shape that stands in `shape`."""
+        seed = {"seed": 1, "seed2": zlib.crc32(base.encode())}  # a seed is what op determinism asks for
+        node = make_node(f"{base}/uniform", "RandomUniform", [f"{base}/shape:0"], T=tf.int32, dtype=tf.float64, **seed)
+        self.added.append(node)
 
     def scalar(self, value: float) -> str:
         """A constant of the body, made once."""

@@ -16,6 +16,7 @@ from diag.engine.graphs.tf_runtime import (
     COMPLEXES,
     FLOATS,
     KnownAttributes,
+    float64_array,
     format_of_dtype,
     is_float,
     readable_attributes,
@@ -32,6 +33,8 @@ from diag.machine.places import Place
 from diag.numerics.allowances import PLACES, AllowanceRow, Allowances, in_force
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
+    EQUAL_BITS,
+    NO_SPREAD,
     InOrder,
     RoundingSpread,
     allowance_bound,
@@ -55,8 +58,6 @@ SOFTMAX_UNIT = "u p(1 + |x - max|...)"
 # (`NEAR_ITS_BOUND` of diag/engine/runs/attention.py), an excess is given as it is without any.
 CLEARLY_WITHIN = 1 / 4
 DIVISIONS = ("RealDiv", "Div", "DivNoNan", "Xdivy")
-NO_SPREAD = RoundingSpread(0.0, 0.0)
-EQUAL_BITS = Bound(ErrorClass.EXACT, 0.0, 0.0, 0.0, "equal bits")
 
 
 @dataclass(frozen=True)
@@ -243,27 +244,32 @@ class OpJudge:
         assert evidence.truth is not None
         evidence.measures_by(self.truth)
         row = self.row_of(evidence, place or self.places[1])
-        result = []
-        for index, (x, other, raw) in enumerate(zip(outputs, others, evidence.truth, strict=True)):
-            if x.dtype.kind in "biu":
-                result.append(self._settled(evidence, outputs, index, OpJudgement(exact_bound(x, raw.astype(x.dtype)))))
-                continue
-            expected, statistics = raw, _statistics(x, raw)
-            if statistics.classes.num_without_distance:
-                expected = where_both_overflow(x, other, raw)
-                statistics = statistics if expected is raw else _statistics(x, expected)
-            bound = self._bound(evidence, index, x, expected, statistics, row)
-            note = ""
-            if not bound.is_explained and (normwise := self._normwise(evidence, index, x, expected, bound)) is not None:
-                bound, note = normwise, NORMWISE
-            if (
-                not bound.is_explained
-                and (given := settle_ties(evidence.node, evidence.inputs, x, expected)) is not None
-            ):
-                again = self._bound(evidence, index, x, given, _statistics(x, given), row)
-                bound, note = (again, DECISION_FLIP) if again.is_explained else (bound, note)
-            result.append(self._settled(evidence, outputs, index, OpJudgement(bound, statistics, note)))
-        return result
+        pairs = enumerate(zip(outputs, others, strict=True))
+        found = [self._judgement(evidence, index, x, other, row) for index, (x, other) in pairs]
+        return [self._settled(evidence, outputs, index, judgement) for index, judgement in enumerate(found)]
+
+    def _judgement(
+        self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], other: npt.NDArray[Any], row: AllowanceRow | None
+    ) -> OpJudgement:
+        """One output by the bound of its op's class; out of that, in norm, or with ties decided as it has them."""
+        assert evidence.truth is not None
+        raw = evidence.truth[index]
+        if x.dtype.kind in "biu":
+            return OpJudgement(exact_bound(x, raw.astype(x.dtype)))
+        expected, statistics = raw, _statistics(x, raw)
+        if statistics.classes.num_without_distance:
+            expected = where_both_overflow(x, other, raw)
+            statistics = statistics if expected is raw else _statistics(x, expected)
+        bound = self._bound(evidence, index, x, expected, statistics, row)
+        if bound.is_explained:
+            return OpJudgement(bound, statistics)
+        if (normwise := self._normwise(evidence, index, x, expected, bound)) is not None:
+            return OpJudgement(normwise, statistics, NORMWISE)
+        if (given := settle_ties(evidence.node, evidence.inputs, x, expected)) is not None:
+            again = self._bound(evidence, index, x, given, _statistics(x, given), row)
+            if again.is_explained:
+                return OpJudgement(again, statistics, DECISION_FLIP)
+        return OpJudgement(bound, statistics)
 
     @staticmethod
     def _settled(
@@ -290,14 +296,19 @@ class OpJudge:
         self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64],
         statistics: TruthStatistics, row: AllowanceRow | None,
     ) -> Bound:  # fmt: skip
-        measures = evidence.measures
-        if measures is None or measures.other_errors is None:
-            return _bound(evidence, index, x, expected, statistics, row)
-        error = measures.other_errors[index]
-        bound = composite_bound(x, expected, NO_SPREAD, error)
+        kind, measures = evidence.error_class, evidence.measures
+        assert measures is not None
+        if kind is ErrorClass.EXACT:
+            return exact_bound(x, expected.astype(x.dtype))
+        if measures.scale is not None and measures.sums_in is not None:
+            return _bound_of_sums(evidence, index, x, expected, measures.scale[index], measures.sums_in[index])
+        if measures.other_errors is None:
+            assert row is not None
+            return allowance_bound(statistics, row.ulp, kind)
+        bound = composite_bound(x, expected, NO_SPREAD, measures.other_errors[index])
         if bound.excess <= CLEARLY_WITHIN:
             return bound
-        return composite_bound(x, expected, evidence.spreads_by(self.truth)[index], error)
+        return composite_bound(x, expected, evidence.spreads_by(self.truth)[index], measures.other_errors[index])
 
     def _normwise(
         self, evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64], bound: Bound
@@ -313,41 +324,27 @@ class OpJudge:
         return next((each for each in found if each.is_explained), None)
 
 
-def _bound(
-    evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64],
-    statistics: TruthStatistics, row: AllowanceRow | None,
+def _bound_of_sums(
+    evidence: OpEvidence, index: int, x: npt.NDArray[Any], expected: npt.NDArray[np.float64], scale: npt.NDArray[Any],
+    sums: Format,
 ) -> Bound:  # fmt: skip
-    kind, op, measures = evidence.error_class, evidence.node.op, evidence.measures
-    assert measures is not None
-    if kind is ErrorClass.EXACT:
-        return exact_bound(x, expected.astype(x.dtype))
-    if measures.scale is not None and measures.sums_in is not None:
-        terms = num_terms(op, [tuple(t.shape) for t in evidence.inputs], x.shape)
-        scale, sums = measures.scale[index], measures.sums_in[index]
-        bound = contraction_bound(x, expected, scale, terms, sums)
-        if kind is ErrorClass.COMPOSITE:
-            return replace(bound, error_class=kind, rule=bound.rule.replace("u|A||B|", SOFTMAX_UNIT))
-        if bound.is_explained or not math.isfinite(bound.excess):
-            return bound
-        return contraction_bound(x, expected, scale, terms, sums, lost_in_order(evidence, index, bound))
-    assert row is not None
-    return allowance_bound(statistics, row.ulp, kind)
+    terms = num_terms(evidence.node.op, [tuple(t.shape) for t in evidence.inputs], x.shape)
+    bound = contraction_bound(x, expected, scale, terms, sums)
+    if evidence.error_class is ErrorClass.COMPOSITE:
+        return replace(bound, error_class=ErrorClass.COMPOSITE, rule=bound.rule.replace("u|A||B|", SOFTMAX_UNIT))
+    if bound.is_explained or not math.isfinite(bound.excess):
+        return bound
+    return contraction_bound(x, expected, scale, terms, sums, lost_in_order(evidence, index, bound))
 
 
 def lost_in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
     """What plain sums lose on some of the elements, the worst among them, once; None for ops not written out."""
-    key = (index, sums_in(evidence, index))
-    if key not in evidence.in_order:
-        evidence.in_order[key] = _lost_in_order(evidence, index, bound)
-    return evidence.in_order[key]
-
-
-def _lost_in_order(evidence: OpEvidence, index: int, bound: Bound) -> InOrder | None:
-    measures, proto = evidence.measures, evidence.node.proto
-    assert measures is not None and measures.sums_in is not None
-    inputs = [to_numpy(t).astype(np.float64) if t.dtype in FLOATS else to_numpy(t) for t in evidence.inputs]
-    shape, arithmetic = evidence.candidate[index].shape, measures.sums_in[index]
-    return lost_by_op(evidence.node.op, inputs, readable_attributes(proto), shape, arithmetic, bound.worst_index)
+    sums, node = sums_in(evidence, index), evidence.node
+    if (index, sums) not in evidence.in_order:
+        inputs, attrs = list(map(float64_array, evidence.inputs)), readable_attributes(node.proto)
+        shape = evidence.candidate[index].shape
+        evidence.in_order[index, sums] = lost_by_op(node.op, inputs, attrs, shape, sums, bound.worst_index)
+    return evidence.in_order[index, sums]
 
 
 def _sums_in(evidence: OpEvidence, scale: Sequence[npt.NDArray[Any]]) -> list[Format]:
@@ -396,7 +393,7 @@ def _all_equal(evidence: OpEvidence) -> bool:
 
 
 def output_arrays(node: Node, outputs: Sequence[Any]) -> list[npt.NDArray[Any]]:
-    """What an op gave; what holds nothing is empty."""
+    """Tensors as arrays of their own dtypes, complex numbers as pairs: (..., 2); what holds nothing is empty."""
     arrays = [to_numpy(output) for output in outputs]
     if not has_definition(node.op):
         return arrays

@@ -30,7 +30,7 @@ from diag.engine.graphs.tf_runtime import (
 from diag.engine.truth.float64_graph import EMPTY_IS_LIMIT
 from diag.engine.truth.transforms import ROLES, is_channels_first, largest_near
 from diag.machine.places import Place
-from diag.numerics.bounds import RoundingSpread
+from diag.numerics.bounds import NO_SPREAD, RoundingSpread
 from diag.numerics.definitions import defined, defined_scale, has_definition, without_placeholders
 from diag.numerics.errors_against_truth import absolute_error
 from diag.numerics.figures import AbsoluteError
@@ -211,6 +211,6 @@ def spread_of(sample: Callable[[], Arrays], number: int, truth: Arrays) -> list[
 
 def _spread(errors: Sequence[AbsoluteError]) -> RoundingSpread:
     if not errors:
-        return RoundingSpread(0.0, 0.0)
+        return NO_SPREAD
     rms = float(np.sqrt(np.mean([error.rms**2 for error in errors])))
     return RoundingSpread(rms, max(error.max for error in errors))

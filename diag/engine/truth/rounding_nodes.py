@@ -50,5 +50,6 @@ def rounding_nodes(name: str, source: str, rounding: OperandRounding) -> list[An
 
 
 def constant_node(name: str, value: float, dtype: tf.DType) -> Any:
+    """A Const of one number, of shape ()."""
     tensor = tf.make_tensor_proto(value, dtype)
     return make_node(name, "Const", [], dtype=dtype, value=tf.compat.v1.AttrValue(tensor=tensor))

@@ -36,6 +36,7 @@ def is_transformable(op_type: str) -> bool:
 
 
 def is_channels_first(proto: Any) -> bool:
+    """Whether the channels of a convolution's images are axis 1, as in NCHW and NCDHW, or its last axis."""
     return bool(proto.attr["data_format"].s.startswith(b"NC"))
 
 

@@ -17,7 +17,7 @@ from diag.engine.lanes.step_results import UnitInputs, UnitRun
 from diag.engine.step.program import Program
 from diag.engine.step.units import STEP, Unit
 from diag.engine.truth.agreement import Agreement
-from diag.engine.truth.format_range import OUT_OF_RANGE, WAYS, nearest
+from diag.engine.truth.format_range import OUT_OF_RANGE, Way, nearest
 from diag.engine.truth.naming import propagated_key, tensor_role, where_of
 from diag.engine.truth.noise import Noise
 from diag.engine.truth.op_truth import Arrays
@@ -27,6 +27,7 @@ from diag.engine.truth.unit_spreads import UnitSpreads
 from diag.engine.truth.unit_truth import UnitTruth
 from diag.numerics.bits import same_bits
 from diag.numerics.bounds import (
+    NO_SPREAD,
     RoundingSpread,
     composite_bound_of,
     exact_bound,
@@ -42,7 +43,6 @@ from diag.numerics.statistics import against_truth, compare
 from diag.verdict.findings import NORMWISE, SHARED_ERROR, Observation, Verdict
 
 FLUSHED = "subnormal-flush"
-NO_SPREAD = RoundingSpread(0.0, 0.0)
 # Benign layer units of the motivating CNN stayed below 0.2 of their bound in 200 steps, eagerly and under XLA
 # (docs/BOUNDS.md); one above a quarter is worth a look: an Exp wrong by 2^-17 at one step brought a layer to 0.33.
 # One below it is right whatever its spread, which can only make the bound wider.
@@ -159,31 +159,31 @@ class UnitJudge:
         pairs = zip(unit_run.reference, unit_run.candidate, strict=True)
         local = [compare(to_numpy(a), to_numpy(b)) for a, b in pairs]
         judged = [index for index in range(len(local)) if unit_run.is_judged(index)]
-        needed = truth_wanted or any(not self.agreement.needs_no_truth(unit_run, i, local[i]) for i in judged)
-        bounds: list[_OutputJudgement] | None = None
-        truths: dict[Port, OutputTruth] = {}
-        if needed:
-            numbers = {index: port for index, port in enumerate(unit_run.unit.outputs) if port in kept}
-            distances = self._distances(unit_run, local, numbers)
-            bounds = self._bounds(unit_run, distances)
-            if not all(b.is_explained for b in bounds) and has_decisions(unit_run.unit.executable.graph):
-                by_own = self._bounds(unit_run, self._distances(unit_run, local, (), own_decisions=True))
-                bounds = [p.or_by(own, OWN_DECISION) for p, own in zip(bounds, by_own, strict=True)]
-            apart = [i for i, b in enumerate(bounds) if not b.is_explained and local[i].num_unequal]
-            by_range = self._bounds(unit_run, self._distances_in_range(unit_run, distances)) if apart else []
-            for index in apart:
-                bounds[index] = bounds[index].or_by(by_range[index], OUT_OF_RANGE)
-            for index, port in numbers.items():
-                truths[port] = OutputTruth(*distances.kept[index], bounds[index].explained_error)
-        observations = []
-        for index in judged:
-            if bounds is None:
-                judgement = _OutputJudgement(self.agreement.bound(unit_run, index, local[index]))
-            else:
-                judgement = bounds[index]
-                self.agreement.remember_wrong(unit_run, index, local[index], judgement.bound)
-            observations.append(self._observation(unit_run, index, local[index], judgement, propagated))
-        return observations, truths
+        judgements: Mapping[int, _OutputJudgement]
+        if truth_wanted or any(not self.agreement.needs_no_truth(unit_run, i, local[i]) for i in judged):
+            judgements, truths = self._by_truth(unit_run, local, kept)
+            for index in judged:
+                self.agreement.remember_wrong(unit_run, index, local[index], judgements[index].bound)
+        else:
+            judgements = {i: _OutputJudgement(self.agreement.bound(unit_run, i, local[i])) for i in judged}
+            truths = {}
+        return [self._observation(unit_run, i, local[i], judgements[i], propagated) for i in judged], truths
+
+    def _by_truth(
+        self, unit_run: UnitRun, local: Sequence[PairStatistics], kept: Collection[Port]
+    ) -> tuple[dict[int, _OutputJudgement], dict[Port, OutputTruth]]:
+        """Every output by float64; what that leaves out of its bound by the formats' own decisions and ranges, too."""
+        numbers = {index: port for index, port in enumerate(unit_run.unit.outputs) if port in kept}
+        distances = self._distances(unit_run, local, numbers)
+        found = dict(enumerate(self._bounds(unit_run, distances)))
+        if not all(b.is_explained for b in found.values()) and has_decisions(unit_run.unit.executable.graph):
+            by_own = self._bounds(unit_run, self._distances(unit_run, local, (), own_decisions=True))
+            found = {index: found[index].or_by(own, OWN_DECISION) for index, own in enumerate(by_own)}
+        apart = [index for index, b in found.items() if not b.is_explained and local[index].num_unequal]
+        by_range = self._bounds(unit_run, self._distances_in_range(unit_run, distances)) if apart else []
+        found |= {index: found[index].or_by(by_range[index], OUT_OF_RANGE) for index in apart}
+        truths = {port: OutputTruth(*distances.kept[i], found[i].explained_error) for i, port in numbers.items()}
+        return found, truths
 
     def _observation(
         self,
@@ -240,23 +240,16 @@ class UnitJudge:
         unit_truth = self.truth_of(unit_run.unit)
 
         def truths_of(inputs: UnitInputs) -> list[Arrays]:
-            return [unit_truth.outputs(inputs), *(unit_truth.outputs_in_range(inputs, way) for way in WAYS)]
-
-        def nearer(results: Sequence[Any], truths: list[Arrays], known: Sequence[_Distance | None]) -> list[Any]:
-            found = list(known)
-            for index, distance in enumerate(known):
-                x, of_output = to_numpy(results[index]), [each[index] for each in truths]
-                if distance is not None and not all(np.array_equal(of_output[0], each) for each in of_output[1:]):
-                    truth = nearest(x, of_output)
-                    found[index] = absolute_error(x, truth), against_truth(x, truth, flushed=True)
-            return found
+            """All truths of each output."""
+            ways = [unit_truth.outputs(inputs), *(unit_truth.outputs_in_range(inputs, way) for way in Way)]
+            return list(map(list, zip(*ways, strict=True)))
 
         reference = truths_of(unit_run.of_reference)
         candidate = reference if _are_given_alike(unit_run, unit_truth) else truths_of(unit_run.of_candidate)
         return replace(
             distances,
-            candidate=nearer(unit_run.candidate, candidate, distances.candidate),
-            reference=nearer(unit_run.reference, reference, distances.reference),
+            candidate=list(map(_nearer, unit_run.candidate, candidate, distances.candidate)),
+            reference=list(map(_nearer, unit_run.reference, reference, distances.reference)),
         )
 
     def _spreads_of(self, unit_run: UnitRun, unit_truth: UnitTruth) -> UnitSpreads:
@@ -293,15 +286,11 @@ class UnitJudge:
         return bounds
 
     def _bound(self, unit_run: UnitRun, index: int, distances: _Distances, spread: RoundingSpread) -> _OutputJudgement:
-        x, of_candidate, of_reference = (
-            unit_run.candidate[index],
-            distances.candidate[index],
-            distances.reference[index],
-        )
+        of_candidate, of_reference = distances.candidate[index], distances.reference[index]
         if of_candidate is None or of_reference is None:
             return _OutputJudgement(distances.exact[index])
         (error, statistics), (reference_error, reference_statistics) = of_candidate, of_reference
-        format = format_of(to_numpy(x).dtype)
+        format = format_of(to_numpy(unit_run.candidate[index]).dtype)
         bound = composite_bound_of(error, format, spread, reference_error)
         self.agreement.calibrate(unit_run, index, reference_error, bound)
         explained = max(reference_error.max, error.max if bound.is_explained else 0.0)
@@ -327,6 +316,18 @@ def _distance(
         return None
     if local.classes.num_without_distance:
         truth = where_both_overflow(x, to_numpy(others[index]), truth)
+    return _from(truth, x)
+
+
+def _nearer(result: Any, truths: Arrays, known: _Distance | None) -> _Distance | None:
+    """Of an output, each element from the truth that it is nearest to; as it is known, where all truths are one."""
+    if known is None or all(np.array_equal(truths[0], each) for each in truths[1:]):
+        return known
+    x = to_numpy(result)
+    return _from(nearest(x, truths), x)
+
+
+def _from(truth: npt.NDArray[Any], x: npt.NDArray[Any]) -> _Distance:
     return absolute_error(x, truth), against_truth(x, truth, flushed=True)
 
 

@@ -199,13 +199,8 @@ class UnitTruth:
 
     def outputs_in_range(self, inputs: UnitInputs, way: Way) -> Arrays:
         """As `outputs`, with the ranges of the formats (diag/engine/truth/format_range.py)."""
-        graph = self.unit.executable.graph
-
-        def limit(graph_def: Any, promotion: Promotion) -> _Changed:
-            return with_ranges(graph_def, graph, promotion.wide_port, way)
-
         if way not in self._in_range:
-            self._in_range[way] = self._build(change=limit)
+            self._in_range[way] = self._build(change=partial(with_ranges, way=way))
         return self._evaluate(self._in_range[way], inputs)
 
     def spreads_of_inputs(self, inputs: UnitInputs, truth: Arrays) -> list[RoundingSpread]:

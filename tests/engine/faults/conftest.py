@@ -123,7 +123,7 @@ def perceptron() -> Callable[..., tuple[keras.Model, Any]]:
     """`perceptron(optimizer or its maker, policy, layers between)`: a model ready to train, and a batch."""
 
     def make(optimizer: Any = "adam", policy: str = "float32", between: Sequence[Any] = ()) -> tuple[keras.Model, Any]:
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(7)
         layers = [keras.layers.Dense(6, activation="relu", dtype=policy), *between, keras.layers.Dense(3, dtype=policy)]
         model = keras.Sequential([keras.Input((4,)), *layers])

@@ -10,7 +10,7 @@ from diag.engine.faults.bits import OneBit, candidates, flipped
 from diag.engine.graphs.graph import Port
 from diag.engine.step.tracing import trace
 
-SEEDS = range(6)
+SEEDS = range(3)  # one for each step that it can strike in
 
 
 @pytest.mark.parametrize("dtype, worth", [("float64", 10), ("float32", 10), ("float16", 10), (ml_dtypes.bfloat16, 7)])

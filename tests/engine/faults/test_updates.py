@@ -39,7 +39,11 @@ def check_one_behind(training, reference, initial, num_slots):
             assert np.any(value != initial[name])
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# None, one and two slots a variable; the others differ in what they compute of as many.
+FEW = ("sgd", "momentum", "adam")
+
+
+@pytest.mark.parametrize("name", [pytest.param(x, marks=() if x in FEW else pytest.mark.slow) for x in OPTIMIZERS])
 def test_slots_move_and_the_variable_does_not(train, perceptron, execution, name):
     make, num_slots = OPTIMIZERS[name]
     reference, training = (

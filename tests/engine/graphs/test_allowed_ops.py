@@ -147,8 +147,12 @@ def test_a_plain_graph_is_allowed() -> None:
     assert beyond(traced(lambda x: tf.nn.relu(x) + 1.0)) == []
 
 
-@pytest.mark.parametrize("make", [zoo.mlp, zoo.cnn, zoo.lstm, zoo.branching, zoo.two_ways, zoo.two_blocks])
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+STEPS = [("float32", make) for make in (zoo.mlp, zoo.cnn, zoo.lstm, zoo.branching, zoo.two_ways, zoo.two_blocks)]
+# What a loss scale and casts add to a step they add to the first of these.
+SCALED = [pytest.param("mixed_float16", make, marks=pytest.mark.slow) for _, make in STEPS[1:]]
+
+
+@pytest.mark.parametrize(("policy", "make"), [*STEPS, ("mixed_float16", zoo.mlp), *SCALED])
 def test_the_steps_of_models_are_allowed(make: Any, policy: str) -> None:
     assert beyond(trace(zoo.made(make, policy), zoo.batch_for(make)).graph_def) == []
 
