@@ -72,7 +72,7 @@ def misread(case: WrongOutput) -> Iterator[Cause]:
         work += _cost(case)
         if work > MAX_WORK:
             return
-        excess = case.excess_with(inputs)
+        excess = case.excess_given(inputs)
         if excess <= 1:
             yield Cause("permuted", words, {"remaining_excess": excess})
             return

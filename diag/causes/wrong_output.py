@@ -41,8 +41,8 @@ class WrongOutput:
     """One output that rounding does not explain.
 
     inputs: the op's inputs as float64 (integers as they are).  judge: the bound of the output against another
-    truth.  judge_other: the bound of another run's output.  recompute: the op in float64 on other inputs,
-    None where it cannot.
+    truth.  judge_other: the bound of another run's output.  judge_given: that of the output, had these been
+    the inputs and this the truth.  recompute: the op in float64 on other inputs, None where it cannot.
     out_of_bound: which elements are, against the true truth.  before: for an output that is what
     an op left in a variable, the value it had.  terms: what some elements (by their indices) add up.
     sums_in: the format the op has to keep its sums in.  axes: names of the output's axes.
@@ -57,6 +57,7 @@ class WrongOutput:
     inputs: Sequence[Array] = ()
     judge: Callable[[Truth], Bound] | None = None
     judge_other: Callable[[Array], Bound] | None = None
+    judge_given: Callable[[Sequence[Array], Truth], Bound] | None = None
     recompute: Callable[[Sequence[Array]], Truth | None] | None = None
     out_of_bound: Array | None = None
     before: Array | None = None
@@ -98,3 +99,11 @@ class WrongOutput:
     def excess_with(self, inputs: Sequence[Array]) -> float:
         """What remains if these were the inputs."""
         return float("inf") if self.recompute is None else self.excess_against(self.recompute(inputs))
+
+    def excess_given(self, inputs: Sequence[Array]) -> float:
+        """As `excess_with`, but a sum may be off by a part of the sizes of these inputs' terms, not of its own."""
+        truth = None if self.recompute is None else self.recompute(inputs)
+        excess = self.excess_against(truth)
+        if truth is None or not self.is_contraction or self.judge_given is None or not 1 < excess < float("inf"):
+            return excess
+        return self.judge_given(inputs, truth).excess

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diag.causes.causes import explain
+from diag.numerics.figures import Bound
 from diag.numerics.op_classes import ErrorClass
 from tests.causes.wrong_outputs import case, normal, product
 
@@ -76,6 +77,26 @@ def test_a_product_read_with_its_axes_stored_the_other_way_round():
     cause = explain(product(X, kernel, output))
     assert cause.name == "permuted"
     assert "stored the other way round" in cause.evidence["summary"]
+
+
+def test_a_transposed_matrix_whose_columns_are_far_larger_than_its_rows():
+    """Sums of the columns, 1e6 times those of the rows: rounding of so large sums is no part of the small ones."""
+    x = (np.abs(normal(8, 8, seed=5)) * np.logspace(0, -9, 8)[:, None]).astype(np.float32)
+    x[0] *= np.float32(1e-9)
+    wide = x.astype(np.float64)
+    output = (wide.sum(0) * (1 + 2.0**-22)).astype(np.float32)
+
+    def held(other, scale):
+        rest = float((np.abs(output - other) / (2.0**-21 * scale)).max())
+        return Bound(ErrorClass.CONTRACTION, rest, 0.0, rest, "a share of the terms", (0,))
+
+    found = case(
+        output, wide.sum(1), inputs=[wide], recompute=lambda x: x[0].sum(1),
+        judge=lambda other: held(other, wide.sum(1)),
+        judge_given=lambda inputs, other: held(other, np.abs(inputs[0]).sum(1)),
+    )  # fmt: skip
+    cause = explain(found)
+    assert (cause.name, cause.evidence["summary"]) == ("permuted", "operand 0 with axes 0 and 1 exchanged")
 
 
 def test_an_image_with_its_channels_first_read_as_if_they_came_last():

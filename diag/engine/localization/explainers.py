@@ -82,6 +82,7 @@ class OpExplainer:
             inputs=wide,
             judge=lambda other: self._judge(evidence, output, other, own_error),
             judge_other=lambda other: self._judge_other(evidence, output, other),
+            judge_given=None if has_list else lambda inputs, other: self._judge_given(evidence, output, inputs, other),
             recompute=None if has_list else lambda inputs: self._recompute(node, inputs, output),
             out_of_bound=out_of_bound(evidence, output, truth, bound),
             before=to_numpy(evidence.inputs[0]) if node.op in ASSIGN_OPS else None,
@@ -106,6 +107,18 @@ class OpExplainer:
         bound = self.judge.against(changed, evidence.candidate, evidence.reference)[output].bound
         assert bound is not None
         return bound if nearer else replace(bound, excess=math.inf)
+
+    def _judge_given(
+        self, evidence: OpEvidence, output: int, inputs: Sequence[npt.NDArray[Any]], other: npt.NDArray[np.float64]
+    ) -> Bound:
+        """As if these had been the inputs: all that was measured of the op's own is measured again."""
+        assert evidence.truth is not None
+        truths = [other if at == output else truth for at, truth in enumerate(evidence.truth)]
+        given = [tf.cast(tf.constant(x), own.dtype) for x, own in zip(inputs, evidence.inputs, strict=True)]
+        changed = replace(evidence, inputs=given, truth=truths, measures=None, spreads=None, in_order={}, in_norm=None)
+        bound = self.judge.against(changed, evidence.candidate, evidence.reference)[output].bound
+        assert bound is not None
+        return bound
 
     def _judge_other(self, evidence: OpEvidence, output: int, other: npt.NDArray[Any]) -> Bound:
         outputs = list(evidence.candidate)
