@@ -43,8 +43,8 @@ def first_line(text: object) -> str:
 
 
 def type_and_message(error: BaseException) -> str:
-    """An exception's type and whole message, in one line."""
-    message = one_line(error)
+    """An exception's type and message, in one line, without the arguments that Keras lists with all their numbers."""
+    message = one_line(error).partition(" Arguments received by ")[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
