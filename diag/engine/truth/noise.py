@@ -15,8 +15,9 @@ from diag.engine.graphs.graph import Graph, Node, Port
 from diag.engine.graphs.python_calls import python_call
 from diag.engine.graphs.tf_runtime import COMPLEXES, REALS, format_of_dtype, in_precision_of
 from diag.engine.truth.rounding_nodes import constant_node
-from diag.engine.truth.sum_orders import PLAIN_SUMS, loss_in_order, merged_terms, sum_of_sizes, summed_in
+from diag.engine.truth.sum_orders import PLAIN_SUMS, loss_in_order, merged_terms, sum_of_sizes
 from diag.engine.truth.transforms import is_transformable, nodes_of_mixed_scale, nodes_of_product_norm
+from diag.numerics.formats import FLOAT32
 from diag.numerics.op_classes import is_product
 from diag.numerics.terms import MATRIX_PRODUCTS
 
@@ -110,7 +111,7 @@ class NoiseNodes:
         """
         port, dtype = Port(node.name, position), node.dtypes[position]
         base = f"lockstep_wide/{port.node}/noise{port.index}"
-        value, u = str(port) if wide is None else f"{wide}:0", self._most(node.op, dtype)
+        value, u = str(port) if wide is None else f"{wide}:0", self._most(dtype)
         if self.noise is Noise.ORDERS:
             assert size is not None
             self._move_as_one(base, value, size, self._lost_in_order(node, size), u)
@@ -123,13 +124,13 @@ class NoiseNodes:
             self._move(base, base, value, size, u)
         return f"{base}:0"
 
-    def _most(self, op_type: str, dtype: tf.DType) -> float:
+    def _most(self, dtype: tf.DType) -> float:
         """The most that a result is moved by, as a part of its size; of underflow, the number."""
         format = format_of_dtype(dtype)
         if self.noise is Noise.UNDERFLOW:
             return format.underflow
-        if self.noise in (Noise.TRANSFORMS, Noise.ORDERS):
-            return summed_in(op_type, dtype).unit_roundoff
+        if self.noise in (Noise.TRANSFORMS, Noise.ORDERS):  # narrower products are summed in float32
+            return min(format.unit_roundoff, FLOAT32.unit_roundoff)
         return format.unit_roundoff
 
     def _move(self, name: str, base: str, value: str, size: str | None, u: float) -> None:

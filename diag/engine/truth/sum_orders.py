@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from diag.engine.graphs.editing import make_node
 from diag.engine.graphs.graph import Graph, Node, Port
-from diag.engine.graphs.tf_runtime import FLOATS, format_of_dtype, readable_attributes
+from diag.engine.graphs.tf_runtime import FLOATS, readable_attributes
 from diag.numerics.bounds import InOrder, lost_in_order
 from diag.numerics.figures import Index
-from diag.numerics.formats import FLOAT32, Format
+from diag.numerics.formats import FLOAT32, Format, format_of
 from diag.numerics.terms import Terms, terms_of, unraveled
 
 LONG_SUM = "long-sum"
@@ -105,7 +105,8 @@ def loss_in_order(node: Node, is_merged: bool) -> Callable[..., npt.NDArray[np.f
 
     is_merged: the one input is what a chain of sums adds up.
     """
-    attrs, arithmetic = readable_attributes(node.proto), summed_in(node.op, node.dtypes[0])
+    attrs = readable_attributes(node.proto)
+    arithmetic = min(format_of(node.dtypes[0].as_numpy_dtype), FLOAT32, key=lambda f: f.unit_roundoff)
 
     def lost(*arrays: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         *inputs, scale = arrays
@@ -114,15 +115,9 @@ def loss_in_order(node: Node, is_merged: bool) -> Callable[..., npt.NDArray[np.f
             found: InOrder | None = lost_in_order(Terms(terms, np.ones_like(terms), ()), arithmetic)
         else:
             found = lost_by_op(node.op, inputs, attrs, scale.shape, arithmetic)
-        return np.asarray(found.max if found is not None and math.isfinite(found.max) else 0.0, np.float64)
+        return np.asarray(0.0 if found is None else found.max, np.float64)
 
     return lost
-
-
-def summed_in(op_type: str, dtype: tf.DType) -> Format:
-    """The format in which an op has to keep its sums: of narrow products float32, of plain sums their own."""
-    own = format_of_dtype(dtype)
-    return own if op_type in PLAIN_SUMS else min(own, FLOAT32, key=lambda form: form.unit_roundoff)
 
 
 def num_terms(op: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> float:

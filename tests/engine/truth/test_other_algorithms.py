@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import keras
-import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -118,30 +117,3 @@ def test_a_compiler_may_add_pixels_and_batch_in_one_go(image_loss):
 
 def test_an_error_of_a_hundredth_is_no_order_of_a_sum(image_loss):
     assert judged_loss(image_loss, 0.01).verdict is Verdict.DIVERGENCE
-
-
-def judged_bias(wrong_by: float) -> Observation:
-    """The bias gradient of a lane that added 400 rows in bfloat16, where the reference did so in float32."""
-    keras.utils.set_random_seed(0)
-    batch = Batch(tf.ones((400, 4)), tf.fill((400, 3), 5.0))
-    dense = keras.layers.Dense(3, kernel_initializer="zeros", dtype="mixed_bfloat16")
-    model = keras.Sequential([keras.Input((4,)), dense])
-    model.compile("sgd", "mse")
-    program = trace(model, batch)
-    port = next(port for name, port in program.gradients.items() if name.endswith("bias"))
-    unit = whole_step(program, (port,))
-    reference = step_at("CPU:0", program, unit, batch)
-    rows = np.full((400, 3), -10 / 1200, ml_dtypes.bfloat16)
-    exact = tf.constant(rows.astype(np.float32).sum(axis=0))
-    summed = rows[0]
-    for row in rows[1:]:
-        summed = summed + row
-    found = tf.constant(summed.astype(np.float32) * np.float32(1 + wrong_by))
-    lanes = [replace(reference, values={**reference.values, port: value}) for value in (exact, found)]
-    observations = UnitJudge(program).judge(whole_step_run(unit, StepRun(0, [], *lanes)), True, {})
-    return observations[unit.outputs.index(port)]
-
-
-def test_sums_that_are_no_products_may_be_kept_in_their_own_format():
-    assert (judged_bias(0.0).verdict, judged_bias(0.0).note) == (Verdict.ROUNDING, LONG_SUM)
-    assert judged_bias(1.0).verdict is Verdict.DIVERGENCE
