@@ -121,8 +121,10 @@ def _exchanged(x: Array) -> Iterator[tuple[str, Array]]:
 
 def _stored_otherwise(x: Array) -> Iterator[tuple[str, Array]]:
     """More than two axes in another order, as of images with their channels first read as if they came last."""
-    for order in itertools.permutations(range(x.ndim)):
-        if sum(place != axis for place, axis in enumerate(order)) > 2:  # of two `_exchanged` knows
+    long = [axis for axis in range(x.ndim) if x.shape[axis] > 1]  # where the others stand changes nothing
+    for moved in itertools.permutations(long):
+        if sum(place != axis for place, axis in zip(long, moved, strict=True)) > 2:  # of two `_exchanged` knows
+            order = [dict(zip(long, moved, strict=True)).get(axis, axis) for axis in range(x.ndim)]
             words = " ".join(map(str, order))
             yield f"read as if its axes were stored in the order {words}", x.transpose(order).reshape(x.shape)
 
